@@ -1,0 +1,181 @@
+"""Texts to unit vectors: plan, run, finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from qwen3_integrations.engines.protocol import Engine
+from qwen3_integrations.errors import BadReply, ConfigError
+from qwen3_integrations.jobs import Head, Ids, Job, Piece, Reply, Rows
+from qwen3_integrations.models import MIN_DIMENSIONS, checked_budget
+from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, embedding_query
+from qwen3_integrations.results import Usage
+from qwen3_integrations.tokens import checked_text, checked_texts, finish_prompts
+
+log = logging.getLogger("qwen3_integrations")
+
+_NO_IDS: Ids = np.empty(0, dtype=np.int32)
+
+
+class Embedder:
+    """Embeds documents and queries with a Qwen3-Embedding model behind any engine.
+
+    Args:
+        engine: An opened engine for the task `embed`.
+        instruction: What queries are embedded with; one English sentence. Empty: bare queries.
+        dimensions: Width of the vectors (Matryoshka), from 32 to the model's; None for the model's own.
+        max_tokens: Budget of a text, end token included. Longer documents are cut, which is logged and
+            counted in `usage`; a longer query is an error.
+
+    Raises:
+        ConfigError: For an engine of the other task, or dimensions or a budget that the model does not have.
+    """
+
+    def __init__(
+        self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, dimensions: int | None = None, max_tokens: int = 8192
+    ) -> None:
+        if engine.task != "embed":
+            raise ConfigError(f"an Embedder needs an engine for embed, this one runs {engine.model} for {engine.task}")
+        self.engine = engine
+        self.instruction = checked_text(instruction, "instruction")
+        self.dimensions = checked_dimensions(dimensions, engine.dimensions, engine.model)
+        self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
+        self._usage = Usage()
+        self._lock = threading.Lock()
+
+    @property
+    def usage(self) -> Usage:
+        """What all calls so far have used."""
+        return self._usage
+
+    def embed_documents(self, texts: Sequence[str]) -> Rows:
+        """Embed texts as they stand.
+
+        Args:
+            texts: Any number of strings; an empty one is embedded as the model does.
+
+        Returns:
+            float32, shape (texts, dimensions), rows of unit length, in the order of `texts`.
+
+        Raises:
+            TypeError: For an item that is no string; names its index.
+            InvalidText: For lone surrogates; names the index.
+            EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
+        """
+        job = self._plan_documents(texts)
+        return self._finish(job, self.engine.run(job))
+
+    async def aembed_documents(self, texts: Sequence[str]) -> Rows:
+        """As `embed_documents`, without blocking the event loop."""
+        job = await asyncio.to_thread(self._plan_documents, texts)
+        return self._finish(job, await self.engine.arun(job))
+
+    def embed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
+        """Embed queries, each behind the instruction.
+
+        Args:
+            texts: Any number of strings.
+            instruction: Instead of the embedder's own; empty for bare queries.
+
+        Returns:
+            float32, shape (texts, dimensions), rows of unit length, in the order of `texts`.
+
+        Raises:
+            PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
+            TypeError, InvalidText, EngineError: As in `embed_documents`.
+        """
+        job = self._plan_queries(texts, instruction)
+        return self._finish(job, self.engine.run(job))
+
+    async def aembed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
+        """As `embed_queries`, without blocking the event loop."""
+        job = await asyncio.to_thread(self._plan_queries, texts, instruction)
+        return self._finish(job, await self.engine.arun(job))
+
+    def _plan_documents(self, texts: Sequence[str]) -> Job:
+        bodies = checked_texts(texts)
+        return self._job([Head("", _NO_IDS)] * len(bodies), bodies)
+
+    def _plan_queries(self, texts: Sequence[str], instruction: str | None) -> Job:
+        queries = checked_texts(texts)
+        told = self.instruction if instruction is None else checked_text(instruction, "instruction")
+        spoken = [embedding_query(query, told) for query in queries]
+        tokenizer = self.engine.tokenizer
+        ids: Sequence[Ids | None] = tokenizer.encode(spoken) if tokenizer else [None] * len(spoken)
+        heads = [Head(text, own, query, told) for text, own, query in zip(spoken, ids, queries, strict=True)]
+        return self._job(heads, [""] * len(heads))
+
+    def _job(self, heads: Sequence[Head], bodies: Sequence[str]) -> Job:
+        tokenizer = self.engine.tokenizer
+        tail = Piece("", np.asarray([tokenizer.end_id], dtype=np.int32) if tokenizer else None)
+        return Job("embed", finish_prompts(heads, bodies, tail, tokenizer, self.max_tokens), self.max_tokens)
+
+    def _finish(self, job: Job, reply: Reply) -> Rows:
+        vectors = unit_rows(reply.rows, len(job.prompts), self.dimensions)
+        used = usage_of(job, reply)
+        with self._lock:
+            self._usage += used
+        if used.truncated:
+            log.warning("%d of %d texts were cut to %d tokens", used.truncated, used.prompts, self.max_tokens)
+        return vectors
+
+    def __repr__(self) -> str:
+        width = self.dimensions or self.engine.dimensions
+        return f"Embedder({self.engine!r}, dimensions={width}, max_tokens={self.max_tokens}, instruction={self.instruction!r})"
+
+
+def checked_dimensions(dimensions: int | None, width: int | None, model: str) -> int | None:
+    """The dimensions, after proving that they lie in the model's range.
+
+    Args:
+        dimensions: What is asked for; None for the model's own width.
+        width: The model's own width; None where it is not known yet.
+        model: Its name, for the message.
+
+    Raises:
+        ConfigError: If they are no whole number, or outside [32, width]; models narrower than 32 have only their own.
+    """
+    if dimensions is None:
+        return None
+    least = MIN_DIMENSIONS if width is None else min(MIN_DIMENSIONS, width)
+    wrong = isinstance(dimensions, bool) or not isinstance(dimensions, int)
+    if wrong or dimensions < least or (width is not None and dimensions > width):
+        most = "the model's width" if width is None else width
+        raise ConfigError(f"dimensions must be a whole number from {least} to {most} for {model}, not {dimensions!r}")
+    return dimensions
+
+
+def unit_rows(rows: Rows, count: int, dimensions: int | None) -> Rows:
+    """Vectors fit for use: counted, finite, cut to `dimensions` and then of unit length.
+
+    Source: Matryoshka as in the model card: slice, then normalise again.
+
+    Raises:
+        BadReply: If the count, the width, a value or a length can't be right.
+    """
+    rows = np.asarray(rows, dtype=np.float32)
+    if count == 0:
+        width = rows.shape[1] if rows.ndim == 2 else 0
+        return np.empty((0, dimensions or width), dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[0] != count:
+        raise BadReply(f"expected {count} vectors, got an array of shape {rows.shape}")
+    if dimensions is not None and rows.shape[1] < dimensions:
+        raise BadReply(f"asked for {dimensions} dimensions, but the model gives {rows.shape[1]}: set dimensions to that or less")
+    vectors = rows[:, :dimensions]
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    if len(bad):
+        raise BadReply(f"{len(bad)} of {count} vectors are zero or not finite, the first at index {bad[0]}")
+    return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def usage_of(job: Job, reply: Reply) -> Usage:
+    """What one job used, with the truncations of plan and engine together."""
+    cut = {index for index, prompt in enumerate(job.prompts) if prompt.truncated} | reply.truncated
+    return Usage(len(job.prompts), reply.tokens, len(cut))
+

@@ -1,0 +1,116 @@
+"""A deterministic engine without weights, for users' own tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from qwen3_integrations.errors import EngineClosed, EngineError
+from qwen3_integrations.jobs import Ids, Job, Prompt, Reply, Rows, Task
+from qwen3_integrations.tokens import Tokenizer
+
+_TINY = Path(__file__).parent.parent / "tiny"
+
+
+class FakeEngine:
+    """Answers at once, always the same, and in a way that tests can lean on.
+
+    Prompts, budgets and truncation are the real ones, counted with the tokenizer of the bundled tiny models.
+    Only the model is missing:
+
+    - `embed`: every token id has a fixed random direction, a text is the sum over its tokens. Texts that share
+      words are near each other, and equal texts are equal. The instruction counts like any other words.
+    - `rerank`: the share of the query's distinct tokens that the document holds, scaled to [0.01, 0.99].
+
+    Args:
+        task: `embed` or `rerank`.
+        model: A name to show.
+        dimensions: Width of the vectors.
+        score: Called with `(query, document)` instead of the rule above; must return a value in [0, 1].
+        error: Raised by every run, to see how your code takes it.
+
+    Attributes:
+        jobs: Every job that was run, in order: what the model would have read.
+    """
+
+    backend = "fake"
+
+    def __init__(
+        self,
+        task: Task,
+        model: str = "fake",
+        *,
+        dimensions: int = 64,
+        max_tokens: int = 32768,
+        score: Callable[[str, str], float] | None = None,
+        error: EngineError | None = None,
+    ) -> None:
+        self.task: Task = task
+        self.model = model
+        self.tokenizer = _tiny_tokenizer()
+        self.max_tokens = max_tokens
+        self.dimensions = dimensions if task == "embed" else None
+        self.jobs: list[Job] = []
+        self._score = score
+        self._error = error
+        self._closed = False
+
+    def run(self, job: Job) -> Reply:
+        """Answer a job; see the class for the rules."""
+        if self._closed:
+            raise EngineClosed("this FakeEngine is closed; make a new one")
+        if self._error:
+            raise self._error
+        self.jobs.append(job)
+        ids = [_ids(prompt) for prompt in job.prompts]
+        rows = self._embed(ids) if job.task == "embed" else self._rerank(job.prompts)
+        return Reply(rows, sum(map(len, ids)))
+
+    async def arun(self, job: Job) -> Reply:
+        """As `run`; gives the loop one turn, as a real engine would."""
+        await asyncio.sleep(0)
+        return self.run(job)
+
+    def close(self) -> None:
+        """Refuse further runs."""
+        self._closed = True
+
+    def _embed(self, ids: list[Ids]) -> Rows:
+        width = self.dimensions or 0
+        if not ids:
+            return np.empty((0, width), dtype=np.float32)
+        directions = _directions(width)
+        return np.stack([directions[own % len(directions)].sum(axis=0) for own in ids]).astype(np.float32)
+
+    def _rerank(self, prompts: tuple[Prompt, ...]) -> Rows:
+        return np.asarray([self._score_of(prompt) for prompt in prompts], dtype=np.float32)
+
+    def _score_of(self, prompt: Prompt) -> float:
+        query, document = prompt.head.query or "", prompt.body.text[1:]
+        if self._score:
+            return self._score(query, document)
+        asked, told = (set(own.tolist()) for own in self.tokenizer.encode([f" {query.lower()}", f" {document.lower()}"]))
+        return 0.01 + 0.98 * len(asked & told) / max(len(asked), 1)
+
+    def __repr__(self) -> str:
+        return f"FakeEngine({self.task!r})"
+
+
+@cache
+def _tiny_tokenizer() -> Tokenizer:
+    return Tokenizer.from_folder(_TINY / "embedding")
+
+
+@cache
+def _directions(width: int) -> Rows:
+    return np.random.default_rng(20260101).standard_normal((8192, width)).astype(np.float32)
+
+
+def _ids(prompt: Prompt) -> Ids:
+    ids = prompt.ids
+    assert ids is not None  # this engine has a tokenizer, so every planned prompt has ids
+    return ids

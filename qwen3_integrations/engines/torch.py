@@ -1,0 +1,181 @@
+"""transformers' own Qwen3 on CPU, CUDA or MPS: packed, one queue for all callers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Literal
+
+import numpy as np
+
+from qwen3_integrations.engines.queue import JobQueue
+from qwen3_integrations.errors import ConfigError, EngineError
+from qwen3_integrations.extras import require
+from qwen3_integrations.hub import resolve_model
+from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task
+from qwen3_integrations.models import ModelFiles, Source, read_model
+from qwen3_integrations.tokens import Tokenizer
+
+log = logging.getLogger("qwen3_integrations")
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class TorchEngine:
+    """Runs a checkpoint with PyTorch in this process.
+
+    Sequences lie end to end without padding, what the documents of one query share is computed once a pack,
+    and only last positions are read: by the two rows of the output head that say "yes" and "no", never by the
+    whole vocabulary. Calls from many threads and tasks are packed together.
+
+    Args:
+        task: `embed` or `rerank`.
+        model: A folder, a hub's name, or `qwen3-tiny-demo`.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes CUDA, then MPS, then the CPU.
+        dtype: `float32`, `bfloat16` or `float16`; `auto` is bfloat16 on CUDA and float32 elsewhere.
+        max_batch_tokens: Tokens in one forward pass; None for 32768 on CUDA and 4096 elsewhere. A longer prompt
+            has a pass of its own.
+        source: Where the model's name may lead: `auto`, `local`, `huggingface` or `modelscope`.
+        revision: A branch, tag or commit of the hub's repository.
+
+    Raises:
+        MissingExtra: If PyTorch or transformers is not installed.
+        ModelNotFound: If the model is nowhere to be had.
+        ConfigError: If the model is of the other task, or device or dtype are none.
+    """
+
+    backend = "torch"
+
+    def __init__(
+        self,
+        task: Task,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: Dtype = "auto",
+        max_batch_tokens: int | None = None,
+        source: Source = "auto",
+        revision: str | None = None,
+    ) -> None:
+        torch = require("torch", "torch")
+        require("transformers", "torch")
+        self.task: Task = task
+        self.model = model
+        files = read_model(resolve_model(model, task, source=source, revision=revision), task)
+        if files.config.get("use_sliding_window"):
+            raise ConfigError(f"{model} uses a sliding window, which the torch engine does not; use the vllm engine")
+        self.tokenizer = Tokenizer.from_folder(files.folder)
+        self.max_tokens = files.context
+        self.dimensions = files.width if task == "embed" else None
+        self.device = _device(torch, device)
+        self.dtype = _dtype(dtype, self.device)
+        budget = max_batch_tokens or (32768 if self.device.startswith("cuda") else 4096)
+        forward = _Forward(files, task, self.tokenizer, self.device, self.dtype)
+        self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
+        self.close = weakref.finalize(self, self._queue.close)
+
+    def run(self, job: Job) -> Reply:
+        """Run a job and wait for it."""
+        return self._submit(job).result()
+
+    async def arun(self, job: Job) -> Reply:
+        """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
+        return await asyncio.wrap_future(self._submit(job))
+
+    def _submit(self, job: Job) -> Future[Reply]:
+        if job.task != self.task:
+            raise EngineError(f"{self.model} is open for {self.task}, not for {job.task}")
+        return self._queue.submit(job)
+
+    def __repr__(self) -> str:
+        return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
+
+
+class _Forward:
+    """One pass: prompts in, rows out."""
+
+    def __init__(self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: str, dtype: str) -> None:
+        import torch
+        from transformers import Qwen3Model
+
+        from qwen3_integrations.engines import attention
+
+        self._torch, self._attention, self._task = torch, attention, task
+        self._device, self._dtype = torch.device(device), getattr(torch, dtype)
+        self._width = files.width
+        self._model: Any = Qwen3Model.from_pretrained(
+            files.folder, dtype=self._dtype, attn_implementation=attention.NAME, use_safetensors=True, local_files_only=True
+        )
+        self._model.requires_grad_(requires_grad=False).eval().to(self._device)
+        self._direction: Any = None
+        if task == "rerank":
+            row = _stored_row(files) if files.classifier else _yes_minus_no(files, tokenizer)
+            self._direction = torch.from_numpy(row).to(self._device)
+
+    def __call__(self, prompts: Sequence[Prompt]) -> Rows:
+        """Rows for prompts that fit one pass; shape (prompts, width) or (prompts,)."""
+        from qwen3_integrations.engines.packing import pack
+
+        torch = self._torch
+        packed = pack(prompts)
+        with torch.inference_mode():
+            hidden = self._model(
+                input_ids=torch.from_numpy(packed.ids.astype(np.int64))[None].to(self._device),
+                position_ids=torch.from_numpy(packed.positions)[None].to(self._device),
+                use_cache=False,
+                packed=self._attention.layout(packed, self._device, self._dtype),
+            ).last_hidden_state[0]
+            last = hidden[torch.from_numpy(packed.last).to(self._device)].float()
+            rows = last if self._direction is None else torch.sigmoid(last @ self._direction)
+            result: Rows = rows.cpu().numpy()
+        return result
+
+    def nothing(self) -> Rows:
+        """The rows of no prompts."""
+        return np.empty((0, self._width) if self._task == "embed" else 0, dtype=np.float32)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._model = self._direction = None
+        if self._device.type == "cuda":
+            self._torch.cuda.empty_cache()
+
+
+def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
+    """The one direction that the score is read along, shape (width,): softmax over two logits is the sigmoid of their difference."""
+    name = "model.embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
+    yes, no = files.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
+    return yes - no
+
+
+def _stored_row(files: ModelFiles) -> Rows:
+    """The head of a sequence-classification conversion: one row, or two for no and yes; shape (width,)."""
+    rows = files.rows("score.weight", None)
+    if len(rows) not in (1, 2):
+        raise ConfigError(f"{files.folder} classifies into {len(rows)} labels; a reranker has one, or two")
+    direction: Rows = rows[0] if len(rows) == 1 else rows[1] - rows[0]
+    return direction
+
+
+def _device(torch: Any, asked: str) -> str:
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(asked).type
+    except RuntimeError as error:
+        raise ConfigError(f"device {asked!r} is none that PyTorch knows: use auto, cpu, cuda, cuda:0 or mps") from error
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(kind)
+    if there and not there():
+        raise ConfigError(f"device {asked!r} is not there: PyTorch {torch.__version__} sees no {kind} device")
+    return asked
+
+
+def _dtype(asked: Dtype, device: str) -> str:
+    if asked == "auto":
+        return "bfloat16" if device.startswith("cuda") else "float32"
+    if asked not in ("float32", "bfloat16", "float16"):
+        raise ConfigError(f"dtype must be auto, float32, bfloat16 or float16, not {asked!r}")
+    return asked

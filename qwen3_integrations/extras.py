@@ -1,0 +1,34 @@
+"""Optional dependencies: imported when needed, and named with their pip line when missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+from qwen3_integrations.errors import MissingExtra
+
+
+def installed(module: str) -> bool:
+    """True when a module can be imported; does not import it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def require(module: str, extra: str) -> Any:
+    """Import an optional dependency.
+
+    Args:
+        module: Its import name.
+        extra: The extra of this package that brings it.
+
+    Raises:
+        MissingExtra: If it, or something it needs, is not installed.
+    """
+    try:
+        imported: ModuleType = importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{module} can't be imported ({error}); install it with: pip install 'qwen3-integrations[{extra}]'"
+        ) from error
+    return imported

@@ -1,0 +1,104 @@
+"""What crosses the seam: finished prompts into an engine, rows out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Task: TypeAlias = Literal["embed", "rerank"]
+Ids: TypeAlias = NDArray[np.int32]
+Rows: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Some text of a prompt and its token ids.
+
+    Attributes:
+        text: The text as a server must be sent it.
+        ids: Token ids, shape (tokens,), int32; None where no tokenizer is at hand.
+    """
+
+    text: str
+    ids: Ids | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head(Piece):
+    """What a prompt begins with and must keep whole. All documents of one query share one `Head` object.
+
+    Attributes:
+        query: The query as it was given; None for an embedded document.
+        instruction: The instruction as it was given; None for an embedded document.
+    """
+
+    query: str | None = None
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """One finished prompt: head, body, tail. Only the body may be cut; this one's has been where `truncated`.
+
+    Attributes:
+        head: Template, instruction and query; empty for an embedded document.
+        body: The document; empty for an embedded query.
+        tail: The template's end: the reranker's suffix, or the embedder's end token (as text: empty, since
+            the model's own tokenizer appends it).
+        truncated: True when the body was cut to the budget.
+        literal: True when a server that is sent `text` reads exactly `ids`. False when the text holds the
+            spelling of a control token, or was cut inside a character: then only the ids are exact.
+    """
+
+    head: Head
+    body: Piece
+    tail: Piece
+    truncated: bool = False
+    literal: bool = True
+
+    @property
+    def text(self) -> str:
+        """The whole prompt as one string."""
+        return self.head.text + self.body.text + self.tail.text
+
+    @property
+    def ids(self) -> Ids | None:
+        """The whole prompt as token ids, shape (tokens,), int32; None where no tokenizer was at hand."""
+        parts = (self.head.ids, self.body.ids, self.tail.ids)
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """Work for an engine.
+
+    Attributes:
+        task: `embed` or `rerank`.
+        prompts: In the order in which the rows must come back.
+        max_tokens: The longest prompt allowed, template included. Prompts with ids keep to it already; an
+            engine without a tokenizer must count and cut the bodies of the others itself.
+    """
+
+    task: Task
+    prompts: tuple[Prompt, ...]
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """What an engine answers.
+
+    Attributes:
+        rows: float32. `embed`: shape (prompts, width), as the model gives them or already of unit length.
+            `rerank`: shape (prompts,), the probability of "yes" in [0, 1].
+        tokens: Prompt tokens the model read, in total.
+        truncated: Positions whose bodies the engine itself had to cut.
+    """
+
+    rows: Rows
+    tokens: int
+    truncated: frozenset[int] = frozenset()

@@ -1,0 +1,169 @@
+"""The published checkpoints as data, and what a model's own files say about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.jobs import Rows, Task
+
+MIN_DIMENSIONS = 32
+"""The least Matryoshka width of the published embedders. Source: their model cards."""
+
+TINY = "qwen3-tiny-demo"
+"""The pair that ships in this package: a toy to see the wiring, offline. Never chosen unless named."""
+
+DEFAULT_MODELS: Mapping[Task, str] = MappingProxyType({"embed": "Qwen/Qwen3-Embedding-0.6B", "rerank": "Qwen/Qwen3-Reranker-0.6B"})
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A published model.
+
+    Attributes:
+        name: Its id on Hugging Face and on ModelScope.
+        task: `embed` or `rerank`.
+        parameters: In billions, as its name says.
+        layers: Transformer layers.
+        width: Width of the hidden state and of a full embedding.
+        context: Longest prompt, in tokens.
+    """
+
+    name: str
+    task: Task
+    parameters: float
+    layers: int
+    width: int
+    context: int = 32768
+
+
+CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
+    {
+        checkpoint.name: checkpoint
+        for checkpoint in (
+            Checkpoint("Qwen/Qwen3-Embedding-0.6B", "embed", 0.6, 28, 1024),
+            Checkpoint("Qwen/Qwen3-Embedding-4B", "embed", 4, 36, 2560),
+            Checkpoint("Qwen/Qwen3-Embedding-8B", "embed", 8, 36, 4096),
+            Checkpoint("Qwen/Qwen3-Reranker-0.6B", "rerank", 0.6, 28, 1024),
+            Checkpoint("Qwen/Qwen3-Reranker-4B", "rerank", 4, 36, 2560),
+            Checkpoint("Qwen/Qwen3-Reranker-8B", "rerank", 8, 36, 4096),
+        )
+    }
+)
+"""Source: the table of the official repository, https://github.com/QwenLM/Qwen3-Embedding."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on disk, as its `config.json` describes it.
+
+    Attributes:
+        folder: Where its files lie.
+        config: The whole of `config.json`.
+        classifier: True for a sequence-classification conversion of a reranker: its head is one stored row and
+            not the rows of "yes" and "no".
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    classifier: bool
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden state."""
+        return int(self.config["hidden_size"])
+
+    @property
+    def context(self) -> int:
+        """Longest prompt, in tokens."""
+        return int(self.config["max_position_embeddings"])
+
+    def rows(self, tensor: str, numbers: Sequence[int] | None) -> Rows:
+        """Rows of a stored matrix as float32, without reading the rest of it.
+
+        Args:
+            tensor: Its name in the safetensors files.
+            numbers: Which rows; None for all.
+
+        Raises:
+            ConfigError: If the model has no such tensor.
+        """
+        from safetensors import safe_open
+
+        index = self.folder / "model.safetensors.index.json"
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.is_file() else {}
+        path = self.folder / named.get(tensor, "model.safetensors")
+        with safe_open(path, framework="pt") as stored:
+            if tensor not in stored.keys():  # noqa: SIM118  it is no mapping
+                raise ConfigError(f"{path} holds no {tensor!r}: this is no checkpoint of the kind its config.json says")
+            matrix = stored.get_slice(tensor)
+            wanted = [matrix[number : number + 1][0] for number in numbers] if numbers is not None else list(matrix[:])
+            return np.stack([row.float().numpy() for row in wanted])
+
+
+def read_model(folder: Path, task: Task) -> ModelFiles:
+    """Read a model's description from its folder.
+
+    Args:
+        folder: With `config.json`, weights and tokenizer.
+        task: What it is wanted for.
+
+    Raises:
+        ModelNotFound: If the folder holds no `config.json`.
+        ConfigError: If it is no Qwen3 model, or one of the other task.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelNotFound(f"{folder} holds no config.json: it is no model folder, or its download is not complete")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("model_type") != "qwen3":
+        raise ConfigError(f"{folder} holds a {config.get('model_type')!r} model; this package runs Qwen3-Embedding and Qwen3-Reranker")
+    classifier = "Qwen3ForSequenceClassification" in config.get("architectures", [])
+    if task == "embed" and classifier:
+        raise ConfigError(f"{folder} holds a reranker (Qwen3ForSequenceClassification); open it with task rerank")
+    if task == "rerank" and (folder / "1_Pooling").is_dir():
+        raise ConfigError(f"{folder} holds an embedding model (it pools); open it with task embed")
+    return ModelFiles(folder, MappingProxyType(config), classifier)
+
+
+def checked_model(model: str | None, task: Task) -> str:
+    """The model's name, or the default for the task; refuses a published model of the other task.
+
+    Raises:
+        ConfigError: If the name is empty, or a published model's of the other task.
+    """
+    if model is None:
+        return DEFAULT_MODELS[task]
+    if not isinstance(model, str) or not model:
+        raise ConfigError(f"model must be a name or a folder, not {model!r}")
+    known = CHECKPOINTS.get(model)
+    if known and known.task != task:
+        word = {"embed": "an embedding model", "rerank": "a reranker"}
+        raise ConfigError(f"{model} is {word[known.task]}, but {word[task]} is needed, such as {DEFAULT_MODELS[task]}")
+    return model
+
+
+def checked_budget(max_tokens: int, context: int | None) -> int:
+    """A token budget that the model can take: what is asked for, at most the model's context.
+
+    Args:
+        max_tokens: Longest prompt wanted, in tokens.
+        context: The model's longest; None where it is not known yet.
+
+    Raises:
+        ConfigError: If it is no whole number of at least 1.
+    """
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+        raise ConfigError(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}")
+    return max_tokens if context is None else min(max_tokens, context)
+
+
+Source = Literal["auto", "local", "huggingface", "modelscope"]
+"""Where a model's name may lead: `auto` is the caches of both hubs, then the hub that answers."""

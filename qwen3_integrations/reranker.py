@@ -1,0 +1,235 @@
+"""A query and documents to a ranking: plan, run, finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from qwen3_integrations.embedder import usage_of
+from qwen3_integrations.engines.protocol import Engine
+from qwen3_integrations.errors import BadReply, ConfigError
+from qwen3_integrations.jobs import Head, Job, Piece, Reply, Rows
+from qwen3_integrations.models import checked_budget
+from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, RERANK_PREFIX, RERANK_SUFFIX, Separator, rerank_body, rerank_head
+from qwen3_integrations.results import Hit, Ranking, Timing, Usage
+from qwen3_integrations.tokens import checked_text, checked_texts, finish_prompts
+
+log = logging.getLogger("qwen3_integrations")
+
+
+class Reranker:
+    """Scores and ranks documents with a Qwen3-Reranker model behind any engine.
+
+    Args:
+        engine: An opened engine for the task `rerank`.
+        instruction: What relevance means; one English sentence.
+        max_tokens: Budget of a prompt, template included. Only the document is cut to fit.
+        separator: What joins instruction, query and document: one newline as in the model card, or two as in
+            the official repository's evaluation.
+
+    Raises:
+        ConfigError: For an engine of the other task, a budget that the model does not have, or another separator.
+    """
+
+    def __init__(
+        self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, max_tokens: int = 8192, separator: Separator = "\n"
+    ) -> None:
+        if engine.task != "rerank":
+            raise ConfigError(f"a Reranker needs an engine for rerank, this one runs {engine.model} for {engine.task}")
+        if separator not in ("\n", "\n\n"):
+            raise ConfigError(f"separator must be one newline or two, not {separator!r}")
+        self.engine = engine
+        self.instruction = checked_text(instruction, "instruction")
+        self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
+        self.separator: Separator = separator
+        self._usage = Usage()
+        self._lock = threading.Lock()
+
+    @property
+    def usage(self) -> Usage:
+        """What all calls so far have used."""
+        return self._usage
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        instruction: str | None = None,
+    ) -> Ranking:
+        """Rank documents by their relevance to a query.
+
+        Args:
+            query: What is searched for.
+            documents: Texts in the order the retriever gave them; an empty one gets a score like any other.
+            top_n: Keep at most so many, at least 1; None for all.
+            score_threshold: Keep those with at least this score, in [0, 1]; None for any.
+            instruction: Instead of the reranker's own.
+
+        Returns:
+            A `Ranking`, best first; equal scores keep the order of `documents`.
+
+        Raises:
+            PromptTooLong: If template, instruction and query alone exceed `max_tokens`.
+            ConfigError: For `top_n` or `score_threshold` outside their range.
+            TypeError: For anything that is no string; names its index.
+            InvalidText: For lone surrogates; names the index.
+            EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
+        """
+        checked_cut(top_n, score_threshold)
+        started = time.perf_counter()
+        job = self._plan_documents(query, documents, instruction)
+        planned = time.perf_counter()
+        reply = self.engine.run(job)
+        timing = Timing(planned - started, time.perf_counter() - planned)
+        return self._ranking(query, documents, instruction, job, reply, timing, top_n, score_threshold)
+
+    async def arank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        instruction: str | None = None,
+    ) -> Ranking:
+        """As `rank`, without blocking the event loop."""
+        checked_cut(top_n, score_threshold)
+        started = time.perf_counter()
+        job = await asyncio.to_thread(self._plan_documents, query, documents, instruction)
+        planned = time.perf_counter()
+        reply = await self.engine.arun(job)
+        timing = Timing(planned - started, time.perf_counter() - planned)
+        return self._ranking(query, documents, instruction, job, reply, timing, top_n, score_threshold)
+
+    def score(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
+        """Score pairs of query and document.
+
+        Args:
+            pairs: Any number of `(query, document)`; those with equal queries share their common work.
+            instruction: Instead of the reranker's own.
+
+        Returns:
+            float32, shape (pairs,), the model's probability of "yes" in [0, 1], in the order of `pairs`.
+
+        Raises:
+            PromptTooLong, TypeError, InvalidText, EngineError: As in `rank`.
+        """
+        job = self._plan(pairs, instruction)
+        return self._finish(job, self.engine.run(job))
+
+    async def ascore(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
+        """As `score`, without blocking the event loop."""
+        job = await asyncio.to_thread(self._plan, pairs, instruction)
+        return self._finish(job, await self.engine.arun(job))
+
+    def _plan_documents(self, query: str, documents: Sequence[str], instruction: str | None) -> Job:
+        checked_text(query, "query")
+        return self._job([query], [0] * len(checked := checked_texts(documents, "documents")), checked, instruction)
+
+    def _plan(self, pairs: Iterable[tuple[str, str]], instruction: str | None) -> Job:
+        listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
+        queries = checked_texts((query for query, _ in listed), "queries")
+        documents = checked_texts((document for _, document in listed), "documents")
+        distinct = {query: number for number, query in enumerate(dict.fromkeys(queries))}
+        return self._job(list(distinct), [distinct[query] for query in queries], documents, instruction)
+
+    def _job(self, queries: Sequence[str], owners: Sequence[int], documents: Sequence[str], instruction: str | None) -> Job:
+        """A job of `documents[i]` against `queries[owners[i]]`."""
+        told = self.instruction if instruction is None else checked_text(instruction, "instruction")
+        tokenizer = self.engine.tokenizer
+        asked = [rerank_head(query, told, self.separator) for query in queries]
+        if tokenizer:
+            prefix = tokenizer.template(RERANK_PREFIX)
+            tail = Piece(RERANK_SUFFIX, tokenizer.template(RERANK_SUFFIX))
+            ids = [np.concatenate([prefix, own]) for own in tokenizer.encode(asked)]
+            heads = [Head(RERANK_PREFIX + text, own, query, told) for text, own, query in zip(asked, ids, queries, strict=True)]
+        else:
+            tail = Piece(RERANK_SUFFIX)
+            heads = [Head(RERANK_PREFIX + text, None, query, told) for text, query in zip(asked, queries, strict=True)]
+        bodies = [rerank_body(document) for document in documents]
+        prompts = finish_prompts([heads[owner] for owner in owners], bodies, tail, tokenizer, self.max_tokens)
+        return Job("rerank", prompts, self.max_tokens)
+
+    def _finish(self, job: Job, reply: Reply) -> Rows:
+        scores = probabilities(reply.rows, len(job.prompts))
+        used = usage_of(job, reply)
+        with self._lock:
+            self._usage += used
+        if used.truncated:
+            log.warning("%d of %d documents were cut so that the prompt keeps to %d tokens", used.truncated, used.prompts, self.max_tokens)
+        return scores
+
+    def _ranking(
+        self,
+        query: str,
+        documents: Sequence[str],
+        instruction: str | None,
+        job: Job,
+        reply: Reply,
+        timing: Timing,
+        top_n: int | None,
+        score_threshold: float | None,
+    ) -> Ranking:
+        scores = self._finish(job, reply)
+        order = np.argsort(-scores, kind="stable")
+        hits = [
+            Hit(int(index), rank, float(scores[index]), documents[index], job.prompts[index].truncated or index in reply.truncated)
+            for rank, index in enumerate(order)
+        ]
+        passing = sum(score_threshold is None or hit.score >= score_threshold for hit in hits)
+        kept = passing if top_n is None else min(top_n, passing)
+        return Ranking(
+            query=query,
+            instruction=self.instruction if instruction is None else instruction,
+            model=self.engine.model,
+            hits=tuple(hits[:kept]),
+            dropped=tuple(hits[kept:]),
+            usage=usage_of(job, reply),
+            timing=timing,
+            top_n=top_n,
+            score_threshold=score_threshold,
+        )
+
+    def __repr__(self) -> str:
+        return f"Reranker({self.engine!r}, max_tokens={self.max_tokens}, instruction={self.instruction!r})"
+
+
+def checked_cut(top_n: int | None, score_threshold: float | None) -> None:
+    """Prove that a cut makes sense.
+
+    Raises:
+        ConfigError: If `top_n` is no whole number of at least 1, or the threshold lies outside [0, 1].
+    """
+    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
+        raise ConfigError(f"top_n must be a whole number of at least 1, or None for all, not {top_n!r}")
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise ConfigError(f"score_threshold must lie in [0, 1], or be None for any score, not {score_threshold!r}")
+
+
+def probabilities(rows: Rows, count: int) -> Rows:
+    """Scores fit for use: counted, finite and in [0, 1].
+
+    Raises:
+        BadReply: If the count or a value can't be right.
+    """
+    scores = np.asarray(rows, dtype=np.float32)
+    if count == 0:
+        return np.empty(0, dtype=np.float32)
+    if scores.shape != (count,):
+        raise BadReply(f"expected {count} scores, got an array of shape {scores.shape}")
+    bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if len(bad):
+        raise BadReply(f"{len(bad)} of {count} scores are no probabilities, the first is {scores[bad[0]]} at index {bad[0]}")
+    return scores
+
+
+def _pair(pair: tuple[str, str], index: int) -> tuple[str, str]:
+    if isinstance(pair, str | bytes) or len(pair) != 2:
+        raise TypeError(f"pairs[{index}] must be (query, document), not {pair!r:.80}")
+    return pair[0], pair[1]
