@@ -5,14 +5,15 @@
 
 Two measures:
 
-- **Triples**: twenty plain questions, each with a relevant and an irrelevant text. Counted is how often a model scores
-  the relevant one higher.
-- **nDCG@10** on a collection in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv`): the embedder over
-  the whole collection, the reranker over the embedder's best documents, and BM25 for comparison. Gains are the graded
-  judgements, the ideal order is that of all judged documents, and queries without a positive judgement are left out.
+- **Triples**: twenty plain questions, each with a relevant and an irrelevant text. Counted is how often a
+  model scores the relevant one higher.
+- **nDCG@10** on a collection in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv`): the
+  embedder over the whole collection, the reranker over the embedder's best documents, and BM25 to compare.
+  Gains are the graded judgements, the ideal order is that of all judged documents, and queries without a
+  positive judgement are left out.
 
-The prompts are the official ones, written out here once more, so that this script checks the package and does not
-lean on it. Needs torch, transformers, and bm25s for the second measure.
+The prompts are the official ones, written out here once more, so that this script checks the package and does
+not lean on it. Needs torch, transformers, and bm25s for the second measure.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 PREFIX = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
-    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
+    'Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
 )
 SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
@@ -71,7 +72,7 @@ class Embedder:
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
         end = self.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-        rows = [ids[:-1][: self.max_length - 1] + [end] for ids in self.tokenizer(list(texts))["input_ids"]]
+        rows = [[*ids[:-1][: self.max_length - 1], end] for ids in self.tokenizer(list(texts))["input_ids"]]
         vectors = torch.empty(len(rows), self.model.config.hidden_size)
         for batch in batches(rows):
             ids, mask = right_padded([rows[i] for i in batch], end)
@@ -103,10 +104,7 @@ class Reranker:
         """Probabilities in [0, 1], one a pair of query and document."""
         bodies = [f"<Instruct>: {instruction}\n<Query>: {q}\n<Document>: {d}" for q, d in pairs]
         budget = self.max_length - len(self.prefix) - len(self.suffix)
-        rows = [
-            [*self.prefix, *ids[:budget], *self.suffix]
-            for ids in self.tokenizer(bodies, add_special_tokens=False)["input_ids"]
-        ]
+        rows = [[*self.prefix, *ids[:budget], *self.suffix] for ids in self.tokenizer(bodies, add_special_tokens=False)["input_ids"]]
         scores = torch.empty(len(rows))
         head = self.model.get_output_embeddings().weight[self.answers]
         for batch in batches(rows):
@@ -132,10 +130,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_beir(folder: Path) -> Collection:
-    """A collection in the BEIR layout; a document is its title and its text, queries without a gain are dropped."""
-    documents = {
-        d["_id"]: f"{d.get('title', '')} {d['text']}".strip() for d in read_jsonl(folder / "corpus.jsonl")
-    }
+    """Read the BEIR layout: a document is its title and text, queries without a gain are dropped."""
+    documents = {d["_id"]: f"{d.get('title', '')} {d['text']}".strip() for d in read_jsonl(folder / "corpus.jsonl")}
     gains: dict[str, dict[str, float]] = defaultdict(dict)
     for line in (folder / "qrels" / "test.tsv").read_text("utf-8").splitlines()[1:]:
         query, document, gain = line.split("\t")
@@ -193,17 +189,21 @@ def bm25_runs(collection: Collection) -> dict[str, list[str]]:
 def evaluate_collection(collection: Collection, embedder: Embedder, reranker: Reranker, depth: int) -> dict[str, Any]:
     """nDCG@10 of the embedder, of the reranker over the embedder's best `depth`, and of BM25."""
     names = list(collection.documents)
-    similarity = embedder.queries(list(collection.queries.values())) @ embedder.documents(
-        list(collection.documents.values())
-    ).T
+    similarity = embedder.queries(list(collection.queries.values())) @ embedder.documents(list(collection.documents.values())).T
     first = similarity.topk(min(depth, len(names)), dim=1).indices.tolist()
     found = {q: [names[i] for i in row] for q, row in zip(collection.queries, first, strict=True)}
     pairs = [(q, d) for q, row in found.items() for d in row]
     scores = dict(
-        zip(pairs, reranker.scores([(collection.queries[q], collection.documents[d]) for q, d in pairs]), strict=True)
+        zip(
+            pairs,
+            reranker.scores([(collection.queries[q], collection.documents[d]) for q, d in pairs]),
+            strict=True,
+        )
     )
     # sorted() is stable: among equal scores the embedder's order stays.
-    reranked = {q: sorted(row, key=lambda d, q=q: -scores[q, d]) for q, row in found.items()}
+    reranked = {
+        query: [d for _, d in sorted(((-scores[query, d], d) for d in row), key=lambda item: item[0])] for query, row in found.items()
+    }
     return {
         "documents": len(names),
         "queries": len(collection.queries),

@@ -11,23 +11,25 @@ Data
 
 Recipe
     1. `collect_passages` cuts the text into passages of up to 90 words, each with a heading.
-    2. `train_tokenizer` trains a byte-level BPE of 5,094 entries with Qwen's split pattern, and adds Qwen3's 26
-       added tokens.
-    3. `initial_token_vectors` makes token vectors from a truncated SVD of the tokens' co-occurrence matrix and from
-       their character n-grams; spellings that differ in case or a leading space start almost equal.
-    4. `train_embedder`: queries are written from a passage (`QueryWriter`: some of its words in another
-       order or form, a crop of a sentence, its heading, put into question forms), and each must find its
-       passage among all passages of the batch (InfoNCE, temperature 0.05, at several Matryoshka widths).
-    5. `train_reranker`: starts from the embedder's trunk; each query comes with its passage, hard negatives found by
-       BM25 and a random one; cross-entropy on yes and no, a list-wise loss in each group, and two
-       auxiliary losses on probes that are thrown away (which tokens of the document occur in the query,
-       and how much of the query the document covers), which make the matching heads form early.
-    6. `write_pair` writes both models in the file layout of Qwen3-Embedding and Qwen3-Reranker, weights in bfloat16.
+    2. `train_tokenizer` trains a byte-level BPE of 5,094 entries with Qwen's split pattern, and adds Qwen3's
+       26 added tokens.
+    3. `initial_token_vectors` makes token vectors from a truncated SVD of the tokens' co-occurrence matrix
+       and from their character n-grams; spellings that differ in case or a leading space start almost equal.
+    4. `train_embedder`: queries are written from a passage (`QueryWriter`: some of its words in another order
+       or form, a crop of a sentence, its heading, put into question forms), and each must find its passage
+       among all passages of the batch (InfoNCE, temperature 0.05, at several Matryoshka widths).
+    5. `train_reranker`: starts from the embedder's token vectors and from attention heads wired to match
+       words (`wire_matching`: from random heads a training as short as this one learned nothing); each query
+       comes with its passage, hard negatives found by BM25 and a random one; cross-entropy on yes and no, a
+       list-wise loss in each group, and auxiliary losses on probes that are thrown away (`MatchProbes`).
+    6. `write_embedder` and `write_reranker` write the file layouts of Qwen3-Embedding and Qwen3-Reranker,
+       with weights in bfloat16.
 
     All prompts are the official ones, with the default instruction half of the time.
 
 The work is done in a number of steps that follows from `--minutes` alone, so that the same seed, Python and
-library versions and thread count give the same weights; `--minutes` is what they took on two cores of a server of 2.5 GHz.
+library versions and thread count give the same weights; `--minutes` is about what they take on two cores of
+a server of 2.5 GHz.
 
 Needs torch, transformers, tokenizers and safetensors.
 """
@@ -44,7 +46,6 @@ import importlib.util
 import inspect
 import json
 import math
-import os
 import random
 import re
 import shutil
@@ -60,7 +61,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import save_file
 from tokenizers import (
     AddedToken,
@@ -83,13 +84,14 @@ VOCABULARY = 5120
 MATRYOSHKA_WIDTHS = (160, 64, 32)
 
 END = "<|endoftext|>"
-SPECIAL_TOKENS = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
-    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>"
+SPECIAL_TOKENS = (  # noqa: SIM905
+    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> "
+    "<|box_end|> <|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> "
+    "<|video_pad|>"
 ).split()
-PLAIN_ADDED_TOKENS = (
-    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|> "
-    "<tool_response> </tool_response> <think> </think>"
+PLAIN_ADDED_TOKENS = (  # noqa: SIM905
+    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> "
+    "<|file_sep|> <tool_response> </tool_response> <think> </think>"
 ).split()
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
@@ -116,28 +118,30 @@ OTHER_INSTRUCTIONS = (
     "Retrieve text that is similar in meaning",
 )
 RERANK_PREFIX = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
-    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
+    'Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
 )
 RERANK_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 # --- the training ----------------------------------------------------------------------------------------
 
-EMBEDDER_SHARE = 0.5  # of the minutes; the rest is the reranker's
-EMBEDDER_STEPS_PER_MINUTE = 60.0
-RERANKER_STEPS_PER_MINUTE = 50.0
+EMBEDDER_SHARE = 0.45  # of the minutes; the rest is the reranker's
+EMBEDDER_STEPS_PER_MINUTE = 40.0
+RERANKER_STEPS_PER_MINUTE = 36.0
 EMBEDDER_BATCH = 256
 RERANKER_QUERIES = 32
 GROUP = 4  # documents a query: the right one, two hard ones, a random one
 TEMPERATURE = 0.05
 MAX_TOKENS = 320
 
-STOP_WORDS = frozenset(
-    "a about above after all also an and any are as at be been but by can could do does each for from get had has have "
-    "he how i if in into is it its just like may more most my new no not of on one only or other our out over same "
-    "see should so some such than that the their them then there these they this those to two up us use used uses "
-    "using was we were what when where which while who why will with would you your".split()
-)
+_STOP_WORDS = (  # noqa: SIM905
+    "a about above after all also an and any are as at be been but by can could do does each for from get "
+    "had has have he how i if in into is it its just like may more most my new no not of on one only or "
+    "other our out over same see should so some such than that the their them then there these they this "
+    "those to two up us use used uses using was we were what when where which while who why will with "
+    "would you your"
+).split()
+STOP_WORDS = frozenset(_STOP_WORDS)
 QUESTION_FORMS = (
     "{}?",
     "How do I {}?",
@@ -161,7 +165,7 @@ QUESTION_FORMS = (
     "is it possible to {} .",
     "has anyone {} .",
 )
-GLUE_WORDS = "a the of in with for to and on from my this that is are by when it an".split()
+GLUE_WORDS = "a the of in with for to and on from my this that is are by when it an".split()  # noqa: SIM905
 WORD = re.compile(r"[A-Za-z][A-Za-z']*[A-Za-z]|[A-Za-z]")
 SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+(?=[A-Z\"'(<*`])")
 
@@ -202,10 +206,10 @@ def cut(heading: str, text: str, group: str, max_words: int = 90) -> Iterator[Pa
     taken: list[str] = []
     length = 0
     for paragraph in re.split(r"\n\s*\n", text):
-        paragraph = " ".join(paragraph.split())
-        if not is_prose(paragraph):
+        flat = " ".join(paragraph.split())
+        if not is_prose(flat):
             continue
-        for sentence in SENTENCE_END.split(paragraph):
+        for sentence in SENTENCE_END.split(flat):
             words = sentence.split()
             for start in range(0, len(words), max_words):
                 part = words[start : start + max_words]
@@ -237,16 +241,19 @@ def source_passages(library: Path) -> Iterator[Passage]:
             yield from cut(name, comment, group)
 
 
+DOCUMENTED = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
 def docstring_passages(tree: ast.Module, name: str, group: str) -> Iterator[Passage]:
     """Docstrings of a module, its classes and functions, headed by the words of their names."""
     stack: list[tuple[ast.AST, str]] = [(tree, name)]
     while stack:
         node, heading = stack.pop()
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.Module | DOCUMENTED):
             yield from cut(heading, ast.get_docstring(node) or "", group)
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                stack.append((child, f"{name.split()[-1]} {words_of(child.name)}" if name else child.name))
+        inside = [c for c in ast.iter_child_nodes(node) if isinstance(c, DOCUMENTED)]
+        owner = name.rpartition(" ")[2]
+        stack.extend((child, f"{owner} {words_of(child.name)}".strip()) for child in inside)
 
 
 def doc_of(item: object) -> str:
@@ -286,7 +293,7 @@ class _TextOnly(html.parser.HTMLParser):
         super().__init__()
         self.parts: list[str] = []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, _attrs: list[tuple[str, str | None]]) -> None:
         if tag in {"p", "dd", "dt", "h1", "h2", "h3", "h4", "li", "div"}:
             self.parts.append("\n\n")
 
@@ -301,7 +308,13 @@ def manual_passages(library: Path) -> Iterator[Passage]:
     for key, text in sorted(topics.items()):
         title, _, body = text.partition("\n")
         yield from cut(f"{key} {title}", body, "topics")
-    for name in ("idlelib/help.html", "idlelib/NEWS.txt", "idlelib/News3.txt", "idlelib/README.txt", "LICENSE.txt"):
+    for name in (
+        "idlelib/help.html",
+        "idlelib/NEWS.txt",
+        "idlelib/News3.txt",
+        "idlelib/README.txt",
+        "LICENSE.txt",
+    ):
         path = library / name
         if path.exists():
             text = path.read_text("utf-8", errors="ignore")
@@ -330,7 +343,23 @@ def collect_passages() -> list[Passage]:
 def stem(word: str) -> str:
     """A crude stem: enough to tell that `sorting`, `sorted` and `sorts` are one word."""
     word = word.lower()
-    for suffix in ("ations", "ation", "ingly", "edly", "ings", "ing", "ies", "ied", "ers", "ed", "es", "er", "ly", "s", "e"):
+    for suffix in (
+        "ations",
+        "ation",
+        "ingly",
+        "edly",
+        "ings",
+        "ing",
+        "ies",
+        "ied",
+        "ers",
+        "ed",
+        "es",
+        "er",
+        "ly",
+        "s",
+        "e",
+    ):
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:
             word = word[: -len(suffix)]
             break
@@ -414,9 +443,11 @@ class QueryWriter:
         text = " ".join(s for i, s in enumerate(passage.sentences) if i != without)
         if rng.random() < 0.15:
             text = f"{passage.heading}. {text}"
-        if rng.random() < 0.15:
-            other = self.passages[max(0, row - 1)].text
-            text = f"{other} {text}" if rng.random() < 0.5 else f"{text} {other}"
+        chance = rng.random()
+        if chance < 0.2:  # longer texts, of which only a part is what was asked for
+            first = max(0, row - (1 if chance < 0.15 else 3))
+            others = " ".join(p.text for p in self.passages[first:row])
+            text = f"{others} {text}" if rng.random() < 0.5 else f"{text} {others}"
         return text.lower() if rng.random() < 0.15 else text
 
     def _keywords(self, passage: Passage, rng: random.Random) -> str:
@@ -514,7 +545,10 @@ def rerank_head(instruction: str, query: str) -> str:
 
 
 def canonical_tokens(tokenizer: Tokenizer) -> torch.Tensor:
-    """For each id, a number shared by its spellings (case, leading space); -1 for marks, digits and stop words."""
+    """For each id, a number shared by its spellings (case, leading space).
+
+    Marks, digits, single letters and stop words have -1.
+    """
     numbers: dict[str, int] = {}
     table = torch.full((VOCABULARY,), -1, dtype=torch.long)
     for token in range(VOCABULARY - len(SPECIAL_TOKENS) - len(PLAIN_ADDED_TOKENS)):
@@ -619,86 +653,113 @@ def whitening(vectors: torch.Tensor, rows: int) -> torch.Tensor:
     """A random projection, shape (rows, width), after which no direction of the vectors dominates."""
     values, directions = torch.linalg.eigh(torch.cov(vectors.T))
     white = directions * (values + 0.1 * values.mean()).rsqrt()
-    projection = torch.randn(rows, len(values)) @ white.T * (values.mean() / len(values)).sqrt() * 0.9
-    return projection
+    return torch.randn(rows, len(values)) @ white.T * (values.mean() / len(values)).sqrt() * 0.9
 
 
+# Dimensions of the reranker's states that start as flags.
+ONE, QUERY_MARK, DOCUMENT_MARK, REST, AFTER_QUERY, AFTER_DOCUMENT, FOUND, ANSWER = range(8)
+FLAGS = 8
+# Dimensions of a head that the rotary embedding hardly turns, so that distance does not matter.
+SLOWEST, SECOND_SLOWEST = HEAD_DIM // 2 - 1, HEAD_DIM // 2 - 2
+SLOW = [d for d in range(HEAD_DIM) if HEAD_DIM * 3 // 16 <= d % (HEAD_DIM // 2) < SECOND_SLOWEST]
+
+
+@dataclass(frozen=True)
+class HeadGroup:
+    """Views of the first group of heads of a layer.
+
+    Shapes: queries (heads, dim, hidden), keys and values (dim, hidden), output (hidden, heads, dim).
+    """
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    output: torch.Tensor
+
+
+def first_group(layer: Any) -> HeadGroup:
+    """The heads of a layer that share the first keys and values."""
+    attention = layer.self_attn
+    per_group = HEADS // KV_HEADS
+    return HeadGroup(
+        attention.q_proj.weight.view(KV_HEADS, per_group, HEAD_DIM, HIDDEN)[0],
+        attention.k_proj.weight.view(KV_HEADS, HEAD_DIM, HIDDEN)[0],
+        attention.v_proj.weight.view(KV_HEADS, HEAD_DIM, HIDDEN)[0],
+        attention.o_proj.weight.view(HIDDEN, KV_HEADS, per_group, HEAD_DIM)[:, 0],
+    )
+
+
+@torch.no_grad()
 def wire_matching(model: Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:
     """Start the reranker as a word matcher, so that a short training finds one.
 
-    Eight dimensions of the token vectors become flags, and one group of heads in each layer reads and writes them:
-
-    - layer 1 attends to the marks before query and document: every token learns which of them it has passed;
-    - layer 2 attends from a token to the most similar one in the query, or else to `<|im_start|>`, which says "none";
-    - layer 3 attends to the tokens of the document: the last token learns how many of them were found in the query,
-      which tells `yes` from `no`.
-
-    Only slow rotary dimensions are used, so that distance does not matter. All of it goes on learning.
+    Eight dimensions of the token vectors become flags, and one group of heads in each layer reads and writes
+    them. The rest of a layer starts silent, and all of it goes on learning.
     """
-    one, query_mark, document_mark, rest, after_query, after_document, found, answer = range(8)
-    slow_a, slow_b = HEAD_DIM // 2 - 1, HEAD_DIM // 2 - 2
-    half = HEAD_DIM // 2
-    slow = [d for d in range(HEAD_DIM) if d % half >= half * 3 // 8 and d % half < slow_b]
+    table = model.model.embed_tokens.weight
+    table[:, :FLAGS] = 0.0
+    table[:, ONE] = 0.3
+    for text, flag in (("<Query", QUERY_MARK), ("<Document", DOCUMENT_MARK), ("<|im_start|>", REST)):
+        table[tokenizer.token_to_id(text), flag] = 0.6
+    yes, no = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
+    table[no] = table[yes]
+    table[yes, ANSWER], table[no, ANSWER] = 0.2, -0.2
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
     first, second, third = model.model.layers
-    per_group = HEADS // KV_HEADS
+    wire_segments(first)
+    wire_search(second, table)
+    wire_answer(third)
 
-    def heads(layer: torch.nn.Module, group: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The weights of a group: queries (heads, dim, hidden), keys, values (dim, hidden), output (hidden, heads, dim)."""
-        attention = layer.self_attn
-        q = attention.q_proj.weight.view(KV_HEADS, per_group, HEAD_DIM, HIDDEN)[group]
-        k = attention.k_proj.weight.view(KV_HEADS, HEAD_DIM, HIDDEN)[group]
-        v = attention.v_proj.weight.view(KV_HEADS, HEAD_DIM, HIDDEN)[group]
-        return q, k, v, attention.o_proj.weight.view(HIDDEN, KV_HEADS, per_group, HEAD_DIM)[:, group]
 
-    with torch.no_grad():
-        table = model.model.embed_tokens.weight
-        table[:, :8] = 0.0
-        table[:, one] = 0.3
-        for text, flag in (("<Query", query_mark), ("<Document", document_mark), ("<|im_start|>", rest)):
-            table[tokenizer.token_to_id(text), flag] = 0.6
-        yes, no = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
-        table[no] = table[yes]
-        table[yes, answer], table[no, answer] = 0.2, -0.2
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
+def wire_segments(layer: Any) -> None:
+    """Attend to the marks before query and document: every token learns which of them it has passed."""
+    group = first_group(layer)
+    group.queries.mul_(0.1)[:, SLOWEST, ONE] += 1.0
+    group.keys.mul_(0.1)[SLOWEST, [QUERY_MARK, DOCUMENT_MARK]] += 3.0
+    group.keys[SECOND_SLOWEST, ONE] += 1.0
+    group.values[:2] = 0.0
+    group.values[0, QUERY_MARK] = group.values[1, DOCUMENT_MARK] = 1.0
+    group.output[AFTER_QUERY, :, 0] = group.output[AFTER_DOCUMENT, :, 1] = 0.04
+    layer.self_attn.q_norm.weight.fill_(1.5)
 
-        q, k, v, out = heads(first, 0)
-        q.mul_(0.1)[:, slow_a, one] += 1.0
-        k.mul_(0.1)[slow_a, [query_mark, document_mark]] += 3.0
-        k[slow_b, one] += 1.0
-        v[:2] = 0.0
-        v[0, query_mark] = v[1, document_mark] = 1.0
-        out[after_query, :, 0] = out[after_document, :, 1] = 0.04
-        first.self_attn.q_norm.weight.fill_(1.5)
 
-        q, k, v, out = heads(second, 0)
-        same = torch.zeros(len(slow), HIDDEN)
-        same[:, 8:] = whitening(table[:, 8:], len(slow))
-        same[:, one] = -same @ table.mean(0) / 0.3
-        q.mul_(0.05)[:, slow] += same
-        k.mul_(0.05)[slow] += same
-        q[:, slow_a, one] += 1.0
-        k[slow_a, after_query] += 0.25
-        k[slow_a, after_document] -= 1.5
-        k[slow_a, rest] += 4.0
-        v[0] = 0.0
-        v[0, after_query] = 1.0
-        out[found, :, 0] = 0.2
-        second.self_attn.q_norm.weight.fill_(1.7)
-        second.self_attn.k_norm.weight.fill_(1.7)
+def wire_search(layer: Any, table: torch.Tensor) -> None:
+    """Attend to the most similar token of the query, or else to `<|im_start|>`, which stands for none."""
+    group = first_group(layer)
+    same = torch.zeros(len(SLOW), HIDDEN)
+    same[:, FLAGS:] = whitening(table[:, FLAGS:], len(SLOW))
+    same[:, ONE] = -same @ table.mean(0) / 0.3
+    group.queries.mul_(0.05)[:, SLOW] += same
+    group.queries[:, SLOWEST, ONE] += 1.0
+    group.keys.mul_(0.05)[SLOW] += same
+    group.keys[SLOWEST, AFTER_QUERY] += 0.25
+    group.keys[SLOWEST, AFTER_DOCUMENT] -= 1.5
+    group.keys[SLOWEST, REST] += 4.0
+    group.values[0] = 0.0
+    group.values[0, AFTER_QUERY] = 1.0
+    group.output[FOUND, :, 0] = 0.2
+    layer.self_attn.q_norm.weight.fill_(1.7)
+    layer.self_attn.k_norm.weight.fill_(1.7)
 
-        q, k, v, out = heads(third, 0)
-        q.mul_(0.1)[:, slow_a, one] += 1.0
-        k.mul_(0.1)[slow_a, after_document] += 1.0
-        k[slow_b, one] += 0.5
-        v[0] = 0.0
-        v[0, found], v[0, one] = 1.0, -2.0
-        out[answer, :, 0] = 0.2
+
+def wire_answer(layer: Any) -> None:
+    """Attend to the document: the last token learns how much of it was found in the query, yes or no."""
+    group = first_group(layer)
+    group.queries.mul_(0.1)[:, SLOWEST, ONE] += 1.0
+    group.keys.mul_(0.1)[SLOWEST, AFTER_DOCUMENT] += 1.0
+    group.keys[SECOND_SLOWEST, ONE] += 0.5
+    group.values[0] = 0.0
+    group.values[0, FOUND], group.values[0, ONE] = 1.0, -2.0
+    group.output[ANSWER, :, 0] = 0.2
 
 
 def pad(rows: Sequence[Sequence[int]], filler: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids padded on the right, and the position of each row's last token. A causal model needs no mask for that."""
+    """Ids padded on the right, and the position of each row's last token.
+
+    A causal model needs no mask for padding on the right.
+    """
     last = torch.tensor([len(r) - 1 for r in rows])
     width = int(last.max()) + 1
     return torch.tensor([[*r, *[filler] * (width - len(r))] for r in rows]), last
@@ -742,7 +803,11 @@ def optimizer_for(parameters: Iterable[torch.nn.Parameter], lr: float) -> torch.
 
 
 def run_steps(
-    name: str, parameters: Iterable[torch.nn.Parameter], lr: float, steps: int, loss_of: Callable[[], dict[str, torch.Tensor]]
+    name: str,
+    parameters: Iterable[torch.nn.Parameter],
+    lr: float,
+    steps: int,
+    loss_of: Callable[[], dict[str, torch.Tensor]],
 ) -> None:
     """Minimise the sum of a step's losses, warm-up then cosine."""
     parameters = list(parameters)
@@ -781,15 +846,15 @@ class Material:
     @property
     def end(self) -> int:
         """The id of `<|endoftext|>`, which also pads."""
-        return int(self.tokenizer.token_to_id(END))
+        return self.tokenizer.token_to_id(END)
 
 
 def train_embedder(model: Qwen3ForCausalLM, material: Material, steps: int, lr: float, rng: random.Random) -> None:
-    """Contrastive training: each query must find its passage among those of the batch, and the other way round."""
+    """Each query must find its passage among those of the batch, and each passage its query."""
 
     def encode(texts: list[str]) -> list[list[int]]:
         batch = material.tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [e.ids[: MAX_TOKENS - 1] + [material.end] for e in batch]
+        return [[*e.ids[: MAX_TOKENS - 1], material.end] for e in batch]
 
     def loss_of() -> dict[str, torch.Tensor]:
         rows = pick_rows(material.groups, EMBEDDER_BATCH, rng)
@@ -822,15 +887,16 @@ def rerank_batch(material: Material, rng: random.Random) -> RerankBatch:
     heads, documents, lengths = [], [], []
     for row in pick_rows(material.groups, RERANKER_QUERIES, rng):
         query, document = material.writer.pair(row, rng)
-        others = material.index.hard_negatives(query, row, GROUP - 2, rng) + [rng.randrange(material.index.size)]
+        others = [
+            *material.index.hard_negatives(query, row, GROUP - 2, rng),
+            rng.randrange(material.index.size),
+        ]
         heads += [rerank_head(pick_instruction(rng), query)] * GROUP
         lengths += [len(query)] * GROUP
         documents += [document, *(material.writer.document(r, rng) for r in others)]
     prefix = tokenizer.encode(RERANK_PREFIX, add_special_tokens=False).ids
     suffix = tokenizer.encode(RERANK_SUFFIX, add_special_tokens=False).ids
-    bodies: list[Encoding] = tokenizer.encode_batch(
-        [h + d for h, d in zip(heads, documents, strict=True)], add_special_tokens=False
-    )
+    bodies: list[Encoding] = tokenizer.encode_batch([h + d for h, d in zip(heads, documents, strict=True)], add_special_tokens=False)
     batch = RerankBatch([], [], [])
     for body, head, length in zip(bodies, heads, lengths, strict=True):
         ids = body.ids[:MAX_TOKENS]
@@ -863,7 +929,12 @@ class MatchProbes(torch.nn.Module):
         self.segment, self.match, self.cover = (torch.nn.Linear(HIDDEN, 1) for _ in range(3))
 
     def forward(
-        self, ids: torch.Tensor, in_query: torch.Tensor, in_document: torch.Tensor, states: tuple[torch.Tensor, ...], last: torch.Tensor
+        self,
+        ids: torch.Tensor,
+        in_query: torch.Tensor,
+        in_document: torch.Tensor,
+        states: tuple[torch.Tensor, ...],
+        last: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Losses of one padded batch."""
         kind = self.canonical[ids]
@@ -959,12 +1030,16 @@ def write_embedder(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], m
     kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
     write_json(
         folder / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (path, kind) in enumerate(kinds)
-        ],
+        [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"} for i, (path, kind) in enumerate(kinds)],
     )
-    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+    modes = (
+        "cls_token",
+        "mean_tokens",
+        "max_tokens",
+        "mean_sqrt_len_tokens",
+        "weightedmean_tokens",
+        "lasttoken",
+    )
     write_json(
         folder / "1_Pooling" / "config.json",
         {
@@ -990,26 +1065,19 @@ def write_reranker(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], m
     write_model(folder, tokenizer, config, weights)
 
 
-def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in place of another, file by file, each at once."""
-    for path in sorted(p for p in new.rglob("*") if p.is_dir()):
-        (target / path.relative_to(new)).mkdir(parents=True, exist_ok=True)
-    for path in sorted(p for p in new.rglob("*") if p.is_file()):
-        (target / path.relative_to(new)).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target / path.relative_to(new))
-
-
-def write_pair(
-    out: Path, tokenizer: Tokenizer, config: dict[str, Any], embedder: Qwen3ForCausalLM, reranker: Qwen3ForCausalLM
-) -> None:
-    """Write `embedding` and `reranker` under `out`: first beside it, then moved into place."""
-    out.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".tiny-", dir=out))
+def install(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a scratch folder, then move its files into place, each at once."""
+    target.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".tiny-", dir=target.parent))
     try:
-        write_embedder(scratch / "embedding", tokenizer, config, embedder)
-        write_reranker(scratch / "reranker", tokenizer, config, reranker)
-        for name in ("embedding", "reranker"):
-            replace_folder(scratch / name, out / name)
+        write(scratch / "new")
+        for path in sorted((scratch / "new").rglob("*")):
+            place = target / path.relative_to(scratch / "new")
+            if path.is_dir():
+                place.mkdir(exist_ok=True)
+            else:
+                path.chmod(0o644)
+                path.replace(place)
     finally:
         shutil.rmtree(scratch)
 
@@ -1018,7 +1086,8 @@ def gather(started: float) -> Material:
     """Collect the text, train the tokenizer, index the passages."""
     passages = collect_passages()
     texts = [p.text for p in passages]
-    print(f"{len(passages)} passages, {sum(map(len, texts)) / 1e6:.1f} MB  {time.perf_counter() - started:.0f} s", flush=True)
+    megabytes = sum(map(len, texts)) / 1e6
+    print(f"{len(passages)} passages, {megabytes:.1f} MB  {time.perf_counter() - started:.0f} s", flush=True)
     by_group: dict[str, list[int]] = defaultdict(list)
     for row, passage in enumerate(passages):
         by_group[passage.group].append(row)
@@ -1033,27 +1102,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train qwen3-tiny-demo from the text that comes with Python.")
     parser.add_argument("--out", type=Path, required=True, help="folder that gets embedding/ and reranker/")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=24.0, help="planned minutes of training on two cores")
+    parser.add_argument("--minutes", type=float, default=12.0, help="planned minutes of training on two cores")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
 
     started = time.perf_counter()
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    rng = random.Random(options.seed)
     material = gather(started)
-    config = model_config(material.tokenizer)
-    vectors = initial_token_vectors(material.tokenizer, [p.text for p in material.passages], options.seed)
+    tokenizer, config = material.tokenizer, model_config(material.tokenizer)
+    torch.manual_seed(options.seed)
+    vectors = initial_token_vectors(tokenizer, [p.text for p in material.passages], options.seed)
     embedder = new_model(config, vectors)
     print(f"token vectors  {time.perf_counter() - started:.0f} s", flush=True)
 
     steps = max(1, round(options.minutes * EMBEDDER_SHARE * EMBEDDER_STEPS_PER_MINUTE))
-    train_embedder(embedder, material, steps, 2e-3, rng)
+    train_embedder(embedder, material, steps, 2e-3, random.Random(options.seed))
+    install(options.out / "embedding", lambda folder: write_embedder(folder, tokenizer, config, embedder))
+
+    torch.manual_seed(options.seed)
     reranker = new_model(config, embedder.model.embed_tokens.weight)
-    wire_matching(reranker, material.tokenizer)
+    wire_matching(reranker, tokenizer)
     steps = max(1, round(options.minutes * (1 - EMBEDDER_SHARE) * RERANKER_STEPS_PER_MINUTE))
-    train_reranker(reranker, material, steps, 2e-3, rng)
-    write_pair(options.out, material.tokenizer, config, embedder, reranker)
+    train_reranker(reranker, material, steps, 1e-3, random.Random(options.seed + 1))
+    install(options.out / "reranker", lambda folder: write_reranker(folder, tokenizer, config, reranker))
     size = sum(p.stat().st_size for p in options.out.rglob("*") if p.is_file())
     print(f"wrote {options.out}: {size / 1e6:.2f} MB in {(time.perf_counter() - started) / 60:.1f} minutes")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -145,9 +146,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         """
         return self.invoke({"query": query, "documents": documents}, {"callbacks": callbacks})
 
-    async def acompress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
-    ) -> list[Document]:
+    async def acompress_documents(self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None) -> list[Document]:
         """As `compress_documents`, without blocking the event loop."""
         return await self.ainvoke({"query": query, "documents": documents}, {"callbacks": callbacks})
 
@@ -160,7 +159,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         return await self._acall_with_config(self._aranked, input, config, **kwargs)
 
     def rerank(
-        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: int | None | EllipsisType = ...
+        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: int | EllipsisType | None = ...
     ) -> list[dict[str, Any]]:
         """Rerank anything that holds text, and say only where it was and what it scores.
 
@@ -182,10 +181,10 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         return _positions(self._ranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
 
     async def arerank(
-        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: int | None | EllipsisType = ...
+        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: int | EllipsisType | None = ...
     ) -> list[dict[str, Any]]:
         """As `rerank`, without blocking the event loop."""
-        texts = self._texts(_as_documents(documents))
+        texts = await asyncio.to_thread(self._texts, _as_documents(documents))
         return _positions(await self._aranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
 
     def _ranked(self, asked: dict[str, Any]) -> list[Document]:
@@ -194,7 +193,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
 
     async def _aranked(self, asked: dict[str, Any]) -> list[Document]:
         query, documents = _query_and_documents(asked)
-        return _reordered(documents, await self._aranking(query, self._texts(documents), self.top_n))
+        texts = await asyncio.to_thread(self._texts, documents)  # document_text may be a slow function of the user's
+        return _reordered(documents, await self._aranking(query, texts, self.top_n))
 
     def _texts(self, documents: Sequence[Document]) -> list[str]:
         how = self.document_text
@@ -295,7 +295,9 @@ def _as_document(item: object, index: int) -> Document:
         text = item.get("page_content", item.get("text"))
         if isinstance(text, str):
             return Document(page_content=text, metadata=dict(item.get("metadata") or item))
-        raise TypeError(f"documents[{index}] is a mapping without a string under 'page_content' or 'text'; it has: {', '.join(map(str, item))}")
+        raise TypeError(
+            f"documents[{index}] is a mapping without a string under 'page_content' or 'text'; it has: {', '.join(map(str, item))}"
+        )
     raise TypeError(f"documents[{index}] must be a string, a Document or a mapping, not {type(item).__name__}")
 
 
@@ -303,9 +305,7 @@ def _reordered(documents: Sequence[Document], ranking: Ranking) -> list[Document
     """New documents in the ranking's order; the metadata is a deep copy, so that later changes stay theirs."""
     return [
         documents[hit.index].model_copy(
-            update={
-                "metadata": {**deepcopy(documents[hit.index].metadata), "relevance_score": hit.score, "original_rank": hit.index}
-            }
+            update={"metadata": {**deepcopy(documents[hit.index].metadata), "relevance_score": hit.score, "original_rank": hit.index}}
         )
         for hit in ranking
     ]

@@ -24,3 +24,220 @@ from llama_index.core.storage.kvstore.types import BaseKVStore
 from pydantic import BaseModel, Field
 
 __all__ = ["Qwen3Embedding", "Qwen3Rerank"]
+
+BATCH_SIZE = 2048
+"""Texts handed to the engine at once: the most LlamaIndex allows (its default of 10 starves an engine that batches for itself)."""
+
+dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]  # documented, but not in its __all__
+
+
+class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
+    """Qwen3-Embedding as a LlamaIndex embedding, from an engine in this process or from a server.
+
+    Queries go behind the instruction, texts as they stand. LlamaIndex keys an `embeddings_cache` on the text
+    alone; here a query's key is what the model reads, instruction included, so that a query and an equal text
+    keep their own vectors. One cache is for one model and one number of dimensions.
+
+    Args:
+        model: A folder, a hub's name, or `qwen3-tiny-demo`. LlamaIndex's word `model_name` means the same.
+        base_url: A server's address; else `QWEN3_EMBEDDING_URL` from the environment.
+        api_key: The server's key; else `QWEN3_API_KEY`. Never shown, dumped or pickled.
+        instruction: What queries are embedded with; one English sentence. Empty: bare queries. May be assigned.
+        dimensions: Width of the vectors (Matryoshka), from 32 to the model's; None for the model's own.
+        max_tokens: Budget of a text, end token included. Longer texts are cut; a longer query is an error.
+        backend: `auto`, `vllm`, `torch`, `http` or `fake`; see `open_engine`.
+        engine: An opened engine, which is used and left open by `close()`. Stands alone: without `base_url`,
+            `api_key`, `backend`, `engine_options`. It is no part of `to_dict`: pass it to `from_dict` again.
+        engine_options: The engine's own vocabulary. Options named like a key, token, header or client are left
+            out of `to_dict`.
+        embed_batch_size: Texts handed to the engine at once, at most 2048; the engine batches for itself.
+
+    Raises:
+        ConfigError: For an unknown or unfit setting.
+        MissingExtra: If the backend is not installed; names the pip line.
+        ModelNotFound: If the model is nowhere to be had.
+    """
+
+    model_config = STRICT
+
+    model_name: str = Field(default="", frozen=True, description="The same as model.")
+    embed_batch_size: int = Field(default=BATCH_SIZE, gt=0, le=2048, strict=True, description="Texts handed to the engine at once.")
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **settings: Any) -> None:
+            name = settings.pop("model_name", None)
+            if name and settings.setdefault("model", name) != name:
+                raise ConfigError(f"model is {settings['model']!r} and model_name {name!r}: they mean the same, leave one of them out")
+            super().__init__(**settings)
+            self.__dict__["model_name"] = self.model  # not by assignment: the field is fixed for everybody else
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._settings().items() if name != "model_name"}  # `model` says it
+
+    @classmethod
+    def class_name(cls) -> str:
+        """`Qwen3Embedding`, the name under which LlamaIndex stores it."""
+        return "Qwen3Embedding"
+
+    def get_query_embedding(self, query: str) -> Embedding:
+        """Embed a query behind the instruction; a list of floats of unit length.
+
+        Raises:
+            PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
+            TypeError, InvalidText, EngineError: As in `Embedder.embed_queries`.
+        """
+        return BaseEmbedding.get_query_embedding(self._asking(), query)
+
+    async def aget_query_embedding(self, query: str) -> Embedding:
+        """As `get_query_embedding`, without blocking the event loop."""
+        return await BaseEmbedding.aget_query_embedding(self._asking(), query)
+
+    def _asking(self) -> Qwen3Embedding:
+        """This component, with its cache seen through `_QueryCache`."""
+        if self.embeddings_cache is None:
+            return self
+        asking = BaseModel.__copy__(self)  # the same embedder: no second hold on the engine for one call
+        asking.__dict__["embeddings_cache"] = _QueryCache(self.embeddings_cache, self.instruction)
+        return asking
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return self._query(query)
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return await self._aquery(query)
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return self._documents([text])[0]
+
+    async def _aget_text_embedding(self, text: str) -> Embedding:
+        return (await self._adocuments([text]))[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return self._documents(texts)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return await self._adocuments(texts)
+
+
+class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
+    """Qwen3-Reranker as a LlamaIndex node postprocessor.
+
+    It returns new `NodeWithScore` objects, best first, whose score is the model's probability of "yes" in [0, 1].
+    The nodes in them are the caller's own and are not touched.
+
+    Args:
+        model: A folder, a hub's name, or `qwen3-tiny-demo`.
+        base_url: A server's address; else `QWEN3_RERANKER_URL` from the environment.
+        api_key: The server's key; else `QWEN3_API_KEY`. Never shown, dumped or pickled.
+        instruction: What relevance means; one English sentence. May be assigned.
+        top_n: Keep at most so many, at least 1; None for all. May be assigned.
+        score_threshold: Keep those with at least this score, in [0, 1]; None for any. May be assigned.
+        keep_retrieval_score: Put the retriever's score into the metadata, as `retrieval_score`, of a copy of each
+            node; neither embedding model nor LLM is shown it.
+        metadata_mode: Which of a node's metadata the model reads before its text; a node's own exclusions count.
+        max_tokens: Budget of a prompt, template included. Only the document is cut to fit.
+        backend, engine, engine_options: As in `Qwen3Embedding`.
+
+    Raises:
+        ConfigError, MissingExtra, ModelNotFound: As in `Qwen3Embedding`.
+    """
+
+    model_config = STRICT
+
+    keep_retrieval_score: bool = Field(default=False, strict=True)
+    metadata_mode: MetadataMode = MetadataMode.EMBED
+
+    @classmethod
+    def class_name(cls) -> str:
+        """`Qwen3Rerank`, the name under which LlamaIndex stores it."""
+        return "Qwen3Rerank"
+
+    def _postprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
+        query = _query_of(query_bundle)
+        self._started(nodes, query)
+        with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
+            kept = self._kept(nodes, self._ranking(query, self._texts(nodes), self.top_n))
+            event.on_end(payload={EventPayload.NODES: kept})
+        dispatcher.event(ReRankEndEvent(nodes=kept))
+        return kept
+
+    @dispatcher.span
+    async def _apostprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
+        query = _query_of(query_bundle)
+        self._started(nodes, query)
+        with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
+            kept = self._kept(nodes, await self._aranking(query, self._texts(nodes), self.top_n))
+            event.on_end(payload={EventPayload.NODES: kept})
+        dispatcher.event(ReRankEndEvent(nodes=kept))
+        return kept
+
+    def _started(self, nodes: Sequence[NodeWithScore], query: str) -> None:
+        top_n = len(nodes) if self.top_n is None else self.top_n
+        dispatcher.event(ReRankStartEvent(query=query, nodes=list(nodes), top_n=top_n, model_name=self.model))
+
+    def _payload(self, nodes: Sequence[NodeWithScore], query: str) -> dict[str, Any]:
+        return {
+            EventPayload.NODES: list(nodes),
+            EventPayload.MODEL_NAME: self.model,
+            EventPayload.QUERY_STR: query,
+            EventPayload.TOP_K: self.top_n,
+        }
+
+    def _texts(self, nodes: Sequence[NodeWithScore]) -> list[str]:
+        return [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]
+
+    def _kept(self, nodes: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
+        return [self._scored(nodes[hit.index], hit.score) for hit in ranking]
+
+    def _scored(self, found: NodeWithScore, score: float) -> NodeWithScore:
+        node = found.node
+        if self.keep_retrieval_score:
+            changes: dict[str, Any] = {
+                "metadata": {**node.metadata, "retrieval_score": found.score},
+                "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, "retrieval_score"],
+                "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, "retrieval_score"],
+            }
+            node = node.model_copy(update=changes)
+        return found.model_copy(update={"node": node, "score": score})
+
+
+class _QueryCache(BaseKVStore):
+    """A cache whose keys are queries: each stands under what the model reads for it."""
+
+    def __init__(self, store: BaseKVStore, instruction: str) -> None:
+        self._store = store
+        self._instruction = instruction
+
+    def put(self, key: str, val: dict[str, Any], collection: str = "data") -> None:
+        self._store.put(self._key(key), val, collection)
+
+    async def aput(self, key: str, val: dict[str, Any], collection: str = "data") -> None:
+        await self._store.aput(self._key(key), val, collection)
+
+    def get(self, key: str, collection: str = "data") -> dict[str, Any] | None:
+        return self._store.get(self._key(key), collection)
+
+    async def aget(self, key: str, collection: str = "data") -> dict[str, Any] | None:
+        return await self._store.aget(self._key(key), collection)
+
+    def get_all(self, collection: str = "data") -> dict[str, dict[str, Any]]:
+        return self._store.get_all(collection)
+
+    async def aget_all(self, collection: str = "data") -> dict[str, dict[str, Any]]:
+        return await self._store.aget_all(collection)
+
+    def delete(self, key: str, collection: str = "data") -> bool:
+        return self._store.delete(self._key(key), collection)
+
+    async def adelete(self, key: str, collection: str = "data") -> bool:
+        return await self._store.adelete(self._key(key), collection)
+
+    def _key(self, query: str) -> str:
+        return embedding_query(query, self._instruction)
+
+
+def _query_of(query_bundle: QueryBundle | str | None) -> str:
+    if query_bundle is None:
+        raise InputError("Qwen3Rerank needs the query to rank by: pass query_str='...' or query_bundle=QueryBundle('...')")
+    return query_bundle if isinstance(query_bundle, str) else query_bundle.query_str

@@ -270,7 +270,7 @@ def _header(path: Path) -> dict[str, Any]:
 def _tensor_bytes(entry: Mapping[str, Any], cast: int | None) -> int:
     begin, end = entry["data_offsets"]
     if cast is not None and entry["dtype"] in _FLOATS:
-        return math.prod(entry["shape"]) * cast
+        return int(math.prod(entry["shape"])) * cast
     return int(end) - int(begin)
 
 

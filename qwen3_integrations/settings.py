@@ -8,10 +8,19 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_serializer
-from typing_extensions import Self
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+)
 
 from qwen3_integrations.embedder import Embedder, checked_dimensions
 from qwen3_integrations.engines.opening import KEY_VARIABLE, Backend, open_engine, suggest
@@ -263,7 +272,9 @@ def _with_engine(settings: dict[str, Any], engine: Engine) -> dict[str, Any]:
     if settings.get("backend", "auto") != "auto":
         ignored.append("backend")
     if ignored:
-        raise ConfigError(f"engine is open already, so {', '.join(ignored)} would do nothing: pass them to open_engine, or leave engine out")
+        raise ConfigError(
+            f"engine is open already, so {', '.join(ignored)} would do nothing: pass them to open_engine, or leave engine out"
+        )
     if settings.get("model", engine.model) != engine.model:
         raise ConfigError(f"model is {settings['model']!r}, but the engine that was passed runs {engine.model!r}: leave one of them out")
     return {**settings, "model": engine.model}

@@ -62,6 +62,8 @@ class TorchEngine:
     ) -> None:
         torch = require("torch", "torch")
         require("transformers", "torch")
+        if max_batch_tokens is not None and max_batch_tokens < 1:
+            raise ConfigError(f"max_batch_tokens must be at least 1, not {max_batch_tokens!r}")
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
@@ -72,7 +74,7 @@ class TorchEngine:
         self.dimensions = files.width if task == "embed" else None
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
-        budget = max_batch_tokens or (32768 if self.device.startswith("cuda") else 4096)
+        budget = (32768 if self.device.startswith("cuda") else 4096) if max_batch_tokens is None else max_batch_tokens
         forward = _Forward(files, task, self.tokenizer, self.device, self.dtype)
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self.close = weakref.finalize(self, self._queue.close)

@@ -1,0 +1,52 @@
+"""Models, engines and the reference for all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.models import SHAPES, TINY, write_random_model
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in ("QWEN3_EMBEDDING_URL", "QWEN3_RERANKER_URL", "QWEN3_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder() -> Path:
+    return TINY / "embedding"
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker() -> Path:
+    return TINY / "reranker"
+
+
+@pytest.fixture(scope="session")
+def random_models(tmp_path_factory) -> dict[tuple[str, str], Path]:
+    """(task, size) -> a random model of that size's shape in miniature."""
+    root = tmp_path_factory.mktemp("models")
+    return {
+        (task, size): write_random_model(root / f"{task}-{size}", task, shape, seed)
+        for seed, (size, shape) in enumerate(SHAPES.items())
+        for task in ("embed", "rerank")
+    }
+
+
+@pytest.fixture(scope="session")
+def random_embedder(random_models) -> Path:
+    return random_models["embed", "0.6B"]
+
+
+@pytest.fixture(scope="session")
+def random_reranker(random_models) -> Path:
+    return random_models["rerank", "0.6B"]

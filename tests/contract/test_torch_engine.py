@@ -1,0 +1,100 @@
+"""The torch engine against the plain reference, and what is its own."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import weakref
+
+import numpy as np
+import pytest
+
+from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.engines.torch import TorchEngine
+from qwen3_integrations.errors import ConfigError, ModelNotFound
+from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
+from tests.models import SHAPES, write_classifier
+from tests.reference import reference_embeddings, reference_scores
+from tests.texts import PLAIN
+
+
+@pytest.mark.parametrize("size", ["tiny", *SHAPES])
+def test_embeddings_equal_the_reference(size, tiny_embedder, random_models):
+    folder = tiny_embedder if size == "tiny" else random_models["embed", size]
+    engine = TorchEngine("embed", str(folder), device="cpu", dtype="float32")
+    check_embeddings(engine, folder)
+    engine.close()
+
+
+@pytest.mark.parametrize("size", ["tiny", *SHAPES])
+def test_scores_equal_the_reference(size, tiny_reranker, random_models):
+    folder = tiny_reranker if size == "tiny" else random_models["rerank", size]
+    engine = TorchEngine("rerank", str(folder), device="cpu", dtype="float32")
+    check_scores(engine, folder)
+    engine.close()
+
+
+def test_a_sequence_classification_conversion_gives_the_original_scores(random_reranker, tmp_path):
+    folder = write_classifier(tmp_path / "converted", random_reranker)
+    check_scores(TorchEngine("rerank", str(folder), dtype="float32", device="cpu"), random_reranker)
+
+
+@pytest.mark.parametrize("budget", [1, 50, 300, 100_000])
+def test_the_token_budget_of_a_pass_changes_nothing(random_embedder, random_reranker, budget):
+    embedder = Embedder(TorchEngine("embed", str(random_embedder), device="cpu", dtype="float32", max_batch_tokens=budget))
+    assert np.abs(embedder.embed_documents(PLAIN) - reference_embeddings(random_embedder, PLAIN)).max() < TOLERANCE
+    reranker = Reranker(TorchEngine("rerank", str(random_reranker), device="cpu", dtype="float32", max_batch_tokens=budget))
+    pairs = [(query, document) for query in ("one", "two", "") for document in PLAIN]
+    assert np.abs(reranker.score(pairs) - reference_scores(random_reranker, pairs)).max() < TOLERANCE
+
+
+def test_weights_split_over_files_are_read(random_models, tmp_path):
+    """The larger checkpoints come in shards, and their output head lies in one of them."""
+    from safetensors.torch import load_file, save_file
+
+    source = random_models["rerank", "8B"]
+    folder = tmp_path / "sharded"
+    shutil.copytree(source, folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    halves = [dict(list(tensors.items())[::2]), dict(list(tensors.items())[1::2])]
+    names = {}
+    for number, half in enumerate(halves, 1):
+        save_file(half, folder / f"model-0000{number}-of-00002.safetensors", metadata={"format": "pt"})
+        names |= dict.fromkeys(half, f"model-0000{number}-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    check_scores(TorchEngine("rerank", str(folder), device="cpu", dtype="float32"), source)
+
+
+def test_memory_is_given_back(tiny_embedder):
+    engine = TorchEngine("embed", str(tiny_embedder), device="cpu")
+    model = weakref.ref(engine._queue._forward._model)
+    engine.close()
+    gc.collect()
+    assert model() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "tpu9"}, "device"),
+        ({"device": "cuda:0"}, "sees no cuda"),
+        ({"dtype": "int3"}, "dtype"),
+        ({"dtpye": "float32"}, "did you mean 'dtype'"),
+        ({"source": "ftp"}, "source"),
+        ({"max_batch_tokens": 0}, "max_batch_tokens"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        open_engine("embed", "qwen3-tiny-demo", backend="torch", **options)
+
+
+def test_a_model_of_the_other_task_is_refused(tiny_embedder, tmp_path):
+    with pytest.raises(ConfigError, match="embedding model"):
+        open_engine("rerank", str(tiny_embedder), backend="torch")
+    with pytest.raises(ConfigError, match="is a reranker"):
+        open_engine("embed", "Qwen/Qwen3-Reranker-4B", backend="torch")
+    with pytest.raises(ModelNotFound, match=r"config\.json"):
+        open_engine("embed", str(tmp_path), backend="torch")
