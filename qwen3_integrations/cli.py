@@ -14,7 +14,7 @@ from qwen3_integrations.models import TINY
 app = typer.Typer(name="qwen3-integrations", help="Qwen3 embeddings and reranking.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001  the shape of a typer callback
+def _version(asked: bool) -> None:
     if asked:
         typer.echo(__version__)
         raise typer.Exit
@@ -22,7 +22,7 @@ def _version(asked: bool) -> None:  # noqa: FBT001  the shape of a typer callbac
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,  # noqa: FBT002
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     """Qwen3 embeddings and reranking."""
 

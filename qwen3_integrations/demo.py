@@ -14,7 +14,7 @@ import numpy as np
 
 from qwen3_integrations.embedder import Embedder
 from qwen3_integrations.engines import open_engine
-from qwen3_integrations.models import TINY
+from qwen3_integrations.models import DEFAULT_MODELS, TINY
 from qwen3_integrations.prompts import INSTRUCTIONS
 from qwen3_integrations.reranker import Reranker
 from qwen3_integrations.results import Ranking, moved_in_words
@@ -26,6 +26,7 @@ MAX_TOKENS = 512
 """Budget of the demo's texts: enough for all but the longest docstrings, and quick on a CPU."""
 
 
+_Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _LEFT_OUT = {"site-packages", "dist-packages", "idlelib", "lib2to3", "distutils"}
 
 
@@ -90,15 +91,15 @@ def _docstrings_of(path: Path, module: str) -> Iterator[DocString]:
     todo: list[tuple[ast.AST, str]] = [(tree, module)]
     while todo:
         node, name = todo.pop()
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.Module | _Named):
             text = ast.get_docstring(node) or ""
             if len(text) >= LEAST_CHARACTERS:
                 yield DocString(name, f"{name}: {text}")
-            todo += [(child, f"{name}.{child.name}") for child in ast.iter_child_nodes(node) if _is_public(child)]
-
-
-def _is_public(node: ast.AST) -> bool:
-    return isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_")
+            todo += [
+                (child, f"{name}.{child.name}")
+                for child in ast.iter_child_nodes(node)
+                if isinstance(child, _Named) and not child.name.startswith("_")
+            ]
 
 
 def run_demo(
@@ -178,8 +179,5 @@ def show_demo(demo: Demo, most: int) -> None:
         )
     )
     if demo.toy:
-        console.print(
-            Text(
-                f"{TINY} is a toy that shows the wiring. The real models: --model Qwen/Qwen3-Embedding-0.6B --reranker Qwen/Qwen3-Reranker-0.6B"
-            )
-        )
+        real = f"--model {DEFAULT_MODELS['embed']} --reranker {DEFAULT_MODELS['rerank']}"
+        console.print(Text(f"{TINY} is a toy that shows the wiring; the real models: {real}"))

@@ -178,4 +178,3 @@ def usage_of(job: Job, reply: Reply) -> Usage:
     """What one job used, with the truncations of plan and engine together."""
     cut = {index for index, prompt in enumerate(job.prompts) if prompt.truncated} | reply.truncated
     return Usage(len(job.prompts), reply.tokens, len(cut))
-

@@ -28,7 +28,5 @@ def require(module: str, extra: str) -> Any:
     try:
         imported: ModuleType = importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtra(
-            f"{module} can't be imported ({error}); install it with: pip install 'qwen3-integrations[{extra}]'"
-        ) from error
+        raise MissingExtra(f"{module} can't be imported ({error}); install it with: pip install 'qwen3-integrations[{extra}]'") from error
     return imported

@@ -62,7 +62,9 @@ def resolve_model(model: str, task: Task, *, source: Source = "auto", revision: 
     if found := find_model(model, task, source=source, revision=revision):
         return found
     if source == "local" or _is_path(model):
-        raise ModelNotFound(f"there is no folder {model!r}" if _is_path(model) else f"{model} is in no local cache, and source='local' asks no hub")
+        raise ModelNotFound(
+            f"there is no folder {model!r}" if _is_path(model) else f"{model} is in no local cache, and source='local' asks no hub"
+        )
     refusals: list[str] = []
     if source in ("auto", "huggingface"):
         try:
@@ -102,7 +104,9 @@ def _cached_by_modelscope(model: str, revision: str | None) -> Path | None:
         return None
     try:
         folder = Path(
-            require("modelscope", "modelscope").snapshot_download(model, revision=revision, allow_patterns=list(FILES), local_files_only=True)
+            require("modelscope", "modelscope").snapshot_download(
+                model, revision=revision, allow_patterns=list(FILES), local_files_only=True
+            )
         )
     except Qwen3Error:
         raise

@@ -258,7 +258,7 @@ def _header(path: Path) -> dict[str, Any]:
     """A safetensors file's description of itself. Source: the format's documentation: 8 bytes of length, then JSON."""
     with path.open("rb") as file:
         prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _HEADER_LIMIT  # noqa: PLR2004
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _HEADER_LIMIT
         text = file.read(length) if length < _HEADER_LIMIT else b""
     try:
         header: dict[str, Any] = json.loads(text)

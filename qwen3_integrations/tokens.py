@@ -13,7 +13,7 @@ import numpy as np
 from qwen3_integrations.errors import ConfigError, InvalidText, ModelNotFound, PromptTooLong
 from qwen3_integrations.jobs import Head, Ids, Piece, Prompt
 
-END_TOKEN = "<|endoftext|>"
+END_TOKEN = "<|endoftext|>"  # noqa: S105
 """Appended to every embedded text; the position that is pooled."""
 
 CONTROL_TOKENS = (
@@ -188,7 +188,8 @@ def finish_prompts(
 
 
 def _fit(head: Head, body: str, ids: Ids, tail: Piece, tokenizer: Tokenizer, max_tokens: int) -> Prompt:
-    assert head.ids is not None and tail.ids is not None
+    assert head.ids is not None
+    assert tail.ids is not None
     fixed = len(head.ids) + len(tail.ids)
     if fixed > max_tokens:
         raise prompt_too_long(fixed, max_tokens)

@@ -58,7 +58,9 @@ def write_random_model(folder: Path, task: str, shape: Shape, seed: int = 0) -> 
     prefix = "" if task == "embed" else "model."
     tensors = {prefix + name: tensor for name, tensor in _trunk(config, shape, seed).items()}
     if task == "rerank" and not shape.tied:
-        tensors["lm_head.weight"] = torch.randn(config["vocab_size"], shape.hidden, generator=torch.Generator().manual_seed(seed + 7)).bfloat16()
+        tensors["lm_head.weight"] = torch.randn(
+            config["vocab_size"], shape.hidden, generator=torch.Generator().manual_seed(seed + 7)
+        ).bfloat16()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -74,7 +76,12 @@ def write_classifier(folder: Path, reranker: Path) -> Path:
     table = tensors["model.embed_tokens.weight"].float()
     tensors["score.weight"] = (table[tokenizer.token_to_id("yes")] - table[tokenizer.token_to_id("no")])[None]
     config = json.loads((reranker / "config.json").read_text())
-    config |= {"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 1, "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    config |= {
+        "architectures": ["Qwen3ForSequenceClassification"],
+        "num_labels": 1,
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
@@ -90,7 +97,10 @@ def _trunk(config: dict[str, int], shape: Shape, seed: int) -> dict[str, torch.T
         return (1 + 0.1 * torch.randn(width, generator=draw)).bfloat16()
 
     hidden, query, key, inner = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, 2 * shape.hidden
-    tensors = {"embed_tokens.weight": (0.5 * torch.randn(config["vocab_size"], hidden, generator=draw)).bfloat16(), "norm.weight": norm(hidden)}
+    tensors = {
+        "embed_tokens.weight": (0.5 * torch.randn(config["vocab_size"], hidden, generator=draw)).bfloat16(),
+        "norm.weight": norm(hidden),
+    }
     for layer in range(shape.layers):
         at = f"layers.{layer}."
         tensors |= {

@@ -18,7 +18,8 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 SYSTEM = (
-    'Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be "yes" or "no".'
+    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+    'Note that the answer can only be "yes" or "no".'
 )
 
 
@@ -46,10 +47,12 @@ def card_query(query: str, instruction: str = INSTRUCTION) -> str:
 
 def embedding_ids(folder: Path, text: str, max_tokens: int = 8192) -> list[int]:
     """The text's ids, cut from behind, and the end token."""
-    return text_ids(folder, text)[: max_tokens - 1] + [_control(folder)["<|endoftext|>"]]
+    return [*text_ids(folder, text)[: max_tokens - 1], _control(folder)["<|endoftext|>"]]
 
 
-def rerank_ids(folder: Path, query: str, document: str, instruction: str = INSTRUCTION, max_tokens: int = 8192, joint: str = "\n") -> list[int]:
+def rerank_ids(
+    folder: Path, query: str, document: str, instruction: str = INSTRUCTION, max_tokens: int = 8192, joint: str = "\n"
+) -> list[int]:
     """`process_inputs` of the reranker card: prefix + the pair, cut from behind + suffix."""
     added = _control(folder)
 

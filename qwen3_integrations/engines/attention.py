@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from qwen3_integrations.engines.packing import Pack
@@ -16,7 +16,7 @@ from qwen3_integrations.engines.packing import Pack
 try:  # CUDA kernel for sequences of different lengths; not in every PyTorch
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # pragma: no cover
-    varlen_attn = None
+    varlen_attn = None  # type: ignore[assignment]
 
 NAME = "qwen3_packed"
 
@@ -53,9 +53,7 @@ def layout(pack: Pack, device: torch.device, dtype: torch.dtype) -> Layout:
     if device.type == "cuda" and varlen_attn is not None and dtype in (torch.bfloat16, torch.float16):
         return Layout(spans, {}, _kernel(pack, spans, device))
     shapes = {(b - a, spans[owner][1] - spans[owner][0]) for a, b, owner in spans if owner >= 0}
-    masks = {
-        (own, head): torch.ones(own, head + own, dtype=torch.bool, device=device).tril(diagonal=head) for own, head in shapes
-    }
+    masks = {(own, head): torch.ones(own, head + own, dtype=torch.bool, device=device).tril(diagonal=head) for own, head in shapes}
     return Layout(spans, masks, None)
 
 
@@ -77,11 +75,11 @@ def _range(spans: list[tuple[int, int, int]], owner: int) -> np.ndarray[Any, Any
 
 
 def packed_attention(
-    module: torch.nn.Module,
+    module: torch.nn.Module,  # noqa: ARG001
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001
     *,
     scaling: float,
     packed: Layout,
@@ -110,7 +108,7 @@ def packed_attention(
             own_key = torch.cat([key[:, :, first:behind], own_key], dim=2)
             own_value = torch.cat([value[:, :, first:behind], own_value], dim=2)
             mask = packed.masks[end - begin, behind - first]
-        out[:, :, begin:end] = F.scaled_dot_product_attention(
+        out[:, :, begin:end] = scaled_dot_product_attention(
             query[:, :, begin:end], own_key, own_value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
         )
     return out.transpose(1, 2), None
@@ -124,10 +122,11 @@ def _by_kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scal
     if "enable_gqa" not in _WORDS:
         groups = queries.shape[1] // keys.shape[1]
         keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
-    out: torch.Tensor = varlen_attn(
+    out = varlen_attn(
         queries.contiguous(), keys.contiguous(), values.contiguous(), kernel.query_bounds, kernel.key_bounds,
         kernel.longest_query, kernel.longest_key, scale=scaling, **_WORDS,
     )  # fmt: skip
+    assert isinstance(out, torch.Tensor)
     return out[None]
 
 

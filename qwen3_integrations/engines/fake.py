@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qwen3_integrations.engines.protocol import check_task
 from qwen3_integrations.errors import EngineClosed, EngineError
 from qwen3_integrations.jobs import Ids, Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.tokens import Tokenizer
@@ -61,6 +62,7 @@ class FakeEngine:
 
     def run(self, job: Job) -> Reply:
         """Answer a job; see the class for the rules."""
+        check_task(self, job)
         if self._closed:
             raise EngineClosed("this FakeEngine is closed; make a new one")
         if self._error:

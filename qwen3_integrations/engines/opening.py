@@ -35,7 +35,7 @@ def open_engine(
     api_key: str | None = None,
     backend: Backend = "auto",
     **engine_options: Any,
-) -> Engine:
+) -> SharedEngine:
     """Open an engine, or share the one that this process has open for the same settings.
 
     An engine that was opened several times closes with its last user. A user is gone when it called `close()`,
@@ -57,7 +57,9 @@ def open_engine(
     if task not in get_args(Task):
         raise ConfigError(f"task must be embed or rerank, not {task!r}")
     if backend not in get_args(Backend):
-        raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}{suggest(str(backend), get_args(Backend))}")
+        raise ConfigError(
+            f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}{suggest(str(backend), get_args(Backend))}"
+        )
     name = checked_model(model, task)
     url = base_url or (os.environ.get(URL_VARIABLES[task]) if backend in ("auto", "http") else None)
     chosen, reason = choose_backend(backend, url, vllm=installed("vllm"), torch=installed("torch"), cuda=_has_cuda)
@@ -171,7 +173,7 @@ _open: dict[tuple[str, ...], _Shared] = {}
 _lock = threading.RLock()
 
 
-def _share(key: tuple[str, ...], make: Callable[[], Engine]) -> Engine:
+def _share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
     with _lock:
         shared = _open.get(key)
         if shared is None:

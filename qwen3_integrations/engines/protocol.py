@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from qwen3_integrations.errors import EngineError
 from qwen3_integrations.jobs import Job, Reply, Task
 from qwen3_integrations.tokens import Tokenizer
 
@@ -48,3 +49,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back memory, threads and connections. Closing twice is fine; using it afterwards is `EngineClosed`."""
+
+
+def check_task(engine: Engine, job: Job) -> None:
+    """Refuse a job of the other task.
+
+    Raises:
+        EngineError: If the engine's model can't do the job's task.
+    """
+    if job.task != engine.task:
+        raise EngineError(f"{engine.model} is open for {engine.task}, not for {job.task}")

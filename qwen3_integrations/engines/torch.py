@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qwen3_integrations.engines.protocol import check_task
 from qwen3_integrations.engines.queue import JobQueue
-from qwen3_integrations.errors import ConfigError, EngineError
+from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.extras import require
 from qwen3_integrations.hub import resolve_model
 from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task
@@ -77,7 +78,7 @@ class TorchEngine:
         budget = (32768 if self.device.startswith("cuda") else 4096) if max_batch_tokens is None else max_batch_tokens
         forward = _Forward(files, task, self.tokenizer, self.device, self.dtype)
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
-        self.close = weakref.finalize(self, self._queue.close)
+        self._finalizer = weakref.finalize(self, self._queue.close)
 
     def run(self, job: Job) -> Reply:
         """Run a job and wait for it."""
@@ -87,9 +88,12 @@ class TorchEngine:
         """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
         return await asyncio.wrap_future(self._submit(job))
 
+    def close(self) -> None:
+        """Finish the pass that runs, refuse the rest, and give the memory back."""
+        self._finalizer()
+
     def _submit(self, job: Job) -> Future[Reply]:
-        if job.task != self.task:
-            raise EngineError(f"{self.model} is open for {self.task}, not for {job.task}")
+        check_task(self, job)
         return self._queue.submit(job)
 
     def __repr__(self) -> str:
@@ -149,8 +153,9 @@ class _Forward:
 def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
     """The one direction that the score is read along, shape (width,): softmax over two logits is the sigmoid of their difference."""
     name = "model.embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
-    yes, no = files.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
-    return yes - no
+    rows = files.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
+    direction: Rows = rows[0] - rows[1]
+    return direction
 
 
 def _stored_row(files: ModelFiles) -> Rows:

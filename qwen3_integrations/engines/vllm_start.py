@@ -11,6 +11,7 @@ from typing import Any
 
 from qwen3_integrations.engines.vllm_loop import PROCESS_WIDE, first_line
 from qwen3_integrations.errors import ConfigError, EngineError
+from qwen3_integrations.extras import require
 from qwen3_integrations.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
 from qwen3_integrations.models import ModelFiles
 

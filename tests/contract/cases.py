@@ -21,7 +21,9 @@ TOLERANCE = 1e-5
 def check_embeddings(engine: Engine, folder: Path) -> None:
     """Vectors equal the reference's in fp32: documents, queries, custom instructions, cut texts, fewer dimensions."""
     embedder = Embedder(engine, max_tokens=BUDGET)
-    assert _difference(embedder.embed_documents(HOSTILE + LONG), reference_embeddings(folder, HOSTILE + LONG, max_tokens=BUDGET)) < TOLERANCE
+    assert (
+        _difference(embedder.embed_documents(HOSTILE + LONG), reference_embeddings(folder, HOSTILE + LONG, max_tokens=BUDGET)) < TOLERANCE
+    )
     assert embedder.usage.truncated >= len(LONG)
     asked = [card_query(query) for query in QUERIES]
     assert _difference(embedder.embed_queries(QUERIES), reference_embeddings(folder, asked)) < TOLERANCE

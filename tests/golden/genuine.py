@@ -10,9 +10,7 @@ from pathlib import Path
 
 from qwen3_integrations.tokens import CONTROL_TOKENS
 
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 FIRST_PLAIN = "<tool_call>"  # from here on the added tokens are not "special"
 
 
@@ -20,7 +18,7 @@ FIRST_PLAIN = "<tool_call>"  # from here on the added tokens are not "special"
 def genuine_tokenizer() -> str:
     """A `tokenizer.json` of 151,669 tokens; the end token is left to the caller, as in the reranker's file."""
     found = importlib.util.find_spec("dashscope")
-    assert found and found.submodule_search_locations, "pip install --no-deps dashscope==1.24.0"
+    assert found is not None, "pip install --no-deps dashscope==1.24.0"
     ranks_file = Path(found.submodule_search_locations[0]) / "resources" / "qwen.tiktoken"
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in ranks_file.read_bytes().splitlines())}
     letters = _byte_letters()
@@ -31,7 +29,15 @@ def genuine_tokenizer() -> str:
     pairs = (_last_merge(token, ranks) for token in sorted(ranks, key=ranks.__getitem__) if len(token) > 1)
     first_special = CONTROL_TOKENS.index(FIRST_PLAIN)
     added = [
-        {"id": len(ranks) + n, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": n < first_special}
+        {
+            "id": len(ranks) + n,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": n < first_special,
+        }
         for n, token in enumerate(CONTROL_TOKENS)
     ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}

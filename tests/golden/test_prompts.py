@@ -6,18 +6,18 @@ import itertools
 import json
 
 import pytest
-from tests.golden.genuine import genuine_tokenizer
-from tests.models import TINY
-from tests.texts import CONTROL, HOSTILE, INSTRUCTIONS, PLAIN
 from tokenizers import Tokenizer as RawTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from qwen3_integrations import Embedder, FakeEngine, Reranker
 from qwen3_integrations.tokens import CONTROL_TOKENS, Tokenizer, holds_control_token, neutral
+from tests.golden.genuine import genuine_tokenizer
+from tests.models import TINY
+from tests.texts import CONTROL, HOSTILE, INSTRUCTIONS, PLAIN
 
 PREFIX = (
-    '<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be "yes" or "no".'
-    "<|im_end|>\n<|im_start|>user\n"
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. "
+    'Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
 )
 SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 PAIRS = list(itertools.product(PLAIN[::2], PLAIN)) + list(itertools.product(PLAIN, PLAIN[::3]))
@@ -55,7 +55,9 @@ def card_ids(card, query, document, instruction, max_length=8192, joint="\n"):
     """`format_instruction` and `process_inputs` of the reranker's model card."""
     pair = f"<Instruct>: {instruction}{joint}<Query>: {query}{joint}<Document>: {document}"
     prefix, suffix = (card.encode(text, add_special_tokens=False) for text in (PREFIX, SUFFIX))
-    inner = card([pair], padding=False, truncation="longest_first", return_attention_mask=False, max_length=max_length - len(prefix) - len(suffix))
+    inner = card(
+        [pair], padding=False, truncation="longest_first", return_attention_mask=False, max_length=max_length - len(prefix) - len(suffix)
+    )
     return prefix + inner["input_ids"][0] + suffix
 
 
@@ -118,7 +120,7 @@ def test_a_cut_document_keeps_its_end_token(spec, card):
     documents = [text * (3000 // len(text) + 1) for text in PLAIN if text.strip()]
     prompts = planned(lambda: Embedder(fake, max_tokens=32).embed_documents(documents), fake)
     for document, prompt in zip(documents, prompts, strict=True):
-        expected = card.encode(document, add_special_tokens=False)[:31] + [card.convert_tokens_to_ids("<|endoftext|>")]
+        expected = [*card.encode(document, add_special_tokens=False)[:31], card.convert_tokens_to_ids("<|endoftext|>")]
         assert prompt.truncated
         assert prompt.ids.tolist() == expected
         assert document.startswith(prompt.text) or document.encode("utf-8").startswith(prompt.text.encode())

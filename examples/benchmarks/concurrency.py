@@ -1,0 +1,99 @@
+"""How much do many callers gain over one? Queries embedded one a call, by one caller and by many, on any engine.
+
+    python examples/benchmarks/concurrency.py --backend vllm --model qwen3-tiny-demo
+    python examples/benchmarks/concurrency.py --backend http --base-url http://localhost:8000/v1 --model Qwen/Qwen3-Embedding-0.6B
+    python examples/benchmarks/concurrency.py --backend vllm --task rerank --option max_model_len=4096 --option dtype=bfloat16
+
+Prints calls per second for one caller, for threads and for tasks of one event loop; medians over the repeats.
+Every call has a text of its own, so that no cache answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pydoc_data.topics import topics
+from typing import Any
+
+from qwen3_integrations import Embedder, Reranker, open_engine
+
+
+def paragraphs(count: int, words: int) -> list[str]:
+    """Passages of Python's own documentation, each different from its first word on."""
+    text = " ".join(topics.values()).split()
+    return [f"{number} " + " ".join(text[(at := number * words % (len(text) - words)) : at + words]) for number in range(count)]
+
+
+def measure(run: Callable[[list[str]], Any], batches: list[list[str]]) -> float:
+    """Median of calls per second."""
+    rates = []
+    for batch in batches:
+        started = time.perf_counter()
+        run(batch)
+        rates.append(len(batch) / (time.perf_counter() - started))
+    return statistics.median(rates)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", default="auto", choices=["auto", "vllm", "torch", "http", "fake"])
+    parser.add_argument("--task", default="embed", choices=["embed", "rerank"])
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--base-url", default=None)
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an engine's option; the value as JSON or text")
+    parser.add_argument("--callers", type=int, default=64)
+    parser.add_argument("--calls", type=int, default=256, help="calls in one repeat")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--words", type=int, default=20, help="words of a text")
+    chosen = parser.parse_args()
+
+    with open_engine(
+        chosen.task, chosen.model, base_url=chosen.base_url, backend=chosen.backend, **dict(map(option, chosen.option))
+    ) as engine:  # type: ignore[attr-defined]
+        embedder = Embedder(engine) if chosen.task == "embed" else None
+        reranker = Reranker(engine) if chosen.task == "rerank" else None
+
+        def call(text: str) -> Any:
+            return embedder.embed_queries([text]) if embedder else reranker.score([("How do I use it?", text)]) if reranker else None
+
+        async def acall(text: str) -> Any:
+            return await (embedder.aembed_queries([text]) if embedder else reranker.ascore([("How do I use it?", text)]) if reranker else None)
+
+        async def tasks(batch: list[str]) -> None:
+            gate = asyncio.Semaphore(chosen.callers)
+
+            async def one(text: str) -> None:
+                async with gate:
+                    await acall(text)
+
+            await asyncio.gather(*map(one, batch))
+
+        texts = paragraphs((3 * chosen.repeats + 1) * chosen.calls, chosen.words)
+        batches = [texts[at : at + chosen.calls] for at in range(0, len(texts), chosen.calls)]
+        with ThreadPoolExecutor(chosen.callers) as pool:
+            list(pool.map(call, batches.pop()))  # warm
+            one = measure(lambda batch: [call(text) for text in batch], batches[0::3])
+            threads = measure(lambda batch: list(pool.map(call, batch)), batches[1::3])
+        several = measure(lambda batch: asyncio.run(tasks(batch)), batches[2::3])
+        print(f"{engine!r}: {chosen.words} words a call, {chosen.calls} calls, median of {chosen.repeats}")
+        print(f"one caller        {one:10.1f} calls/s")
+        print(f"{chosen.callers:4} threads      {threads:10.1f} calls/s   {threads / one:5.1f}x")
+        print(f"{chosen.callers:4} tasks        {several:10.1f} calls/s   {several / one:5.1f}x")
+
+
+def option(text: str) -> tuple[str, Any]:
+    """`name=value`, the value as JSON where it is JSON."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+if __name__ == "__main__":
+    main()

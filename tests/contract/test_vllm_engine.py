@@ -1,0 +1,394 @@
+"""The embedded vLLM engine, with the real vLLM: against the plain reference, under many callers, and at its end.
+
+Most engines here compute in the test process, which starts in seconds; one has a process of its own, as by default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.engines import Engine
+from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
+from qwen3_integrations.jobs import Head, Job, Piece, Prompt
+from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
+from tests.models import write_classifier
+from tests.reference import reference_embeddings, reference_scores
+from tests.texts import HOSTILE, PLAIN
+
+pytest.importorskip("vllm")
+from qwen3_integrations.engines.vllm import VllmEngine
+from qwen3_integrations.engines.vllm_loop import probabilities_of
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),  # vLLM and what it imports warn of much that is not ours
+]
+
+FAST = {"dtype": "float32", "enforce_eager": True, "max_model_len": 1024}
+CALLERS = 64
+
+
+def open_vllm(task, folder, **options):
+    return VllmEngine(task, str(folder), **{**FAST, **options})
+
+
+@pytest.fixture(scope="module")
+def here():
+    """Engines compute in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        yield
+
+
+@pytest.fixture(scope="module")
+def embedding(here, random_embedder):
+    engine = open_vllm("embed", random_embedder)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def reranking(here, random_reranker):
+    """Open at the same time as `embedding`."""
+    engine = open_vllm("rerank", random_reranker)
+    yield engine
+    engine.close()
+
+
+def prompts_of(*lists):
+    """Prompts of bare ids."""
+    return tuple(
+        Prompt(Head("", np.empty(0, np.int32)), Piece("", np.asarray(ids, np.int32)), Piece("", np.empty(0, np.int32))) for ids in lists
+    )
+
+
+def test_embeddings_equal_the_reference(embedding, random_embedder):
+    check_embeddings(embedding, random_embedder)
+
+
+def test_scores_equal_the_reference(reranking, random_reranker):
+    check_scores(reranking, random_reranker)
+
+
+@pytest.mark.parametrize("size", ["tiny", "4B", "8B"])
+def test_other_shapes_equal_the_reference(here, size, tiny_embedder, tiny_reranker, random_models):
+    """The larger reranker has an output head of its own, not the embedding table's."""
+    folder = tiny_embedder if size == "tiny" else random_models["embed", size]
+    with_engine(open_vllm("embed", folder), lambda engine: check_embeddings(engine, folder))
+    folder = tiny_reranker if size == "tiny" else random_models["rerank", size]
+    with_engine(open_vllm("rerank", folder), lambda engine: check_scores(engine, folder))
+
+
+def with_engine(engine, check):
+    check(engine)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"problem_type": "regression"}, {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}]
+)
+def test_a_sequence_classification_conversion_gives_the_original_scores(here, random_reranker, tmp_path, said):
+    """Whatever its config says about activations."""
+    folder = write_classifier(tmp_path / "converted", random_reranker)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | said))
+    with_engine(open_vllm("rerank", folder), lambda engine: check_scores(engine, random_reranker))
+
+
+def test_long_prompts_are_read_in_several_passes(here, random_embedder, random_reranker):
+    """Chunked prefill, and heads that come out of the prefix cache."""
+    options = {"max_num_batched_tokens": 64, "max_num_seqs": 4, "block_size": 32, "enable_chunked_prefill": True}
+    texts = ["many plain words " * count for count in (1, 10, 40, 60)]
+    with_engine(
+        open_vllm("embed", random_embedder, **options),
+        lambda engine: close_to(Embedder(engine).embed_documents(texts), reference_embeddings(random_embedder, texts)),
+    )
+    pairs = [("the one query", text) for text in texts * 2]
+    with_engine(
+        open_vllm("rerank", random_reranker, **options),
+        lambda engine: close_to(Reranker(engine).score(pairs), reference_scores(random_reranker, pairs)),
+    )
+
+
+def close_to(ours, reference):
+    assert ours.shape == reference.shape
+    assert np.abs(ours - reference).max() < TOLERANCE
+
+
+def test_it_is_an_engine(embedding, reranking, random_embedder):
+    assert isinstance(embedding, Engine)
+    assert (embedding.backend, embedding.task, embedding.model) == ("vllm", "embed", str(random_embedder))
+    assert (embedding.max_tokens, embedding.dimensions, reranking.dimensions) == (1024, 64, None)
+    assert repr(embedding) == f"VllmEngine('embed', {str(random_embedder)!r}, max_tokens=1024)"
+
+
+def test_an_empty_job_is_an_empty_reply(embedding, reranking):
+    assert Embedder(embedding).embed_documents([]).shape == (0, 64)
+    assert Reranker(reranking).score([]).shape == (0,)
+
+
+def test_the_plan_is_what_vllm_gets(embedding):
+    plan = embedding.memory
+    config = embedding._loop._engine.vllm_config
+    assert config.cache_config.kv_cache_memory_bytes == plan.cache_bytes
+    assert config.scheduler_config.max_num_batched_tokens == plan.pass_tokens
+    assert config.cache_config.num_gpu_blocks * config.cache_config.block_size == plan.cache_tokens
+    assert plan.cache_tokens >= 4 * 1024
+    assert plan.token_bytes == 2 * 2 * 2 * 32 * 4
+
+
+def test_tokens_are_counted(embedding):
+    reply = embedding.run(Job("embed", prompts_of([1, 2, 3], [4, 5]), 1024))
+    assert reply.tokens == 5
+    assert reply.truncated == frozenset()
+
+
+# Many callers
+
+
+def test_threads_at_once(embedding, reranking, random_embedder, random_reranker):
+    texts = [f"{PLAIN[number % len(PLAIN)]} {number}" for number in range(3 * CALLERS)]
+    pairs = [(f"query {number}", text) for number, text in enumerate(texts)]
+    vectors, scores = reference_embeddings(random_embedder, texts), reference_scores(random_reranker, pairs)
+    embedder, reranker = Embedder(embedding), Reranker(reranking)
+    with ThreadPoolExecutor(CALLERS) as pool:
+        embedded = [pool.submit(embedder.embed_documents, texts[at : at + 3]) for at in range(0, len(texts), 3)]
+        scored = [pool.submit(reranker.score, pairs[at : at + 3]) for at in range(0, len(texts), 3)]
+        close_to(np.concatenate([future.result() for future in embedded]), vectors)
+        close_to(np.concatenate([future.result() for future in scored]), scores)
+
+
+async def test_tasks_at_once_in_a_running_loop(embedding, reranking, random_embedder, random_reranker):
+    texts = [f"{HOSTILE[number % len(HOSTILE)]} {number}" for number in range(CALLERS)]
+    pairs = [("the query", text) for text in texts]
+    embedder, reranker = Embedder(embedding), Reranker(reranking)
+    rows = await asyncio.gather(*(embedder.aembed_documents([text]) for text in texts), *(reranker.ascore([pair]) for pair in pairs))
+    close_to(np.concatenate(rows[:CALLERS]), reference_embeddings(random_embedder, texts))
+    close_to(np.concatenate(rows[CALLERS:]), reference_scores(random_reranker, pairs))
+    close_to(embedder.embed_documents(texts[:2]), reference_embeddings(random_embedder, texts[:2]))  # sync, as in a notebook's cell
+
+
+def test_callers_share_vllms_batches(embedding, monkeypatch):
+    """One step of the engine finishes prompts of several callers: nothing stands between them."""
+    engine = embedding._loop._engine
+    together = []
+    step = engine.step
+
+    def counted():
+        outputs = step()
+        together.append(len(outputs))
+        return outputs
+
+    monkeypatch.setattr(engine, "step", counted)
+    prompts = [prompts_of(list(range(1, 9)) * 4) for _ in range(CALLERS)]
+    with ThreadPoolExecutor(CALLERS) as pool:
+        list(pool.map(lambda own: embedding.run(Job("embed", own, 1024)), prompts))
+    assert sum(together) == CALLERS
+    assert max(together) > 1
+
+
+async def test_a_cancelled_task_leaves_the_engine(embedding, random_embedder):
+    big = Job("embed", prompts_of(*[[number % 1000, *range(500)] for number in range(1500)]), 1024)
+    task = asyncio.create_task(embedding.arun(big))
+    while embedding._loop._flying == {}:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    close_to(await Embedder(embedding).aembed_documents(["after it"]), reference_embeddings(random_embedder, ["after it"]))
+    assert embedding._loop._engine.get_num_unfinished_requests() == 0
+    assert not embedding._loop._flying
+
+
+# Bad jobs and bad settings
+
+
+def test_a_bad_job_fails_alone(embedding, random_embedder):
+    embedder = Embedder(embedding)
+    bad = {
+        "holds a token id outside": prompts_of([1, 2], [1, 10**6]),
+        "has 1025 tokens": prompts_of([5] * 1025),
+        "has no token ids": prompts_of([]),
+        "not for rerank": prompts_of([1]),
+    }
+    with ThreadPoolExecutor(8) as pool:
+        good = [pool.submit(embedder.embed_documents, [f"text {number}"]) for number in range(8)]
+        failing = {said: pool.submit(embedding.run, Job("rerank" if "rerank" in said else "embed", own, 1024)) for said, own in bad.items()}
+        for said, future in failing.items():
+            with pytest.raises(PromptTooLong if "1025" in said else EngineError, match=said):
+                future.result()
+        close_to(
+            np.concatenate([future.result() for future in good]), reference_embeddings(random_embedder, [f"text {n}" for n in range(8)])
+        )
+
+
+def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
+    """Past this package's own checks."""
+    half = Job("embed", prompts_of([1, 2, 3], [5] * 2000, [1, 2]), 4096)
+    refused = embedding._loop.submit(half)
+    fine = Embedder(embedding).embed_documents(["fine"])
+    with pytest.raises(EngineError, match=r"vLLM refused prompt 1 of 2000 tokens for .*longer than the maximum model length of 1024"):
+        refused.result()
+    close_to(fine, reference_embeddings(random_embedder, ["fine"]))
+    assert embedding._loop._engine.get_num_unfinished_requests() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_model_length": 512}, "has no option 'max_model_length', did you mean 'max_model_len'"),
+        ({"tensor_parallel": 2}, "did you mean 'tensor_parallel_size'"),
+        ({"trust_remote_code": True}, "trust_remote_code is never needed"),
+        ({"runner": "generate"}, "sets runner itself: this engine always pools"),
+        ({"pooler_config": None}, "sets pooler_config itself"),
+        ({"tokenizer": "other"}, "sets tokenizer itself"),
+        ({"data_parallel_size": 2}, "one engine is one replica"),
+        ({"load_format": "pt"}, "pickled"),
+        ({"hf_overrides": {"architectures": ["X"]}}, r"sets hf_overrides\['architectures'\] itself"),
+        ({"hf_overrides": lambda config: config}, "must be a dictionary"),
+        ({"concurrency": 0}, "concurrency must be a whole number"),
+        ({"dtype": "int3"}, "vLLM refuses these options for .*embed"),
+        ({"max_model_len": 10**6}, "vLLM refuses these options"),
+        ({"kv_cache_memory_bytes": 1 << 50}, r"needs 1048577\.5\d GiB: weights .* but this machine has .* GiB free\. concurrency="),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(here, random_embedder, options, said):
+    with pytest.raises(ConfigError, match=said):
+        open_vllm("embed", random_embedder, **options)
+
+
+def test_an_unknown_option_is_refused_by_open_engine_too():
+    with pytest.raises(ConfigError, match="did you mean 'enforce_eager'"):
+        open_engine("embed", "qwen3-tiny-demo", backend="vllm", enforce_eagre=True)
+
+
+def test_pickled_weights_are_no_model(here, random_embedder, tmp_path):
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((random_embedder / name).read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelNotFound, match="no safetensors weights"):
+        open_vllm("embed", tmp_path)
+
+
+def test_harmless_overrides_and_a_given_cache_are_passed_on(here, random_reranker):
+    engine = open_vllm("rerank", random_reranker, hf_overrides={"rope_theta": 1000000}, kv_cache_memory_bytes=16 << 20, max_num_seqs=8)
+    config = engine._loop._engine.vllm_config
+    assert (engine.memory.cache_bytes, config.cache_config.kv_cache_memory_bytes, config.scheduler_config.max_num_seqs) == (
+        16 << 20,
+        16 << 20,
+        8,
+    )
+    check_scores(engine, random_reranker)
+    engine.close()
+
+
+def test_usage_reports_are_off_unless_the_environment_speaks(here, random_embedder, monkeypatch):
+    from qwen3_integrations.engines import vllm_start
+
+    for name in ("VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK"):
+        monkeypatch.delenv(name, raising=False)
+    with vllm_start._no_usage_reports():
+        assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
+    assert "VLLM_NO_USAGE_STATS" not in os.environ
+    monkeypatch.setenv("VLLM_NO_USAGE_STATS", "0")
+    with vllm_start._no_usage_reports():
+        assert os.environ["VLLM_NO_USAGE_STATS"] == "0"
+    assert os.environ["VLLM_NO_USAGE_STATS"] == "0"
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_probabilities_are_exact_at_the_ends(labels):
+    difference = np.asarray([-1000, -30, -1, 0, 1, 30, 1000], dtype=np.float32)
+    logits = difference[:, None] if labels == 1 else np.stack([-difference / 2, difference / 2], axis=1)
+    scores = probabilities_of(logits)
+    assert scores.dtype == np.float32
+    expected = [0, np.exp(-30.0), 1 / (1 + np.e), 0.5, np.e / (1 + np.e), 1, 1]
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+# The end
+
+
+def test_close_and_open_again(here, random_embedder, embedding):
+    """Next to another engine of this process, which stays."""
+    expected = reference_embeddings(random_embedder, PLAIN)
+    for _ in range(2):
+        engine = open_vllm("embed", random_embedder)
+        close_to(Embedder(engine).embed_documents(PLAIN), expected)
+        engine.close()
+        engine.close()
+        with pytest.raises(EngineClosed, match="is closed; open it again"):
+            Embedder(engine).embed_documents(["late"])
+    close_to(Embedder(embedding).embed_documents(PLAIN), expected)
+
+
+def test_close_ends_the_jobs_that_wait(here, random_embedder):
+    engine = open_vllm("embed", random_embedder)
+    big = Job("embed", prompts_of(*[[number % 1000, *range(500)] for number in range(1500)]), 1024)
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(engine.run, big) for _ in range(4)]
+        while len(engine._loop._waiting) < 3:
+            pass
+        engine.close()
+        for future in waiting:
+            with pytest.raises(EngineClosed):
+                future.result()
+
+
+def test_an_engine_that_nobody_holds_closes_itself(here, random_embedder):
+    engine = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
+    again = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
+    loop = engine._engine._loop
+    assert again._engine._loop is loop
+    engine.close()
+    assert loop._thread.is_alive()
+    del again
+    loop._thread.join(30)
+    assert not loop._thread.is_alive()
+
+
+def test_memory_is_given_back(here, random_embedder):
+    import gc
+    import weakref
+
+    engine = open_vllm("embed", random_embedder)
+    runner = engine._loop._engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+    model, caches = weakref.ref(runner.model), [weakref.ref(cache) for cache in runner.kv_caches]
+    assert caches
+    del runner
+    engine.close()
+    gc.collect()
+    assert model() is None
+    assert [cache() for cache in caches if cache() is not None] == []
+
+
+def test_a_process_of_its_own_and_its_death(tiny_embedder, monkeypatch):
+    """The default: right numbers; when the process is killed, those who wait and those who come learn of it; a new one works."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    before = set(multiprocessing.active_children())
+    engine = open_vllm("embed", tiny_embedder)
+    (process,) = set(multiprocessing.active_children()) - before
+    embedder = Embedder(engine)
+    close_to(embedder.embed_documents(PLAIN), reference_embeddings(tiny_embedder, PLAIN))
+    os.kill(process.pid, signal.SIGSTOP)  # so that the callers are sure to wait
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(embedder.embed_documents, [f"text {number}"]) for number in range(8)]
+        while not engine._loop._flying:
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+        for future in waiting:
+            with pytest.raises(EngineError, match="died"):
+                future.result()
+    with pytest.raises(EngineError, match="died.*Open it again"):
+        embedder.embed_documents(["late"])
+    engine.close()

@@ -1,0 +1,184 @@
+"""`RerankingRetriever` around retrievers and vector stores."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda
+from langchain_core.vectorstores import InMemoryVectorStore
+
+from qwen3_integrations import FakeEngine
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.langchain import FETCH_K, Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
+
+QUERY = "planet number 7"
+TEXTS = [f"planet number {number}" for number in range(80)]
+
+
+class Counting(BaseRetriever):
+    """Finds the first `k` texts."""
+
+    k: int = 4
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        return [Document(text) for text in TEXTS[: self.k]]
+
+    async def _aget_relevant_documents(self, query, *, run_manager):
+        return self._get_relevant_documents(query, run_manager=run_manager)
+
+
+class Stubborn(BaseRetriever):
+    """Can't be told how many."""
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        return [Document(text) for text in TEXTS[:5]]
+
+
+class Runs(BaseCallbackHandler):
+    def __init__(self):
+        self.names, self.parents = {}, {}
+
+    def on_retriever_start(self, serialized, query, *, run_id, parent_run_id=None, **about):
+        self.names[run_id], self.parents[run_id] = about.get("name"), parent_run_id
+
+    def on_chain_start(self, serialized, inputs, *, run_id, parent_run_id=None, **about):
+        self.names[run_id], self.parents[run_id] = about.get("name"), parent_run_id
+
+    def tree(self):
+        return sorted((name, self.names.get(self.parents[run])) for run, name in self.names.items())
+
+
+@pytest.fixture
+def engine():
+    return FakeEngine("rerank")
+
+
+@pytest.fixture
+def rerank(engine):
+    return Qwen3Rerank(engine=engine, top_n=3)
+
+
+@pytest.fixture(scope="module")
+def store():
+    found = InMemoryVectorStore(Qwen3Embeddings(backend="fake"))
+    found.add_documents([Document(text, metadata={"n": number}) for number, text in enumerate(TEXTS)])
+    return found
+
+
+def fetched(engine):
+    """How many documents the reranker was given last."""
+    return len(engine.jobs[-1].prompts)
+
+
+async def test_a_vector_store(engine, rerank, store):
+    retriever = RerankingRetriever(retriever=store, reranker=rerank)
+    result = retriever.invoke(QUERY)
+    assert fetched(engine) == FETCH_K
+    assert len(result) == 3
+    assert result[0].page_content == QUERY
+    assert result[0].metadata["relevance_score"] == pytest.approx(0.99)
+    assert await retriever.ainvoke(QUERY) == result
+
+
+def test_fetch_k_of_a_vector_store(engine, rerank, store):
+    retriever = RerankingRetriever(retriever=store, reranker=rerank, fetch_k=10)
+    retriever.invoke(QUERY)
+    assert fetched(engine) == 10
+    retriever.fetch_k = 20
+    retriever.invoke(QUERY)
+    assert fetched(engine) == 20
+
+
+def test_search_kwargs_of_a_vector_store(engine, rerank, store):
+    retriever = RerankingRetriever(retriever=store, reranker=rerank, search_kwargs={"filter": lambda document: document.metadata["n"] < 6})
+    assert {document.metadata["n"] for document in retriever.invoke(QUERY)} <= set(range(6))
+    assert fetched(engine) == 6
+
+
+async def test_a_retriever_keeps_its_own_number_unless_told(engine, rerank, store):
+    own = store.as_retriever(search_kwargs={"k": 7})
+    RerankingRetriever(retriever=own, reranker=rerank).invoke(QUERY)
+    assert fetched(engine) == 7
+    told = RerankingRetriever(retriever=own, reranker=rerank, fetch_k=30)
+    result = told.invoke(QUERY)
+    assert fetched(engine) == 30
+    assert await told.ainvoke(QUERY) == result
+    assert own.search_kwargs == {"k": 7}
+
+
+def test_a_retriever_with_k(engine, rerank):
+    own = Counting()
+    RerankingRetriever(retriever=own, reranker=rerank, fetch_k=12).invoke(QUERY)
+    assert fetched(engine) == 12
+    assert own.k == 4
+
+
+async def test_any_runnable(engine, rerank):
+    retriever = RerankingRetriever(retriever=RunnableLambda(lambda query: [Document(text) for text in TEXTS[:9]]), reranker=rerank)
+    result = retriever.invoke(QUERY)
+    assert fetched(engine) == 9
+    assert result[0].page_content == QUERY
+    assert await retriever.ainvoke(QUERY) == result
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"retriever": Stubborn(), "fetch_k": 9}, "Stubborn can't be told to fetch 9 documents"),
+        ({"retriever": Stubborn(), "search_kwargs": {"filter": {}}}, "search_kwargs are for a vector store"),
+        ({"retriever": Counting(), "fetch_k": 0}, "fetch_k"),
+        ({"retriever": Counting(), "fetch_k": True}, "fetch_k"),
+        ({"retriever": "a name"}, "retriever"),
+        ({"retriever": Counting(), "reranker": "a name"}, "reranker"),
+        ({"retriever": Counting(), "topn": 3}, "no setting 'topn'"),
+        ({}, "retriever: Field required"),
+    ],
+)
+def test_unfit_settings_are_refused_when_it_is_made(rerank, wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        RerankingRetriever(**{"reranker": rerank} | wrong)
+
+
+def test_k_among_the_search_kwargs_is_refused(rerank, store):
+    with pytest.raises(ConfigError, match="fetch_k"):
+        RerankingRetriever(retriever=store, reranker=rerank, search_kwargs={"k": 9})
+
+
+async def test_nothing_found(rerank):
+    retriever = RerankingRetriever(retriever=RunnableLambda(lambda query: []), reranker=rerank)
+    assert retriever.invoke(QUERY) == []
+    assert await retriever.ainvoke(QUERY) == []
+
+
+async def test_callbacks_are_passed_on(rerank):
+    tree = [("Counting", "RerankingRetriever"), ("Qwen3Rerank", "RerankingRetriever"), ("RerankingRetriever", None)]
+    retriever = RerankingRetriever(retriever=Counting(), reranker=rerank)
+    retriever.invoke(QUERY, {"callbacks": [sync := Runs()]})
+    await retriever.ainvoke(QUERY, {"callbacks": [twin := Runs()]})
+    assert sync.tree() == twin.tree() == tree
+
+
+async def test_many_callers_at_once(rerank):
+    retriever = RerankingRetriever(retriever=Counting(), reranker=rerank, fetch_k=64)
+    queries = TEXTS[:64]
+    with ThreadPoolExecutor(64) as pool:
+        threads = list(pool.map(retriever.invoke, queries))
+    tasks = await asyncio.gather(*map(retriever.ainvoke, queries))
+    assert threads == tasks
+    for query, found in zip(queries, tasks, strict=True):
+        assert found[0].metadata["relevance_score"] == pytest.approx(0.99)
+        assert (
+            query in {document.page_content for document in found} or len({document.metadata["relevance_score"] for document in found}) == 1
+        )
+
+
+def test_another_compressor(store):
+    from langchain_classic.retrievers.document_compressors import EmbeddingsFilter
+
+    keep = EmbeddingsFilter(embeddings=Qwen3Embeddings(backend="fake"), k=2)
+    assert len(RerankingRetriever(retriever=store, reranker=keep, fetch_k=5).invoke(QUERY)) == 2
