@@ -10,6 +10,7 @@ from qwen3_integrations.extras import require
 from qwen3_integrations.prompts import embedding_query
 from qwen3_integrations.results import Ranking
 from qwen3_integrations.settings import STRICT, EmbedderSettings, RerankerSettings
+from qwen3_integrations.tokens import checked_text
 
 if not TYPE_CHECKING:
     require("llama_index.core", "llama-index")
@@ -240,4 +241,5 @@ class _QueryCache(BaseKVStore):
 def _query_of(query_bundle: QueryBundle | str | None) -> str:
     if query_bundle is None:
         raise InputError("Qwen3Rerank needs the query to rank by: pass query_str='...' or query_bundle=QueryBundle('...')")
-    return query_bundle if isinstance(query_bundle, str) else query_bundle.query_str
+    query = query_bundle.query_str if isinstance(query_bundle, QueryBundle) else query_bundle
+    return checked_text(query, "query")  # here too: the start event would refuse it in other words

@@ -37,6 +37,7 @@ STRICT = ConfigDict(extra="forbid", validate_assignment=True, hide_input_in_erro
 """Unknown settings are refused, assignment is checked, and no error message repeats a value that may be secret."""
 
 _SECRET_OPTION = re.compile(r"key|token$|secret|password|header|client|auth|cookie", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=//)[^/?#]*@")
 
 
 def _instruction(value: Any) -> Any:
@@ -147,6 +148,10 @@ class ComponentSettings(StrictModel):
         key = self.api_key.get_secret_value() if self.api_key else None
         return open_engine(self.task, self.model, base_url=self.base_url, api_key=key, backend=self.backend, **options)
 
+    @field_serializer("base_url")
+    def _without_credentials(self, url: str | None) -> str | None:
+        return None if url is None else _CREDENTIALS.sub("", url)
+
     @field_serializer("engine_options")
     def _without_secrets(self, options: dict[str, Any] | None) -> dict[str, Any] | None:
         return None if options is None else {name: value for name, value in options.items() if not _SECRET_OPTION.search(name)}
@@ -176,9 +181,10 @@ class ComponentSettings(StrictModel):
                 f"{name} can't be pickled: it holds an opened engine. Make it with model, base_url and backend instead of engine, "
                 "and each process opens its own"
             )
-        if self.api_key is not None or any(_SECRET_OPTION.search(option) for option in self.engine_options or {}):
+        secret_options = any(_SECRET_OPTION.search(option) for option in self.engine_options or {})
+        if self.api_key is not None or secret_options or _CREDENTIALS.search(self.base_url or ""):
             raise ConfigError(
-                f"{name} can't be pickled: its api_key or engine_options would be written out with it. "
+                f"{name} can't be pickled: the secret in its api_key, base_url or engine_options would be written out with it. "
                 f"Put the key into {KEY_VARIABLE} in the environment of both processes, and leave the setting out"
             )
         fields = type(self).model_fields.items()

@@ -104,7 +104,7 @@ def packed_attention(
     for begin, end, owner in packed.spans:
         own_key, own_value, mask = key[:, :, begin:end], value[:, :, begin:end], None
         if owner >= 0:
-            first, behind, _ = packed.spans[owner]
+            first, behind = packed.spans[owner][:2]
             own_key = torch.cat([key[:, :, first:behind], own_key], dim=2)
             own_value = torch.cat([value[:, :, first:behind], own_value], dim=2)
             mask = packed.masks[end - begin, behind - first]

@@ -37,7 +37,7 @@ class TorchEngine:
         model: A folder, a hub's name, or `qwen3-tiny-demo`.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes CUDA, then MPS, then the CPU.
         dtype: `float32`, `bfloat16` or `float16`; `auto` is bfloat16 on CUDA and float32 elsewhere.
-        max_batch_tokens: Tokens in one forward pass; None for 32768 on CUDA and 4096 elsewhere. A longer prompt
+        max_batch_tokens: Tokens in one forward pass; None for 32768 on CUDA and 2048 elsewhere. A longer prompt
             has a pass of its own.
         source: Where the model's name may lead: `auto`, `local`, `huggingface` or `modelscope`.
         revision: A branch, tag or commit of the hub's repository.
@@ -75,7 +75,7 @@ class TorchEngine:
         self.dimensions = files.width if task == "embed" else None
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
-        budget = (32768 if self.device.startswith("cuda") else 4096) if max_batch_tokens is None else max_batch_tokens
+        budget = (32768 if self.device.startswith("cuda") else 2048) if max_batch_tokens is None else max_batch_tokens
         forward = _Forward(files, task, self.tokenizer, self.device, self.dtype)
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)

@@ -35,6 +35,13 @@ class TestTorch(DocumentCompressorUnitTests):
     compressor_params: ClassVar = {"model": "qwen3-tiny-demo", "backend": "torch"}
 
 
+class TestFakeIntegration(DocumentCompressorIntegrationTests):
+    score_key = "relevance_score"
+    limit_param = "top_n"
+    compressor_class = Qwen3Rerank
+    compressor_params: ClassVar = {"backend": "fake"}
+
+
 class TestTorchIntegration(DocumentCompressorIntegrationTests):
     score_key = "relevance_score"
     limit_param = "top_n"
@@ -159,7 +166,7 @@ async def test_contract_catches(broken, caught_by):
     test = getattr(suite, caught_by)
     given = {"compressor": broken(), "kind": "manager"}
     wanted = {name: given[name] for name in inspect.signature(test).parameters}
-    with pytest.raises((AssertionError, AttributeError, ValueError)):
+    with pytest.raises((AssertionError, AttributeError, TypeError, ValueError)):
         await result if inspect.isawaitable(result := test(**wanted)) else result
 
 

@@ -169,19 +169,19 @@ async def test_in_memory_vector_store(embeddings):
 
 
 async def test_a_real_vector_store(embeddings, tmp_path):
-    from langchain_community.vectorstores import FAISS
+    from langchain_qdrant import QdrantVectorStore
 
-    store = FAISS.from_documents(DOCUMENTS, embeddings)
-    (best, distance), *_ = store.similarity_search_with_score("Compression makes a file smaller", k=3)
-    assert best.metadata["n"] == 2
-    vectors = np.array([embeddings.embed_query("Compression makes a file smaller"), embeddings.embed_documents([best.page_content])[0]])
-    assert distance == pytest.approx(((vectors[0] - vectors[1]) ** 2).sum(), abs=1e-5)
-    store.save_local(str(tmp_path))
-    again = FAISS.load_local(str(tmp_path), embeddings, allow_dangerous_deserialization=True)
-    found = await again.asimilarity_search("Compression makes a file smaller", k=3)
-    assert [document.metadata for document in found] == [
-        d.metadata for d in store.similarity_search("Compression makes a file smaller", k=3)
-    ]
+    asked = "Compression makes a file smaller"
+    store = QdrantVectorStore.from_documents(DOCUMENTS, embeddings, path=str(tmp_path), collection_name="texts")
+    try:
+        (best, similarity), *others = store.similarity_search_with_score(asked, k=3)
+        assert best.metadata["n"] == 2
+        expected = np.dot(embeddings.embed_query(asked), embeddings.embed_documents([best.page_content])[0])
+        assert similarity == pytest.approx(expected, abs=1e-5)
+        found = await store.asimilarity_search(asked, k=3)
+        assert [document.metadata["n"] for document in found] == [2, *(document.metadata["n"] for document, _ in others)]
+    finally:
+        store.client.close()
 
 
 async def test_real_model():

@@ -261,12 +261,11 @@ async def test_a_chain_that_passes_something_else(rerank, wrong):
 
 
 async def test_callbacks_see_the_reranking(rerank):
-    for result, runs in [
-        (rerank.compress_documents(documents(), QUERY, callbacks=[runs := Runs()]), runs),
-        (await rerank.acompress_documents(documents(), QUERY, callbacks=[runs := Runs()]), runs),
-        (rerank.invoke({"query": QUERY, "documents": documents()}, {"callbacks": [runs := Runs()]}), runs),
-    ]:
-        assert runs.seen == [("start", "Qwen3Rerank", False), ("end", result)]
+    sync, twin, runnable = Runs(), Runs(), Runs()
+    result = rerank.compress_documents(documents(), QUERY, callbacks=[sync])
+    await rerank.acompress_documents(documents(), QUERY, callbacks=[twin])
+    rerank.invoke({"query": QUERY, "documents": documents()}, {"callbacks": [runnable]})
+    assert sync.seen == twin.seen == runnable.seen == [("start", "Qwen3Rerank", False), ("end", result)]
 
 
 async def test_callbacks_see_a_failure(engine):

@@ -7,6 +7,8 @@ import inspect
 import json
 import logging
 import pickle
+import subprocess
+import sys
 
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -94,17 +96,21 @@ def test_dimensions_out_of_range_are_refused(cls, dimensions):
         cls(backend="fake", dimensions=dimensions)
 
 
-@pytest.mark.parametrize("cut", [{"top_n": 0}, {"top_n": True}, {"top_n": 2.0}, {"score_threshold": -0.1}, {"score_threshold": 1.1},
-                                 {"score_threshold": float("nan")}, {"score_threshold": "high"}, {"score_threshold": True}], ids=str)  # fmt: skip
+WRONG_CUTS = [
+    *(("top_n", wrong) for wrong in (0, True, 2.0)),
+    *(("score_threshold", wrong) for wrong in (-0.1, 1.1, float("nan"), "high", True)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_CUTS)
 @pytest.mark.parametrize("cls", RERANKERS)
-def test_cuts_out_of_range_are_refused(cls, cut):
-    with pytest.raises(ConfigError, match=next(iter(cut))):
-        cls(backend="fake", **cut)
+def test_cuts_out_of_range_are_refused(cls, name, value):
+    with pytest.raises(ConfigError, match=name):
+        cls(backend="fake", **{name: value})
     component = cls(backend="fake")
-    for name, value in cut.items():
-        with pytest.raises(ConfigError, match=name):
-            setattr(component, name, value)
-        assert getattr(component, name) is None
+    with pytest.raises(ConfigError, match=name):
+        setattr(component, name, value)
+    assert getattr(component, name) is None
 
 
 def test_what_is_wrong_is_found_before_a_model_is_loaded(cls):
@@ -179,13 +185,7 @@ def test_other_settings_are_fixed(cls, name):
 def test_the_key_is_never_shown(cls, caplog):
     caplog.set_level(logging.DEBUG)
     component = cls(backend="fake", api_key=KEY)
-    shown = [
-        repr(component),
-        str(component),
-        str(component.model_dump()),
-        component.model_dump_json(),
-        str(component.model_dump(mode="json")),
-    ]
+    shown = [repr(component), str(component), str(component.model_dump()), component.model_dump_json()]
     if cls.__module__.endswith("llama_index"):
         shown += [str(component.to_dict()), component.to_json()]
     if hasattr(component, "to_json") and cls is langchain.Qwen3Rerank:
@@ -207,25 +207,35 @@ def test_the_key_is_not_in_error_messages(cls, wrong):
     assert KEY not in shown
 
 
-def test_secrets_among_engine_options_are_not_dumped(cls):
-    """No fake option is a secret, so the ones of a server stand in: they are dropped before they can be refused."""
-    options = {"dimensions": 64, "default_headers": {"Authorization": KEY}, "hf_token": KEY, "http_client": KEY}
-    component = cls(backend="fake", engine_options={"dimensions": 64})
-    component.__dict__["engine_options"] = options
-    assert component.model_dump()["engine_options"] == {"dimensions": 64}
-    assert KEY not in repr(component) + component.model_dump_json()
-    with pytest.raises(ConfigError, match="QWEN3_API_KEY"):
-        pickle.dumps(component)
+class Remote(FakeEngine):
+    """Takes a server's settings without one: what is shown and dumped is the component's affair."""
+
+    def __init__(self, task, model, *, base_url=None, api_key=None, **options):
+        super().__init__(task, model)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [{"base_url": "http://localhost:1"}, {"api_key": KEY}, {"backend": "fake"}, {"engine_options": {"dimensions": 32}}],
-    ids=lambda more: next(iter(more)),
-)
-def test_an_opened_engine_stands_alone(cls, more):
-    with pytest.raises(ConfigError, match=f"engine is open already, so {next(iter(more))}"):
-        cls(engine=FakeEngine(task(cls)), **more)
+def test_secrets_among_engine_options_and_in_the_address_are_not_dumped(cls, monkeypatch):
+    from qwen3_integrations.engines import opening
+
+    monkeypatch.setattr(opening, "_maker", lambda backend: Remote)
+    monkeypatch.setattr(opening, "check_options", lambda given, known, owner: None)
+    options = {"timeout_s": 5, "default_headers": {"Authorization": KEY}, "hf_token": KEY, "http_client": KEY}
+    for secret in ({"engine_options": options}, {"base_url": f"https://me:{KEY}@host/v1?x=@"}):
+        component = cls(**secret)
+        assert KEY not in repr(component) + component.model_dump_json() + str(component.model_dump())
+        with pytest.raises(ConfigError, match="QWEN3_API_KEY"):
+            pickle.dumps(component)
+    assert component.model_dump()["base_url"] == "https://host/v1?x=@"
+    assert cls(engine_options=options).model_dump()["engine_options"] == {"timeout_s": 5}
+
+
+ONLY_FOR_OPENING = {"base_url": "http://localhost:1", "api_key": KEY, "backend": "fake", "engine_options": {"dimensions": 32}}
+
+
+@pytest.mark.parametrize("name", ONLY_FOR_OPENING)
+def test_an_opened_engine_stands_alone(cls, name):
+    with pytest.raises(ConfigError, match=f"engine is open already, so {name} would do nothing"):
+        cls(engine=FakeEngine(task(cls)), **{name: ONLY_FOR_OPENING[name]})
     with pytest.raises(ConfigError, match="model is 'other'"):
         cls(engine=FakeEngine(task(cls), "this"), model="other")
     assert cls(engine=FakeEngine(task(cls), "this")).model == "this"
@@ -287,6 +297,25 @@ def test_dump_and_remake(cls):
     dumped.pop("class_name", None)
     other = cls(**dumped)
     assert other.model_dump() == one.model_dump()
+
+
+@pytest.mark.parametrize(("module", "host"), [("langchain", "langchain_core"), ("llama_index", "llama_index.core")])
+def test_a_missing_host_names_the_pip_line(module, host):
+    program = (
+        f"import sys; sys.modules[{host!r}] = None\n"
+        f"try: import qwen3_integrations.{module}\n"
+        "except ImportError as error: print(type(error).__name__, error)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("MissingExtra")
+    assert f"pip install 'qwen3-integrations[{module.replace('_', '-')}]'" in told
+
+
+def test_one_adapter_does_without_the_other_host():
+    for module, other in (("langchain", "llama_index"), ("llama_index", "langchain_core")):
+        program = f"import sys; import qwen3_integrations.{module}; print({other!r} in sys.modules, 'torch' in sys.modules)"
+        loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        assert loaded.split() == ["False", "False"]
 
 
 def test_usage_counts(cls):

@@ -1,0 +1,75 @@
+"""What comes out of an engine is checked before it leaves: an engine that answers nonsense is caught."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qwen3_integrations import Embedder, FakeEngine, Reranker
+from qwen3_integrations.errors import BadReply, ConfigError
+from qwen3_integrations.jobs import Reply
+
+
+class Answering(FakeEngine):
+    """Answers with given rows, whatever it is asked."""
+
+    def __init__(self, task, rows):
+        super().__init__(task)
+        self.rows = np.asarray(rows, dtype=np.float32)
+
+    def run(self, job):
+        return Reply(self.rows, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.ones((1, 64)), "expected 2 vectors"),
+        (np.ones(2), "expected 2 vectors"),
+        (np.zeros((2, 64)), "zero or not finite"),
+        ([[1.0] * 64, [float("nan")] * 64], "first at index 1"),
+        ([[float("inf")] * 64, [1.0] * 64], "first at index 0"),
+    ],
+)
+def test_vectors_that_cannot_be_right(rows, said):
+    with pytest.raises(BadReply, match=said):
+        Embedder(Answering("embed", rows)).embed_documents(["one", "two"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [([0.5], "expected 2 scores"), ([[0.5], [0.5]], "expected 2 scores"), ([0.5, 1.5], "index 1"), ([float("nan"), 0.5], "index 0")],
+)
+def test_scores_that_cannot_be_right(rows, said):
+    with pytest.raises(BadReply, match=said):
+        Reranker(Answering("rerank", rows)).rank("query", ["one", "two"])
+
+
+def test_a_reply_narrower_than_the_dimensions_asked_for():
+    with pytest.raises(BadReply, match="asked for 48 dimensions"):
+        Embedder(Answering("embed", np.ones((1, 40))), dimensions=48).embed_documents(["one"])
+
+
+@pytest.mark.parametrize("dimensions", [31, 65, 0, -1, 40.0, "48", True])
+def test_dimensions_outside_the_models_range(dimensions):
+    with pytest.raises(ConfigError, match="from 32 to 64"):
+        Embedder(FakeEngine("embed"), dimensions=dimensions)
+
+
+@pytest.mark.parametrize("max_tokens", [0, -5, 1.5, True, None])
+def test_budgets_that_are_none(max_tokens):
+    with pytest.raises(ConfigError, match="max_tokens"):
+        Embedder(FakeEngine("embed"), max_tokens=max_tokens)
+    with pytest.raises(ConfigError, match="max_tokens"):
+        Reranker(FakeEngine("rerank"), max_tokens=max_tokens)
+
+
+def test_a_separator_that_no_source_knows():
+    with pytest.raises(ConfigError, match="separator"):
+        Reranker(FakeEngine("rerank"), separator=" ")
+
+
+def test_pairs_that_are_none():
+    for wrong in ("ab", ("only one",), ("a", "b", "c")):
+        with pytest.raises(TypeError, match=r"pairs\[1\]"):
+            Reranker(FakeEngine("rerank")).score([("query", "document"), wrong])

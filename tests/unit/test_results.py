@@ -1,0 +1,74 @@
+"""A ranking shows itself, and gives itself away as plain data."""
+
+from __future__ import annotations
+
+import pytest
+
+from qwen3_integrations import FakeEngine, Ranking, Reranker, Usage
+from qwen3_integrations.errors import ConfigError, MissingExtra
+
+DOCUMENTS = ["no match", "<b>bold</b> & sort", "sort a list", ""]
+SCORES = {"no match": 0.25, "<b>bold</b> & sort": 0.5, "sort a list": 1.0, "": 0.25}
+
+
+@pytest.fixture
+def ranking() -> Ranking:
+    engine = FakeEngine("rerank", score=lambda query, document: SCORES[document])
+    return Reranker(engine).rank("<sort> a list", DOCUMENTS, score_threshold=0.3, instruction="Find & rank")
+
+
+def test_hits_say_where_they_were_and_where_they_are(ranking):
+    assert [(hit.index, hit.rank, hit.score, hit.moved) for hit in ranking] == [(2, 0, 1.0, 2), (1, 1, 0.5, 0)]
+    assert [(hit.index, hit.rank, hit.moved) for hit in ranking.dropped] == [(0, 2, -2), (3, 3, 0)]
+    assert len(ranking) == 2
+    assert ranking[0].document == "sort a list"
+    assert ranking.usage.prompts == 4
+    assert ranking.timing.total_s == ranking.timing.plan_s + ranking.timing.run_s > 0
+
+
+def test_a_ranking_as_dictionaries_and_as_a_data_frame(ranking):
+    rows = ranking.to_dicts()
+    assert rows[0] == {"rank": 0, "index": 2, "score": 1.0, "moved": 2, "truncated": False, "document": "sort a list"}
+    frame = ranking.to_pandas()
+    assert frame.to_dict("records") == rows
+    empty = Reranker(FakeEngine("rerank")).rank("query", []).to_pandas()
+    assert list(empty.columns) == list(frame.columns)
+
+
+def test_a_missing_extra_is_named_with_its_pip_line(ranking, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'qwen3-integrations\[notebook\]'"):
+        ranking.to_pandas()
+
+
+def test_a_ranking_shows_itself_without_trusting_its_texts(ranking):
+    shown = ranking._repr_html_()
+    assert "&lt;sort&gt; a list" in shown
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; sort" in shown
+    assert "<b>bold" not in shown
+    assert "Find &amp; rank" in shown
+    assert "2 of 4 documents" in shown
+    assert "up 2" in shown
+    assert "same" in shown
+    assert "██████████" in shown
+    assert repr(ranking) == "Ranking('<sort> a list', 2 of 4 documents, best 1.000, model='fake')"
+
+
+def test_usage_adds_up():
+    assert Usage(1, 10, 1) + Usage(2, 20, 0) == Usage(3, 30, 1)
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        ({"top_n": 0}, "top_n"),
+        ({"top_n": True}, "top_n"),
+        ({"top_n": 1.5}, "top_n"),
+        ({"score_threshold": -0.1}, r"\[0, 1\]"),
+        ({"score_threshold": 1.1}, r"\[0, 1\]"),
+        ({"score_threshold": float("nan")}, r"\[0, 1\]"),
+    ],
+)
+def test_cuts_outside_their_range_are_refused(cut, said):
+    with pytest.raises(ConfigError, match=said):
+        Reranker(FakeEngine("rerank")).rank("query", DOCUMENTS, **cut)
