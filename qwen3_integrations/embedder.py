@@ -11,15 +11,14 @@ import numpy as np
 
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import BadReply, ConfigError
-from qwen3_integrations.jobs import Head, Ids, Job, Piece, Reply, Rows
+from qwen3_integrations.jobs import Job, Reply, Rows
 from qwen3_integrations.models import MIN_DIMENSIONS, checked_budget
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, embedding_query
+from qwen3_integrations.planning import document_prompts, query_prompts
+from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.results import Usage
-from qwen3_integrations.tokens import checked_text, checked_texts, finish_prompts
+from qwen3_integrations.tokens import checked_text, checked_texts
 
 log = logging.getLogger("qwen3_integrations")
-
-_NO_IDS: Ids = np.empty(0, dtype=np.int32)
 
 
 class Embedder:
@@ -98,22 +97,11 @@ class Embedder:
         return self._finish(job, await self.engine.arun(job))
 
     def _plan_documents(self, texts: Sequence[str]) -> Job:
-        bodies = checked_texts(texts)
-        return self._job([Head("", _NO_IDS)] * len(bodies), bodies)
+        return Job("embed", document_prompts(checked_texts(texts), self.engine.tokenizer, self.max_tokens), self.max_tokens)
 
     def _plan_queries(self, texts: Sequence[str], instruction: str | None) -> Job:
-        queries = checked_texts(texts)
         told = self.instruction if instruction is None else checked_text(instruction, "instruction")
-        spoken = [embedding_query(query, told) for query in queries]
-        tokenizer = self.engine.tokenizer
-        ids: Sequence[Ids | None] = tokenizer.encode(spoken) if tokenizer else [None] * len(spoken)
-        heads = [Head(text, own, query, told) for text, own, query in zip(spoken, ids, queries, strict=True)]
-        return self._job(heads, [""] * len(heads))
-
-    def _job(self, heads: Sequence[Head], bodies: Sequence[str]) -> Job:
-        tokenizer = self.engine.tokenizer
-        tail = Piece("", np.asarray([tokenizer.end_id], dtype=np.int32) if tokenizer else None)
-        return Job("embed", finish_prompts(heads, bodies, tail, tokenizer, self.max_tokens), self.max_tokens)
+        return Job("embed", query_prompts(checked_texts(texts), told, self.engine.tokenizer, self.max_tokens), self.max_tokens)
 
     def _finish(self, job: Job, reply: Reply) -> Rows:
         vectors = unit_rows(reply.rows, len(job.prompts), self.dimensions)

@@ -85,31 +85,40 @@ def resolve_model(model: str, task: Task, *, source: Source = "auto", revision: 
     if _is_path(model):
         raise ModelNotFound(f"there is no folder {model!r}")
     if source == "local":
-        raise ModelNotFound(f"{_named(model, revision)} is in no cache on this machine, and source='local' asks no hub: leave it out")
+        raise ModelNotFound(f"{_named(model, revision)} is in no local cache, and source='local' asks no hub: leave it out")
+    if source != "modelscope" and _is_offline():
+        raise ModelNotFound(
+            f"{_named(model, revision)} is in no local cache, and no hub was asked, "
+            "because HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: unset it to download"
+        )
     refusals: list[str] = []
     for download in _downloads(source):
+        if refusals:
+            log.warning("%s; asking the next hub", refusals[-1])
         try:
             return download(model, revision)
         except ModelNotFound as error:
-            log.info("%s", error)
             refusals.append(str(error))
     if source == "auto" and not installed("modelscope_hub"):
         refusals.append("ModelScope was not asked, its client is not installed: pip install 'qwen3-integrations[modelscope]'")
     raise ModelNotFound(
         f"{_named(model, revision)} could not be had. {'. '.join(refusals)}. "
-        f"Else pass a folder that holds it as model; the bundled toy pair, model={TINY!r}, needs no hub"
+        f"Other ways: a mirror's address in HF_ENDPOINT, a folder that holds the model, or the bundled toy pair, model={TINY!r}"
     )
 
 
 def _downloads(source: Source) -> list[Callable[[str, str | None], Path]]:
-    """Whom to ask, in order. The offline mark of one client counts for both unless ModelScope is asked for by name."""
+    """Whom to ask, in order."""
+    if source == "auto" and installed("modelscope_hub"):
+        return [_from_hugging_face, _from_modelscope]
+    return [_from_modelscope if source == "modelscope" else _from_hugging_face]
+
+
+def _is_offline() -> bool:
+    """The mark of one client; in `auto` it counts for both hubs, for it says that this machine shall not go out."""
     from huggingface_hub import constants
 
-    if source == "modelscope":
-        return [_from_modelscope]
-    if source == "auto" and installed("modelscope_hub") and not constants.HF_HUB_OFFLINE:
-        return [_from_hugging_face, _from_modelscope]
-    return [_from_hugging_face]
+    return constants.HF_HUB_OFFLINE
 
 
 def _bundled(task: Task) -> Path:
@@ -131,7 +140,9 @@ def _missing(folder: Path) -> list[str]:
     Stricter than a folder that exists, laxer than a whole repository: other programs fetch what they need into the same cache.
     """
     index = folder / "model.safetensors.index.json"
-    weights = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    weights = (
+        sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    )
     return [name for name in ("config.json", "tokenizer.json", *weights) if not (folder / name).is_file()]
 
 
@@ -169,13 +180,13 @@ def _from_hugging_face(model: str, revision: str | None) -> Path:
     from huggingface_hub import constants, errors, snapshot_download
 
     hub = f"Hugging Face ({_clean(constants.ENDPOINT)})"
-    if constants.HF_HUB_OFFLINE:
-        raise ModelNotFound("no hub was asked, because HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: unset it to download")
     log.info("downloading %s from %s", _named(model, revision), hub)
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
     except errors.GatedRepoError as error:
-        raise ModelNotFound(f"{hub} gives {model} to permitted users only: ask on its page there, then hf auth login, or set HF_TOKEN") from error
+        raise ModelNotFound(
+            f"{hub} gives {model} to permitted users only: ask on its page there, then hf auth login, or set HF_TOKEN"
+        ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelNotFound(f"{hub} has {model}, but no revision {revision!r} of it") from error
     except errors.RepositoryNotFoundError as error:

@@ -218,7 +218,8 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         reranker: A `Qwen3Rerank`, whose `top_n` and `score_threshold` say what is kept; any other document
             compressor works too. It is not closed with this retriever.
         fetch_k: Documents to fetch, at least 1. None: 50 from a vector store; a retriever's own number. A
-            retriever takes it if it has `search_kwargs` or a field `k`. May be assigned.
+            retriever takes it if it has `search_kwargs` or a field `k`; one that searches by MMR needs its own
+            `fetch_k`, among its `search_kwargs`, to be larger still. May be assigned.
         search_kwargs: More arguments for a vector store's search, such as `filter`. May be assigned.
 
     Raises:

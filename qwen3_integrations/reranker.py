@@ -13,11 +13,12 @@ import numpy as np
 from qwen3_integrations.embedder import usage_of
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import BadReply, ConfigError
-from qwen3_integrations.jobs import Head, Job, Piece, Reply, Rows
+from qwen3_integrations.jobs import Job, Reply, Rows
 from qwen3_integrations.models import checked_budget
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, RERANK_PREFIX, RERANK_SUFFIX, Separator, rerank_body, rerank_head
+from qwen3_integrations.planning import rerank_prompts
+from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, Separator
 from qwen3_integrations.results import Hit, Ranking, Timing, Usage
-from qwen3_integrations.tokens import checked_text, checked_texts, finish_prompts
+from qwen3_integrations.tokens import checked_text, checked_texts
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -130,30 +131,17 @@ class Reranker:
 
     def _plan_documents(self, query: str, documents: Sequence[str], instruction: str | None) -> Job:
         checked_text(query, "query")
-        return self._job([query], [0] * len(checked := checked_texts(documents, "documents")), checked, instruction)
+        return self._job([(query, document) for document in checked_texts(documents, "documents")], instruction)
 
     def _plan(self, pairs: Iterable[tuple[str, str]], instruction: str | None) -> Job:
         listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
         queries = checked_texts((query for query, _ in listed), "queries")
         documents = checked_texts((document for _, document in listed), "documents")
-        distinct = {query: number for number, query in enumerate(dict.fromkeys(queries))}
-        return self._job(list(distinct), [distinct[query] for query in queries], documents, instruction)
+        return self._job(list(zip(queries, documents, strict=True)), instruction)
 
-    def _job(self, queries: Sequence[str], owners: Sequence[int], documents: Sequence[str], instruction: str | None) -> Job:
-        """A job of `documents[i]` against `queries[owners[i]]`."""
+    def _job(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Job:
         told = self.instruction if instruction is None else checked_text(instruction, "instruction")
-        tokenizer = self.engine.tokenizer
-        asked = [rerank_head(query, told, self.separator) for query in queries]
-        if tokenizer:
-            prefix = tokenizer.template(RERANK_PREFIX)
-            tail = Piece(RERANK_SUFFIX, tokenizer.template(RERANK_SUFFIX))
-            ids = [np.concatenate([prefix, own]) for own in tokenizer.encode(asked)]
-            heads = [Head(RERANK_PREFIX + text, own, query, told) for text, own, query in zip(asked, ids, queries, strict=True)]
-        else:
-            tail = Piece(RERANK_SUFFIX)
-            heads = [Head(RERANK_PREFIX + text, None, query, told) for text, query in zip(asked, queries, strict=True)]
-        bodies = [rerank_body(document) for document in documents]
-        prompts = finish_prompts([heads[owner] for owner in owners], bodies, tail, tokenizer, self.max_tokens)
+        prompts = rerank_prompts(pairs, told, self.separator, self.engine.tokenizer, self.max_tokens)
         return Job("rerank", prompts, self.max_tokens)
 
     def _finish(self, job: Job, reply: Reply) -> Rows:

@@ -1,4 +1,4 @@
-"""Token ids: encoding text as data, counting, and cutting a document to its budget."""
+"""Text and token ids: text is data, control tokens are the templates' own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.errors import ConfigError, InvalidText, ModelNotFound, PromptTooLong
-from qwen3_integrations.jobs import Head, Ids, Piece, Prompt
+from qwen3_integrations.errors import ConfigError, InvalidText, ModelNotFound
+from qwen3_integrations.jobs import Ids
 
 END_TOKEN = "<|endoftext|>"  # noqa: S105
 """Appended to every embedded text; the position that is pooled."""
@@ -162,55 +162,3 @@ class Tokenizer:
         beginning = text[: encoding.offsets[kept - 1][1]] if kept else ""
         again = self._plain.encode(beginning, add_special_tokens=False).ids
         return beginning, again == encoding.ids[:limit]
-
-
-def finish_prompts(
-    heads: Sequence[Head], bodies: Sequence[str], tail: Piece, tokenizer: Tokenizer | None, max_tokens: int
-) -> tuple[Prompt, ...]:
-    """Prompts from heads and bodies, each body cut so that the whole is at most `max_tokens` tokens.
-
-    Without a tokenizer nothing is counted here: the engine does it.
-
-    Args:
-        heads: One for each body; documents of one query share one object.
-        bodies: The parts that may be cut.
-        tail: The template's end.
-        tokenizer: The model's own, or None.
-        max_tokens: Budget of a whole prompt, in tokens.
-
-    Raises:
-        PromptTooLong: If a head and the tail alone exceed the budget.
-    """
-    if tokenizer is None:
-        return tuple(Prompt(head, Piece(body), tail, literal=_is_literal(head, body)) for head, body in zip(heads, bodies, strict=True))
-    bodies_ids = tokenizer.encode(bodies)
-    return tuple(_fit(head, body, ids, tail, tokenizer, max_tokens) for head, body, ids in zip(heads, bodies, bodies_ids, strict=True))
-
-
-def _fit(head: Head, body: str, ids: Ids, tail: Piece, tokenizer: Tokenizer, max_tokens: int) -> Prompt:
-    assert head.ids is not None
-    assert tail.ids is not None
-    fixed = len(head.ids) + len(tail.ids)
-    if fixed > max_tokens:
-        raise prompt_too_long(fixed, max_tokens)
-    literal = _is_literal(head, body)
-    if fixed + len(ids) <= max_tokens:
-        return Prompt(head, Piece(body, ids), tail, literal=literal)
-    room = max_tokens - fixed
-    beginning, same = tokenizer.cut(body, room)
-    return Prompt(head, Piece(beginning, ids[:room]), tail, truncated=True, literal=literal and same)
-
-
-def _is_literal(head: Head, body: str) -> bool:
-    spoken = (head.query or "", head.instruction or "", body)
-    return not any(holds_control_token(text) for text in spoken)
-
-
-def prompt_too_long(tokens: int, max_tokens: int) -> PromptTooLong:
-    """The error for a query and instruction that leave no room, with both counts."""
-    return PromptTooLong(
-        f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}: "
-        "shorten the query or the instruction, or raise max_tokens",
-        tokens=tokens,
-        max_tokens=max_tokens,
-    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import SHAPES, TINY, write_random_model
+from tests.server.fixtures import faulty, infinity, tiny_servers  # noqa: F401  fixtures of all tests
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

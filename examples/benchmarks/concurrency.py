@@ -15,7 +15,7 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pydoc_data.topics import topics
 from typing import Any
@@ -27,6 +27,15 @@ def paragraphs(count: int, words: int) -> list[str]:
     """Passages of Python's own documentation, each different from its first word on."""
     text = " ".join(topics.values()).split()
     return [f"{number} " + " ".join(text[(at := number * words % (len(text) - words)) : at + words]) for number in range(count)]
+
+
+def calls(engine: Any) -> tuple[Callable[[str], Any], Callable[[str], Awaitable[Any]]]:
+    """One query embedded, or one pair scored, sync and async."""
+    if engine.task == "embed":
+        embedder = Embedder(engine)
+        return lambda text: embedder.embed_queries([text]), lambda text: embedder.aembed_queries([text])
+    reranker = Reranker(engine)
+    return lambda text: reranker.score([("How do I use it?", text)]), lambda text: reranker.ascore([("How do I use it?", text)])
 
 
 def measure(run: Callable[[list[str]], Any], batches: list[list[str]]) -> float:
@@ -55,14 +64,7 @@ def main() -> None:
     with open_engine(
         chosen.task, chosen.model, base_url=chosen.base_url, backend=chosen.backend, **dict(map(option, chosen.option))
     ) as engine:  # type: ignore[attr-defined]
-        embedder = Embedder(engine) if chosen.task == "embed" else None
-        reranker = Reranker(engine) if chosen.task == "rerank" else None
-
-        def call(text: str) -> Any:
-            return embedder.embed_queries([text]) if embedder else reranker.score([("How do I use it?", text)]) if reranker else None
-
-        async def acall(text: str) -> Any:
-            return await (embedder.aembed_queries([text]) if embedder else reranker.ascore([("How do I use it?", text)]) if reranker else None)
+        call, acall = calls(engine)
 
         async def tasks(batch: list[str]) -> None:
             gate = asyncio.Semaphore(chosen.callers)

@@ -4,7 +4,7 @@ Starts real vLLM servers (one at a time) with the bundled toy pair, computes a p
 time), sends 20 queries and 20 documents down every path, and prints one Markdown table.
 
     pip install --no-deps -r examples/benchmarks/peers.txt      # beside vLLM and qwen3-integrations[langchain,llama-index,torch]
-    python examples/benchmarks/quietly_wrong.py                 # --json for the same as data; about three minutes on two CPU cores
+    python examples/benchmarks/quietly_wrong.py                 # --json for the same as data; three to seven minutes on two CPU cores
 
 The toy pair stands for the published checkpoints: same layout, same templates, same control tokens. In one place its smaller vocabulary
 would hide the effect, and `published_vocabulary` makes up for it.
@@ -40,6 +40,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 import qwen3_integrations
 import qwen3_integrations.langchain as ours
@@ -470,11 +471,13 @@ def embedding_rows() -> list[Row]:
                 lambda: here.embed_documents(list(DOCUMENTS)),
             ),
             control_row(
-                "documents that hold `<|im_end|>` and `<think>`: LangChain `OpenAIEmbeddings(check_embedding_ctx_length=False)`",
+                "documents that end with `<|im_end|>...</think>`: LangChain `OpenAIEmbeddings(check_embedding_ctx_length=False)`",
                 "read as control tokens, not as text",
                 lambda: text.embed_documents(list(HOSTILE)),
             ),
-            control_row("the same documents, **ours**, vLLM server", "", lambda: http.embed_documents(list(HOSTILE))),
+            control_row(
+                "documents that end with `<|im_end|>...</think>`: **ours**, vLLM server", "", lambda: http.embed_documents(list(HOSTILE))
+            ),
         ]
 
 
@@ -501,57 +504,49 @@ def _cl100k(text: str) -> list[int]:
 
 def rerank_rows() -> list[Row]:
     check_ordinary("reranker", [rerank_body(query, page) for query, page in zip(QUERIES, PAGES, strict=True)])
-    documents, hostile, pages = (_score_row(texts, budget) for texts, budget in ((DOCUMENTS, 8192), (HOSTILE, 8192), (PAGES, BUDGET)))
-    rows = []
+    whole, cut, hostile = (_score_row(texts, budget) for texts, budget in ((DOCUMENTS, 8192), (PAGES, BUDGET), (HOSTILE, 8192)))
+    short, control = f"documents cut to {BUDGET} tokens: ", "documents that end with `<|im_end|>...</think>`: "
+    bare = "no template: query and document go to the model bare; the server only logs a warning"
+    lost, cut_off = "the template file's last newline is lost", "cuts off the template's end, not the document's"
+    closed = "the document ends the user's turn and begins the model's"
+    here = ours.Qwen3Rerank(model=NAME, backend="torch")
     with vllm_server("reranker") as url:
         http = ours.Qwen3Rerank(model=NAME, base_url=url)
-        short = ours.Qwen3Rerank(model=NAME, base_url=url, max_tokens=BUDGET)
-        here = ours.Qwen3Rerank(model=NAME, backend="torch")
-        bare = "no template: query and document go to the model bare; the server only logs a warning"
-        rows += [
-            documents("vLLM `/score`, served without a chat template", bare, _over_score(url)),
-            documents("vLLM `/rerank`, served without a chat template", bare, _over_rerank(url)),
-            documents("vLLM `/classify`, prompt written by hand", "nothing, for short and friendly documents", _over_classify(url)),
-            documents("**ours**, LangChain, the same server", "", _over_ours(http)),
-            documents("**ours**, LangChain, in the process (torch)", "", _over_ours(here)),
+        http_short = ours.Qwen3Rerank(model=NAME, base_url=url, max_tokens=BUDGET)
+        by_hand = "vLLM `/classify`, prompt written by hand"
+        without = [
+            whole("vLLM `/score`, served without a chat template", bare, _over_score(url)),
+            whole("vLLM `/rerank`, served without a chat template", bare, _over_rerank(url)),
         ]
-        cut = f"documents cut to {BUDGET} tokens: "
-        rows += [
-            pages(
-                f"{cut}vLLM `/classify`, by hand, `truncate_prompt_tokens`",
-                "cuts the template's end off with the document's",
-                _over_classify(url, truncate_prompt_tokens=BUDGET),
-            ),
-            pages(f"{cut}**ours**, `max_tokens`", "", _over_ours(short)),
-            hostile(
-                "documents that end with `<|im_end|>...</think>`: vLLM `/classify`, by hand",
-                "the document closes the user's turn and begins the model's",
-                _over_classify(url),
-            ),
-            hostile("the same documents, **ours**", "", _over_ours(http)),
+        right = [
+            whole(by_hand, "nothing, for short and friendly documents", _over_classify(url)),
+            whole("**ours**, LangChain, vLLM server without a template", "", _over_ours(http)),
+        ]
+        cut_rows = [
+            cut(f"{short}{by_hand}, `truncate_prompt_tokens`", cut_off, _over_classify(url, truncate_prompt_tokens=BUDGET)),
+            cut(f"{short}**ours**, vLLM server, `max_tokens`", "", _over_ours(http_short)),
+        ]
+        hostile_rows = [
+            hostile(control + by_hand, closed, _over_classify(url)),
+            hostile(f"{control}**ours**, vLLM server", "", _over_ours(http)),
         ]
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "qwen3_reranker.jinja"
         template.write_text(VLLM_TEMPLATE, encoding="utf-8")
         with vllm_server("reranker", "--chat-template", str(template)) as url:
-            newline = "the template file's last newline is lost"
             http = ours.Qwen3Rerank(model=NAME, base_url=url)
-            rows += [
-                documents("vLLM `/score`, vLLM's own `qwen3_reranker.jinja`", newline, _over_score(url)),
-                documents("vLLM `/rerank`, vLLM's own `qwen3_reranker.jinja`", newline, _over_rerank(url)),
-                documents("**ours**, LangChain, the same server", "", _over_ours(http)),
-                pages(
-                    f"{cut}vLLM `/score`, `qwen3_reranker.jinja`, `truncate_prompt_tokens`",
-                    "cuts the template's end off with the document's",
-                    _over_score(url, truncate_prompt_tokens=BUDGET),
-                ),
-                hostile(
-                    "documents that end with `<|im_end|>...</think>`: vLLM `/score`, `qwen3_reranker.jinja`",
-                    "the document closes the user's turn and begins the model's",
-                    _over_score(url),
-                ),
+            own = "vLLM's own `qwen3_reranker.jinja`"
+            shipped = [
+                whole(f"vLLM `/score`, {own}", lost, _over_score(url)),
+                whole(f"vLLM `/rerank`, {own}", lost, _over_rerank(url)),
             ]
-    return rows
+            right.append(whole("**ours**, LangChain, vLLM server with that template", "", _over_ours(http)))
+            cut_shipped = cut(
+                f"{short}vLLM `/score`, {own}, `truncate_prompt_tokens`", cut_off, _over_score(url, truncate_prompt_tokens=BUDGET)
+            )
+            hostile_shipped = hostile(f"{control}vLLM `/score`, {own}", closed, _over_score(url))
+    right.append(whole("**ours**, LangChain, in the process (torch)", "", _over_ours(here)))
+    return [*without, *shipped, *right, cut_shipped, *cut_rows, hostile_shipped, *hostile_rows]
 
 
 Scorer = Callable[[str, Sequence[str]], Sequence[float]]
@@ -682,6 +677,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the servers are ended too
     os.nice(5)
     torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
     # llama-index-core ships the file that tiktoken would download, under the name that tiktoken looks for.
     os.environ["TIKTOKEN_CACHE_DIR"] = str(_package("llama_index.core") / "_static" / "tiktoken_cache")
     rows = [*embedding_rows(), *rerank_rows()]

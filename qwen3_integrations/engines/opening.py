@@ -10,9 +10,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from qwen3_integrations.engines.address import shown_url
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import ConfigError, EngineClosed
 from qwen3_integrations.extras import installed
@@ -91,7 +93,7 @@ def choose_backend(
             raise ConfigError(f"base_url means a server, but backend={asked!r} runs in this process: leave one of them out")
         return asked, "named by the caller"
     if base_url:
-        return "http", f"a server was named: {base_url}"
+        return "http", f"a server was named: {shown_url(base_url)}"
     if asked == "http":
         raise ConfigError(f"backend='http' needs base_url, or {' / '.join(URL_VARIABLES.values())} in the environment")
     if vllm and cuda():
@@ -155,7 +157,17 @@ def _has_cuda() -> bool:
         return False
     import torch
 
-    return torch.cuda.is_available()
+    # Asked through NVML: PyTorch's other way brings CUDA into this process, and vLLM could not fork its own any more.
+    name = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        return torch.cuda.is_available()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _frozen(options: Mapping[str, Any]) -> str:
@@ -165,21 +177,36 @@ def _frozen(options: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True)
 class _Shared:
-    engine: Engine
+    engine: Future[Engine]
     users: int = 0
+
+    @property
+    def usable(self) -> bool:
+        """False when it failed to open, or has died since: the next user gets a new one."""
+        return not self.engine.done() or (self.engine.exception() is None and getattr(self.engine.result(), "alive", True))
 
 
 _open: dict[tuple[str, ...], _Shared] = {}
-_lock = threading.RLock()
+_lock = threading.RLock()  # never held while an engine opens: a finalizer in any thread may want to release another
 
 
 def _share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
     with _lock:
         shared = _open.get(key)
-        if shared is None:
-            shared = _open[key] = _Shared(make())
+        first = shared is None or not shared.usable
+        if shared is None or first:
+            shared = _open[key] = _Shared(Future())
         shared.users += 1
-    return SharedEngine(shared.engine, lambda: _release(key, shared))
+    if first:
+        try:
+            shared.engine.set_result(make())
+        except BaseException as error:
+            shared.engine.set_exception(error)
+            with _lock:
+                if _open.get(key) is shared:
+                    del _open[key]
+            raise
+    return SharedEngine(shared.engine.result(), lambda: _release(key, shared))
 
 
 def _release(key: tuple[str, ...], shared: _Shared) -> None:
@@ -189,7 +216,7 @@ def _release(key: tuple[str, ...], shared: _Shared) -> None:
             return
         if _open.get(key) is shared:
             del _open[key]
-    shared.engine.close()
+    shared.engine.result().close()
 
 
 class SharedEngine:

@@ -129,6 +129,11 @@ class VllmEngine:
         ours = ("revision",)
         return [field.name for field in dataclasses.fields(arguments) if field.name not in ours and not field.name.startswith("_")]
 
+    @property
+    def alive(self) -> bool:
+        """False after `close`, and when vLLM has died: then `open_engine` opens a new one."""
+        return self._loop.alive
+
     def run(self, job: Job) -> Reply:
         """Run a job and wait for it; see `Engine.run`. An interrupt takes its prompts out of the engine."""
         future = self._submit(job)

@@ -60,6 +60,10 @@ class _InProcess:
 _in_process = _InProcess()
 
 
+class _LoopThread(threading.Thread):
+    """A thread of `VllmLoop`."""
+
+
 class VllmLoop:
     """Runs jobs on a vLLM engine from one thread, the only one that ever touches the engine.
 
@@ -89,7 +93,7 @@ class VllmLoop:
         self._gate = threading.Lock()  # between a last submit and the end
         self._ended: Callable[[], EngineError] | None = None
         self._gone = threading.Event()
-        self._thread = threading.Thread(target=self._live, name=f"qwen3 vllm {name}", daemon=True)
+        self._thread = _LoopThread(target=self._live, name=f"qwen3 vllm {name}", daemon=True)
         self._thread.start()
 
     def wait_until_ready(self) -> None:
@@ -118,11 +122,17 @@ class VllmLoop:
     def close(self) -> None:
         """Finish the step that runs, refuse the rest, give memory back. From any thread, twice is fine.
 
-        Takes no lock, because a finalizer may call it at any moment.
+        Takes no lock, because a finalizer may call it at any moment. In the thread of this engine or another, where
+        waiting could be for oneself, it only asks for it.
         """
         self._inbox.put(None)
-        if threading.current_thread() is not self._thread:
+        if not isinstance(threading.current_thread(), _LoopThread):
             self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """False after `close`, and when the engine has died."""
+        return self._ended is None
 
     # Everything below runs in the thread.
 

@@ -67,8 +67,9 @@ class VllmStart:
                 )
             except Exception as error:
                 raise EngineError(
-                    f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}. Its log above has the cause; "
-                    'in a script, see to it that engines are opened under `if __name__ == "__main__":`'
+                    f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}. Its log above has the cause. "
+                    'In a script, open engines under `if __name__ == "__main__":`. If this process has asked PyTorch for CUDA '
+                    "before (torch.cuda.is_available() will do), set VLLM_WORKER_MULTIPROC_METHOD=spawn"
                 ) from error
             self.max_tokens = int(config.model_config.max_model_len)
             return engine

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, NamedTuple
@@ -26,6 +26,8 @@ class Asked(NamedTuple):
     model: str
     revision: str
     path: str = ""
+    body: bool = True
+    """False for a HEAD request."""
 
 
 @dataclass
@@ -50,9 +52,14 @@ class StandIn:
     cut: set[str] = field(default_factory=set)
     short: set[str] = field(default_factory=set)
 
+    def reset(self) -> None:
+        """Forget what was asked, and be well again."""
+        for memory in (self.asked, self.refusals, self.cut, self.short):
+            memory.clear()
+
     def publish(self, model: str, files: Mapping[str, bytes], *branches: str) -> str:
         """Put a version of a model under these branches; gives its commit."""
-        commit = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+        commit = hashlib.sha1(repr((model, sorted(files.items()))).encode()).hexdigest()
         self.commits[commit] = dict(files)
         for name in (*branches, commit):
             self.revisions[model, name] = commit
@@ -60,7 +67,7 @@ class StandIn:
 
     def paths(self, hub: Hub | None = None) -> list[str]:
         """The files that were downloaded."""
-        return [asked.path for asked in self.asked if asked.kind == "file" and hub in (None, asked.hub)]
+        return [asked.path for asked in self.asked if asked.kind == "file" and asked.body and hub in (None, asked.hub)]
 
     def refuse(self, hub: Hub, status: int, word: str = "", *, kinds: tuple[Kind, ...] = ("model", "list", "file")) -> None:
         """Answer a hub's requests of these kinds with a status."""
@@ -88,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        asked = _read(self.path)
+        asked = _read(self.path)._replace(body=self.command != "HEAD")
         self.hub.asked.append(asked)
         if refusal := self.hub.refusals.get((asked.hub, asked.kind)):
             self._refuse(*refusal)
@@ -114,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._json({"id": asked.model, "sha": commit, "siblings": [{"rfilename": path} for path in files]})
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  the base's name
 
     def _file(self, path: str, content: bytes, commit: str) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -135,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.cut.discard(path)
             body = body[: len(body) // 2]
             self.close_connection = True
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # a client may hang up once it knows the size
+            self.wfile.write(body)
 
     def _json(self, answer: object, status: int = 200, word: str = "") -> None:
         body = json.dumps(answer).encode()

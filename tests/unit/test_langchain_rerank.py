@@ -130,6 +130,10 @@ async def test_document_text_says_what_the_model_reads(engine, how, read):
     assert bodies(engine) == read
     rerank.rerank(documents(), QUERY)
     assert bodies(engine) == read
+    later = Qwen3Rerank(engine=engine)
+    later.document_text = how
+    later.compress_documents(documents(), QUERY)
+    assert bodies(engine) == read
 
 
 def test_a_key_that_no_document_has_is_told(engine, caplog):

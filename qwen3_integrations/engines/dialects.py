@@ -1,0 +1,204 @@
+"""What servers speak: for each dialect and task a path, a body and a reader. Pure functions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from qwen3_integrations.errors import BadReply
+from qwen3_integrations.jobs import Prompt, Rows, Task
+from qwen3_integrations.prompts import RERANK_PREFIX
+from qwen3_integrations.tokens import neutral
+
+DialectName = Literal["vllm", "openai", "rerank"]
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reader finds.
+
+    Attributes:
+        rows: float32, shape (prompts, width) or (prompts,), in the order of the request.
+        tokens: Prompt tokens the server says it read; None where it does not say.
+    """
+
+    rows: Rows
+    tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One way to ask.
+
+    Attributes:
+        name: `vllm`, `openai` or `rerank`.
+        versioned: Whether the path is below the server's `/v1`, or at its root.
+        path: With a leading slash.
+        body: From model and prompts to the JSON to post.
+        read: From the JSON of the answer and the number of prompts to rows.
+        takes_ids: Whether prompts may be sent as token ids.
+        one_query: Whether all prompts of a request must be of one query.
+    """
+
+    name: DialectName
+    versioned: bool
+    path: str
+    body: Callable[[str, Sequence[Prompt]], Body]
+    read: Callable[[Any, int], Answer]
+    takes_ids: bool = False
+    one_query: bool = False
+
+
+def embeddings_body(model: str, prompts: Sequence[Prompt]) -> Body:
+    """`/v1/embeddings` with texts. Source: OpenAI's API reference."""
+    return {"model": model, "input": [spoken(prompt) for prompt in prompts], "encoding_format": "base64"}
+
+
+def exact_embeddings_body(model: str, prompts: Sequence[Prompt]) -> Body:
+    """`/v1/embeddings` with texts or lists of token ids. Source: vLLM's API reference."""
+    return {"model": model, "input": _inputs(prompts), "encoding_format": "base64"}
+
+
+def classify_body(model: str, prompts: Sequence[Prompt]) -> Body:
+    """`/classify`: the finished prompt goes to the model as it is, whatever template the server has. Source: vLLM's API reference."""
+    return {"model": model, "input": _inputs(prompts)}
+
+
+def rerank_body(model: str, prompts: Sequence[Prompt]) -> Body:
+    """`/rerank` as Cohere and Jina have it; the server applies its own template to query and documents.
+
+    The instruction goes under both names that servers know (`instruct` is SGLang's, `instruction` vLLM's), and
+    the documents under both of theirs (`texts` is Text Embeddings Inference's).
+    """
+    documents = [document_of(prompt) for prompt in prompts]
+    instruction = neutral(prompts[0].head.instruction or "")
+    return {
+        "model": model,
+        "query": neutral(prompts[0].head.query or ""),
+        "documents": documents,
+        "texts": documents,
+        "instruct": instruction,
+        "instruction": instruction,
+        "top_n": len(documents),
+        "return_documents": False,
+        "raw_scores": False,
+    }
+
+
+def read_embeddings(answer: Any, count: int) -> Answer:
+    """Vectors by index: base64 of little-endian float32, or lists of floats from servers without base64."""
+    items = _in_order(_listed(answer, ("data",)), count)
+    vectors = [_vector(item.get("embedding"), index) for index, item in enumerate(items)]
+    widths = {len(vector) for vector in vectors}
+    if len(widths) > 1:
+        raise BadReply(f"the server sent vectors of different widths: {sorted(widths)}")
+    return Answer(np.stack(vectors), _tokens(answer))
+
+
+def read_classes(answer: Any, count: int) -> Answer:
+    """Probabilities of "yes" by index: the only class, or the last of no and yes."""
+    items = _in_order(_listed(answer, ("data",)), count)
+    try:
+        scores = [float(item["probs"][-1]) for item in items]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BadReply(f"the server's classes hold no probability: {type(error).__name__} {error}") from error
+    return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
+
+
+def read_ranks(answer: Any, count: int) -> Answer:
+    """Scores by index: a bare list, or under `results` or `data`; named `relevance_score` or `score`."""
+    items = _in_order(answer if isinstance(answer, list) else _listed(answer, ("results", "data")), count)
+    try:
+        scores = [float(item["relevance_score"] if "relevance_score" in item else item["score"]) for item in items]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadReply(f"the server's ranking holds no score: {type(error).__name__} {error}") from error
+    return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
+
+
+DIALECTS: Mapping[tuple[DialectName, Task], Dialect] = {
+    ("vllm", "embed"): Dialect("vllm", True, "/embeddings", exact_embeddings_body, read_embeddings, takes_ids=True),
+    ("vllm", "rerank"): Dialect("vllm", False, "/classify", classify_body, read_classes, takes_ids=True),
+    ("openai", "embed"): Dialect("openai", True, "/embeddings", embeddings_body, read_embeddings),
+    ("rerank", "rerank"): Dialect("rerank", True, "/rerank", rerank_body, read_ranks, one_query=True),
+}
+
+
+def document_of(prompt: Prompt) -> str:
+    """The document of a reranker's prompt, without the blank of the template, with control tokens broken up."""
+    return neutral(prompt.body.text[1:])
+
+
+def spoken(prompt: Prompt) -> str:
+    """A prompt as text that a server reads as we mean it: control tokens are the template's own."""
+    return "".join(spoken_parts(prompt))
+
+
+def spoken_parts(prompt: Prompt) -> tuple[str, str, str]:
+    """Head, body and tail as text; what users wrote in them holds no control token."""
+    head, body, tail = prompt.head.text, prompt.body.text, prompt.tail.text
+    if prompt.literal:
+        return head, body, tail
+    prefix = RERANK_PREFIX if head.startswith(RERANK_PREFIX) else ""
+    return prefix + neutral(head[len(prefix) :]), neutral(body), tail
+
+
+def _inputs(prompts: Sequence[Prompt]) -> list[str] | list[list[int]]:
+    """Texts, or for a request of prompts that no text says exactly (`Prompt.literal`) their ids."""
+    ids = [prompt.ids for prompt in prompts if not prompt.literal]
+    if ids and all(own is not None for own in ids) and len(ids) == len(prompts):
+        return [own.tolist() for own in ids if own is not None]
+    return [spoken(prompt) for prompt in prompts]
+
+
+def _listed(answer: Any, names: Iterable[str]) -> list[Any]:
+    for name in names:
+        if isinstance(answer, Mapping) and isinstance(answer.get(name), list):
+            found: list[Any] = answer[name]
+            return found
+    keys = ", ".join(map(str, answer)) if isinstance(answer, Mapping) else type(answer).__name__
+    raise BadReply(f"the server's answer has no list {' or '.join(names)}; it has: {keys}")
+
+
+def _in_order(items: Sequence[Any], count: int) -> list[Mapping[str, Any]]:
+    """Items put in the order of the request by their index, each exactly once."""
+    if len(items) != count:
+        raise BadReply(f"asked for {count} results, the server sent {len(items)}")
+    placed: dict[int, Mapping[str, Any]] = {}
+    for item in items:
+        index = item.get("index") if isinstance(item, Mapping) else None
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+            raise BadReply(f"the server sent a result with index {index!r} for {count} prompts")
+        if index in placed:
+            raise BadReply(f"the server sent two results with index {index}")
+        placed[index] = item
+    return [placed[index] for index in range(count)]
+
+
+def _vector(value: Any, index: int) -> Rows:
+    try:
+        vector = (
+            np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
+            if isinstance(value, str)
+            else np.asarray(value, dtype=np.float32)
+        )
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise BadReply(f"the vector at index {index} can't be read: {error}") from error
+    if vector.ndim != 1 or not len(vector):
+        raise BadReply(f"the vector at index {index} is none: shape {vector.shape}")
+    if not np.isfinite(vector).all():
+        raise BadReply(f"the vector at index {index} is not finite")
+    return vector.astype(np.float32, copy=False)
+
+
+def _tokens(answer: Any) -> int | None:
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    if not isinstance(usage, Mapping):
+        return None
+    tokens = usage.get("prompt_tokens") or usage.get("total_tokens")
+    return tokens if isinstance(tokens, int) else None

@@ -1,0 +1,117 @@
+"""What a server is: asked once, through its own list of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.dialects import DIALECTS, Dialect, DialectName
+from qwen3_integrations.engines.transport import Transport
+from qwen3_integrations.errors import ConfigError, ModelNotServed, RouteNotServed
+from qwen3_integrations.jobs import Task
+
+AUTO: Mapping[tuple[bool, Task], DialectName] = {
+    (True, "embed"): "vllm",
+    (True, "rerank"): "vllm",
+    (False, "embed"): "openai",
+    (False, "rerank"): "rerank",
+}
+"""(is it vLLM, task) -> dialect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server as it describes itself.
+
+    Attributes:
+        url: Where to post.
+        root: Where the routes outside `/v1` are.
+        dialect: How to ask.
+        model: The name under which it serves the model.
+        context: The longest prompt it takes, in tokens; None where it does not say.
+        counts: Whether it counts tokens for us (`/tokenize`).
+    """
+
+    url: str
+    root: str
+    dialect: Dialect
+    model: str
+    context: int | None
+    counts: bool
+
+
+async def discover(transport: Transport, address: Address, model: str, task: Task, asked: Literal["auto"] | DialectName) -> Server:
+    """Ask a server what it serves, and choose the dialect unless one is named.
+
+    Raises:
+        ModelNotServed: If it lists other models; names them.
+        RouteNotServed: If there is no list of models, and no dialect was named.
+        ServerError: If it can't be reached, or refuses.
+    """
+    base, listed = await _models(transport, address)
+    if not listed and asked == "auto":
+        raise RouteNotServed(
+            f"{address} lists no models under /v1/models, so what it speaks is not known; is base_url right? "
+            "Else name it: engine_options={'dialect': 'openai'} or 'rerank' or 'vllm'",
+            url=str(address),
+            status=404,
+        )
+    served = _served(listed, model, address)
+    is_vllm = served.get("owned_by") == "vllm"
+    name = AUTO[is_vllm, task] if asked == "auto" else asked
+    dialect = dialect_for(name, task)
+    context = served.get("max_model_len")
+    return Server(
+        url=(base if dialect.versioned else address.root) + dialect.path,
+        root=address.root,
+        dialect=dialect,
+        model=str(served.get("id", model)),
+        context=context if isinstance(context, int) else None,
+        counts=is_vllm or asked == "vllm",
+    )
+
+
+def dialect_for(name: str, task: Task) -> Dialect:
+    """The dialect of that name for a task.
+
+    Raises:
+        ConfigError: If there is none of that name, or it can't do the task.
+    """
+    names = sorted({known for known, _ in DIALECTS})
+    if name not in names:
+        raise ConfigError(f"dialect must be auto or one of {', '.join(names)}, not {name!r}")
+    for (known, can), dialect in DIALECTS.items():
+        if known == name and can == task:
+            return dialect
+    able = ", ".join(sorted(known for known, can in DIALECTS if can == task))
+    raise ConfigError(f"the dialect {name} can't {task}; these can: {able}")
+
+
+async def _models(transport: Transport, address: Address) -> tuple[str, list[dict[str, Any]]]:
+    """Where the OpenAI-compatible routes are, and the models listed there; none where nothing is listed."""
+    for base in address.versions:
+        try:
+            answer = await transport.get(f"{base}/models")
+        except (RouteNotServed, ModelNotServed):
+            continue
+        listed = answer.get("data") if isinstance(answer, dict) else answer
+        if isinstance(listed, list):
+            return base, [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
+    return address.versions[0], []
+
+
+def _served(listed: list[dict[str, Any]], model: str, address: Address) -> dict[str, Any]:
+    """The entry of the model; vLLM lists an alias with the name it was loaded by as `root`."""
+    for entry in listed:
+        if model in (entry["id"], entry.get("root")):
+            return entry
+    if not listed:
+        return {}
+    names = ", ".join(repr(entry["id"]) for entry in listed)
+    raise ModelNotServed(
+        f"{address} does not serve {model!r}, it serves {names}: pass that name as model if it is the right one, or ask another server",
+        url=str(address),
+        status=404,
+    )

@@ -1,0 +1,189 @@
+"""Proving once that a server answers as the model must, so that a wrong one is an error and not a bad search forever."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from qwen3_integrations.engines.dialects import Answer
+from qwen3_integrations.engines.discovery import Server
+from qwen3_integrations.errors import HandshakeFailed, RouteNotServed
+from qwen3_integrations.jobs import Prompt, Task
+from qwen3_integrations.models import CHECKPOINTS
+from qwen3_integrations.planning import document_prompts, rerank_prompts
+from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.tokens import Tokenizer
+
+log = logging.getLogger("qwen3_integrations")
+
+Handshake = Literal["full", "counts", "off"]
+"""`full` proves token counts and that scores make sense; `counts` only the former; `off` nothing."""
+
+EASY = (
+    ("How do I read a file?", "To read a file, open it and call its read method.", "The moon was bright and the night was cold."),
+    (
+        "How do I sort a list?",
+        "Sort a list with its sort method, or get a sorted copy of the list.",
+        "Wine is made from grapes in the south.",
+    ),
+    (
+        "How do I parse JSON text?",
+        "To parse JSON text, pass the text to the loads function of the json module.",
+        "The king lived in a castle.",
+    ),
+)
+"""Query, relevant document, irrelevant document: pairs that no reranker may get wrong."""
+
+PUBLISHED_COUNTS = {"embed": 14, "rerank": 91, "bare": 20}
+"""Tokens of the first easy pair with the published Qwen3 tokenizer: its document embedded (end token included), the
+pair in the template, and query and document alone. Source: the genuine tokenizer; the tests count them again."""
+
+MARGIN = 1e-3
+"""By how much a relevant document must beat an irrelevant one; a constant score has none."""
+
+_ROOM = 1024  # tokens: far more than an easy pair takes
+
+Ask = Callable[[Sequence[Prompt]], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Token counts of the first easy pair: of the whole prompt, and (for a reranker) of query and document alone."""
+
+    whole: int
+    bare: int
+
+
+async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, mode: Handshake, width: int | None, ask: Ask) -> int | None:
+    """Prove a server right.
+
+    Args:
+        server: As it described itself.
+        task: What it is asked to do.
+        tokenizer: The model's own, if it is at hand.
+        mode: How much to prove; not `off`.
+        width: The model's width, if it is known.
+        ask: Sends prompts in one request.
+
+    Returns:
+        The width of its embeddings; None for a reranker.
+
+    Raises:
+        HandshakeFailed: With what is wrong: no template, a second template, no end token, another width, constant or
+            senseless scores.
+        RouteNotServed: If the server is served for the other task.
+    """
+    try:
+        if task == "embed":
+            return await _check_embedder(server, tokenizer, width, ask)
+        await _check_reranker(server, tokenizer, mode, ask)
+    except RouteNotServed as error:
+        other = "a reranker" if task == "embed" else "an embedding model, or not for scoring"
+        raise RouteNotServed(
+            f"{server.url} does not exist: the server runs {other}. Serve {server.model} for {task}, or change base_url",
+            url=error.url,
+            status=error.status,
+        ) from error
+    return None
+
+
+async def _check_embedder(server: Server, tokenizer: Tokenizer | None, width: int | None, ask: Ask) -> int:
+    answer = await ask(_easy_embedding(tokenizer))
+    found = int(answer.rows.shape[1])
+    if width is not None and found != width:
+        raise _failed(server, f"its vectors have {found} dimensions, {server.model} has {width}: it serves another model")
+    norm = float(np.linalg.norm(answer.rows[0]))
+    if not 0.99 < norm < 1.01:
+        log.warning("%s sends vectors of length %.3f, not 1; they are normalised here", server.url, norm)
+    expected = expected_counts("embed", server.model, tokenizer)
+    if expected is None or answer.tokens is None or answer.tokens == expected.whole:
+        return found
+    if answer.tokens == expected.whole - 1:
+        raise _failed(
+            server,
+            "it does not append the end token <|endoftext|>, whose position is pooled: "
+            "serve the model with its own tokenizer.json, not with one that lacks the post-processor",
+        )
+    if server.dialect.name == "vllm":  # others count in ways of their own
+        raise _failed(server, f"it reads {answer.tokens} tokens where {server.model} has {expected.whole}: {_OTHER_TEXT}")
+    return found
+
+
+_OTHER_TEXT = "a template is applied to the text, or another tokenizer serves it"
+
+
+async def _check_reranker(server: Server, tokenizer: Tokenizer | None, mode: Handshake, ask: Ask) -> None:
+    scores = []
+    for number in range(len(EASY)):
+        first, second = _easy_pairs(number, tokenizer)
+        answer = await ask([first])
+        if number == 0:
+            _check_count(server, answer.tokens, expected_counts("rerank", server.model, tokenizer))
+            if mode == "counts":
+                return
+        scores.append((float(answer.rows[0]), float((await ask([second])).rows[0])))
+    shown = ", ".join(f"{near:.3f} against {far:.3f}" for near, far in scores)
+    flat = [score for pair in scores for score in pair]
+    if max(flat) - min(flat) < MARGIN:
+        raise _failed(server, f"it scores everything alike ({shown}): the head that says yes or no was not loaded. {_serving(server)}")
+    if any(near < far + MARGIN for near, far in scores):
+        raise _failed(server, f"it scores relevant against irrelevant documents {shown}: {_senseless(server)}. {_serving(server)}")
+
+
+def _check_count(server: Server, tokens: int | None, expected: Expected | None) -> None:
+    if tokens is None or expected is None or tokens == expected.whole:
+        return
+    counted = f"it reads {tokens} tokens where {server.model} in its template has {expected.whole}"
+    if tokens > expected.whole:
+        raise _failed(server, f"{counted}: a second template is applied, or another tokenizer serves it. {_serving(server)}")
+    if tokens <= expected.bare + 4:  # some servers add separators between query and document
+        raise _failed(server, f"{counted}: it applies no template and joins query and document bare. {_serving(server)}")
+    raise _failed(server, f"{counted}: its template is another, or another tokenizer serves it. {_serving(server)}")
+
+
+def _senseless(server: Server) -> str:
+    if server.dialect.name == "rerank":
+        return "it applies no template, or a wrong one"
+    return "it serves another model, or the published one without the overrides that read yes and no"
+
+
+def _serving(server: Server) -> str:
+    if server.dialect.name == "rerank":
+        return "Give the server the model's chat template, or use vLLM, whose /classify takes the finished prompt"
+    return (
+        """vLLM serves the published reranker with --runner pooling --hf-overrides '{"architectures": """
+        """["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"], "is_original_qwen3_reranker": true}'"""
+    )
+
+
+def _failed(server: Server, reason: str) -> HandshakeFailed:
+    return HandshakeFailed(
+        f"{server.url} is up, but does not answer as {server.model} must: {reason}. "
+        "(engine_options={'handshake': 'off'} skips this check)",
+        url=server.url,
+    )
+
+
+def expected_counts(task: Task, model: str, tokenizer: Tokenizer | None) -> Expected | None:
+    """What the first easy pair must count; None where neither the tokenizer nor a published model says it."""
+    if tokenizer is not None:
+        prompts = _easy_embedding(tokenizer) if task == "embed" else _easy_pairs(0, tokenizer)
+        ids = prompts[0].ids
+        assert ids is not None
+        return Expected(len(ids), sum(map(len, tokenizer.encode(EASY[0][:2]))))
+    if model in CHECKPOINTS:
+        return Expected(PUBLISHED_COUNTS[task], PUBLISHED_COUNTS["bare"])
+    return None
+
+
+def _easy_embedding(tokenizer: Tokenizer | None) -> tuple[Prompt, ...]:
+    return document_prompts([EASY[0][1]], tokenizer, _ROOM)
+
+
+def _easy_pairs(number: int, tokenizer: Tokenizer | None) -> tuple[Prompt, ...]:
+    query, relevant, irrelevant = EASY[number]
+    return rerank_prompts([(query, relevant), (query, irrelevant)], DEFAULT_INSTRUCTION, "\n", tokenizer, _ROOM)

@@ -1,0 +1,315 @@
+"""A server elsewhere: vLLM, or anything that speaks like OpenAI's embeddings or Cohere's reranking."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+
+from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.dialects import Answer, DialectName
+from qwen3_integrations.engines.discovery import Server, dialect_for, discover
+from qwen3_integrations.engines.handshake import Handshake, shake_hands
+from qwen3_integrations.engines.protocol import check_task
+from qwen3_integrations.engines.remote_tokens import fit_on_server
+from qwen3_integrations.engines.transport import Transport
+from qwen3_integrations.errors import BadReply, ConfigError, EngineClosed, RequestRefused, ServerError
+from qwen3_integrations.hub import find_model
+from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task
+from qwen3_integrations.models import CHECKPOINTS, Source, read_model
+from qwen3_integrations.planning import fit_prompt
+from qwen3_integrations.tokens import Tokenizer
+
+T = TypeVar("T")
+
+REQUEST_BYTES = 1 << 20
+"""Text in one request: far below the limits of servers and proxies, and enough to fill a batch."""
+
+
+class HttpEngine:
+    """Sends finished prompts to a server.
+
+    All calls, sync and async, from whatever threads and event loops, run on one loop of the engine's own: connections,
+    retries and the bound on requests in flight are shared, and no connection outlives the loop it belongs to.
+
+    A tokenizer is used when the model's files are on this machine already (in a folder or a hub's cache; nothing is
+    downloaded) or `tokenizer` names it. Documents are then cut exactly, and prompts that no text says exactly (those that
+    spell a control token) go as token ids where the server takes them. Without one the server counts (`/tokenize`) what might be
+    too long, and control-token spellings in texts are broken up by a blank: see `tokens.neutral`.
+
+    Args:
+        task: `embed` or `rerank`.
+        model: The name under which the server serves the model.
+        base_url: The server's address, with or without `/v1`.
+        api_key: Sent as a bearer token; None: none is sent.
+        dialect: `vllm`, `openai`, `rerank`; `auto` asks the server.
+        handshake: `full` proves on first use that the server answers as the model must; `counts` proves only what it
+            reads; `off` proves nothing.
+        timeout_s: Seconds for one request.
+        connect_timeout_s: Seconds to connect.
+        max_retries: Tries after the first on 408, 409, 429, 5xx and broken connections, with backoff.
+        concurrency: Requests in flight at once, over all callers.
+        request_size: Prompts in one request, at most.
+        tokenizer: A folder with the model's `tokenizer.json`.
+        headers: More headers for every request.
+        client: Your own configured `openai.OpenAI` or `openai.AsyncOpenAI`. An async one is used on this engine's loop,
+            so do not use it elsewhere. Its key, timeouts and retries hold instead of the above.
+        source, revision: Which local cache to look in for the tokenizer, and which revision.
+
+    Raises:
+        ConfigError: For settings that can't work.
+    """
+
+    backend = "http"
+
+    def __init__(
+        self,
+        task: Task,
+        model: str,
+        *,
+        base_url: str,
+        api_key: str | None = None,
+        dialect: Literal["auto"] | DialectName = "auto",
+        handshake: Handshake = "full",
+        timeout_s: float = 120.0,
+        connect_timeout_s: float = 10.0,
+        max_retries: int = 4,
+        concurrency: int = 8,
+        request_size: int = 128,
+        tokenizer: str | Path | None = None,
+        headers: Mapping[str, str] | None = None,
+        client: Any = None,
+        source: Source = "auto",
+        revision: str | None = None,
+    ) -> None:
+        if dialect != "auto":
+            dialect_for(dialect, task)
+        if handshake not in get_args(Handshake):
+            raise ConfigError(f"handshake must be one of {', '.join(get_args(Handshake))}, not {handshake!r}")
+        for name, value in (("timeout_s", timeout_s), ("connect_timeout_s", connect_timeout_s)):
+            if not value > 0:
+                raise ConfigError(f"{name} must be more than 0 seconds, not {value!r}")
+        for name, value in (("concurrency", concurrency), ("request_size", request_size)):
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        self.task: Task = task
+        self.model = model
+        self._address = Address.parse(base_url)
+        folder = Path(tokenizer).expanduser() if tokenizer else find_model(model, task, source=source, revision=revision)
+        self.tokenizer = Tokenizer.from_folder(folder) if folder else None
+        self.max_tokens: int | None = None
+        self.dimensions = _width(task, model, folder if not tokenizer else None)
+        self._asked, self._handshake, self._request_size = dialect, handshake, request_size
+        self._dialect: str = dialect
+        self._transport = Transport(
+            base_url,
+            model,
+            api_key=api_key,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            max_retries=max_retries,
+            headers=headers,
+            client=client,
+        )
+        self._slots = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+        self._greeting: asyncio.Task[Server] | None = None
+        self._loop = _Loop(f"qwen3 {self._address}")
+        self._finalizer = weakref.finalize(self, self._loop.close, self._transport.close)
+
+    def run(self, job: Job) -> Reply:
+        """Run a job and wait for it."""
+        future = self._submit(job)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def arun(self, job: Job) -> Reply:
+        """Run a job without blocking the event loop; cancelling the task cancels its requests."""
+        return await asyncio.wrap_future(self._submit(job))
+
+    def close(self) -> None:
+        """Close connections, and fail what is still on its way."""
+        self._finalizer()
+
+    def _submit(self, job: Job) -> Future[Reply]:
+        check_task(self, job)
+        if not self._finalizer.alive:
+            raise EngineClosed(f"the engine for {self.model} on {self._address} is closed; open it again")
+        if not job.prompts:
+            done: Future[Reply] = Future()
+            done.set_result(Reply(np.empty((0, self.dimensions or 0) if self.task == "embed" else 0, dtype=np.float32), 0))
+            return done
+        return self._loop.submit(self._work(job))
+
+    # Everything below runs on the engine's own loop.
+
+    async def _work(self, job: Job) -> Reply:
+        server = await self._server()
+        prompts, cut = await self._fitted(server, job)
+        requests = list(_requests(prompts, server, min(self._request_size, -(-len(prompts) // self._concurrency))))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._ask_halving(server, positions, prompts)) for positions in requests]
+        rows: Rows | None = None
+        tokens = 0
+        for task in tasks:
+            for positions, answer in task.result():
+                if rows is None:
+                    rows = np.empty((len(prompts), *answer.rows.shape[1:]), dtype=np.float32)
+                _same_width(rows, answer, server)
+                rows[list(positions)] = answer.rows
+                tokens += answer.tokens or 0
+        assert rows is not None  # every prompt is in one of the requests
+        return Reply(rows, tokens, cut)
+
+    async def _server(self) -> Server:
+        """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""
+        if self._greeting is None:
+            self._greeting = asyncio.ensure_future(self._greet())
+        greeting = self._greeting
+        try:
+            return await asyncio.shield(greeting)
+        except BaseException:
+            if self._greeting is greeting and greeting.done():
+                self._greeting = None
+            raise
+
+    async def _greet(self) -> Server:
+        server = await discover(self._transport, self._address, self.model, self.task, self._asked)
+        if self._handshake != "off":
+            ask = partial(self._ask, server)
+            width = await shake_hands(server, self.task, self.tokenizer, self._handshake, self.dimensions, ask)
+            self.dimensions = self.dimensions or width
+        self.max_tokens, self._dialect = server.context, server.dialect.name
+        return server
+
+    async def _fitted(self, server: Server, job: Job) -> tuple[list[Prompt], frozenset[int]]:
+        """The job's prompts, cut to what the server takes, and which of them were cut here."""
+        budget = min(job.max_tokens, server.context or job.max_tokens)
+        fitted: list[Prompt] = []
+        for prompt in job.prompts:
+            ids = prompt.ids
+            if ids is None:
+                fitted.append(await fit_on_server(prompt, budget, server, self._post))
+            elif len(ids) > budget and self.tokenizer and prompt.body.ids is not None:
+                again = fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
+                fitted.append(again)
+            else:
+                fitted.append(prompt)
+        cut = frozenset(n for n, (old, new) in enumerate(zip(job.prompts, fitted, strict=True)) if new.truncated and new is not old)
+        return fitted, cut
+
+    async def _ask_halving(self, server: Server, positions: Sequence[int], prompts: Sequence[Prompt]) -> list[tuple[Sequence[int], Answer]]:
+        """Ask for prompts; a request that is refused for one bad prompt is halved until that one is found."""
+        try:
+            return [(positions, await self._ask(server, [prompts[position] for position in positions]))]
+        except RequestRefused as error:
+            if len(positions) == 1:
+                raise _at(error, positions[0], server) from error
+        middle = len(positions) // 2
+        first = await self._ask_halving(server, positions[:middle], prompts)
+        return first + await self._ask_halving(server, positions[middle:], prompts)
+
+    async def _ask(self, server: Server, prompts: Sequence[Prompt]) -> Answer:
+        return server.dialect.read(await self._post(server.url, server.dialect.body(server.model, prompts)), len(prompts))
+
+    async def _post(self, url: str, body: Mapping[str, Any]) -> Any:
+        async with self._slots:
+            return await self._transport.post(url, body)
+
+    def __repr__(self) -> str:
+        return f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={self._dialect!r})"
+
+
+class _Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(_unwrapped(work), self._loop)
+
+    def close(self, last: Any) -> None:
+        """Cancel what runs, run the coroutine function `last`, and end the thread. May be called from any thread."""
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end(last)))
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+            self._loop.close()
+
+    async def _end(self, last: Any) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await last()
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+        self._loop.stop()
+
+
+async def _unwrapped(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives; of a group of failures the first, whose siblings were only cancelled for it."""
+    try:
+        return await work
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[list[int]]:
+    """Positions of the prompts of each request: at most `size`, at most `REQUEST_BYTES`, of one kind and where need be one query."""
+    kinds: dict[object, list[int]] = {}
+    for position, prompt in enumerate(prompts):
+        as_ids = server.dialect.takes_ids and not prompt.literal and prompt.ids is not None
+        kinds.setdefault(id(prompt.head) if server.dialect.one_query else as_ids, []).append(position)
+    for positions in kinds.values():
+        part: list[int] = []
+        room = REQUEST_BYTES
+        for position in positions:
+            length = len(prompts[position].text)
+            if part and (len(part) == size or length > room):
+                yield part
+                part, room = [], REQUEST_BYTES
+            part.append(position)
+            room -= length
+        yield part
+
+
+def _same_width(rows: Rows, answer: Answer, server: Server) -> None:
+    if answer.rows.shape[1:] != rows.shape[1:]:
+        raise BadReply(f"{server.url} sent vectors of {answer.rows.shape[1]} dimensions after others of {rows.shape[1]}")
+
+
+def _at(error: RequestRefused, position: int, server: Server) -> ServerError:
+    """The refusal of one prompt, with its position and what to do."""
+    said = str(error)
+    long = any(word in said.lower() for word in ("maximum context", "too long", "exceed", "longer than", "max_model_len"))
+    fix = (
+        "Lower max_tokens; for an exact cut here, name the model's folder: engine_options={'tokenizer': ...}"
+        if long
+        else "Look at that text"
+    )
+    return RequestRefused(f"{said}: item {position} of this call. {fix}", url=server.url, status=error.status, index=position)
+
+
+def _width(task: Task, model: str, folder: Path | None) -> int | None:
+    """The model's width, if anything on this machine says it."""
+    if task != "embed":
+        return None
+    if model in CHECKPOINTS:
+        return CHECKPOINTS[model].width
+    return read_model(folder, task).width if folder and (folder / "config.json").is_file() else None

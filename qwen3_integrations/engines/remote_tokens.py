@@ -1,0 +1,74 @@
+"""Counting and cutting on the server, where the model's tokenizer is not on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from qwen3_integrations.engines.dialects import spoken_parts
+from qwen3_integrations.engines.discovery import Server
+from qwen3_integrations.errors import BadReply
+from qwen3_integrations.jobs import Piece, Prompt
+from qwen3_integrations.planning import prompt_too_long
+
+Post = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+
+_HALF_A_CHARACTER = "\ufffd"
+
+
+async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post) -> Prompt:
+    """The prompt, its body cut so that the whole is at most `budget` tokens as the server counts them.
+
+    Byte-level BPE never makes more tokens than a text has UTF-8 bytes, so a prompt of fewer bytes than the budget is
+    not counted. Where the server does not count, prompts are sent whole.
+
+    Args:
+        prompt: Without ids.
+        budget: Tokens, template and end token included.
+        server: Where `/tokenize` and `/detokenize` are.
+        post: Sends JSON to an address and gives the answer's.
+
+    Raises:
+        PromptTooLong: If head and tail alone exceed the budget.
+        BadReply: If the server's counting makes no sense.
+    """
+    if not server.counts or len(prompt.text.encode()) < budget:
+        return prompt
+    head, body, tail = spoken_parts(prompt)
+    whole = await _encode(head + body + tail, server, post, end=True)
+    if len(whole) <= budget:
+        return prompt
+    before = len(await _encode(head, server, post)) if head else 0
+    behind = len(await _encode(tail, server, post)) if tail else 1  # the end token, which the server appends
+    room = budget - before - behind
+    if room < 0 or not body:
+        raise prompt_too_long(before + behind, budget)
+    inner = whole[before : len(whole) - behind]
+    while True:
+        beginning = (await _decode(inner[:room], server, post)).rstrip(_HALF_A_CHARACTER) if room else ""
+        if len(await _encode(head + beginning + tail, server, post, end=True)) <= budget:
+            cut = replace(prompt.head, text=head)
+            return Prompt(cut, Piece(beginning), prompt.tail, truncated=True)
+        room -= 1
+        if room < 0:
+            raise BadReply(f"{server.root}/tokenize and /detokenize contradict each other: the text can't be cut to {budget} tokens")
+
+
+async def _encode(text: str, server: Server, post: Post, *, end: bool = False) -> list[int]:
+    """Token ids as the server reads a text; with what its tokenizer appends, or without."""
+    body = {"model": server.model, "prompt": text, "add_special_tokens": end}
+    tokens = _field(await post(f"{server.root}/tokenize", body), "tokens", server)
+    if not isinstance(tokens, list):
+        raise BadReply(f"{server.root}/tokenize sent no list of tokens")
+    return tokens
+
+
+async def _decode(tokens: list[int], server: Server, post: Post) -> str:
+    return str(_field(await post(f"{server.root}/detokenize", {"model": server.model, "tokens": tokens}), "prompt", server))
+
+
+def _field(answer: Any, name: str, server: Server) -> Any:
+    if not isinstance(answer, Mapping) or name not in answer:
+        raise BadReply(f"{server.root} counts tokens, but sent no {name!r}")
+    return answer[name]
