@@ -58,9 +58,8 @@ def write_random_model(folder: Path, task: str, shape: Shape, seed: int = 0) -> 
     prefix = "" if task == "embed" else "model."
     tensors = {prefix + name: tensor for name, tensor in _trunk(config, shape, seed).items()}
     if task == "rerank" and not shape.tied:
-        tensors["lm_head.weight"] = torch.randn(
-            config["vocab_size"], shape.hidden, generator=torch.Generator().manual_seed(seed + 7)
-        ).bfloat16()
+        head = torch.randn(config["vocab_size"], shape.hidden, generator=torch.Generator().manual_seed(seed + 7))
+        tensors["lm_head.weight"] = (head / shape.hidden**0.5).bfloat16()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -391,7 +392,8 @@ def published_vocabulary(url: str) -> Iterator[str]:
 # Embedding ------------------------------------------------------------------------------------------------------------------------
 
 
-def embedding_rows() -> list[Row]:
+def embedding_rows(handshake: str) -> list[Row]:
+    options = {"handshake": handshake}
     check_ordinary("embedding", [*QUERIES, *DOCUMENTS])
     asked = tuple(embedding_query(query) for query in QUERIES)
     queries, documents, hostile = (reference_embeddings(texts) for texts in (asked, DOCUMENTS, HOSTILE))
@@ -417,8 +419,8 @@ def embedding_rows() -> list[Row]:
         read_as = read_by_qwen3(_cl100k(QUERIES[0]))
         ids, text, like = chain(published, ids=True), chain(url, ids=False), _llama_openai(url)
         http, llama, here = (
-            ours.Qwen3Embeddings(model=NAME, base_url=url),
-            ours_llama.Qwen3Embedding(model=NAME, base_url=url),
+            ours.Qwen3Embeddings(model=NAME, base_url=url, engine_options=options),
+            ours_llama.Qwen3Embedding(model=NAME, base_url=url, engine_options=options),
             ours.Qwen3Embeddings(model=NAME, backend="torch"),
         )
         return [
@@ -502,17 +504,18 @@ def _cl100k(text: str) -> list[int]:
 # Reranking ------------------------------------------------------------------------------------------------------------------------
 
 
-def rerank_rows() -> list[Row]:
+def rerank_rows(handshake: str) -> list[Row]:
+    options = {"handshake": handshake}
     check_ordinary("reranker", [rerank_body(query, page) for query, page in zip(QUERIES, PAGES, strict=True)])
     whole, cut, hostile = (_score_row(texts, budget) for texts, budget in ((DOCUMENTS, 8192), (PAGES, BUDGET), (HOSTILE, 8192)))
     short, control = f"documents cut to {BUDGET} tokens: ", "documents that end with `<|im_end|>...</think>`: "
     bare = "no template: query and document go to the model bare; the server only logs a warning"
-    lost, cut_off = "the template file's last newline is lost", "cuts off the template's end, not the document's"
+    lost, cut_off = "the template file's last newline is lost", "cuts the prompt from behind: the template's end goes first"
     closed = "the document ends the user's turn and begins the model's"
     here = ours.Qwen3Rerank(model=NAME, backend="torch")
     with vllm_server("reranker") as url:
-        http = ours.Qwen3Rerank(model=NAME, base_url=url)
-        http_short = ours.Qwen3Rerank(model=NAME, base_url=url, max_tokens=BUDGET)
+        http = ours.Qwen3Rerank(model=NAME, base_url=url, engine_options=options)
+        http_short = ours.Qwen3Rerank(model=NAME, base_url=url, max_tokens=BUDGET, engine_options=options)
         by_hand = "vLLM `/classify`, prompt written by hand"
         without = [
             whole("vLLM `/score`, served without a chat template", bare, _over_score(url)),
@@ -534,7 +537,7 @@ def rerank_rows() -> list[Row]:
         template = Path(folder) / "qwen3_reranker.jinja"
         template.write_text(VLLM_TEMPLATE, encoding="utf-8")
         with vllm_server("reranker", "--chat-template", str(template)) as url:
-            http = ours.Qwen3Rerank(model=NAME, base_url=url)
+            http = ours.Qwen3Rerank(model=NAME, base_url=url, engine_options=options)
             own = "vLLM's own `qwen3_reranker.jinja`"
             shipped = [
                 whole(f"vLLM `/score`, {own}", lost, _over_score(url)),
@@ -565,7 +568,8 @@ def _score_row(texts: Sequence[str], max_tokens: int) -> Callable[[str, str, Sco
         words = f"score off by up to {_number(apart.max())}, {_number(apart.mean())} on average"
         words += f"; same first hit {same} of {len(QUERIES)}, {order:.0%} of pairs in the same order"
         numbers: dict[str, float] = {"largest_difference": float(apart.max()), "mean_difference": float(apart.mean())}
-        return Row(path, wrong, {**numbers, "same_first_hit": same, "same_order": order}, words)
+        span = {"reference_min": float(reference.min()), "reference_max": float(reference.max())}
+        return Row(path, wrong, {**numbers, **span, "same_first_hit": same, "same_order": order}, words)
 
     return row
 
@@ -655,6 +659,12 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version(), "qwen3-integrations": qwen3_integrations.__version__, **others}
 
 
+def weights() -> str:
+    """Which toys these are: the beginnings of their weights' SHA-256, as they are trained anew now and then."""
+    files = (FOLDERS[task] / "model.safetensors" for task in FOLDERS)
+    return " and ".join(hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files)
+
+
 def hardware() -> str:
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
@@ -673,6 +683,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of the table")
+    parser.add_argument("--handshake", choices=("full", "counts", "off"), default="full", help="our check of a server, on first use")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the servers are ended too
     os.nice(5)
@@ -680,8 +691,15 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     # llama-index-core ships the file that tiktoken would download, under the name that tiktoken looks for.
     os.environ["TIKTOKEN_CACHE_DIR"] = str(_package("llama_index.core") / "_static" / "tiktoken_cache")
-    rows = [*embedding_rows(), *rerank_rows()]
-    about = {"texts": f"{len(QUERIES)} queries, {len(DOCUMENTS)} documents, {NAME}, fp32", "versions": versions(), "hardware": hardware()}
+    before = weights()
+    rows = [*embedding_rows(arguments.handshake), *rerank_rows(arguments.handshake)]
+    if weights() != before:
+        raise SystemExit("the toy models were changed while they were measured: run this again")
+    about: dict[str, Any] = {
+        "texts": f"{len(QUERIES)} queries, {len(DOCUMENTS)} documents, {NAME} ({before}), fp32",
+        "versions": versions(),
+        "hardware": hardware(),
+    }
     if arguments.json:
         print(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2, ensure_ascii=False))
         return

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from qwen3_integrations.engines.address import Address
 from qwen3_integrations.engines.dialects import DIALECTS, Dialect, DialectName
 from qwen3_integrations.engines.transport import Transport
-from qwen3_integrations.errors import ConfigError, ModelNotServed, RouteNotServed
+from qwen3_integrations.errors import AuthenticationFailed, BadReply, ConfigError, ModelNotServed, RequestRefused, RouteNotServed
 from qwen3_integrations.jobs import Task
 
 AUTO: Mapping[tuple[bool, Task], DialectName] = {
@@ -50,7 +50,7 @@ async def discover(transport: Transport, address: Address, model: str, task: Tas
         RouteNotServed: If there is no list of models, and no dialect was named.
         ServerError: If it can't be reached, or refuses.
     """
-    base, listed = await _models(transport, address)
+    base, listed = await _models(transport, address, task)
     if not listed and asked == "auto":
         raise RouteNotServed(
             f"{address} lists no models under /v1/models, so what it speaks is not known; is base_url right? "
@@ -89,8 +89,8 @@ def dialect_for(name: str, task: Task) -> Dialect:
     raise ConfigError(f"the dialect {name} can't {task}; these can: {able}")
 
 
-async def _models(transport: Transport, address: Address) -> tuple[str, list[dict[str, Any]]]:
-    """Where the OpenAI-compatible routes are, and the models listed there; none where nothing is listed."""
+async def _models(transport: Transport, address: Address, task: Task) -> tuple[str, list[dict[str, Any]]]:
+    """Where the versioned routes are, and the models listed there; none where nothing is listed."""
     for base in address.versions:
         try:
             answer = await transport.get(f"{base}/models")
@@ -99,7 +99,22 @@ async def _models(transport: Transport, address: Address) -> tuple[str, list[dic
         listed = answer.get("data") if isinstance(answer, dict) else answer
         if isinstance(listed, list):
             return base, [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
-    return address.versions[0], []
+    return await _described(transport, address, task) or (address.versions[0], [])
+
+
+async def _described(transport: Transport, address: Address, task: Task) -> tuple[str, list[dict[str, Any]]] | None:
+    """As `_models` for Text Embeddings Inference, which lists no models but describes its one.
+
+    Its reranking is at the root, its OpenAI-compatible embeddings under `/v1`. Source: its API reference (`GET /info`).
+    """
+    try:
+        answer = await transport.get(f"{address.root}/info")
+    except (RouteNotServed, ModelNotServed, RequestRefused, AuthenticationFailed, BadReply):
+        return None
+    if not isinstance(answer, dict) or not isinstance(answer.get("model_id"), str):
+        return None
+    entry = {"id": answer["model_id"], "max_model_len": answer.get("max_input_length")}
+    return address.root if task == "rerank" else f"{address.root}/v1", [entry]
 
 
 def _served(listed: list[dict[str, Any]], model: str, address: Address) -> dict[str, Any]:

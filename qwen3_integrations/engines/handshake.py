@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from qwen3_integrations.engines.address import shown_url
 from qwen3_integrations.engines.dialects import Answer
 from qwen3_integrations.engines.discovery import Server
 from qwen3_integrations.errors import HandshakeFailed, RouteNotServed
@@ -84,7 +85,7 @@ async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, m
     except RouteNotServed as error:
         other = "a reranker" if task == "embed" else "an embedding model, or not for scoring"
         raise RouteNotServed(
-            f"{server.url} does not exist: the server runs {other}. Serve {server.model} for {task}, or change base_url",
+            f"{error.url} does not exist: the server runs {other}. Serve {server.model} for {task}, or change base_url",
             url=error.url,
             status=error.status,
         ) from error
@@ -98,7 +99,7 @@ async def _check_embedder(server: Server, tokenizer: Tokenizer | None, width: in
         raise _failed(server, f"its vectors have {found} dimensions, {server.model} has {width}: it serves another model")
     norm = float(np.linalg.norm(answer.rows[0]))
     if not 0.99 < norm < 1.01:
-        log.warning("%s sends vectors of length %.3f, not 1; they are normalised here", server.url, norm)
+        log.warning("%s sends vectors of length %.3f, not 1; they are normalised here", shown_url(server.url), norm)
     expected = expected_counts("embed", server.model, tokenizer)
     if expected is None or answer.tokens is None or answer.tokens == expected.whole:
         return found
@@ -162,9 +163,9 @@ def _serving(server: Server) -> str:
 
 def _failed(server: Server, reason: str) -> HandshakeFailed:
     return HandshakeFailed(
-        f"{server.url} is up, but does not answer as {server.model} must: {reason}. "
+        f"{shown_url(server.url)} is up, but does not answer as {server.model} must: {reason}. "
         "(engine_options={'handshake': 'off'} skips this check)",
-        url=server.url,
+        url=shown_url(server.url),
     )
 
 

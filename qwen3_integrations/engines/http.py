@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.address import Address, shown_url
 from qwen3_integrations.engines.dialects import Answer, DialectName
 from qwen3_integrations.engines.discovery import Server, dialect_for, discover
 from qwen3_integrations.engines.handshake import Handshake, shake_hands
@@ -29,8 +29,11 @@ from qwen3_integrations.tokens import Tokenizer
 
 T = TypeVar("T")
 
-REQUEST_BYTES = 1 << 20
+REQUEST_CHARACTERS = 1 << 20
 """Text in one request: far below the limits of servers and proxies, and enough to fill a batch."""
+
+SMALL_REQUEST = 8
+"""A list is not cut into requests of fewer prompts than this: a request costs the server some milliseconds of its own."""
 
 
 class HttpEngine:
@@ -121,7 +124,7 @@ class HttpEngine:
         self._slots = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
         self._greeting: asyncio.Task[Server] | None = None
-        self._loop = _Loop(f"qwen3 {self._address}")
+        self._loop = _Loop(f"{model} on {self._address}")
         self._finalizer = weakref.finalize(self, self._loop.close, self._transport.close)
 
     def run(self, job: Job) -> Reply:
@@ -138,13 +141,13 @@ class HttpEngine:
         return await asyncio.wrap_future(self._submit(job))
 
     def close(self) -> None:
-        """Close connections, and fail what is still on its way."""
+        """Close connections; calls still on their way raise `EngineClosed`."""
         self._finalizer()
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
         if not self._finalizer.alive:
-            raise EngineClosed(f"the engine for {self.model} on {self._address} is closed; open it again")
+            raise self._loop.closed()
         if not job.prompts:
             done: Future[Reply] = Future()
             done.set_result(Reply(np.empty((0, self.dimensions or 0) if self.task == "embed" else 0, dtype=np.float32), 0))
@@ -156,7 +159,8 @@ class HttpEngine:
     async def _work(self, job: Job) -> Reply:
         server = await self._server()
         prompts, cut = await self._fitted(server, job)
-        requests = list(_requests(prompts, server, min(self._request_size, -(-len(prompts) // self._concurrency))))
+        share = max(-(-len(prompts) // self._concurrency), SMALL_REQUEST)
+        requests = list(_requests(prompts, server, min(self._request_size, share)))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._ask_halving(server, positions, prompts)) for positions in requests]
         rows: Rows | None = None
@@ -173,15 +177,9 @@ class HttpEngine:
 
     async def _server(self) -> Server:
         """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""
-        if self._greeting is None:
+        if self._greeting is None or _has_failed(self._greeting):
             self._greeting = asyncio.ensure_future(self._greet())
-        greeting = self._greeting
-        try:
-            return await asyncio.shield(greeting)
-        except BaseException:
-            if self._greeting is greeting and greeting.done():
-                self._greeting = None
-            raise
+        return await asyncio.shield(self._greeting)
 
     async def _greet(self) -> Server:
         server = await discover(self._transport, self._address, self.model, self.task, self._asked)
@@ -195,16 +193,18 @@ class HttpEngine:
     async def _fitted(self, server: Server, job: Job) -> tuple[list[Prompt], frozenset[int]]:
         """The job's prompts, cut to what the server takes, and which of them were cut here."""
         budget = min(job.max_tokens, server.context or job.max_tokens)
-        fitted: list[Prompt] = []
-        for prompt in job.prompts:
+
+        async def fit(prompt: Prompt) -> Prompt:
             ids = prompt.ids
             if ids is None:
-                fitted.append(await fit_on_server(prompt, budget, server, self._post))
-            elif len(ids) > budget and self.tokenizer and prompt.body.ids is not None:
-                again = fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
-                fitted.append(again)
-            else:
-                fitted.append(prompt)
+                return await fit_on_server(prompt, budget, server, self._post)
+            if len(ids) > budget and self.tokenizer and prompt.body.ids is not None:
+                return fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
+            return prompt
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(fit(prompt)) for prompt in job.prompts]
+        fitted = [task.result() for task in tasks]
         cut = frozenset(n for n, (old, new) in enumerate(zip(job.prompts, fitted, strict=True)) if new.truncated and new is not old)
         return fitted, cut
 
@@ -214,7 +214,7 @@ class HttpEngine:
             return [(positions, await self._ask(server, [prompts[position] for position in positions]))]
         except RequestRefused as error:
             if len(positions) == 1:
-                raise _at(error, positions[0], server) from error
+                raise _at(error, positions[0]) from error
         middle = len(positions) // 2
         first = await self._ask_halving(server, positions[:middle], prompts)
         return first + await self._ask_halving(server, positions[middle:], prompts)
@@ -231,27 +231,62 @@ class HttpEngine:
 
 
 class _Loop:
-    """An event loop in a thread of its own."""
+    """An event loop in a thread of its own.
+
+    Args:
+        name: What it works for, in messages.
+    """
 
     def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._closing = False
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"qwen3 {name}", daemon=True)
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine; cancelling the future cancels it."""
-        return asyncio.run_coroutine_threadsafe(_unwrapped(work), self._loop)
+        """Start a coroutine; cancelling the future cancels it.
 
-    def close(self, last: Any) -> None:
-        """Cancel what runs, run the coroutine function `last`, and end the thread. May be called from any thread."""
-        if self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end(last)))
+        Raises:
+            EngineClosed: If the loop is closed.
+        """
+        with self._lock:  # so that nothing is started behind the closing
+            if self._closing:
+                work.close()
+                raise self.closed()
+            return asyncio.run_coroutine_threadsafe(self._guarded(work), self._loop)
+
+    def close(self, last: Callable[[], Awaitable[None]]) -> None:
+        """Cancel what runs, await `last`, and end the thread. May be called from any thread, and more than once."""
+        with self._lock:
+            if not self._closing:
+                self._closing = True
+                self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end(last)))
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def closed(self) -> EngineClosed:
+        """The error for calls that come too late."""
+        return EngineClosed(f"the engine for {self._name} is closed; open it again")
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
             self._loop.close()
 
-    async def _end(self, last: Any) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await work
+        except BaseExceptionGroup as group:  # the first failure; its siblings were only cancelled for it
+            raise group.exceptions[0] from None
+        except asyncio.CancelledError:
+            if self._closing:
+                raise self.closed() from None
+            raise
+
+    async def _end(self, last: Callable[[], Awaitable[None]]) -> None:
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()
@@ -262,28 +297,24 @@ class _Loop:
         self._loop.stop()
 
 
-async def _unwrapped(work: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine gives; of a group of failures the first, whose siblings were only cancelled for it."""
-    try:
-        return await work
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[list[int]]:
-    """Positions of the prompts of each request: at most `size`, at most `REQUEST_BYTES`, of one kind and where need be one query."""
+    """Positions of the prompts of each request: at most `size`, at most `REQUEST_CHARACTERS`, of one kind and where need be one query."""
     kinds: dict[object, list[int]] = {}
     for position, prompt in enumerate(prompts):
         as_ids = server.dialect.takes_ids and not prompt.literal and prompt.ids is not None
         kinds.setdefault(id(prompt.head) if server.dialect.one_query else as_ids, []).append(position)
     for positions in kinds.values():
         part: list[int] = []
-        room = REQUEST_BYTES
+        room = REQUEST_CHARACTERS
         for position in positions:
             length = len(prompts[position].text)
             if part and (len(part) == size or length > room):
                 yield part
-                part, room = [], REQUEST_BYTES
+                part, room = [], REQUEST_CHARACTERS
             part.append(position)
             room -= length
         yield part
@@ -291,10 +322,10 @@ def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[
 
 def _same_width(rows: Rows, answer: Answer, server: Server) -> None:
     if answer.rows.shape[1:] != rows.shape[1:]:
-        raise BadReply(f"{server.url} sent vectors of {answer.rows.shape[1]} dimensions after others of {rows.shape[1]}")
+        raise BadReply(f"{shown_url(server.url)} sent vectors of {answer.rows.shape[1]} dimensions after others of {rows.shape[1]}")
 
 
-def _at(error: RequestRefused, position: int, server: Server) -> ServerError:
+def _at(error: RequestRefused, position: int) -> ServerError:
     """The refusal of one prompt, with its position and what to do."""
     said = str(error)
     long = any(word in said.lower() for word in ("maximum context", "too long", "exceed", "longer than", "max_model_len"))
@@ -303,7 +334,7 @@ def _at(error: RequestRefused, position: int, server: Server) -> ServerError:
         if long
         else "Look at that text"
     )
-    return RequestRefused(f"{said}: item {position} of this call. {fix}", url=server.url, status=error.status, index=position)
+    return RequestRefused(f"{said}: item {position} of this call. {fix}", url=error.url, status=error.status, index=position)
 
 
 def _width(task: Task, model: str, folder: Path | None) -> int | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from qwen3_integrations.engines.address import shown_url
 from qwen3_integrations.engines.dialects import spoken_parts
 from qwen3_integrations.engines.discovery import Server
 from qwen3_integrations.errors import BadReply
@@ -20,8 +22,9 @@ _HALF_A_CHARACTER = "\ufffd"
 async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post) -> Prompt:
     """The prompt, its body cut so that the whole is at most `budget` tokens as the server counts them.
 
-    Byte-level BPE never makes more tokens than a text has UTF-8 bytes, so a prompt of fewer bytes than the budget is
-    not counted. Where the server does not count, prompts are sent whole.
+    Byte-level BPE never makes more tokens than a text has UTF-8 bytes (once it is in NFC, as the tokenizer puts it: that
+    can be longer, U+0958 becomes two characters), so a prompt of fewer bytes than the budget is not counted. Where the
+    server does not count, prompts are sent whole.
 
     Args:
         prompt: Without ids.
@@ -33,7 +36,7 @@ async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post)
         PromptTooLong: If head and tail alone exceed the budget.
         BadReply: If the server's counting makes no sense.
     """
-    if not server.counts or len(prompt.text.encode()) < budget:
+    if not server.counts or len(unicodedata.normalize("NFC", prompt.text).encode()) < budget:
         return prompt
     head, body, tail = spoken_parts(prompt)
     whole = await _encode(head + body + tail, server, post, end=True)
@@ -52,7 +55,9 @@ async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post)
             return Prompt(cut, Piece(beginning), prompt.tail, truncated=True)
         room -= 1
         if room < 0:
-            raise BadReply(f"{server.root}/tokenize and /detokenize contradict each other: the text can't be cut to {budget} tokens")
+            raise BadReply(
+                f"{shown_url(server.root)}/tokenize and /detokenize contradict each other: the text can't be cut to {budget} tokens"
+            )
 
 
 async def _encode(text: str, server: Server, post: Post, *, end: bool = False) -> list[int]:
@@ -60,7 +65,7 @@ async def _encode(text: str, server: Server, post: Post, *, end: bool = False) -
     body = {"model": server.model, "prompt": text, "add_special_tokens": end}
     tokens = _field(await post(f"{server.root}/tokenize", body), "tokens", server)
     if not isinstance(tokens, list):
-        raise BadReply(f"{server.root}/tokenize sent no list of tokens")
+        raise BadReply(f"{shown_url(server.root)}/tokenize sent no list of tokens")
     return tokens
 
 
@@ -70,5 +75,5 @@ async def _decode(tokens: list[int], server: Server, post: Post) -> str:
 
 def _field(answer: Any, name: str, server: Server) -> Any:
     if not isinstance(answer, Mapping) or name not in answer:
-        raise BadReply(f"{server.root} counts tokens, but sent no {name!r}")
+        raise BadReply(f"{shown_url(server.root)} counts tokens, but sent no {name!r}")
     return answer[name]

@@ -72,7 +72,11 @@ class Transport:
             max_retries=max_retries,
             default_headers=dict(headers or {}),
         )
-        self._options = {"headers": _unsent(keyless=api_key is None)} if self._own else {}
+        # The SDK takes these from the environment, where they are meant for another server; it wants their absence said with every request.
+        names = ["OpenAI-Organization", "OpenAI-Project"] + (["Authorization"] if api_key is None else [])
+        given = {name.lower() for name in headers or {}}
+        unsent = {name: openai.Omit() for name in names if name.lower() not in given}
+        self._options: dict[str, Any] = {"headers": unsent} if self._own else {}
 
     async def post(self, url: str, body: Mapping[str, Any]) -> Any:
         """Post JSON to an absolute address.
@@ -122,8 +126,11 @@ class Transport:
             return ServerTimeout(f"{shown} did not answer in time; raise timeout_s, or look whether the server is overloaded", url=shown)
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__ or error
+            reason = f"({type(cause).__name__}: {str(cause)[:120]})"
+            if "Connect" in type(cause).__name__:
+                return ServerUnreachable(f"{shown} can't be reached {reason}; is the server running, and base_url its address?", url=shown)
             return ServerUnreachable(
-                f"{shown} can't be reached ({type(cause).__name__}: {str(cause)[:120]}); is the server running, and base_url its address?",
+                f"{shown} broke the connection before its answer was whole {reason}; its log, or that of a proxy before it, has the cause",
                 url=shown,
             )
         if not isinstance(error, openai.APIStatusError):
@@ -145,14 +152,6 @@ class Transport:
         if status >= 500:
             return ServerFailed, "Retrying did not help; the server's log has the cause"
         return RequestRefused, "The server refuses the request"
-
-
-def _unsent(*, keyless: bool) -> dict[str, Any]:
-    """Headers that the SDK would take from the environment of another server."""
-    import openai
-
-    names = ["OpenAI-Organization", "OpenAI-Project"] + (["Authorization"] if keyless else [])
-    return {name: openai.Omit() for name in names}
 
 
 def _said(error: openai.APIStatusError) -> str:

@@ -28,13 +28,7 @@ from tests.texts import HOSTILE, PLAIN
 
 pytest.importorskip("vllm")
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.slow,
-    # Of torch, while vLLM is imported and looks through torch's modules.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.distributed.reduce_op. is deprecated:FutureWarning"),
-]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 FAST = {"dtype": "float32", "enforce_eager": True, "max_model_len": 1024}
 CALLERS = 64

@@ -110,7 +110,8 @@ def test_two_engines_on_one_device(embedder_folder, reranker_folder, vectors, sc
     off = np.abs(Reranker(reranking).score(PAIRS) - scores)
     print(f"least cosine to fp32 {near.min():.6f}; largest difference of a score {off.max():.5f}, mean {off.mean():.5f}")
     assert near.min() > 0.999
-    assert off.max() < 0.05
+    assert off.max() < 0.2  # these random weights give logits of about 20, and bf16 keeps two to three digits of them
+    assert off.mean() < 0.02
     full = used_bytes() - start
     print(f"both, after work: {full / GIB:.2f} GiB")
     assert full <= embedding.memory.total_bytes + reranking.memory.total_bytes

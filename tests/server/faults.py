@@ -89,13 +89,17 @@ class FaultsProxy:
     """Passes requests on to a server on this machine, and commits faults.
 
     Attributes:
+        port: The real server's; it may be left out where `everywhere` answers all.
+        prefix: A path below which the server is seen, as behind a gateway; other paths are 404.
+        everywhere: Happens to every request, when set.
         faults: What happens to the next working requests (`WORK`), one each, in turn; then all goes well again.
         always: Happens to every working request, when set.
         refuses: Called with the body of a working request; True answers it with 400 as vLLM does for a text that is too long.
         seen: Every request, in order of arrival.
     """
 
-    port: int
+    port: int = 0
+    prefix: str = ""
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
     everywhere: Fault | None = None
@@ -140,6 +144,8 @@ class FaultsProxy:
     def next_fault(self, seen: Seen) -> Fault | None:
         with self.lock:
             self.seen.append(seen)
+            if not seen.path.startswith(self.prefix):
+                return status(404, {"detail": "Not Found"})
             if self.everywhere:
                 return self.everywhere
             if seen.path not in WORK:
@@ -191,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection("127.0.0.1", self.told.port, timeout=120)
         try:
             kept = {name: value for name, value in self.headers.items() if name.lower() in ("content-type", "authorization")}
-            connection.request(self.command, self.path, self._sent or None, kept)
+            connection.request(self.command, self.path.removeprefix(self.told.prefix), self._sent or None, kept)
             reply = connection.getresponse()
             return reply.status, reply.read()
         finally:

@@ -256,8 +256,8 @@ def test_a_revision_is_pinned(machine, source, demo):
     commit = machine.hub.publish(machine.model, older, "v1")
     branch = machine.resolve(source=source, revision="v1")
     assert branch.files == older
-    assert machine.resolve(source=source, revision=commit).files == older
     assert machine.find(source=source).folder is None  # v1 does not stand for the default branch
+    assert machine.resolve(source=source, revision=commit).files == older
     assert machine.resolve(source=source).files == demo
     assert machine.find(environment=machine.unplugged, revision="v1").folder == branch.folder
     assert machine.find(environment=machine.unplugged, revision=commit).files == older

@@ -1,0 +1,71 @@
+"""The tiny pair on real servers, each started when a test first asks for it; `tests/conftest.py` shows these to all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.models import TINY
+from tests.server.faults import FaultsProxy
+from tests.server.launch import Running, running, vllm_command
+
+NAME = "qwen3-tiny-demo"
+"""The name under which this machine has the files too, tokenizer included."""
+
+ALIAS = "elsewhere/qwen3-tiny-demo"
+"""The same model under a name that this machine does not know: nothing but the server can count its tokens."""
+
+INFINITY = "QWEN3_TEST_INFINITY_PYTHON"
+
+
+class TinyServers(Mapping[str, Running]):
+    """task -> its vLLM server; the reranker's has no template, as the tutorials serve it."""
+
+    def __init__(self, stack: ExitStack, logs: Path) -> None:
+        self._stack = stack
+        self._logs = logs
+        self._started: dict[str, Running] = {}
+
+    def __getitem__(self, task: str) -> Running:
+        if task not in self._started:
+            folder = TINY / {"embed": "embedding", "rerank": "reranker"}[task]
+            command = vllm_command(folder, (NAME, ALIAS), task)
+            self._started[task] = self._stack.enter_context(running(command, self._logs / f"{task}.log"))
+        return self._started[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("embed", "rerank"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+@pytest.fixture(scope="session")
+def tiny_servers(tmp_path_factory) -> Iterator[TinyServers]:
+    with ExitStack() as stack:
+        yield TinyServers(stack, tmp_path_factory.mktemp("servers"))
+
+
+@pytest.fixture
+def faulty(tiny_servers) -> Iterator[Callable[[str], FaultsProxy]]:
+    """task -> a proxy before its server that can be told to fail."""
+    with ExitStack() as stack:
+        yield lambda task: stack.enter_context(FaultsProxy(tiny_servers[task].port))
+
+
+@pytest.fixture(scope="session")
+def infinity(tmp_path_factory) -> Iterator[Running]:
+    """The tiny embedder on infinity-emb. Its environment: see infinity-requirements.txt."""
+    python = os.environ.get(INFINITY)
+    if not python:
+        if os.environ.get("CI"):
+            pytest.fail(f"{INFINITY} must name a Python with infinity-emb: see tests/server/infinity-requirements.txt")
+        pytest.skip(f"{INFINITY} names no Python with infinity-emb: see tests/server/infinity-requirements.txt")
+    command = [python, "-m", "infinity_emb", "v2", "--model-id", str(TINY / "embedding"), "--served-model-name", NAME]
+    command += ["--engine", "torch", "--device", "cpu", "--dtype", "float32", "--no-bettertransformer", "--no-model-warmup"]
+    with running(command, tmp_path_factory.mktemp("infinity") / "log") as server:
+        yield server

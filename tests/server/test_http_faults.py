@@ -1,0 +1,342 @@
+"""What the engine makes of servers that fail, answer nonsense or refuse: a real server behind a proxy that spoils its answers."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import numpy as np
+import openai
+import pytest
+
+from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.errors import (
+    AuthenticationFailed,
+    BadReply,
+    ConfigError,
+    ModelNotServed,
+    RateLimited,
+    RequestRefused,
+    RouteNotServed,
+    ServerFailed,
+    ServerTimeout,
+    ServerUnreachable,
+)
+from tests.reference import reference_embeddings, reference_scores
+from tests.server.fixtures import NAME
+from tests.server.faults import cut_json, edited, half, reset, status
+from tests.server.launch import free_port
+
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+
+TEXTS = [f"text number {number} on its own" for number in range(40)]
+KEY = "sk-very-secret"
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def proxy(faulty):
+    return faulty("embed")
+
+
+@pytest.fixture
+def opened():
+    """Opens engines that are closed after the test; without a handshake, so that the first request is the test's own."""
+    engines = []
+
+    def open_http(task, base_url, **options):
+        engines.append(HttpEngine(task, NAME, base_url=base_url, **{"handshake": "off", "max_retries": 1} | options))
+        return engines[-1]
+
+    yield open_http
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def expected(tiny_embedder):
+    return reference_embeddings(tiny_embedder, TEXTS)
+
+
+def _near(vectors, expected):
+    return vectors.shape == expected.shape and np.abs(vectors - expected).max() < TOLERANCE
+
+
+def test_a_busy_server_is_asked_again_when_it_says(proxy, opened, expected):
+    proxy.faults = [status(429, Retry_After="1")]
+    began = time.monotonic()
+    assert _near(Embedder(opened("embed", proxy.url)).embed_documents(TEXTS[:3]), expected[:3])
+    assert time.monotonic() - began >= 1  # its own pause is 0.5 s at most
+    assert len(proxy.work) == 2
+
+
+def test_passing_failures_are_tried_again(proxy, opened, expected):
+    proxy.faults = [status(500), reset, half, status(503)]
+    engine = opened("embed", proxy.url, max_retries=4)
+    assert _near(Embedder(engine).embed_documents(TEXTS[:3]), expected[:3])
+    assert len(proxy.work) == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "says"),
+    [
+        (status(500), ServerFailed, "answered 500 for qwen3-tiny-demo: told to say 500"),
+        (status(503, {"detail": "warming up"}), ServerFailed, "warming up"),
+        (status(429), RateLimited, "lower concurrency"),
+        (reset, ServerUnreachable, "broke the connection"),
+        (half, ServerUnreachable, "broke the connection before its answer was whole"),
+    ],
+)
+def test_lasting_failures_say_which(proxy, opened, fault, error, says):
+    proxy.always = fault
+    with pytest.raises(error, match=says) as caught:
+        Embedder(opened("embed", proxy.url)).embed_documents(["text"])
+    assert caught.value.url == f"{proxy.url}/v1/embeddings"
+    assert proxy.url in str(caught.value)
+    assert len(proxy.work) == 2  # max_retries=1
+
+
+def test_a_server_that_is_not_there(opened):
+    port = free_port()
+    with pytest.raises(ServerUnreachable, match=rf"http://127.0.0.1:{port}/v1/models can't be reached.*base_url") as caught:
+        Embedder(opened("embed", f"http://127.0.0.1:{port}")).embed_documents(["text"])
+    assert caught.value.status is None
+
+
+def test_a_server_that_does_not_answer_in_time(proxy, opened):
+    proxy.always = proxy.hold
+    with pytest.raises(ServerTimeout, match="raise timeout_s") as caught:
+        Embedder(opened("embed", proxy.url, timeout_s=0.3, max_retries=0)).embed_documents(["text"])
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_half_a_reply_and_none_at_all(proxy, opened):
+    embedder = Embedder(opened("embed", proxy.url))
+    proxy.faults = [cut_json]
+    with pytest.raises(BadReply, match="half a reply"):
+        embedder.embed_documents(["text"])
+    proxy.faults = [lambda call: call.answer(200, b"<html>Welcome</html>", {"Content-Type": "text/html"})]
+    with pytest.raises(BadReply, match="is this the server's address"):
+        embedder.embed_documents(["text"])
+    assert embedder.embed_documents(["text"]).shape[0] == 1
+
+
+def _shuffled(answer):
+    answer["data"] = answer["data"][1:] + answer["data"][:1]
+
+
+def test_answers_in_another_order_are_put_back(proxy, faulty, opened, expected, tiny_reranker):
+    proxy.always = edited(_shuffled)
+    assert _near(Embedder(opened("embed", proxy.url)).embed_documents(TEXTS), expected)
+    ranks = faulty("rerank")
+    ranks.always = edited(_shuffled)
+    pairs = [("query", text) for text in TEXTS]
+    scores = Reranker(opened("rerank", ranks.url)).score(pairs)
+    assert np.abs(scores - reference_scores(tiny_reranker, pairs)).max() < TOLERANCE
+
+
+def test_servers_without_base64_send_floats(proxy, opened, expected):
+    def as_floats(answer):
+        for item in answer["data"]:
+            item["embedding"] = np.frombuffer(base64.b64decode(item["embedding"]), "<f4").tolist()
+
+    proxy.always = edited(as_floats)
+    assert _near(Embedder(opened("embed", proxy.url)).embed_documents(TEXTS), expected)
+
+
+def _encoded(*values):
+    return base64.b64encode(np.asarray(values, dtype="<f4").tobytes()).decode()
+
+
+def _item(position, **fields):
+    return lambda answer: answer["data"][position].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_item(1, index=0), "two results with index 0"),
+        (_item(1, index=3), "index 3 for 3 prompts"),
+        (_item(1, index=-1), "index -1"),
+        (_item(1, index=None), "index None"),
+        (lambda answer: answer["data"].pop(), "asked for 3 results, the server sent 2"),
+        (lambda answer: answer["data"].append(answer["data"][0]) or answer, "the server sent 4"),
+        (lambda answer: answer.update(data=[]), "the server sent 0"),
+        (lambda answer: {"object": "list"}, "has no list data"),
+        (lambda answer: ["nonsense"], "has no list data"),
+        (_item(2, embedding=_encoded(1.0, float("nan"))), "index 2 is not finite"),
+        (_item(2, embedding=[1.0, float("inf")]), "index 2 is not finite"),
+        (_item(2, embedding=_encoded(1.0, 2.0)), "different widths"),
+        (_item(2, embedding="not base64!"), "index 2 can't be read"),
+        (_item(2, embedding="AAAA"), "index 2 can't be read"),
+        (_item(2, embedding=["one"]), "index 2 can't be read"),
+        (_item(2, embedding=[]), "index 2 is none"),
+        (_item(2, embedding=None), "index 2"),
+        (_item(2, embedding=[[1.0]]), "index 2 is none"),
+    ],
+)
+def test_vectors_that_can_not_be_right_are_refused(proxy, opened, spoil, says):
+    proxy.always = edited(spoil)
+    with pytest.raises(BadReply, match=says):
+        Embedder(opened("embed", proxy.url)).embed_documents(TEXTS[:3])
+
+
+def test_requests_that_differ_in_width_are_refused(proxy, opened):
+    proxy.faults = [edited(lambda answer: [item.update(embedding=[1.0, 2.0]) for item in answer["data"]] and None)]
+    with pytest.raises(BadReply, match="after others of|different widths"):
+        Embedder(opened("embed", proxy.url)).embed_documents(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_item(1, probs=[]), "no probability"),
+        (_item(1, probs=None), "no probability"),
+        (_item(1, probs=["high"]), "no probability"),
+        (_item(1, probs=[float("nan")]), "no probabilities"),
+        (_item(1, probs=[1.5]), "no probabilities"),
+        (_item(1, index=0), "two results with index 0"),
+    ],
+)
+def test_scores_that_can_not_be_right_are_refused(faulty, opened, spoil, says):
+    proxy = faulty("rerank")
+    proxy.always = edited(spoil)
+    with pytest.raises(BadReply, match=says):
+        Reranker(opened("rerank", proxy.url)).rank("query", TEXTS[:3])
+
+
+@pytest.mark.parametrize("position", [0, 7, 39])
+def test_a_poisoned_batch_is_split_until_the_item_is_found(proxy, opened, position, expected):
+    texts = list(TEXTS)
+    texts[position] = "poison"
+    proxy.refuses = lambda body: "poison" in body["input"]
+    embedder = Embedder(opened("embed", proxy.url))
+    with pytest.raises(RequestRefused, match=rf"maximum context length.*item {position} of this call") as caught:
+        embedder.embed_documents(texts)
+    assert caught.value.index == position
+    assert caught.value.status == 400
+    proxy.refuses = lambda body: len(body["input"]) > 3  # a server that takes few at a time is given few
+    assert _near(embedder.embed_documents(TEXTS), expected)
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "error", "says"),
+    [
+        (401, {"error": "Unauthorized"}, AuthenticationFailed, "Unauthorized. Pass api_key, or set QWEN3_API_KEY"),
+        (403, {"detail": "Forbidden"}, AuthenticationFailed, "Forbidden"),
+        (404, {"error": {"message": "The model `x` does not exist."}}, ModelNotServed, "served name"),
+        (404, {"detail": "Not Found"}, RouteNotServed, "other task"),
+    ],
+)
+def test_refusals_that_no_splitting_helps_are_told_apart(proxy, opened, code, body, error, says):
+    proxy.always = status(code, body)
+    with pytest.raises(error, match=says) as caught:
+        Embedder(opened("embed", proxy.url, concurrency=1)).embed_documents(TEXTS)
+    assert caught.value.status == code
+    assert len(proxy.work) == 1
+
+
+def test_a_wrong_key_is_said_and_not_shown(proxy, opened, caplog):
+    caplog.set_level("DEBUG")
+    proxy.everywhere = status(401, {"error": {"message": "Unauthorized"}})
+    engine = opened("embed", proxy.url, api_key=KEY)
+    with pytest.raises(AuthenticationFailed, match="The key is wrong") as caught:
+        Embedder(engine).embed_documents(["text"])
+    assert proxy.seen[0].headers["Authorization"] == f"Bearer {KEY}"
+    for shown in (str(caught.value), repr(caught.value), repr(engine), str(vars(caught.value)), caplog.text):
+        assert KEY not in shown
+
+
+def test_what_is_meant_for_another_server_is_not_sent(proxy, opened, monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(name, KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    Embedder(opened("embed", proxy.url, headers={"X-Team": "search"})).embed_documents(["text"])
+    assert all(KEY not in str(request.headers) for request in proxy.seen)
+    assert all("Authorization" not in request.headers for request in proxy.seen)
+    assert all({name.lower(): value for name, value in request.headers.items()}["x-team"] == "search" for request in proxy.seen)
+    Embedder(opened("embed", proxy.url, headers={"authorization": "Basic abc"})).embed_documents(["text"])
+    assert {name.lower(): value for name, value in proxy.seen[-1].headers.items()}["authorization"] == "Basic abc"
+
+
+def test_credentials_in_the_address_are_used_and_not_shown(proxy, opened):
+    url = proxy.url.replace("http://", f"http://user:{KEY}@")
+    engine = opened("embed", url)
+    assert Embedder(engine).embed_documents(["text"]).shape[0] == 1
+    sent = proxy.work[-1].headers["Authorization"]
+    assert base64.b64decode(sent.removeprefix("Basic ")).decode() == f"user:{KEY}"
+    assert KEY not in repr(engine)
+    for fault in (status(500), status(400), reset, cut_json, edited(lambda answer: [1])):
+        proxy.always = fault
+        with pytest.raises((ServerFailed, RequestRefused, ServerUnreachable, BadReply)) as caught:
+            Embedder(engine).embed_documents(["text"])
+        assert KEY not in str(caught.value)
+        assert KEY not in str(getattr(caught.value, "url", ""))
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
+@pytest.mark.parametrize("prefix", ["", "/models/embedding"])
+def test_addresses_with_and_without_v1_and_behind_a_path(proxy, opened, ending, prefix, expected):
+    proxy.prefix = prefix
+    assert _near(Embedder(opened("embed", f"{proxy.url}{prefix}{ending}")).embed_documents(TEXTS[:2]), expected[:2])
+    assert proxy.work == [] if prefix else len(proxy.work) == 1
+    assert proxy.seen[-1].path == f"{prefix}/v1/embeddings"
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host/v1", "http://", "//host", f"user:{KEY}@host"])
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(ConfigError, match="base_url must be an http or https address") as caught:
+        HttpEngine("embed", NAME, base_url=url)
+    assert KEY not in str(caught.value)
+
+
+def test_a_long_list_is_cut_into_bounded_requests(proxy, opened, expected):
+    engine = opened("embed", proxy.url, concurrency=2, request_size=5)
+    assert _near(Embedder(engine).embed_documents(TEXTS), expected)
+    assert sorted(len(request.body["input"]) for request in proxy.work) == [5] * 8
+    assert proxy.most_in_flight <= 2
+    assert len(set(map(str, (request.body["input"] for request in proxy.work)))) == 8
+
+
+@pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI])
+def test_ones_own_client(proxy, opened, kind, expected):
+    client = kind(base_url="http://127.0.0.1:9/v1", api_key=KEY, max_retries=1, default_headers={"X-Mine": "yes"})
+    proxy.faults = [status(500)]
+    engine = opened("embed", proxy.url, client=client)
+    assert _near(Embedder(engine).embed_documents(TEXTS), expected)
+    headers = {name.lower(): value for name, value in proxy.work[-1].headers.items()}
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert headers["x-mine"] == "yes"
+    engine.close()
+    assert not client.is_closed()
+    if isinstance(client, openai.OpenAI):
+        client.close()
+
+
+def test_what_is_no_client_is_refused(proxy):
+    with pytest.raises(ConfigError, match=r"openai.OpenAI or openai.AsyncOpenAI, not str"):
+        HttpEngine("embed", NAME, base_url=proxy.url, client="client")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"dialect": "grpc"}, "dialect must be auto or one of openai, rerank, vllm"),
+        ({"dialect": "rerank"}, "can't embed; these can: openai, vllm"),
+        ({"handshake": "maybe"}, "handshake must be one of full, counts, off"),
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"connect_timeout_s": -1}, "connect_timeout_s"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"request_size": 1.5}, "request_size"),
+        ({"max_retries": -1}, "max_retries"),
+    ],
+)
+def test_settings_that_can_not_work_are_refused(options, says):
+    with pytest.raises(ConfigError, match=says):
+        HttpEngine("embed", NAME, base_url="http://127.0.0.1:9", **options)
+
+
+def test_openai_alone_can_not_rerank():
+    with pytest.raises(ConfigError, match="the dialect openai can't rerank; these can: rerank, vllm"):
+        HttpEngine("rerank", NAME, base_url="http://127.0.0.1:9", dialect="openai")
