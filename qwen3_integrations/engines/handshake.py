@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 
-from qwen3_integrations.engines.address import shown_url
 from qwen3_integrations.engines.dialects import Answer
 from qwen3_integrations.engines.discovery import Server
 from qwen3_integrations.errors import HandshakeFailed, RouteNotServed
@@ -99,7 +98,7 @@ async def _check_embedder(server: Server, tokenizer: Tokenizer | None, width: in
         raise _failed(server, f"its vectors have {found} dimensions, {server.model} has {width}: it serves another model")
     norm = float(np.linalg.norm(answer.rows[0]))
     if not 0.99 < norm < 1.01:
-        log.warning("%s sends vectors of length %.3f, not 1; they are normalised here", shown_url(server.url), norm)
+        log.warning("%s sends vectors of length %.3f, not 1; they are normalised here", server.url, norm)
     expected = expected_counts("embed", server.model, tokenizer)
     if expected is None or answer.tokens is None or answer.tokens == expected.whole:
         return found
@@ -163,9 +162,9 @@ def _serving(server: Server) -> str:
 
 def _failed(server: Server, reason: str) -> HandshakeFailed:
     return HandshakeFailed(
-        f"{shown_url(server.url)} is up, but does not answer as {server.model} must: {reason}. "
+        f"{server.url} is up, but does not answer as {server.model} must: {reason}. "
         "(engine_options={'handshake': 'off'} skips this check)",
-        url=shown_url(server.url),
+        url=server.url,
     )
 
 

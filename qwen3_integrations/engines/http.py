@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from qwen3_integrations.engines.address import Address, shown_url
+from qwen3_integrations.engines.address import Address
 from qwen3_integrations.engines.dialects import Answer, DialectName
 from qwen3_integrations.engines.discovery import Server, dialect_for, discover
 from qwen3_integrations.engines.handshake import Handshake, shake_hands
@@ -51,7 +51,7 @@ class HttpEngine:
         task: `embed` or `rerank`.
         model: The name under which the server serves the model.
         base_url: The server's address, with or without `/v1`.
-        api_key: Sent as a bearer token; None: none is sent.
+        api_key: Sent as a bearer token; None: none is sent. User and password in the address are sent too (basic), and never shown.
         dialect: `vllm`, `openai`, `rerank`; `auto` asks the server.
         handshake: `full` proves on first use that the server answers as the model must; `counts` proves only what it
             reads; `off` proves nothing.
@@ -62,8 +62,9 @@ class HttpEngine:
         request_size: Prompts in one request, at most.
         tokenizer: A folder with the model's `tokenizer.json`.
         headers: More headers for every request.
-        client: Your own configured `openai.OpenAI` or `openai.AsyncOpenAI`. An async one is used on this engine's loop,
-            so do not use it elsewhere. Its key, timeouts and retries hold instead of the above.
+        client: Your own configured `openai.OpenAI` or `openai.AsyncOpenAI`; its key, timeouts and retries hold instead of
+            the above. An async one belongs to this engine from then on, since its connections belong to the engine's loop:
+            use it nowhere else, `close()` closes it. A sync one stays yours.
         source, revision: Which local cache to look in for the tokenizer, and which revision.
 
     Raises:
@@ -99,9 +100,9 @@ class HttpEngine:
         for name, value in (("timeout_s", timeout_s), ("connect_timeout_s", connect_timeout_s)):
             if not value > 0:
                 raise ConfigError(f"{name} must be more than 0 seconds, not {value!r}")
-        for name, value in (("concurrency", concurrency), ("request_size", request_size)):
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        for name, number, least in (("concurrency", concurrency, 1), ("request_size", request_size, 1), ("max_retries", max_retries, 0)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise ConfigError(f"{name} must be a whole number of at least {least}, not {number!r}")
         self.task: Task = task
         self.model = model
         self._address = Address.parse(base_url)
@@ -111,14 +112,17 @@ class HttpEngine:
         self.dimensions = _width(task, model, folder if not tokenizer else None)
         self._asked, self._handshake, self._request_size = dialect, handshake, request_size
         self._dialect: str = dialect
+        if api_key and self._address.authorization:
+            raise ConfigError(f"base_url {self._address} holds user and password, and api_key is given too: leave one of them out")
+        own = {"Authorization": self._address.authorization} if self._address.authorization else {}
         self._transport = Transport(
-            base_url,
+            self._address.root,
             model,
             api_key=api_key,
             timeout_s=timeout_s,
             connect_timeout_s=connect_timeout_s,
             max_retries=max_retries,
-            headers=headers,
+            headers=own | dict(headers or {}),
             client=client,
         )
         self._slots = asyncio.Semaphore(concurrency)
@@ -322,7 +326,7 @@ def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[
 
 def _same_width(rows: Rows, answer: Answer, server: Server) -> None:
     if answer.rows.shape[1:] != rows.shape[1:]:
-        raise BadReply(f"{shown_url(server.url)} sent vectors of {answer.rows.shape[1]} dimensions after others of {rows.shape[1]}")
+        raise BadReply(f"{server.url} sent vectors of {answer.rows.shape[1]} dimensions after others of {rows.shape[1]}")
 
 
 def _at(error: RequestRefused, position: int) -> ServerError:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwen3_integrations.engines.address import shown_url
 from qwen3_integrations.engines.dialects import spoken_parts
 from qwen3_integrations.engines.discovery import Server
 from qwen3_integrations.errors import BadReply
@@ -55,9 +54,7 @@ async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post)
             return Prompt(cut, Piece(beginning), prompt.tail, truncated=True)
         room -= 1
         if room < 0:
-            raise BadReply(
-                f"{shown_url(server.root)}/tokenize and /detokenize contradict each other: the text can't be cut to {budget} tokens"
-            )
+            raise BadReply(f"{server.root}/tokenize and /detokenize contradict each other: the text can't be cut to {budget} tokens")
 
 
 async def _encode(text: str, server: Server, post: Post, *, end: bool = False) -> list[int]:
@@ -65,7 +62,7 @@ async def _encode(text: str, server: Server, post: Post, *, end: bool = False) -
     body = {"model": server.model, "prompt": text, "add_special_tokens": end}
     tokens = _field(await post(f"{server.root}/tokenize", body), "tokens", server)
     if not isinstance(tokens, list):
-        raise BadReply(f"{shown_url(server.root)}/tokenize sent no list of tokens")
+        raise BadReply(f"{server.root}/tokenize sent no list of tokens")
     return tokens
 
 
@@ -75,5 +72,5 @@ async def _decode(tokens: list[int], server: Server, post: Post) -> str:
 
 def _field(answer: Any, name: str, server: Server) -> Any:
     if not isinstance(answer, Mapping) or name not in answer:
-        raise BadReply(f"{shown_url(server.root)} counts tokens, but sent no {name!r}")
+        raise BadReply(f"{server.root} counts tokens, but sent no {name!r}")
     return answer[name]

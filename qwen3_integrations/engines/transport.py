@@ -39,7 +39,7 @@ class Transport:
         timeout_s: Seconds for one request; connecting may take `connect_timeout_s` of them.
         connect_timeout_s: Seconds to connect.
         max_retries: Tries after the first, on 408, 409, 429, 5xx and broken connections.
-        headers: More headers.
+        headers: More headers, sent with a handed-in client too.
         client: The user's own `OpenAI` or `AsyncOpenAI`; its key, proxies and timeouts are used as they are.
 
     Raises:
@@ -64,19 +64,17 @@ class Transport:
             raise ConfigError(f"client must be an openai.OpenAI or openai.AsyncOpenAI, not {type(client).__name__}")
         self._model = model
         self._has_key = api_key is not None
-        self._own = client is None
         self._client: openai.OpenAI | openai.AsyncOpenAI = client or openai.AsyncOpenAI(
             base_url=base_url,
             api_key=api_key or NO_KEY,
             timeout=openai.Timeout(timeout_s, connect=connect_timeout_s),
             max_retries=max_retries,
-            default_headers=dict(headers or {}),
         )
         # The SDK takes these from the environment, where they are meant for another server; it wants their absence said with every request.
         names = ["OpenAI-Organization", "OpenAI-Project"] + (["Authorization"] if api_key is None else [])
         given = {name.lower() for name in headers or {}}
         unsent = {name: openai.Omit() for name in names if name.lower() not in given}
-        self._options: dict[str, Any] = {"headers": unsent} if self._own else {}
+        self._options: dict[str, Any] = {"headers": (unsent if client is None else {}) | dict(headers or {})}
 
     async def post(self, url: str, body: Mapping[str, Any]) -> Any:
         """Post JSON to an absolute address.
@@ -95,10 +93,10 @@ class Transport:
         return await self._call("get", url, {})
 
     async def close(self) -> None:
-        """Close connections; a client that was handed in stays open."""
+        """Close connections. A sync client that was handed in stays open; an async one can't be used on another loop any more."""
         import openai
 
-        if self._own and isinstance(self._client, openai.AsyncOpenAI):
+        if isinstance(self._client, openai.AsyncOpenAI):
             await self._client.close()
 
     async def _call(self, verb: str, url: str, words: dict[str, Any]) -> Any:

@@ -18,7 +18,7 @@ WORK = ("/v1/embeddings", "/classify", "/v1/rerank")
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it came."""
+    """A request as it came; names of headers in lower case."""
 
     method: str
     path: str
@@ -178,7 +178,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         self._sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        seen = Seen(self.command, self.path, dict(self.headers), json.loads(self._sent) if self._sent else None)
+        seen = Seen(
+            self.command,
+            self.path,
+            {name.lower(): value for name, value in self.headers.items()},
+            json.loads(self._sent) if self._sent else None,
+        )
         with self.told.lock:
             self.told.in_flight += 1
             self.told.most_in_flight = max(self.told.most_in_flight, self.told.in_flight)
