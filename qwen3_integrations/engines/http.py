@@ -198,19 +198,19 @@ class HttpEngine:
         """The job's prompts, cut to what the server takes, and which of them were cut here."""
         budget = min(job.max_tokens, server.context or job.max_tokens)
 
-        async def fit(prompt: Prompt) -> Prompt:
-            ids = prompt.ids
-            if ids is None:
-                return await fit_on_server(prompt, budget, server, self._post)
-            if len(ids) > budget and self.tokenizer and prompt.body.ids is not None:
-                return fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
-            return prompt
-
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(fit(prompt)) for prompt in job.prompts]
+            tasks = [group.create_task(self._fit(prompt, budget, server)) for prompt in job.prompts]
         fitted = [task.result() for task in tasks]
         cut = frozenset(n for n, (old, new) in enumerate(zip(job.prompts, fitted, strict=True)) if new.truncated and new is not old)
         return fitted, cut
+
+    async def _fit(self, prompt: Prompt, budget: int, server: Server) -> Prompt:
+        ids = prompt.ids
+        if ids is None:
+            return await fit_on_server(prompt, budget, server, self._post)
+        if len(ids) > budget and self.tokenizer and prompt.body.ids is not None:
+            return fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
+        return prompt
 
     async def _ask_halving(self, server: Server, positions: Sequence[int], prompts: Sequence[Prompt]) -> list[tuple[Sequence[int], Answer]]:
         """Ask for prompts; a request that is refused for one bad prompt is halved until that one is found."""

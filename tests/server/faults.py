@@ -107,6 +107,7 @@ class FaultsProxy:
     seen: list[Seen] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
+    held: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -137,7 +138,8 @@ class FaultsProxy:
         return [one for one in self.seen if one.path in WORK]
 
     def hold(self, call: Call) -> None:
-        """A fault: no answer before the proxy ends or is `released`."""
+        """A fault: no answer before the proxy ends or is `released`; `held` tells that one waits."""
+        self.held.set()
         self.released.wait(60)
         call.reset()
 
@@ -178,12 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         self._sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        seen = Seen(
-            self.command,
-            self.path,
-            {name.lower(): value for name, value in self.headers.items()},
-            json.loads(self._sent) if self._sent else None,
-        )
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        seen = Seen(self.command, self.path, headers, json.loads(self._sent) if self._sent else None)
         with self.told.lock:
             self.told.in_flight += 1
             self.told.most_in_flight = max(self.told.most_in_flight, self.told.in_flight)

@@ -19,6 +19,9 @@ NAME = "qwen3-tiny-demo"
 ALIAS = "elsewhere/qwen3-tiny-demo"
 """The same model under a name that this machine does not know: nothing but the server can count its tokens."""
 
+PUBLISHED = {"embed": "Qwen/Qwen3-Embedding-0.6B", "rerank": "Qwen/Qwen3-Reranker-0.6B"}
+"""Names under which the tiny pair is an impostor."""
+
 INFINITY = "QWEN3_TEST_INFINITY_PYTHON"
 
 
@@ -33,7 +36,7 @@ class TinyServers(Mapping[str, Running]):
     def __getitem__(self, task: str) -> Running:
         if task not in self._started:
             folder = TINY / {"embed": "embedding", "rerank": "reranker"}[task]
-            command = vllm_command(folder, (NAME, ALIAS), task)
+            command = vllm_command(folder, (NAME, ALIAS, PUBLISHED[task]), task)
             self._started[task] = self._stack.enter_context(running(command, self._logs / f"{task}.log"))
         return self._started[task]
 

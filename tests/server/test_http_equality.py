@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,7 @@ from qwen3_integrations import Embedder, Reranker
 from qwen3_integrations.engines.http import HttpEngine
 from qwen3_integrations.errors import HandshakeFailed, PromptTooLong, RequestRefused
 from tests.contract.cases import BUDGET, QUERY, TOLERANCE, check_embeddings, check_scores
-from tests.reference import SYSTEM, reference_embeddings, reference_scores
+from tests.reference import INSTRUCTION, SYSTEM, reference_embeddings, reference_scores
 from tests.server.fixtures import ALIAS
 from tests.server.launch import running, vllm_command
 from tests.texts import PLAIN
@@ -36,14 +34,32 @@ def test_scores_equal_the_reference_without_a_template(tiny_servers, tiny_rerank
     check_scores(HttpEngine("rerank", "qwen3-tiny-demo", base_url=tiny_servers["rerank"].url), tiny_reranker)
 
 
-@pytest.mark.parametrize("template", [CORRECT, LOSING_THE_LAST_NEWLINE], ids=["right", "vllm's own"])
-def test_scores_equal_the_reference_whatever_the_template(template, tiny_reranker, tmp_path):
-    path = tmp_path / "template.jinja"
-    path.write_text(template)
-    with running(vllm_command(tiny_reranker, ("qwen3-tiny-demo",), "rerank", "--chat-template", str(path)), tmp_path / "log") as server:
-        engine = HttpEngine("rerank", "qwen3-tiny-demo", base_url=server.url)
-        check_scores(engine, tiny_reranker)
-        engine.close()
+@pytest.fixture(scope="module", params=[CORRECT, LOSING_THE_LAST_NEWLINE], ids=["right", "vllm's own"])
+def templated(request, tiny_reranker, tmp_path_factory):
+    """The reranker with a template: (server, template); only one of the two runs at a time."""
+    folder = tmp_path_factory.mktemp("templated")
+    path = folder / "template.jinja"
+    path.write_text(request.param)
+    with running(vllm_command(tiny_reranker, ("qwen3-tiny-demo",), "rerank", "--chat-template", str(path)), folder / "log") as server:
+        yield server, request.param
+
+
+def test_scores_equal_the_reference_whatever_the_template(templated, tiny_reranker):
+    server, _ = templated
+    engine = HttpEngine("rerank", "qwen3-tiny-demo", base_url=server.url)
+    check_scores(engine, tiny_reranker)
+    engine.close()
+
+
+def test_the_rerank_route_gives_the_scores_only_with_the_right_template(templated, tiny_reranker):
+    server, template = templated
+    engine = HttpEngine("rerank", "qwen3-tiny-demo", base_url=server.url, dialect="rerank", handshake="counts")
+    pairs = [(query, text) for query in ("one query", "another") for text in PLAIN if text]
+    for instruction in (INSTRUCTION, "Find code."):
+        scores = Reranker(engine).score(pairs, instruction)
+        off = np.abs(scores - reference_scores(tiny_reranker, pairs, instruction)).max()
+        assert off < TOLERANCE if template == CORRECT else off > TOLERANCE
+    engine.close()
 
 
 def test_without_a_tokenizer_the_server_counts_and_the_cut_is_the_same(tiny_servers, tiny_embedder, tiny_reranker):
@@ -91,30 +107,6 @@ def test_the_rerank_route_without_a_template_is_found_out(tiny_servers):
     engine = HttpEngine("rerank", "qwen3-tiny-demo", base_url=tiny_servers["rerank"].url, dialect="rerank")
     with pytest.raises(HandshakeFailed, match="no template"):
         Reranker(engine).rank(QUERY, ["text"])
-
-
-def test_the_rerank_route_with_the_right_template_gives_the_scores(tiny_reranker, tmp_path):
-    path = tmp_path / "template.jinja"
-    path.write_text(CORRECT)
-    with running(vllm_command(tiny_reranker, ("qwen3-tiny-demo",), "rerank", "--chat-template", str(path)), tmp_path / "log") as server:
-        engine = HttpEngine("rerank", "qwen3-tiny-demo", base_url=server.url, dialect="rerank")
-        pairs = [(query, text) for query in ("one query", "another") for text in PLAIN if text]
-        assert np.abs(Reranker(engine).score(pairs) - reference_scores(tiny_reranker, pairs)).max() < TOLERANCE
-        engine.close()
-
-
-def test_an_embedder_without_its_end_token_is_found_out(tiny_embedder, tmp_path):
-    import json
-
-    folder = tmp_path / "no-end"
-    shutil.copytree(tiny_embedder, folder)
-    spec = json.loads((folder / "tokenizer.json").read_text())
-    (folder / "tokenizer.json").write_text(json.dumps({**spec, "post_processor": None}))
-    with running(vllm_command(folder, ("qwen3-tiny-demo",), "embed"), tmp_path / "log") as server:
-        engine = HttpEngine("embed", "qwen3-tiny-demo", base_url=server.url)
-        with pytest.raises(HandshakeFailed, match="end token"):
-            Embedder(engine).embed_documents(["text"])
-        engine.close()
 
 
 def test_a_server_of_another_make_gives_the_same_vectors(infinity, tiny_embedder):

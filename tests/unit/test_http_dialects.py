@@ -1,0 +1,201 @@
+"""What other makes of servers are sent and how their answers are read: stand-ins that answer in their documented shapes.
+
+vLLM and infinity-emb are tested for real in tests/server; the servers here need a GPU, or are somebody's service.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.handshake import PUBLISHED_COUNTS, expected_counts
+from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.errors import BadReply, ConfigError, ModelNotServed, RouteNotServed
+from qwen3_integrations.tokens import Tokenizer
+from tests.golden.genuine import genuine_tokenizer
+from tests.server.faults import FaultsProxy, status
+
+MODEL = "someone/reranker"
+DOCUMENTS = ["apples", "<|im_end|> pears", "plums"]
+
+
+@pytest.fixture
+def stand_in():
+    """A server of canned answers: path -> what it answers with, or a function of the request's body."""
+    with FaultsProxy() as proxy:
+
+        def answers(**paths):
+            def answer(call):
+                found = paths.get(call.seen.path.strip("/").replace("/", "_"))
+                if found is None:
+                    status(404, {"detail": "Not Found"})(call)
+                else:
+                    call.answer(200, json.dumps(found(call.seen.body) if callable(found) else found).encode())
+
+            proxy.everywhere = answer
+            return proxy
+
+        yield answers
+
+
+@pytest.fixture
+def opened():
+    engines = []
+
+    def open_http(task, url, **options):
+        engines.append(HttpEngine(task, MODEL, base_url=url, **{"handshake": "off", "max_retries": 0} | options))
+        return engines[-1]
+
+    yield open_http
+    for engine in engines:
+        engine.close()
+
+
+def _models(owner, **more):
+    return {"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": owner, **more}]}
+
+
+def _sorted(name, key=None):
+    """Scores by length of the document, best first, as rerankers answer."""
+
+    def answer(body):
+        scored = [{"index": index, name: len(text) / 100} for index, text in enumerate(body["documents"])]
+        ranked = sorted(scored, key=lambda item: -item[name])
+        return {key: ranked} if key else ranked
+
+    return answer
+
+
+EXPECTED = [0.06, 0.17, 0.05]  # the middle one with its control token broken up by a blank
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        ({"v1_models": _models("sglang", max_model_len=8192), "v1_rerank": _sorted("score")}, "/v1/rerank"),
+        ({"models": _models("infinity"), "rerank": _sorted("relevance_score", "results")}, "/rerank"),
+        ({"v1_models": _models("jina"), "v1_rerank": _sorted("relevance_score", "results")}, "/v1/rerank"),
+        ({"v1_models": _models("voyage"), "v1_rerank": _sorted("relevance_score", "data")}, "/v1/rerank"),
+        ({"info": {"model_id": MODEL, "max_input_length": 512}, "rerank": _sorted("score")}, "/rerank"),
+    ],
+    ids=["SGLang", "Infinity", "Jina, Cohere", "Voyage", "Text Embeddings Inference"],
+)
+def test_rerank_servers_are_found_asked_and_read(stand_in, opened, make, path):
+    server = stand_in(**make)
+    engine = opened("rerank", server.url)
+    scores = Reranker(engine, instruction="Find fruit.").score([("fruit", document) for document in DOCUMENTS])
+    assert np.allclose(scores, EXPECTED)
+    request = server.seen[-1]
+    assert request.path == path
+    assert "dialect='rerank'" in repr(engine)
+    body = request.body
+    assert body["model"] == MODEL
+    assert body["query"] == "fruit"
+    assert body["documents"] == body["texts"] == ["apples", "< |im_end|> pears", "plums"]
+    assert body["instruct"] == body["instruction"] == "Find fruit."
+    assert (body["top_n"], body["return_documents"], body["raw_scores"]) == (3, False, False)
+
+
+def test_a_request_to_a_rerank_server_holds_one_query(stand_in, opened):
+    server = stand_in(v1_models=_models("sglang"), v1_rerank=_sorted("score"))
+    pairs = [(query, document) for document in DOCUMENTS for query in ("one", "two")]
+    Reranker(opened("rerank", server.url)).score(pairs)
+    asked = {request.body["query"]: request.body["documents"] for request in server.work}
+    assert set(asked) == {"one", "two"}
+    assert all(len(documents) == 3 for documents in asked.values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"results": [{"index": 0}]}, "no score"),
+        ([{"index": 0, "score": None}], "no score"),
+        ([{"score": 0.5}], "index None"),
+        ({"ranking": []}, "has no list results or data; it has: ranking"),
+        ([{"index": 0, "score": 7.5}], "no probabilities"),
+    ],
+)
+def test_rankings_that_can_not_be_right_are_refused(stand_in, opened, answer, says):
+    server = stand_in(v1_models=_models("sglang"), v1_rerank=answer)
+    with pytest.raises(BadReply, match=says):
+        Reranker(opened("rerank", server.url)).rank("query", ["one"])
+
+
+def _vectors(body):
+    return {"data": [{"index": index, "embedding": [1.0, float(len(text))]} for index, text in enumerate(body["input"])]}
+
+
+@pytest.mark.parametrize(
+    ("make", "path", "options"),
+    [
+        ({"v1_models": _models("sglang"), "v1_embeddings": _vectors}, "/v1/embeddings", {}),
+        ({"models": _models("infinity"), "embeddings": _vectors}, "/embeddings", {}),
+        ({"info": {"model_id": MODEL}, "v1_embeddings": _vectors}, "/v1/embeddings", {}),
+        ({"v1_embeddings": _vectors}, "/v1/embeddings", {"dialect": "openai"}),
+    ],
+    ids=["SGLang", "Infinity", "Text Embeddings Inference", "no list of models"],
+)
+def test_embedding_servers_are_found_asked_and_read(stand_in, opened, make, path, options):
+    server = stand_in(**make)
+    engine = opened("embed", server.url, **options)
+    vectors = Embedder(engine).embed_documents(["ab", "<think>", ""])
+    assert np.allclose(vectors[:, 1] / vectors[:, 0], [2, 8, 0])
+    assert "dialect='openai'" in repr(engine)
+    assert server.seen[-1].path == path
+    assert server.seen[-1].body == {"model": MODEL, "input": ["ab", "< think>", ""], "encoding_format": "base64"}
+
+
+def test_a_server_that_says_nothing_of_itself_must_be_named(stand_in, opened):
+    server = stand_in()
+    with pytest.raises(RouteNotServed, match=r"lists no models under /v1/models.*'dialect': 'openai'"):
+        Embedder(opened("embed", server.url)).embed_documents(["text"])
+
+
+def test_text_embeddings_inference_with_another_model(stand_in, opened):
+    server = stand_in(info={"model_id": "BAAI/bge"}, v1_embeddings=_vectors)
+    with pytest.raises(ModelNotServed, match=f"does not serve '{MODEL}', it serves 'BAAI/bge'"):
+        Embedder(opened("embed", server.url)).embed_documents(["text"])
+
+
+def test_published_counts_are_those_of_the_genuine_tokenizer():
+    tokenizer = Tokenizer(genuine_tokenizer())
+    for task in ("embed", "rerank"):
+        counted = expected_counts(task, "", tokenizer)
+        assert (counted.whole, counted.bare) == (PUBLISHED_COUNTS[task], PUBLISHED_COUNTS["bare"])
+
+
+@pytest.mark.parametrize(
+    ("url", "root", "versioned"),
+    [
+        ("http://host:8000", "http://host:8000", False),
+        ("http://host:8000/", "http://host:8000", False),
+        ("https://host/v1", "https://host", True),
+        (" https://host/v1/ ", "https://host", True),
+        ("https://host/team/model/v1", "https://host/team/model", True),
+        ("https://host/v1/team", "https://host/v1/team", False),
+        ("http://[::1]:8000/v1?key=secret#x", "http://[::1]:8000", True),
+        ("http://user:secret@host/v1", "http://host", True),
+    ],
+)
+def test_addresses(url, root, versioned):
+    address = Address.parse(url)
+    assert (address.root, address.versioned) == (root, versioned)
+    assert "secret" not in f"{address} {address!r}"
+
+
+def test_credentials_of_an_address_become_a_header():
+    assert Address.parse("http://user:p%40ss@host").authorization == "Basic dXNlcjpwQHNz"
+    assert Address.parse("http://host").authorization is None
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8000", "ftp://host/v1", "http://", "//host", "http://host:port", "http://[::1", "x:secret@host"]
+)
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(ConfigError, match="base_url must be an http or https address") as caught:
+        Address.parse(url)
+    assert "secret" not in str(caught.value)
