@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from qwen3_integrations.embedder import Embedder
-from qwen3_integrations.engines import Engine, FakeEngine, open_engine
-from qwen3_integrations.errors import Qwen3Error
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, INSTRUCTIONS
-from qwen3_integrations.reranker import Reranker
-from qwen3_integrations.results import Hit, Ranking, Timing, Usage
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qwen3_integrations.embedder import Embedder
+    from qwen3_integrations.engines import Engine, FakeEngine, open_engine
+    from qwen3_integrations.errors import Qwen3Error
+    from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, INSTRUCTIONS
+    from qwen3_integrations.reranker import Reranker
+    from qwen3_integrations.results import Hit, Ranking, Timing, Usage
 
 __version__ = "0.1.0"
 
@@ -25,3 +29,24 @@ __all__ = [
     "Usage",
     "open_engine",
 ]
+
+_HOMES = {
+    "prompts": ("DEFAULT_INSTRUCTION", "INSTRUCTIONS"),
+    "embedder": ("Embedder",),
+    "engines": ("Engine", "FakeEngine", "open_engine"),
+    "results": ("Hit", "Ranking", "Timing", "Usage"),
+    "errors": ("Qwen3Error",),
+    "reranker": ("Reranker",),
+}
+"""Where the public names live. They load when they are asked for: numpy alone takes longer than the rest."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -42,12 +42,28 @@ PUBLISHED_COUNTS = {"embed": 14, "rerank": 91, "bare": 20}
 """Tokens of the first easy pair with the published Qwen3 tokenizer: its document embedded (end token included), the
 pair in the template, and query and document alone. Source: the genuine tokenizer; the tests count them again."""
 
+OTHER_INSTRUCTION = "Given a sentence, find any sentence at all that has nothing whatsoever to do with it"
+"""Says the opposite of the default, in another number of tokens: a server that answers the same does not read instructions."""
+
 MARGIN = 1e-3
 """By how much a relevant document must beat an irrelevant one; a constant score has none."""
 
 _ROOM = 1024  # tokens: far more than an easy pair takes
 
 Ask = Callable[[Sequence[Prompt]], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the handshake found out.
+
+    Attributes:
+        width: Of the server's embeddings; None for a reranker.
+        instructed: False when the server applies its own template and drops the instruction.
+    """
+
+    width: int | None = None
+    instructed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +74,7 @@ class Expected:
     bare: int
 
 
-async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, mode: Handshake, width: int | None, ask: Ask) -> int | None:
+async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, mode: Handshake, width: int | None, ask: Ask) -> Proof:
     """Prove a server right.
 
     Args:
@@ -70,7 +86,7 @@ async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, m
         ask: Sends prompts in one request.
 
     Returns:
-        The width of its embeddings; None for a reranker.
+        What was found out on the way.
 
     Raises:
         HandshakeFailed: With what is wrong: no template, a second template, no end token, another width, constant or
@@ -79,8 +95,8 @@ async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, m
     """
     try:
         if task == "embed":
-            return await _check_embedder(server, tokenizer, width, ask)
-        await _check_reranker(server, tokenizer, mode, ask)
+            return Proof(width=await _check_embedder(server, tokenizer, width, ask))
+        return Proof(instructed=await _check_reranker(server, tokenizer, mode, ask))
     except RouteNotServed as error:
         other = "a reranker" if task == "embed" else "an embedding model, or not for scoring"
         raise RouteNotServed(
@@ -88,7 +104,6 @@ async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, m
             url=error.url,
             status=error.status,
         ) from error
-    return None
 
 
 async def _check_embedder(server: Server, tokenizer: Tokenizer | None, width: int | None, ask: Ask) -> int:
@@ -116,15 +131,16 @@ async def _check_embedder(server: Server, tokenizer: Tokenizer | None, width: in
 _OTHER_TEXT = "a template is applied to the text, or another tokenizer serves it"
 
 
-async def _check_reranker(server: Server, tokenizer: Tokenizer | None, mode: Handshake, ask: Ask) -> None:
+async def _check_reranker(server: Server, tokenizer: Tokenizer | None, mode: Handshake, ask: Ask) -> bool:
     scores = []
     for number in range(len(EASY)):
         first, second = _easy_pairs(number, tokenizer)
         answer = await ask([first])
         if number == 0:
             _check_count(server, answer.tokens, expected_counts("rerank", server.model, tokenizer))
+            instructed = server.dialect.name != "rerank" or await _hears(tokenizer, answer, ask)
             if mode == "counts":
-                return
+                return instructed
         scores.append((float(answer.rows[0]), float((await ask([second])).rows[0])))
     shown = ", ".join(f"{near:.3f} against {far:.3f}" for near, far in scores)
     flat = [score for pair in scores for score in pair]
@@ -132,6 +148,15 @@ async def _check_reranker(server: Server, tokenizer: Tokenizer | None, mode: Han
         raise _failed(server, f"it scores everything alike ({shown}): the head that says yes or no was not loaded. {_serving(server)}")
     if any(near < far + MARGIN for near, far in scores):
         raise _failed(server, f"it scores relevant against irrelevant documents {shown}: {_senseless(server)}. {_serving(server)}")
+    return instructed
+
+
+async def _hears(tokenizer: Tokenizer | None, before: Answer, ask: Ask) -> bool:
+    """Whether another instruction than the default makes the server read or answer something else."""
+    after = await ask([_easy_pairs(0, tokenizer, OTHER_INSTRUCTION)[0]])
+    if before.tokens is not None and after.tokens is not None:
+        return after.tokens != before.tokens
+    return bool(after.rows[0] != before.rows[0])
 
 
 def _check_count(server: Server, tokens: int | None, expected: Expected | None) -> None:
@@ -184,6 +209,6 @@ def _easy_embedding(tokenizer: Tokenizer | None) -> tuple[Prompt, ...]:
     return document_prompts([EASY[0][1]], tokenizer, _ROOM)
 
 
-def _easy_pairs(number: int, tokenizer: Tokenizer | None) -> tuple[Prompt, ...]:
+def _easy_pairs(number: int, tokenizer: Tokenizer | None, instruction: str = DEFAULT_INSTRUCTION) -> tuple[Prompt, ...]:
     query, relevant, irrelevant = EASY[number]
-    return rerank_prompts([(query, relevant), (query, irrelevant)], DEFAULT_INSTRUCTION, "\n", tokenizer, _ROOM)
+    return rerank_prompts([(query, relevant), (query, irrelevant)], instruction, "\n", tokenizer, _ROOM)

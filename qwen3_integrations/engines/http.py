@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -17,17 +16,17 @@ from qwen3_integrations.engines.address import Address
 from qwen3_integrations.engines.dialects import Answer, DialectName
 from qwen3_integrations.engines.discovery import Server, dialect_for, discover
 from qwen3_integrations.engines.handshake import Handshake, shake_hands
+from qwen3_integrations.engines.loop import BackgroundLoop
 from qwen3_integrations.engines.protocol import check_task
 from qwen3_integrations.engines.remote_tokens import fit_on_server
 from qwen3_integrations.engines.transport import Transport
-from qwen3_integrations.errors import BadReply, ConfigError, EngineClosed, RequestRefused, ServerError
+from qwen3_integrations.errors import BadReply, ConfigError, RequestRefused, ServerError
 from qwen3_integrations.hub import find_model
 from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.models import CHECKPOINTS, Source, read_model
 from qwen3_integrations.planning import fit_prompt
+from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.tokens import Tokenizer
-
-T = TypeVar("T")
 
 REQUEST_CHARACTERS = 1 << 20
 """Text in one request: far below the limits of servers and proxies, and enough to fill a batch."""
@@ -112,6 +111,7 @@ class HttpEngine:
         self.dimensions = _width(task, model, folder if not tokenizer else None)
         self._asked, self._handshake, self._request_size = dialect, handshake, request_size
         self._dialect: str = dialect
+        self._instructed = True
         if api_key and self._address.authorization:
             raise ConfigError(f"base_url {self._address} holds user and password, and api_key is given too: leave one of them out")
         own = {"Authorization": self._address.authorization} if self._address.authorization else {}
@@ -128,7 +128,7 @@ class HttpEngine:
         self._slots = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
         self._greeting: asyncio.Task[Server] | None = None
-        self._loop = _Loop(f"{model} on {self._address}")
+        self._loop = BackgroundLoop(f"{model} on {self._address}")
         self._finalizer = weakref.finalize(self, self._loop.close, self._transport.close)
 
     def run(self, job: Job) -> Reply:
@@ -162,6 +162,8 @@ class HttpEngine:
 
     async def _work(self, job: Job) -> Reply:
         server = await self._server()
+        if not self._instructed:
+            _refuse_instructions(job, server)
         prompts, cut = await self._fitted(server, job)
         share = max(-(-len(prompts) // self._concurrency), SMALL_REQUEST)
         requests = list(_requests(prompts, server, min(self._request_size, share)))
@@ -189,8 +191,9 @@ class HttpEngine:
         server = await discover(self._transport, self._address, self.model, self.task, self._asked)
         if self._handshake != "off":
             ask = partial(self._ask, server)
-            width = await shake_hands(server, self.task, self.tokenizer, self._handshake, self.dimensions, ask)
-            self.dimensions = self.dimensions or width
+            proof = await shake_hands(server, self.task, self.tokenizer, self._handshake, self.dimensions, ask)
+            self.dimensions = self.dimensions or proof.width
+            self._instructed = proof.instructed
         self.max_tokens, self._dialect = server.context, server.dialect.name
         return server
 
@@ -234,73 +237,6 @@ class HttpEngine:
         return f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={self._dialect!r})"
 
 
-class _Loop:
-    """An event loop in a thread of its own.
-
-    Args:
-        name: What it works for, in messages.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._lock = threading.Lock()
-        self._closing = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=f"qwen3 {name}", daemon=True)
-        self._thread.start()
-
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine; cancelling the future cancels it.
-
-        Raises:
-            EngineClosed: If the loop is closed.
-        """
-        with self._lock:  # so that nothing is started behind the closing
-            if self._closing:
-                work.close()
-                raise self.closed()
-            return asyncio.run_coroutine_threadsafe(self._guarded(work), self._loop)
-
-    def close(self, last: Callable[[], Awaitable[None]]) -> None:
-        """Cancel what runs, await `last`, and end the thread. May be called from any thread, and more than once."""
-        with self._lock:
-            if not self._closing:
-                self._closing = True
-                self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end(last)))
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-
-    def closed(self) -> EngineClosed:
-        """The error for calls that come too late."""
-        return EngineClosed(f"the engine for {self._name} is closed; open it again")
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-
-    async def _guarded(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            return await work
-        except BaseExceptionGroup as group:  # the first failure; its siblings were only cancelled for it
-            raise group.exceptions[0] from None
-        except asyncio.CancelledError:
-            if self._closing:
-                raise self.closed() from None
-            raise
-
-    async def _end(self, last: Callable[[], Awaitable[None]]) -> None:
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await last()
-        await self._loop.shutdown_asyncgens()
-        await self._loop.shutdown_default_executor()
-        self._loop.stop()
-
-
 def _has_failed(task: asyncio.Task[Any]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
@@ -322,6 +258,15 @@ def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[
             part.append(position)
             room -= length
         yield part
+
+
+def _refuse_instructions(job: Job, server: Server) -> None:
+    told = next((prompt.head.instruction for prompt in job.prompts if prompt.head.instruction != DEFAULT_INSTRUCTION), None)
+    if told is not None:
+        raise ConfigError(
+            f"{server.url} drops the instruction it is sent, so {told!r} would have no effect: "
+            "keep the default instruction, or use vLLM, whose /classify takes the finished prompt"
+        )
 
 
 def _same_width(rows: Rows, answer: Answer, server: Server) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from qwen3_integrations.engines.dialects import spoken_parts
 from qwen3_integrations.engines.discovery import Server
 from qwen3_integrations.errors import BadReply
@@ -20,6 +22,8 @@ _HALF_A_CHARACTER = "\ufffd"
 
 async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post) -> Prompt:
     """The prompt, its body cut so that the whole is at most `budget` tokens as the server counts them.
+
+    A cut prompt goes as the server's own ids where it takes ids, else as text.
 
     Byte-level BPE never makes more tokens than a text has UTF-8 bytes (once it is in NFC, as the tokenizer puts it: that
     can be longer, U+0958 becomes two characters), so a prompt of fewer bytes than the budget is not counted. Where the
@@ -47,6 +51,9 @@ async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post)
     if room < 0 or not body:
         raise prompt_too_long(before + behind, budget)
     inner = whole[before : len(whole) - behind]
+    if server.dialect.takes_ids:  # exact even where the cut falls inside a character
+        first, rest, last = (np.asarray(ids, dtype=np.int32) for ids in (whole[:before], inner[:room], whole[len(whole) - behind :]))
+        return Prompt(replace(prompt.head, ids=first), Piece("", rest), Piece("", last), truncated=True, literal=False)
     while True:
         beginning = (await _decode(inner[:room], server, post)).rstrip(_HALF_A_CHARACTER) if room else ""
         if len(await _encode(head + beginning + tail, server, post, end=True)) <= budget:

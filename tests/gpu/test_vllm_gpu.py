@@ -32,8 +32,8 @@ pytestmark = [
 PUBLISHED = Shape(hidden=1024, heads=16, kv_heads=8, layers=28, tied=True, head_dim=128)
 TEXTS = [text for text in HOSTILE if text] + [f"passage {number} " + "of many plain words " * 40 for number in range(64)]
 PAIRS = [("How do I sort a list?", text) for text in TEXTS]
-SLACK_BYTES = GIB // 4
-"""What the driver may keep after a process has left."""
+SLACK_BYTES = GIB // 10
+"""What the driver may keep after a process has left, or CUDA's libraries in one that stays (workspaces of 32 MiB)."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,7 +107,11 @@ def test_two_engines_on_one_device(embedder_folder, reranker_folder, vectors, sc
     assert taken <= reranking.memory.total_bytes
 
     near = cosines(Embedder(embedding).embed_documents(TEXTS), vectors)
+    between = used_bytes()
     off = np.abs(Reranker(reranking).score(PAIRS) - scores)
+    taken += used_bytes() - between  # the first passes bring kernels and workspaces
+    print(f"reranker, after work: {taken / GIB:.2f} GiB")
+    assert taken <= reranking.memory.total_bytes
     print(f"least cosine to fp32 {near.min():.6f}; largest difference of a score {off.max():.5f}, mean {off.mean():.5f}")
     assert near.min() > 0.999
     assert off.max() < 0.2  # these random weights give logits of about 20, and bf16 keeps two to three digits of them
@@ -117,7 +121,9 @@ def test_two_engines_on_one_device(embedder_folder, reranker_folder, vectors, sc
     assert full <= embedding.memory.total_bytes + reranking.memory.total_bytes
 
     embedding.close()
-    assert settled_bytes(start + taken + SLACK_BYTES) <= start + taken + SLACK_BYTES
+    left = settled_bytes(start + taken + SLACK_BYTES) - start
+    print(f"left after the embedder closed: {left / GIB:.2f} GiB")
+    assert left <= taken + SLACK_BYTES
     assert np.isfinite(Reranker(reranking).score(PAIRS[:4])).all()
     reranking.close()
     left = settled_bytes(start + SLACK_BYTES) - start
@@ -145,5 +151,5 @@ def test_memory_comes_back_within_this_process(embedder_folder, vectors, monkeyp
         left, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
         print(f"\nround {number}: {held / GIB:.2f} GiB held; after close {left / GIB:.3f} GiB, {reserved / GIB:.3f} GiB reserved")
         assert held > GIB
-        assert left < GIB // 20
+        assert left <= SLACK_BYTES
         assert reserved < GIB // 4

@@ -68,7 +68,7 @@ def infinity(tmp_path_factory) -> Iterator[Running]:
         if os.environ.get("CI"):
             pytest.fail(f"{INFINITY} must name a Python with infinity-emb: see tests/server/infinity-requirements.txt")
         pytest.skip(f"{INFINITY} names no Python with infinity-emb: see tests/server/infinity-requirements.txt")
-    command = [python, "-m", "infinity_emb", "v2", "--model-id", str(TINY / "embedding"), "--served-model-name", NAME]
+    command = [str(Path(python).parent / "infinity_emb"), "v2", "--model-id", str(TINY / "embedding"), "--served-model-name", NAME]
     command += ["--engine", "torch", "--device", "cpu", "--dtype", "float32", "--no-bettertransformer", "--no-model-warmup"]
     with running(command, tmp_path_factory.mktemp("infinity") / "log") as server:
         yield server

@@ -10,6 +10,7 @@ from qwen3_integrations.engines.http import HttpEngine
 from qwen3_integrations.errors import HandshakeFailed, PromptTooLong, RequestRefused
 from tests.contract.cases import BUDGET, QUERY, TOLERANCE, check_embeddings, check_scores
 from tests.reference import INSTRUCTION, SYSTEM, reference_embeddings, reference_scores
+from tests.server.faults import edited
 from tests.server.fixtures import ALIAS
 from tests.server.launch import running, vllm_command
 from tests.texts import PLAIN
@@ -51,9 +52,14 @@ def test_scores_equal_the_reference_whatever_the_template(templated, tiny_rerank
     engine.close()
 
 
-def test_the_rerank_route_gives_the_scores_only_with_the_right_template(templated, tiny_reranker):
+def test_the_rerank_route_gives_the_scores_with_the_right_template_alone(templated, tiny_reranker):
     server, template = templated
-    engine = HttpEngine("rerank", "qwen3-tiny-demo", base_url=server.url, dialect="rerank", handshake="counts")
+    if template != CORRECT:
+        with pytest.raises(HandshakeFailed, match="its template is another"):
+            Reranker(HttpEngine("rerank", "qwen3-tiny-demo", base_url=server.url, dialect="rerank")).rank(QUERY, ["text"])
+    engine = HttpEngine(
+        "rerank", "qwen3-tiny-demo", base_url=server.url, dialect="rerank", handshake="full" if template == CORRECT else "off"
+    )
     pairs = [(query, text) for query in ("one query", "another") for text in PLAIN if text]
     for instruction in (INSTRUCTION, "Find code."):
         scores = Reranker(engine).score(pairs, instruction)
@@ -65,7 +71,7 @@ def test_the_rerank_route_gives_the_scores_only_with_the_right_template(template
 def test_without_a_tokenizer_the_server_counts_and_the_cut_is_the_same(tiny_servers, tiny_embedder, tiny_reranker):
     engine = HttpEngine("embed", ALIAS, base_url=tiny_servers["embed"].url)
     assert engine.tokenizer is None
-    texts = [text for text in PLAIN if "e\u0301" not in text] + ["many plain words " * 80, "一段很长的文字。" * 80]
+    texts = [*PLAIN, "many plain words " * 80, "一段很长的文字。" * 80, "👩‍👩‍👧‍👦" * 60]
     embedder = Embedder(engine, max_tokens=BUDGET)
     assert np.abs(embedder.embed_documents(texts) - reference_embeddings(tiny_embedder, texts, max_tokens=BUDGET)).max() < TOLERANCE
     assert embedder.usage.truncated >= 2
@@ -78,6 +84,29 @@ def test_without_a_tokenizer_the_server_counts_and_the_cut_is_the_same(tiny_serv
     assert {hit.index for hit in ranking if hit.truncated} >= {len(texts) - 2, len(texts) - 1}
     with pytest.raises(PromptTooLong):
         reranker.rank("many plain words " * 80, ["text"])
+
+
+def test_a_cut_that_can_only_be_said_in_text_is_at_most_as_long(tiny_servers, tiny_embedder):
+    engine = HttpEngine("embed", ALIAS, base_url=tiny_servers["embed"].url, dialect="openai")
+    plain, inside = "many plain words " * 80, "一段很长的文字。" * 80
+    embedder = Embedder(engine, max_tokens=BUDGET)
+    vector = embedder.embed_documents([plain])
+    assert np.abs(vector - reference_embeddings(tiny_embedder, [plain], max_tokens=BUDGET)).max() < TOLERANCE
+    assert embedder.usage.tokens == BUDGET
+    vector = embedder.embed_documents([inside])  # ends inside a character, which is left out
+    assert embedder.usage.truncated == 2
+    left = embedder.usage.tokens - BUDGET
+    assert BUDGET - 3 <= left <= BUDGET
+    text = inside[: _characters_in(tiny_embedder, inside, left - 1)]
+    assert np.abs(vector - reference_embeddings(tiny_embedder, [text])).max() < TOLERANCE
+    engine.close()
+
+
+def _characters_in(folder, text, tokens):
+    """How many characters of a text its first tokens spell."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).offsets[tokens - 1][1]
 
 
 def test_without_a_tokenizer_control_tokens_are_broken_up(tiny_servers, tiny_reranker):
@@ -95,12 +124,16 @@ def test_a_server_that_takes_less_than_the_budget_gets_less(tiny_servers, tiny_e
     assert np.abs(vector - reference_embeddings(tiny_embedder, [text], max_tokens=1024)).max() < TOLERANCE
 
 
-def test_a_refused_item_is_found_and_named(tiny_servers):
-    engine = HttpEngine("embed", ALIAS, base_url=tiny_servers["embed"].url, dialect="openai")
+def test_what_is_too_long_for_a_server_that_does_not_count_is_found_and_named(faulty):
+    proxy = faulty("embed")
+    strange = edited(lambda answer: answer["data"][1].update(owned_by="another make"))
+    proxy.everywhere = lambda call: strange(call) if call.seen.path == "/v1/models" else call.answer(*call.upstream())
+    engine = HttpEngine("embed", ALIAS, base_url=proxy.url)
     texts = ["short"] * 9 + ["many plain words " * 800] + ["short"] * 9
-    with pytest.raises(RequestRefused, match=r"item 9 of this call.*tokenizer") as caught:
+    with pytest.raises(RequestRefused, match=r"maximum context length.*item 9 of this call.*tokenizer") as caught:
         Embedder(engine).embed_documents(texts)
     assert caught.value.index == 9
+    engine.close()
 
 
 def test_the_rerank_route_without_a_template_is_found_out(tiny_servers):
