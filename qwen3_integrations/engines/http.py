@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.batching import REQUEST_CHARACTERS, Batcher, fair_share
 from qwen3_integrations.engines.dialects import Answer, DialectName
 from qwen3_integrations.engines.discovery import Server, dialect_for, discover
 from qwen3_integrations.engines.handshake import Handshake, shake_hands
@@ -28,18 +29,13 @@ from qwen3_integrations.planning import fit_prompt
 from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.tokens import Tokenizer
 
-REQUEST_CHARACTERS = 1 << 20
-"""Text in one request: far below the limits of servers and proxies, and enough to fill a batch."""
-
-SMALL_REQUEST = 8
-"""A list is not cut into requests of fewer prompts than this: a request costs the server some milliseconds of its own."""
-
 
 class HttpEngine:
     """Sends finished prompts to a server.
 
     All calls, sync and async, from whatever threads and event loops, run on one loop of the engine's own: connections,
-    retries and the bound on requests in flight are shared, and no connection outlives the loop it belongs to.
+    retries and the bound on requests in flight are shared, and no connection outlives the loop it belongs to. What has to
+    wait for a place among the requests in flight shares the next request with others that wait.
 
     A tokenizer is used when the model's files are on this machine already (in a folder or a hub's cache; nothing is
     downloaded) or `tokenizer` names it. Documents are then cut exactly, and prompts that no text says exactly (those that
@@ -126,6 +122,7 @@ class HttpEngine:
             client=client,
         )
         self._slots = asyncio.Semaphore(concurrency)
+        self._batcher: Batcher | None = None
         self._concurrency = concurrency
         self._greeting: asyncio.Task[Server] | None = None
         self._loop = BackgroundLoop(f"{model} on {self._address}")
@@ -165,10 +162,13 @@ class HttpEngine:
         if not self._instructed:
             _refuse_instructions(job, server)
         prompts, cut = await self._fitted(server, job)
-        share = max(-(-len(prompts) // self._concurrency), SMALL_REQUEST)
+        share = fair_share(len(prompts), self._concurrency)
         requests = list(_requests(prompts, server, min(self._request_size, share)))
+        if self._batcher is None:
+            self._batcher = Batcher(partial(self._ask, server), self._concurrency, self._request_size)
+        send = self._batcher.send
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask_halving(server, positions, prompts)) for positions in requests]
+            tasks = [group.create_task(_send_halving(send, positions, prompts, kind)) for positions, kind in requests]
         rows: Rows | None = None
         tokens = 0
         for task in tasks:
@@ -215,17 +215,6 @@ class HttpEngine:
             return fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
         return prompt
 
-    async def _ask_halving(self, server: Server, positions: Sequence[int], prompts: Sequence[Prompt]) -> list[tuple[Sequence[int], Answer]]:
-        """Ask for prompts; a request that is refused for one bad prompt is halved until that one is found."""
-        try:
-            return [(positions, await self._ask(server, [prompts[position] for position in positions]))]
-        except RequestRefused as error:
-            if len(positions) == 1:
-                raise _at(error, positions[0]) from error
-        middle = len(positions) // 2
-        first = await self._ask_halving(server, positions[:middle], prompts)
-        return first + await self._ask_halving(server, positions[middle:], prompts)
-
     async def _ask(self, server: Server, prompts: Sequence[Prompt]) -> Answer:
         return server.dialect.read(await self._post(server.url, server.dialect.body(server.model, prompts)), len(prompts))
 
@@ -241,23 +230,46 @@ def _has_failed(task: asyncio.Task[Any]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
-def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[list[int]]:
-    """Positions of the prompts of each request: at most `size`, at most `REQUEST_CHARACTERS`, of one kind and where need be one query."""
+Send = Callable[[Sequence[Prompt], object], Awaitable[Answer]]
+
+
+async def _send_halving(
+    send: Send, positions: Sequence[int], prompts: Sequence[Prompt], kind: object
+) -> list[tuple[Sequence[int], Answer]]:
+    """Send prompts; a request that is refused for one bad prompt is halved until that one is found."""
+    try:
+        return [(positions, await send([prompts[position] for position in positions], kind))]
+    except RequestRefused as error:
+        if len(positions) == 1:
+            raise _at(error, positions[0]) from error
+    middle = len(positions) // 2
+    first = await _send_halving(send, positions[:middle], prompts, kind)
+    return first + await _send_halving(send, positions[middle:], prompts, kind)
+
+
+def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[tuple[list[int], object]]:
+    """Positions of the prompts of each request, and their kind: at most `size`, at most `REQUEST_CHARACTERS`, all of one kind."""
     kinds: dict[object, list[int]] = {}
     for position, prompt in enumerate(prompts):
-        as_ids = server.dialect.takes_ids and not prompt.literal and prompt.ids is not None
-        kinds.setdefault(id(prompt.head) if server.dialect.one_query else as_ids, []).append(position)
-    for positions in kinds.values():
+        kinds.setdefault(_kind(prompt, server), []).append(position)
+    for kind, positions in kinds.items():
         part: list[int] = []
         room = REQUEST_CHARACTERS
         for position in positions:
             length = len(prompts[position].text)
             if part and (len(part) == size or length > room):
-                yield part
+                yield part, kind
                 part, room = [], REQUEST_CHARACTERS
             part.append(position)
             room -= length
-        yield part
+        yield part, kind
+
+
+def _kind(prompt: Prompt, server: Server) -> object:
+    """Only prompts of one kind share a request: of one query where the server templates, else all texts or all ids."""
+    if server.dialect.one_query:
+        return prompt.head.query, prompt.head.instruction
+    return server.dialect.takes_ids and not prompt.literal and prompt.ids is not None
 
 
 def _refuse_instructions(job: Job, server: Server) -> None:

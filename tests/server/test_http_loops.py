@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from qwen3_integrations import Embedder
 from qwen3_integrations.engines.http import HttpEngine
-from qwen3_integrations.errors import EngineClosed, ServerFailed
+from qwen3_integrations.errors import EngineClosed, RequestRefused, ServerFailed
 from tests.reference import reference_embeddings
 from tests.server.faults import status
 from tests.server.fixtures import NAME
@@ -82,12 +83,14 @@ async def test_async_calls_leave_the_loop_free(proxy, embedder, expected):
     assert _near(await task, expected[:1])
 
 
-def test_64_first_callers_greet_once_and_keep_to_the_bound(proxy, embedder, expected):
+def test_64_first_callers_greet_once_and_share_requests(proxy, embedder, expected):
     with ThreadPoolExecutor(64) as pool:
         vectors = np.concatenate(list(pool.map(lambda text: embedder.embed_documents([text]), TEXTS)))
     assert _near(vectors, expected)
     assert sum(request.path == "/v1/models" for request in proxy.seen) == 1
-    assert len(proxy.work) == 64 + 1  # one for the handshake
+    sent = [len(request.body["input"]) for request in proxy.work]
+    assert sum(sent) == 64 + 1  # one for the handshake
+    assert len(sent) < 32
     assert proxy.most_in_flight <= 4
 
 
@@ -96,6 +99,44 @@ async def test_threads_and_tasks_together_keep_to_the_bound(proxy, embedder, exp
     tasks = [embedder.aembed_documents([text]) for text in TEXTS[16:]]
     assert _near(np.concatenate(await asyncio.gather(*threads, *tasks)), expected)
     assert proxy.most_in_flight <= 4
+
+
+def test_a_refused_caller_is_alone_in_it(proxy, embedder, expected):
+    """Callers that shared a request with a refused one get their answers."""
+    embedder.embed_documents(["greets"])
+    proxy.refuses = lambda body: "poison" in body["input"]
+
+    def call(number):
+        if number % 8:
+            return embedder.embed_documents([TEXTS[number]])[0]
+        with pytest.raises(RequestRefused, match="item 1 of this call"):
+            embedder.embed_documents([TEXTS[number], "poison"])
+        return expected[number]
+
+    with ThreadPoolExecutor(32) as pool:
+        assert _near(list(pool.map(call, range(32))), expected[:32])
+    assert max(len(request.body["input"]) for request in proxy.work) > 2
+
+
+async def test_callers_that_share_a_request_get_their_own_counts(proxy, engine):
+    embedders = [Embedder(engine) for _ in range(24)]
+    texts = ["word " * (number + 1) for number in range(24)]
+    await asyncio.gather(*(embedder.aembed_documents([text]) for embedder, text in zip(embedders, texts, strict=True)))
+    counts = [len(ids) + 1 for ids in engine.tokenizer.encode(texts)]
+    assert [embedder.usage.tokens for embedder in embedders] == counts
+    assert len(proxy.work) < 24
+
+
+async def test_a_caller_that_leaves_a_shared_request_leaves_the_others_in_it(proxy, embedder, expected):
+    await embedder.aembed_documents(["greets"])
+    proxy.always = _wait_then_pass
+    tasks = [asyncio.create_task(embedder.aembed_documents([text])) for text in TEXTS[:16]]
+    await asyncio.to_thread(_until, lambda: proxy.in_flight >= 2)
+    for task in tasks[::2]:
+        task.cancel()
+    proxy.released.set()
+    assert _near(np.concatenate(await asyncio.gather(*tasks[1::2])), expected[1:16:2])
+    assert all(isinstance(left, asyncio.CancelledError) for left in await asyncio.gather(*tasks[::2], return_exceptions=True))
 
 
 def test_a_failed_greeting_fails_all_who_wait_and_is_tried_again(proxy, embedder, expected):
@@ -199,6 +240,13 @@ def test_closing_on_the_engine_s_own_thread(engine, embedder):
     assert not engine._loop._thread.is_alive()
     with pytest.raises(EngineClosed):
         embedder.embed_documents(["text"])
+
+
+def _until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def _wait_then_pass(call):
