@@ -1,33 +1,14 @@
-"""The command line: `qwen3-integrations`."""
+"""`qwen3-integrations demo`."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from qwen3_integrations import __version__
-from qwen3_integrations.errors import Qwen3Error
 from qwen3_integrations.models import TINY
 
-app = typer.Typer(name="qwen3-integrations", help="Qwen3 embeddings and reranking.", no_args_is_help=True, pretty_exceptions_enable=False)
 
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
-) -> None:
-    """Qwen3 embeddings and reranking."""
-
-
-@app.command()
 def demo(
     query: Annotated[str, typer.Argument(help="What to look for in the standard library's documentation.")] = "sort a list of numbers",
     model: Annotated[str, typer.Option(help="Embedding model: a name or a folder.")] = TINY,
@@ -45,18 +26,14 @@ def demo(
     """
     from qwen3_integrations.demo import run_demo, show_demo
 
-    try:
-        result = run_demo(
-            query,
-            model=model,
-            reranker=reranker,
-            base_url=base_url,
-            reranker_url=reranker_url,
-            instruction=instruction,
-            retrieve=retrieve,
-            most_texts=texts,
-        )
-    except Qwen3Error as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
-        raise typer.Exit(1) from None
+    result = run_demo(
+        query,
+        model=model,
+        reranker=reranker,
+        base_url=base_url,
+        reranker_url=reranker_url,
+        instruction=instruction,
+        retrieve=retrieve,
+        most_texts=texts,
+    )
     show_demo(result, show)

@@ -1,0 +1,34 @@
+"""The command line: `qwen3-integrations`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qwen3_integrations import __version__
+from qwen3_integrations.cli import demo
+from qwen3_integrations.cli.output import EXIT_CODES, Commands
+
+app = typer.Typer(
+    name="qwen3-integrations",
+    cls=Commands,
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    """Qwen3 embeddings and reranking: servers that start right, files in and out, and checks that prove them."""

@@ -1,0 +1,100 @@
+"""What all commands share: where results and messages go, how errors read, what exit codes mean."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import IntEnum
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from qwen3_integrations.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    HandshakeFailed,
+    InputError,
+    ModelNotFound,
+    Qwen3Error,
+    ServerUnreachable,
+)
+
+
+class ExitCode(IntEnum):
+    """What a command's exit code says."""
+
+    DONE = 0
+    FAILED = 1
+    """The engine, the server, the model, or a check of `verify` or `doctor`."""
+    USAGE = 2
+    """An option, an argument or an input that can't be used."""
+    INTERRUPTED = 130
+    """Ctrl-C; what was written before it is whole."""
+    BROKEN_PIPE = 141
+    """Whoever read the output has left, as `head` does."""
+
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed (engine, server, model, or a check); 2 wrong use (an option or an input); 130 interrupted; "
+    "141 the reader of a pipe left."
+)
+
+_HINTS: tuple[tuple[type[Qwen3Error], str], ...] = (
+    (ServerUnreachable, "`qwen3-integrations status` lists the servers that were started on this machine"),
+    (AuthenticationFailed, "`qwen3-integrations status --show-keys` shows the keys of servers that were started on this machine"),
+    (HandshakeFailed, "`qwen3-integrations verify URL` shows everything that is wrong with a server"),
+    (ModelNotFound, "`qwen3-integrations doctor` shows which models are on this machine"),
+    (ConfigError, "`qwen3-integrations {command} --help` shows all options"),
+)
+
+
+def console() -> Console:
+    """Where results go: standard output, made anew so that a redirected one is honoured."""
+    return Console(file=sys.stdout)
+
+
+def messages() -> Console:
+    """Where progress, warnings and errors go: standard error."""
+    return Console(file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document, or one line of JSON lines, on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class Commands(TyperGroup):
+    """The command group; every command's errors become one line, a hint and an exit code here."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a pipe that broke is met here and not at the interpreter's end
+            return result
+        except Qwen3Error as error:
+            _show(error, ctx.invoked_subcommand or "")
+            raise typer.Exit(ExitCode.USAGE if _is_usage(error) else ExitCode.FAILED) from None
+        except KeyboardInterrupt:
+            messages().print("interrupted", highlight=False)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except BrokenPipeError:
+            # What is still buffered would raise again when the interpreter flushes it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(ExitCode.BROKEN_PIPE) from None
+
+
+def _is_usage(error: Qwen3Error) -> bool:
+    return isinstance(error, InputError | ConfigError) and not isinstance(error, ModelNotFound)
+
+
+def _show(error: Exception, command: str) -> None:
+    out = messages()
+    out.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    for kind, hint in _HINTS:
+        if isinstance(error, kind):
+            out.print(f"hint: {hint.format(command=command)}", markup=False, highlight=False, soft_wrap=True)
+            return
