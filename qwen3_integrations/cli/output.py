@@ -69,7 +69,7 @@ def print_json(value: Any) -> None:
 class Commands(TyperGroup):
     """The command group; every command's errors become one line, a hint and an exit code here."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
             result = super().invoke(ctx)
