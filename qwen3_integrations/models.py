@@ -23,6 +23,16 @@ TINY = "qwen3-tiny-demo"
 DEFAULT_MODELS: Mapping[Task, str] = MappingProxyType({"embed": "Qwen/Qwen3-Embedding-0.6B", "rerank": "Qwen/Qwen3-Reranker-0.6B"})
 
 
+ORIGINAL_RERANKER: Mapping[str, Any] = MappingProxyType(
+    {
+        "architectures": ["Qwen3ForSequenceClassification"],
+        "classifier_from_token": ["no", "yes"],
+        "is_original_qwen3_reranker": True,
+    }
+)
+"""The `hf_overrides` by which vLLM reads the score out of a published reranker. Source: vLLM's Qwen3-Reranker example."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A published model.

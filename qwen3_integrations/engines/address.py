@@ -1,12 +1,16 @@
-"""A server's address: with or without `/v1`, and never shown with credentials."""
+"""A server's address: with or without `/v1`, or a Unix socket's; never shown with credentials."""
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from qwen3_integrations.errors import ConfigError
+
+UNIX = "unix://"
+_SOCKET_HOST = "http://localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,7 @@ class Address:
 
     Attributes:
         root: Address without credentials, `/v1` and a trailing slash; may have a path of its own (a proxy's prefix).
+        socket: Path of a Unix socket, for an address such as `unix:///run/qwen3.sock`; the root's host then stands for it.
         versioned: True when the address was given with `/v1`.
         authorization: The header that user and password of the address mean; None where it has none. Kept apart, since HTTP
             clients log addresses whole.
@@ -23,21 +28,24 @@ class Address:
     root: str
     versioned: bool
     authorization: str | None = field(default=None, repr=False)
+    socket: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> Address:
         """Read an address.
 
         Raises:
-            ConfigError: If it is no http(s) address.
+            ConfigError: If it is no http(s) address, and no Unix socket's.
         """
+        if url.strip().startswith(UNIX):
+            return cls(_SOCKET_HOST, versioned=False, socket=url.strip().removeprefix(UNIX))
         try:
             parts = urlsplit(url.strip())
             usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:  # a port that is no number, half an IPv6 address
             usable = False
         if not usable:
-            raise ConfigError(f"base_url must be an http or https address such as http://127.0.0.1:8000/v1, not {shown_url(url)!r}")
+            raise ConfigError(f"base_url must be an http or https address such as http://127.0.0.1:8000/v1, or unix:///path, not {shown_url(url)!r}")
         path = parts.path.rstrip("/")
         versioned = path.endswith("/v1")
         user, _, host = parts.netloc.rpartition("@")
@@ -49,8 +57,26 @@ class Address:
         """Where the OpenAI-compatible routes may be, most likely first: most servers have them under `/v1`, some at the root."""
         return (f"{self.root}/v1",) if self.versioned else (f"{self.root}/v1", self.root)
 
+    @property
+    def is_local(self) -> bool:
+        """True for a server on this machine, which no proxy stands before."""
+        host = urlsplit(self.root).hostname or ""
+        return self.socket is not None or host == "localhost" or is_loopback(host)
+
+    def shown(self, url: str) -> str:
+        """A route of this server, fit for messages: see `shown_url`."""
+        return shown_url(url) if self.socket is None else f"{self} {urlsplit(url).path}"
+
     def __str__(self) -> str:
-        return self.root
+        return self.root if self.socket is None else f"{UNIX}{self.socket}"
+
+
+def is_loopback(host: str) -> bool:
+    """True for an IP address that only this machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def shown_url(url: str) -> str:

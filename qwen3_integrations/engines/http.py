@@ -45,7 +45,7 @@ class HttpEngine:
     Args:
         task: `embed` or `rerank`.
         model: The name under which the server serves the model.
-        base_url: The server's address, with or without `/v1`.
+        base_url: The server's address, with or without `/v1`; or a Unix socket's, `unix:///run/qwen3.sock`.
         api_key: Sent as a bearer token; None: none is sent. User and password in the address are sent too (basic), and never shown.
         dialect: `vllm`, `openai`, `rerank`; `auto` asks the server.
         handshake: `full` proves on first use that the server answers as the model must; `counts` proves only what it
@@ -112,7 +112,7 @@ class HttpEngine:
             raise ConfigError(f"base_url {self._address} holds user and password, and api_key is given too: leave one of them out")
         own = {"Authorization": self._address.authorization} if self._address.authorization else {}
         self._transport = Transport(
-            self._address.root,
+            self._address,
             model,
             api_key=api_key,
             timeout_s=timeout_s,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qwen3_integrations.engines.address import shown_url
+from qwen3_integrations.engines.address import Address
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,
@@ -33,7 +34,7 @@ class Transport:
     """Sends JSON and reads JSON. Pooling, timeouts, retries with backoff and Retry-After, and proxies are the SDK's.
 
     Args:
-        base_url: Address of the server.
+        address: Where the server is. One on this machine is not asked through a proxy, whatever the environment says.
         model: For messages.
         api_key: Sent as a bearer token; None: no Authorization header at all.
         timeout_s: Seconds for one request; connecting may take `connect_timeout_s` of them.
@@ -48,7 +49,7 @@ class Transport:
 
     def __init__(
         self,
-        base_url: str,
+        address: Address,
         model: str,
         *,
         api_key: str | None,
@@ -63,12 +64,14 @@ class Transport:
         if client is not None and not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
             raise ConfigError(f"client must be an openai.OpenAI or openai.AsyncOpenAI, not {type(client).__name__}")
         self._model = model
+        self._address = address
         self._has_key = api_key is not None
         self._client: openai.OpenAI | openai.AsyncOpenAI = client or openai.AsyncOpenAI(
-            base_url=base_url,
+            base_url=address.root,
             api_key=api_key or NO_KEY,
             timeout=openai.Timeout(timeout_s, connect=connect_timeout_s),
             max_retries=max_retries,
+            http_client=_direct_client(address) if address.is_local else None,
         )
         # The SDK takes these from the environment, where they are meant for another server; it wants their absence said with every request.
         names = ["OpenAI-Organization", "OpenAI-Project"] + (["Authorization"] if api_key is None else [])
@@ -111,15 +114,15 @@ class Transport:
         except openai.APIError as error:
             raise self._translated(error, url) from error
         except json.JSONDecodeError as error:
-            raise BadReply(f"{shown_url(url)} sent half a reply, or none that is JSON: {error}") from error
+            raise BadReply(f"{self._address.shown(url)} sent half a reply, or none that is JSON: {error}") from error
         if not isinstance(answer, dict | list):
-            raise BadReply(f"{shown_url(url)} did not answer with JSON, but with {str(answer)[:80]!r}: is this the server's address?")
+            raise BadReply(f"{self._address.shown(url)} did not answer with JSON, but with {str(answer)[:80]!r}: is this the server's address?")
         return answer
 
     def _translated(self, error: openai.APIError, url: str) -> ServerError:
         import openai
 
-        shown = shown_url(url)
+        shown = self._address.shown(url)
         if isinstance(error, openai.APITimeoutError):
             return ServerTimeout(f"{shown} did not answer in time; raise timeout_s, or look whether the server is overloaded", url=shown)
         if isinstance(error, openai.APIConnectionError):
@@ -150,6 +153,23 @@ class Transport:
         if status >= 500:
             return ServerFailed, "Retrying did not help; the server's log has the cause"
         return RequestRefused, "The server refuses the request"
+
+
+def http_library() -> Any:
+    """The HTTP library that the installed OpenAI SDK is built on: `httpx`, or since its version 3 `httpx2`."""
+    import openai
+
+    base = openai.DefaultAsyncHttpxClient.__base__
+    assert base is not None
+    return importlib.import_module(base.__module__.partition(".")[0])
+
+
+def _direct_client(address: Address) -> Any:
+    """A client that goes straight to a server on this machine."""
+    import openai
+
+    transport = None if address.socket is None else http_library().AsyncHTTPTransport(uds=address.socket)
+    return openai.DefaultAsyncHttpxClient(trust_env=False, transport=transport)
 
 
 def _said(error: openai.APIStatusError) -> str:

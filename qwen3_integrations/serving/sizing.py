@@ -1,0 +1,100 @@
+"""Whether a server fits the memory that is free, proved before it starts, with the sum shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from qwen3_integrations.devices import gpus, host_memory
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
+from qwen3_integrations.models import ModelFiles
+from qwen3_integrations.serving.command import max_tokens_of
+from qwen3_integrations.serving.installed import Installed
+from qwen3_integrations.serving.options import ServerOptions
+
+_VALUE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Memory that a server's process fills.
+
+    Attributes:
+        name: Such as `GPU 0 (NVIDIA H200)` or `this machine`.
+        total_bytes: All of it.
+        free_bytes: What nobody holds now.
+        processes: How many processes of the server share it: one on a GPU, all of them in main memory.
+    """
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+    processes: int = 1
+
+
+def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, ...]:
+    """What the server will run on: the first GPUs that are visible, or this machine's memory for a CPU build.
+
+    Raises:
+        ConfigError: If the options ask for more GPUs than there are, or for a GPU where there is none.
+    """
+    wanted = options.devices * options.data_parallel_size
+    if installed.is_cpu_build:
+        memory = host_memory()
+        return (Device("this machine", memory.total_bytes, memory.available_bytes, wanted),)
+    found = gpus()
+    if len(found) < wanted:
+        raise ConfigError(
+            f"the options ask for {wanted} GPU{'s' * (wanted > 1)} (tensor {options.tensor_parallel_size} x pipeline "
+            f"{options.pipeline_parallel_size} x data {options.data_parallel_size}), {len(found)} can be seen: lower them, look at "
+            "CUDA_VISIBLE_DEVICES and nvidia-smi, or install a CPU build of vLLM"
+        )
+    return tuple(Device(f"GPU {gpu.index} ({gpu.name})", gpu.total_bytes, gpu.free_bytes) for gpu in found[:wanted])
+
+
+def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:
+    """The memory of one of the server's processes; None where `gpu_memory_utilization` leaves the sizes to the server.
+
+    Weights come from the checkpoint's own safetensors files, so a quantised one counts as it is stored.
+
+    Args:
+        options: What was asked for.
+        files: The model on disk.
+    """
+    if options.gpu_memory_utilization is not None:
+        return None
+    config = json.loads((files.folder / "config.json").read_text(encoding="utf-8"))
+    dtype = options.dtype if options.dtype != "auto" else str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+    # vLLM serves float32 checkpoints in half precision unless it is told otherwise.
+    value_bytes = 2 if options.dtype == "auto" and dtype == "float32" else _VALUE_BYTES.get(dtype, 2)
+    return plan_memory(
+        options.name,
+        ModelShape.from_config(config),
+        stored_bytes(files.folder, value_bytes),
+        value_bytes=value_bytes,
+        max_model_len=max_tokens_of(options, files),
+        concurrency=options.concurrency,
+        pass_tokens=options.batched_tokens,
+        tensor_parallel_size=options.tensor_parallel_size,
+        pipeline_parallel_size=options.pipeline_parallel_size,
+        cache_bytes=options.kv_cache_memory_bytes,
+    )
+
+
+def check_fit(plan: MemoryPlan, devices: tuple[Device, ...]) -> float:
+    """Prove that the plan fits every device.
+
+    Args:
+        plan: Of one process.
+        devices: What the server will run on.
+
+    Returns:
+        The plan as a share of the smallest device, in (0, 1].
+
+    Raises:
+        ConfigError: With the sum, what is free, and what would fit.
+    """
+    for device in devices:
+        plan.check(device.free_bytes // device.processes, device.name)
+    return max(plan.share(device.total_bytes) for device in devices)

@@ -1,0 +1,97 @@
+"""The parent of a server: ends it with all its processes when it ends itself, when it is told to, or when its owner is gone.
+
+Run as a script, `python supervise.py RECORD OWNER_PID GRACE_S -- COMMAND...`, with nothing but the standard library, so that
+it starts at once and needs nothing of the environment it runs in. It leads a session of its own, so no terminal's Ctrl-C
+reaches it, and the server a process group of its own, which is ended as a whole: SIGTERM, and after GRACE_S seconds SIGKILL.
+
+The owner is its parent: when that dies, of whatever cause, the kernel gives this process another parent. RECORD is a JSON
+file that says, among other things, whether the server shall then be kept (`keep_running`); it is completed with the
+process ids and removed at the end. The exit code is the server's, or 128 + the signal that ended it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+POLL_S = 0.2
+PR_SET_PDEATHSIG = 1  # Source: Linux' <sys/prctl.h>
+
+
+def main(record: str, owner: int, grace_s: float, command: list[str]) -> int:
+    """Run the command and watch over it; returns its exit code."""
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda got, _: stopped.append(got))
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
+    amend(record, supervisor_pid=os.getpid(), server_pid=server.pid)
+    watching = True
+    while server.poll() is None and not stopped:
+        if watching and os.getppid() != owner:
+            watching = False
+            if not _read(record).get("keep_running"):
+                break
+        # Not wait(POLL_S): it would poll much oftener.
+        time.sleep(POLL_S)
+    end_group(server, grace_s)
+    with contextlib.suppress(FileNotFoundError):
+        Path(record).unlink()
+    code = server.returncode
+    return code if code >= 0 else 128 - code
+
+
+def end_group(server: subprocess.Popen[bytes], grace_s: float) -> None:
+    """End the server's whole process group: children may outlive the server, and more than one SIGTERM."""
+    _signal_group(server.pid, signal.SIGTERM)
+    end = time.monotonic() + grace_s
+    while time.monotonic() < end:
+        if server.poll() is not None and not _signal_group(server.pid, 0):
+            return
+        time.sleep(0.05)
+    _signal_group(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def amend(record: str, **fields: object) -> None:
+    """Change fields of a record, so that a reader sees the old or the new one and nothing between."""
+    content = _read(record) | fields
+    fresh = Path(f"{record}.{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    fresh.replace(record)
+
+
+def _read(record: str) -> dict[str, object]:
+    try:
+        content: dict[str, object] = json.loads(Path(record).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to every process of a group; False when there is none. Signal 0 only asks."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _die_with_parent() -> None:
+    """For the case that this process itself is killed: the kernel then ends the server. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    at = words.index("--")
+    sys.exit(main(words[0], int(words[1]), float(words[2]), words[at + 1 :]))
