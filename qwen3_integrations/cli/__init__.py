@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from qwen3_integrations import __version__
-from qwen3_integrations.cli import demo
+from qwen3_integrations.cli import demo, doctor, download, embed, rerank, serve, servers, verify
 from qwen3_integrations.cli.output import EXIT_CODES, Commands
 
 app = typer.Typer(
@@ -19,6 +19,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
+app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(serve.serve)
+app.command("status")(servers.status)
+app.command("stop")(servers.stop)
+app.command("logs")(servers.logs)
+app.command("doctor")(doctor.doctor)
+app.command("download")(download.download)
+app.command("verify")(verify.verify)
+app.command("embed")(embed.embed)
+app.command("rerank")(rerank.rerank)
 
 
 def _version(asked: bool) -> None:

@@ -45,7 +45,9 @@ class Address:
         except ValueError:  # a port that is no number, half an IPv6 address
             usable = False
         if not usable:
-            raise ConfigError(f"base_url must be an http or https address such as http://127.0.0.1:8000/v1, or unix:///path, not {shown_url(url)!r}")
+            raise ConfigError(
+                f"base_url must be an http or https address such as http://127.0.0.1:8000/v1, or unix:///path, not {shown_url(url)!r}"
+            )
         path = parts.path.rstrip("/")
         versioned = path.endswith("/v1")
         user, _, host = parts.netloc.rpartition("@")

@@ -32,6 +32,8 @@ class Server:
         model: The name under which it serves the model.
         context: The longest prompt it takes, in tokens; None where it does not say.
         counts: Whether it counts tokens for us (`/tokenize`).
+        origin: What it loaded the model from (vLLM's `root`); None where it does not say.
+        others: The other names it serves.
     """
 
     url: str
@@ -40,13 +42,22 @@ class Server:
     model: str
     context: int | None
     counts: bool
+    origin: str | None = None
+    others: tuple[str, ...] = ()
 
 
-async def discover(transport: Transport, address: Address, model: str, task: Task, asked: Literal["auto"] | DialectName) -> Server:
+async def discover(transport: Transport, address: Address, model: str | None, task: Task, asked: Literal["auto"] | DialectName) -> Server:
     """Ask a server what it serves, and choose the dialect unless one is named.
 
+    Args:
+        transport: What to ask with.
+        address: Where.
+        model: The name wanted; None for the first that the server lists.
+        task: What for.
+        asked: The dialect; `auto` for the one that fits.
+
     Raises:
-        ModelNotServed: If it lists other models; names them.
+        ModelNotServed: If it lists other models (names them), or none where none was named.
         RouteNotServed: If there is no list of models, and no dialect was named.
         ServerError: If it can't be reached, or refuses.
     """
@@ -59,6 +70,7 @@ async def discover(transport: Transport, address: Address, model: str, task: Tas
             status=404,
         )
     served = _served(listed, model, address)
+    name_served = str(served["id"])
     is_vllm = served.get("owned_by") == "vllm"
     name = AUTO[is_vllm, task] if asked == "auto" else asked
     dialect = dialect_for(name, task)
@@ -67,9 +79,11 @@ async def discover(transport: Transport, address: Address, model: str, task: Tas
         url=(base if dialect.versioned else address.root) + dialect.path,
         root=address.root,
         dialect=dialect,
-        model=str(served.get("id", model)),
+        model=name_served,
         context=context if isinstance(context, int) else None,
         counts=is_vllm or asked == "vllm",
+        origin=str(served["root"]) if served.get("root") else None,
+        others=tuple(str(entry["id"]) for entry in listed if entry["id"] != name_served),
     )
 
 
@@ -117,13 +131,15 @@ async def _described(transport: Transport, address: Address, task: Task) -> tupl
     return address.root if task == "rerank" else f"{address.root}/v1", [entry]
 
 
-def _served(listed: list[dict[str, Any]], model: str, address: Address) -> dict[str, Any]:
+def _served(listed: list[dict[str, Any]], model: str | None, address: Address) -> dict[str, Any]:
     """The entry of the model; vLLM lists an alias with the name it was loaded by as `root`."""
     for entry in listed:
-        if model in (entry["id"], entry.get("root")):
+        if model is None or model in (entry["id"], entry.get("root")):
             return entry
+    if not listed and model is None:
+        raise ModelNotServed(f"{address} lists no models: name the one it serves", url=str(address), status=404)
     if not listed:
-        return {}
+        return {"id": model}
     names = ", ".join(repr(entry["id"]) for entry in listed)
     raise ModelNotServed(
         f"{address} does not serve {model!r}, it serves {names}: pass that name as model if it is the right one, or ask another server",

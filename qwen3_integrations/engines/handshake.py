@@ -48,6 +48,9 @@ OTHER_INSTRUCTION = "Given a sentence, find any sentence at all that has nothing
 MARGIN = 1e-3
 """By how much a relevant document must beat an irrelevant one; a constant score has none."""
 
+HOW_TO_SKIP = "(engine_options={'handshake': 'off'} skips this check)"
+"""Ends the message of every failed handshake."""
+
 _ROOM = 1024  # tokens: far more than an easy pair takes
 
 Ask = Callable[[Sequence[Prompt]], Awaitable[Answer]]
@@ -145,9 +148,10 @@ async def _check_reranker(server: Server, tokenizer: Tokenizer | None, mode: Han
     shown = ", ".join(f"{near:.3f} against {far:.3f}" for near, far in scores)
     flat = [score for pair in scores for score in pair]
     if max(flat) - min(flat) < MARGIN:
-        raise _failed(server, f"it scores everything alike ({shown}): the head that says yes or no was not loaded. {_serving(server)}")
+        unread = "the head that says yes or no was not loaded"
+        raise _failed(server, f"it scores everything alike ({shown}): {unread}. {serving_advice(server)}")
     if any(near < far + MARGIN for near, far in scores):
-        raise _failed(server, f"it scores relevant against irrelevant documents {shown}: {_senseless(server)}. {_serving(server)}")
+        raise _failed(server, f"it scores relevant against irrelevant documents {shown}: {_senseless(server)}. {serving_advice(server)}")
     return instructed
 
 
@@ -164,10 +168,10 @@ def _check_count(server: Server, tokens: int | None, expected: Expected | None) 
         return
     counted = f"it reads {tokens} tokens where {server.model} in its template has {expected.whole}"
     if tokens > expected.whole:
-        raise _failed(server, f"{counted}: a second template is applied, or another tokenizer serves it. {_serving(server)}")
+        raise _failed(server, f"{counted}: a second template is applied, or another tokenizer serves it. {serving_advice(server)}")
     if tokens <= expected.bare + 4:  # some servers add separators between query and document
-        raise _failed(server, f"{counted}: it applies no template and joins query and document bare. {_serving(server)}")
-    raise _failed(server, f"{counted}: its template is another, or another tokenizer serves it. {_serving(server)}")
+        raise _failed(server, f"{counted}: it applies no template and joins query and document bare. {serving_advice(server)}")
+    raise _failed(server, f"{counted}: its template is another, or another tokenizer serves it. {serving_advice(server)}")
 
 
 def _senseless(server: Server) -> str:
@@ -176,7 +180,8 @@ def _senseless(server: Server) -> str:
     return "it serves another model, or the published one without the overrides that read yes and no"
 
 
-def _serving(server: Server) -> str:
+def serving_advice(server: Server) -> str:
+    """How a reranker's server is started so that it answers right; part of the messages about wrong ones."""
     if server.dialect.name == "rerank":
         return "Give the server the model's chat template, or use vLLM, whose /classify takes the finished prompt"
     return (
@@ -187,8 +192,7 @@ def _serving(server: Server) -> str:
 
 def _failed(server: Server, reason: str) -> HandshakeFailed:
     return HandshakeFailed(
-        f"{server.url} is up, but does not answer as {server.model} must: {reason}. "
-        "(engine_options={'handshake': 'off'} skips this check)",
+        f"{server.url} is up, but does not answer as {server.model} must: {reason}. {HOW_TO_SKIP}",
         url=server.url,
     )
 

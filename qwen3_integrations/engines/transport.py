@@ -116,7 +116,8 @@ class Transport:
         except json.JSONDecodeError as error:
             raise BadReply(f"{self._address.shown(url)} sent half a reply, or none that is JSON: {error}") from error
         if not isinstance(answer, dict | list):
-            raise BadReply(f"{self._address.shown(url)} did not answer with JSON, but with {str(answer)[:80]!r}: is this the server's address?")
+            shown = self._address.shown(url)
+            raise BadReply(f"{shown} did not answer with JSON, but with {str(answer)[:80]!r}: is this the server's address?")
         return answer
 
     def _translated(self, error: openai.APIError, url: str) -> ServerError:

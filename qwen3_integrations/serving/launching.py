@@ -123,9 +123,8 @@ def start(
     if reuse and (found := _running_alike(prepared)):
         return wait_until_ready(found, prepared.files.folder, timeout_s, handshake, on_progress, cancel)
     for attempt in range(_PORT_TRIES):
-        outcome = wait_until_ready(
-            _spawn(prepared, keep_running=keep_running), prepared.files.folder, timeout_s, handshake, on_progress, cancel
-        )
+        server = _spawn(prepared, keep_running=keep_running)
+        outcome = wait_until_ready(server, prepared.files.folder, timeout_s, handshake, on_progress, cancel)
         taken = isinstance(outcome, Failed) and _PORT_TAKEN in outcome.error.lower()
         if not taken or options.port or options.uds or attempt == _PORT_TRIES - 1:
             break  # else somebody took the free port in the moment before the server did

@@ -106,7 +106,8 @@ class TimedOut:
             EngineError: With the phase it is in, and its process.
         """
         raise EngineError(
-            f"the server was not ready after {self.seconds:.0f} s and goes on as process {self.pid} ({self.phase}): raise timeout_s, or stop it"
+            f"the server was not ready after {self.seconds:.0f} s and goes on as process {self.pid} ({self.phase}): "
+            "raise timeout_s, or stop it"
         )
 
     def _repr_html_(self) -> str:

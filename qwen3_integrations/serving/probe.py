@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from urllib.parse import urlsplit
 
 from qwen3_integrations.engines.address import Address
-from qwen3_integrations.engines.transport import http_library
 
 PROBE_S = 2.0
 """Seconds within which a server on this machine says how it is, even a busy one."""
@@ -41,14 +42,13 @@ class Load:
 
 def is_healthy(url: str) -> bool:
     """True when /health answers 200."""
-    answer = _get(url, "/health")
-    return answer is not None and answer.status_code == 200
+    return _get(url, "/health") is not None
 
 
 def load_of(url: str) -> Load:
     """What /metrics says; vLLM guards it by no key."""
-    answer = _get(url, "/metrics")
-    return Load() if answer is None or answer.status_code != 200 else parse_load(answer.text)
+    text = _get(url, "/metrics")
+    return Load() if text is None else parse_load(text)
 
 
 def parse_load(text: str) -> Load:
@@ -60,12 +60,33 @@ def parse_load(text: str) -> Load:
     return Load(**found)
 
 
-def _get(url: str, path: str) -> Any:
-    library = http_library()
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _get(url: str, path: str) -> str | None:
+    """The text behind a path of a server on this machine; None unless it answers 200 in time."""
     address = Address.parse(url)
-    transport = library.HTTPTransport(uds=address.socket) if address.socket else None
+    parts = urlsplit(address.root)
+    connection = (
+        _SocketConnection(address.socket, PROBE_S)
+        if address.socket
+        else http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=PROBE_S)
+    )
     try:
-        with library.Client(transport=transport, trust_env=False, timeout=PROBE_S) as client:
-            return client.get(f"{address.root}{path}")
-    except library.HTTPError:
+        connection.request("GET", f"{parts.path}{path}")
+        answer = connection.getresponse()
+        return answer.read().decode("utf-8", "replace") if answer.status == 200 else None
+    except (OSError, http.client.HTTPException):
         return None
+    finally:
+        connection.close()

@@ -22,7 +22,9 @@ import time
 from pathlib import Path
 
 POLL_S = 0.2
-PR_SET_PDEATHSIG = 1  # Source: Linux' <sys/prctl.h>
+# Source: Linux' <sys/prctl.h>
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(record: str, owner: int, grace_s: float, command: list[str]) -> int:
@@ -30,6 +32,7 @@ def main(record: str, owner: int, grace_s: float, command: list[str]) -> int:
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda got, _: stopped.append(got))
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
     amend(record, supervisor_pid=os.getpid(), server_pid=server.pid)
     watching = True
@@ -52,11 +55,24 @@ def end_group(server: subprocess.Popen[bytes], grace_s: float) -> None:
     _signal_group(server.pid, signal.SIGTERM)
     end = time.monotonic() + grace_s
     while time.monotonic() < end:
-        if server.poll() is not None and not _signal_group(server.pid, 0):
-            return
+        if server.poll() is not None:
+            _bury_orphans()
+            if not _signal_group(server.pid, 0):
+                return
         time.sleep(0.05)
     _signal_group(server.pid, signal.SIGKILL)
     server.wait()
+    _bury_orphans()
+
+
+def _bury_orphans() -> None:
+    """Take note of the server's children that have ended: they came to this process when the server did.
+
+    Else they would stay as zombies, and count as living, wherever the first process of a container does not do so.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def amend(record: str, **fields: object) -> None:
@@ -87,8 +103,12 @@ def _signal_group(group: int, number: int) -> bool:
 
 def _die_with_parent() -> None:
     """For the case that this process itself is killed: the kernel then ends the server. Linux only."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(option, value)
 
 
 if __name__ == "__main__":

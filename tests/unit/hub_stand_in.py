@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -28,6 +30,8 @@ class Asked(NamedTuple):
     path: str = ""
     body: bool = True
     """False for a HEAD request."""
+    start: int = 0
+    """Of a file's bytes, the first that is asked for."""
 
 
 @dataclass
@@ -41,7 +45,8 @@ class StandIn:
         asked: Every request, in order of arrival.
         refusals: (hub, kind) -> the status that all such requests get, and Hugging Face's word for it.
         cut: Paths whose next download breaks off in the middle.
-        short: Paths of which less is sent than the list says.
+        short: Paths of which less is sent than their own headers say.
+        stale: Paths whose list still has them half as long again; their own headers are right.
     """
 
     url: str = ""
@@ -51,10 +56,11 @@ class StandIn:
     refusals: dict[tuple[Hub, Kind], tuple[int, str]] = field(default_factory=dict)
     cut: set[str] = field(default_factory=set)
     short: set[str] = field(default_factory=set)
+    stale: set[str] = field(default_factory=set)
 
     def reset(self) -> None:
         """Forget what was asked, and be well again."""
-        for memory in (self.asked, self.refusals, self.cut, self.short):
+        for memory in (self.asked, self.refusals, self.cut, self.short, self.stale):
             memory.clear()
 
     def publish(self, model: str, files: Mapping[str, bytes], *branches: str) -> str:
@@ -72,6 +78,27 @@ class StandIn:
     def refuse(self, hub: Hub, status: int, word: str = "", *, kinds: tuple[Kind, ...] = ("model", "list", "file")) -> None:
         """Answer a hub's requests of these kinds with a status."""
         self.refusals |= {(hub, kind): (status, word) for kind in kinds}
+
+
+def machine_environment(home: Path, hub: str) -> dict[str, str]:
+    """This process's environment, with both hubs at an address and their caches in a folder."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "MODELSCOPE_", "TRANSFORMERS_")) and not name.lower().endswith("_proxy")
+    }
+    return kept | {
+        "HOME": str(home),
+        "HF_HOME": str(home / "huggingface"),
+        "MODELSCOPE_CACHE": str(home / "modelscope"),
+        "MODELSCOPE_HOME": str(home / "account"),
+        "HF_ENDPOINT": hub,
+        "MODELSCOPE_ENDPOINT": hub,
+        # Its client waits between attempts; one attempt shows the same.
+        "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",
+        # tqdm draws no bars of Hugging Face into a file unless told so.
+        "TQDM_POSITION": "-1",
+    }
 
 
 @contextmanager
@@ -95,7 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        asked = _read(self.path)._replace(body=self.command != "HEAD")
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(wanted[1]) if wanted else 0
+        asked = _read(self.path)._replace(body=self.command != "HEAD", start=start)
         self.hub.asked.append(asked)
         if refusal := self.hub.refusals.get((asked.hub, asked.kind)):
             self._refuse(*refusal)
@@ -112,25 +141,32 @@ class _Handler(BaseHTTPRequestHandler):
             return
         files = self.hub.commits[commit]
         if asked.kind == "file":
-            self._file(asked.path, files[asked.path], commit)
+            self._file(asked, files[asked.path], commit)
         elif asked.hub == "modelscope":
-            listed = [{"Path": path, "Type": "blob", "Size": len(content), "Sha256": _sha256(content)} for path, content in files.items()]
+            listed = [
+                {"Path": path, "Type": "blob", "Size": self._size(path, content), "Sha256": _sha256(content)}
+                for path, content in files.items()
+            ]
             self._json({"Code": 200, "Success": True, "Data": {"Files": listed}})
         elif asked.kind == "list":
-            self._json([{"type": "file", "path": path, "size": len(content), "oid": _sha256(content)} for path, content in files.items()])
+            self._json(
+                [
+                    {"type": "file", "path": path, "size": self._size(path, content), "oid": _sha256(content)}
+                    for path, content in files.items()
+                ]
+            )
         else:
             self._json({"id": asked.model, "sha": commit, "siblings": [{"rfilename": path} for path in files]})
 
     do_HEAD = do_GET  # noqa: N815  the base's name
 
-    def _file(self, path: str, content: bytes, commit: str) -> None:
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(wanted[1]) if wanted else 0
-        self.send_response(206 if wanted else 200)
+    def _file(self, asked: Asked, content: bytes, commit: str) -> None:
+        path, start = asked.path, asked.start
+        self.send_response(206 if start else 200)
         self.send_header("ETag", f'"{_sha256(content)}"')
         self.send_header("X-Repo-Commit", commit)
         body = content[start:]
-        if wanted:
+        if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if path in self.hub.short and self.command == "GET":
             body = body[: len(body) // 2]
@@ -144,6 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         with suppress(ConnectionError):  # a client may hang up once it knows the size
             self.wfile.write(body)
+
+    def _size(self, path: str, content: bytes) -> int:
+        """A file's size as the list has it."""
+        return len(content) * 3 // 2 if path in self.hub.stale else len(content)
 
     def _json(self, answer: object, status: int = 200, word: str = "") -> None:
         body = json.dumps(answer).encode()

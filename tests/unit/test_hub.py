@@ -27,7 +27,7 @@ from qwen3_integrations.hub import find_model, resolve_model
 from qwen3_integrations.models import read_model
 from qwen3_integrations.tokens import Tokenizer
 from tests.models import TINY
-from tests.unit.hub_stand_in import StandIn, stand_in
+from tests.unit.hub_stand_in import StandIn, machine_environment, stand_in
 
 MODEL = "Qwen/Demo"
 NUMBERS = itertools.count()
@@ -48,12 +48,15 @@ from qwen3_integrations.hub import find_model, resolve_model
 
 for line in sys.stdin:
     call, model, options = json.loads(line)
+    seen = []
+    if call == "watch":
+        options["progress"] = lambda at: seen.append([at.done_bytes, at.total_bytes])
     try:
-        folder = {"find": find_model, "resolve": resolve_model}[call](model, "embed", **options)
+        folder = (find_model if call == "find" else resolve_model)(model, "embed", **options)
         answer = [folder and str(folder), "", ""]
     except Qwen3Error as error:
         answer = [None, type(error).__name__, str(error)]
-    print(json.dumps(answer), flush=True)
+    print(json.dumps([*answer, seen]), flush=True)
 """
 
 
@@ -61,6 +64,8 @@ class Answer(NamedTuple):
     folder: Path | None
     error: str
     says: str
+    progress: list[list[int]]
+    """Of a watched download: bytes done, bytes in all."""
     screen: str
 
     @property
@@ -92,8 +97,8 @@ class Worker:
         line = self.process.stdout.readline()
         screen = self.screen.read_bytes()[before:].decode()
         assert line, screen
-        folder, error, says = json.loads(line)
-        return Answer(folder and Path(folder), error, says, screen)
+        folder, *rest = json.loads(line)
+        return Answer(folder and Path(folder), *rest, screen)
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -107,20 +112,7 @@ class Machine:
     def __init__(self, home: Path, hub: StandIn, nowhere: str) -> None:
         self.home, self.hub, self.nowhere, self.model = home, hub, nowhere, MODEL
         self.hugging_face, self.modelscope = home / "huggingface", home / "modelscope"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MODELSCOPE_", "TRANSFORMERS_"))}
-        self.environment = {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")} | {
-            "HOME": str(home),
-            "PYTHONPATH": str(ROOT),
-            "HF_HOME": str(self.hugging_face),
-            "MODELSCOPE_CACHE": str(self.modelscope),
-            "MODELSCOPE_HOME": str(home / "account"),
-            "HF_ENDPOINT": hub.url,
-            "MODELSCOPE_ENDPOINT": hub.url,
-            # Its client waits between attempts; one attempt shows the same.
-            "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",
-            # tqdm draws no bars of Hugging Face into a file unless told so.
-            "TQDM_POSITION": "-1",
-        }
+        self.environment = machine_environment(home, hub.url) | {"PYTHONPATH": str(ROOT)}
         self.unplugged = {"HF_ENDPOINT": nowhere, "MODELSCOPE_ENDPOINT": nowhere}
         self._workers: dict[tuple[tuple[str, str], ...], Worker] = {}
 
@@ -129,6 +121,9 @@ class Machine:
 
     def resolve(self, model: str | None = None, /, environment: Mapping[str, str] = MappingProxyType({}), **options: str) -> Answer:
         return self._worker(environment).call("resolve", model or self.model, options)
+
+    def watch(self, **options: str) -> Answer:
+        return self._worker({}).call("watch", self.model, options)
 
     def _worker(self, environment: Mapping[str, str]) -> Worker:
         key = tuple(sorted(environment.items()))
@@ -324,10 +319,29 @@ def test_a_cache_that_another_program_filled_with_what_it_needs_is_enough(machin
 # What goes wrong
 
 
-def test_a_cut_connection_is_resumed(machine, source, demo):
+@pytest.fixture
+def large(machine, demo) -> dict[str, bytes]:
+    """A published model whose weights come in several pieces and break off once: 10 MB at a time is what Hugging Face's client keeps."""
+    files = demo | {"model.safetensors": bytes(range(256)) * (24 << 12)}
+    machine.hub.publish(machine.model, files, "main", "master")
     machine.hub.cut = {"model.safetensors"}
-    assert machine.resolve(source=source).files == demo
-    assert machine.hub.paths(source).count("model.safetensors") > 1
+    return files
+
+
+def test_a_cut_connection_is_resumed_where_it_was_cut(machine, source, large):
+    assert machine.resolve(source=source).files == large
+    first, again = [asked.start for asked in machine.hub.asked if asked.path == "model.safetensors" and asked.body]
+    assert first == 0 < again <= len(large["model.safetensors"]) // 2
+
+
+def test_the_bytes_of_a_download_are_told_up_to_the_last(machine, source, large):
+    answer = machine.watch(source=source)
+    assert answer.files == large  # it was cut, and what was taken up again is not counted twice
+    size = sum(map(len, large.values()))
+    assert answer.progress[-1] == [size, size]
+    assert all(0 < done <= total <= size for done, total in answer.progress)
+    assert [done for done, _ in answer.progress] == sorted(done for done, _ in answer.progress)
+    assert machine.watch(source=source).progress == []  # nothing has to come
 
 
 def test_a_file_of_the_wrong_size_is_no_model(machine, source, demo):
@@ -335,8 +349,24 @@ def test_a_file_of_the_wrong_size_is_no_model(machine, source, demo):
     answer = machine.resolve(source=source)
     assert answer.error == "ModelNotFound"
     assert "did not give" in answer.says
+    assert "model.safetensors" in answer.says
     assert f"{len(demo['model.safetensors'])}" in answer.says  # what it should be
+    assert f"{len(demo['model.safetensors']) // 2}" in answer.says  # what came
     assert machine.find().folder is None
+
+
+@pytest.mark.parametrize("path", ["model.safetensors", "tokenizer.json"])
+def test_a_file_of_another_size_than_the_hub_lists_is_no_model(machine, source, demo, path):
+    machine.hub.stale = {path}
+    for _ in range(2):  # nothing of it serves the next time either
+        answer = machine.resolve(source=source)
+        assert answer.error == "ModelNotFound"
+        assert path in answer.says
+        assert f"{len(demo[path]) * 3 // 2}" in answer.says.replace(",", "")
+        assert f"{len(demo[path])}" in answer.says.replace(",", "")
+        assert machine.find().folder is None
+    machine.hub.stale.clear()
+    assert machine.resolve(source=source).files == demo
 
 
 def test_a_repository_without_safetensors_is_refused_by_what_it_lacks(machine, source, demo):

@@ -1,0 +1,60 @@
+"""`qwen3-integrations doctor`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qwen3_integrations.cli.output import ExitCode, console, print_json
+
+if TYPE_CHECKING:
+    from qwen3_integrations.diagnosis import Finding
+
+STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "bold red"}
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
+    """Look at everything that this package stands on, and say what to do about what is not well.
+
+    Python, extras, GPU, PyTorch and vLLM, memory, model caches, disk, servers and environment variables. Nothing is changed, and no
+    secret is shown. Exits with 1 if there is a problem; warnings and notes do not count.
+    """
+    from qwen3_integrations.diagnosis import diagnose
+
+    findings = diagnose()
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings]})
+    else:
+        _show(findings)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    from rich.text import Text
+
+    out = console()
+    for area, group in groupby(findings, key=lambda finding: finding.area):
+        out.print(Text(area, style="bold"))
+        for finding in group:
+            # Broken at blanks only, so that a path or a version stays whole; a fix is one line, to be copied.
+            indent = " " * 12
+            lines = textwrap.wrap(
+                f"{finding.subject}: {finding.text}",
+                max(out.width, 40),
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            head = Text(f"  {finding.state:<10}", style=STYLES[finding.state])
+            out.print(head + "\n".join(lines)[len(indent) :], soft_wrap=True)
+            if finding.fix:
+                out.print(Text(f"{indent}$ {finding.fix}", style="bold"), soft_wrap=True)
+    counts = {state: sum(finding.state == state for finding in findings) for state in ("problem", "warning", "note")}
+    out.print(", ".join(f"{count} {state}{'s' * (count != 1)}" for state, count in counts.items()), highlight=False)

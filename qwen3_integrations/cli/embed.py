@@ -1,0 +1,137 @@
+"""`qwen3-integrations embed`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qwen3_integrations.cli import options
+from qwen3_integrations.cli.output import messages, print_json
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.files.formats import OutputFormat
+
+if TYPE_CHECKING:
+    from qwen3_integrations.files.embedding import Summary
+    from qwen3_integrations.files.reading import Lines, Mark
+    from qwen3_integrations.files.targets import PartFile
+
+
+def embed(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A file of text lines or JSON lines; - is standard input.")] = "-",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write; without it, JSON lines on standard output.", show_default=False),
+    ] = None,
+    output_format: Annotated[
+        OutputFormat | None, typer.Option(help="Without it: what the output's suffix says.", show_default=False)
+    ] = None,
+    input_format: options.InputKind = None,
+    field: options.Field = "text",
+    skip_bad: options.SkipBad = False,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    api_key: options.ApiKey = None,
+    backend: options.BackendName = "auto",
+    option: options.EngineOptions = None,
+    queries: Annotated[bool, typer.Option("--queries", help="Embed the texts as queries, behind the instruction.")] = False,
+    instruction: options.Instruction = None,
+    dimensions: Annotated[
+        int | None, typer.Option(min=1, help="Width of the vectors; without it, the model's own.", show_default=False)
+    ] = None,
+    max_tokens: options.MaxTokens = 8192,
+    chunk: Annotated[int, typer.Option(min=1, help="Texts handed over at once; four times as many are on their way.")] = 256,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again where an interrupted run could go on.")] = False,
+    quiet: options.Quiet = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="A JSON summary on standard output; on standard error when the vectors go there.")
+    ] = False,
+) -> None:
+    """Embed the lines of a file or a pipe, of any length, in flat memory.
+
+    INPUT is UTF-8: text lines, each of which is a text, blank ones too; or JSON lines, objects with the text in one field
+    (--field). Output is JSON lines (the input's fields and `embedding`), NPY (a float32 array of shape (texts, dimensions), no
+    fields; opens with numpy.load(mmap_mode="r")) or Parquet (the fields as columns, and `embedding`; needs the extra parquet).
+
+    The output appears when it is whole. Until then rows are in OUTPUT.part: after Ctrl-C, a crash or a bad line, the same
+    command with the same input goes on from there.
+    """
+    from qwen3_integrations.embedder import Embedder
+    from qwen3_integrations.files.embedding import embed_records
+    from qwen3_integrations.files.formats import choose_format, make_format
+    from qwen3_integrations.files.reading import STDIN
+    from qwen3_integrations.files.targets import PartFile, StandardOutput
+    from qwen3_integrations.models import checked_model
+    from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
+
+    if instruction is not None and not queries:
+        raise ConfigError("--instruction goes before queries only: add --queries, or leave it out")
+    told = DEFAULT_INSTRUCTION if instruction is None else instruction
+    out = None if output == Path(STDIN) else output
+    chosen = choose_format(out, output_format)
+    with options.open_input(source, input_format, field, skip_bad) as lines, options.ending_in_order():
+        settings = {
+            "model": checked_model(model, "embed"),
+            "dimensions": dimensions,
+            "max-tokens": max_tokens,
+            "queries": queries,
+            "instruction": told if queries else None,
+            "input-format": lines.kind.value,
+            "field": field,
+            "output-format": chosen.value,
+        }
+        part = PartFile(out, make_format(chosen), settings, overwrite=overwrite, restart=restart) if out else None
+        with _told_what_is_kept(part), part or nullcontext(StandardOutput()) as target:
+            records = target.resume(lines)
+            with options.open_engine_from("embed", model, base_url, api_key, backend, option) as engine:
+                embedder = Embedder(engine, instruction=told, dimensions=dimensions, max_tokens=max_tokens)
+                with _progress(lines, quiet) as progress, options.no_log_line_per_chunk():
+                    summary = embed_records(embedder, lines, records, target, queries=queries, chunk=chunk, progress=progress)
+    if json:
+        document = asdict(summary) | {"output": str(out) if out else None, "first_bad": lines.first_bad}
+        print_json(document) if out else messages().print_json(data=document, indent=None)
+    elif not quiet:
+        messages().print(_sentence(summary, lines, out), markup=False, highlight=False, soft_wrap=True)
+
+
+def _sentence(summary: Summary, lines: Lines, out: Path | None) -> str:
+    here = summary.rows - summary.resumed
+    said = f"{here:,} texts, {summary.tokens:,} tokens in {summary.seconds:.1f} s ({here / summary.seconds:,.0f} texts/s)"
+    if summary.resumed:
+        said += f", after {summary.resumed:,} that were done"
+    if summary.truncated:
+        said += f"; {summary.truncated:,} cut to the budget"
+    if summary.skipped:
+        said += f"; {summary.skipped:,} lines left out, the first: {lines.first_bad}"
+    return said + (f"\n{out}: {summary.rows:,} vectors of {summary.dimensions} dimensions" if out else "")
+
+
+@contextmanager
+def _told_what_is_kept(part: PartFile | None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if part and part.kept:
+            kept = f"{part.kept:,} rows are kept in {part.path}: the same command with the same input goes on from there"
+            messages().print(kept, markup=False, highlight=False, soft_wrap=True)
+        raise
+
+
+@contextmanager
+def _progress(lines: Lines, quiet: bool) -> Iterator[Callable[[int, Mark], None] | None]:
+    """A bar on a terminal: bytes of a file that are done; of a pipe only the number of texts."""
+    out = messages()
+    if quiet or not out.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.fields[rows]:,} texts"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=lines.size, rows=0)
+        yield lambda rows, mark: bar.update(task, completed=mark.position or 0, rows=rows)

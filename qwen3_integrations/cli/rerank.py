@@ -1,0 +1,87 @@
+"""`qwen3-integrations rerank`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qwen3_integrations.cli import options
+from qwen3_integrations.cli.output import console, messages, print_json
+
+if TYPE_CHECKING:
+    from qwen3_integrations.results import Ranking
+
+
+def rerank(
+    query: Annotated[str, typer.Argument(help="What is searched for.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A file of documents, a line each; - is standard input.")] = "-",
+    input_format: options.InputKind = None,
+    field: options.Field = "text",
+    skip_bad: options.SkipBad = False,
+    top_n: Annotated[int | None, typer.Option(min=1, help="Keep at most so many.", show_default=False)] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Keep those with at least this score, in [0, 1].", show_default=False)
+    ] = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    api_key: options.ApiKey = None,
+    backend: options.BackendName = "auto",
+    option: options.EngineOptions = None,
+    instruction: options.Instruction = None,
+    max_tokens: options.MaxTokens = 8192,
+    quiet: options.Quiet = False,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines, best first.")] = False,
+) -> None:
+    """Rank the lines of a file or a pipe by their relevance to a query.
+
+    INPUT is UTF-8: text lines, or JSON lines, objects with the text in one field (--field). A score is the model's probability
+    that the document answers the query, in [0, 1].
+
+    With --json, each line holds rank and index (from 0), score, moved (places gained), truncated, document, and under `fields`
+    what else the input's line held.
+    """
+    from qwen3_integrations.files.ranking import ranked_records
+    from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
+    from qwen3_integrations.reranker import Reranker
+
+    told = DEFAULT_INSTRUCTION if instruction is None else instruction
+    with options.open_input(source, input_format, field, skip_bad) as lines:
+        records = list(lines)
+    with options.ending_in_order(), options.open_engine_from("rerank", model, base_url, api_key, backend, option) as engine:
+        reranker = Reranker(engine, instruction=told, max_tokens=max_tokens)
+        ranking = reranker.rank(query, [record.text for record in records], top_n, threshold)
+    if json:
+        for row in ranked_records(ranking, records, field):
+            print_json(row)
+    else:
+        _show(ranking)
+    if not quiet:
+        skipped = f"; {lines.skipped:,} lines left out, the first: {lines.first_bad}" if lines.skipped else ""
+        messages().print(_sentence(ranking) + skipped, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(ranking: Ranking) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from qwen3_integrations.results import moved_in_words
+
+    table = Table(expand=True)
+    for heading in ("rank", "moved", "score"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("document", ratio=1, no_wrap=True, overflow="ellipsis")
+    for hit in ranking:
+        table.add_row(str(hit.rank + 1), moved_in_words(hit.moved), f"{hit.score:.3f}", Text(_one_line(hit.document)))
+    console().print(table)
+
+
+def _one_line(document: str) -> str:
+    """The beginning of a document, as a terminal can show it: what would steer the terminal is a blank."""
+    return " ".join("".join(character if character.isprintable() else " " for character in document[:1000]).split())
+
+
+def _sentence(ranking: Ranking) -> str:
+    cut = f", {ranking.usage.truncated:,} documents cut" if ranking.usage.truncated else ""
+    total = len(ranking) + len(ranking.dropped)
+    return f"{len(ranking):,} of {total:,} documents, {ranking.usage.tokens:,} tokens{cut}, {ranking.timing.total_s:.2f} s"

@@ -1,0 +1,82 @@
+"""`qwen3-integrations verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qwen3_integrations.cli.output import ExitCode, console, messages, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qwen3_integrations.verification import Report
+
+COLOURS = {"passed": "green", "warned": "yellow", "failed": "bold red", "skipped": "dim"}
+
+
+def verify(
+    url: Annotated[str, typer.Argument(help="The server's address, with or without /v1.")],
+    task: Annotated[Literal["embed", "rerank"] | None, typer.Option(help="What it is served for; else it is asked.")] = None,
+    model: Annotated[str | None, typer.Option(help="The name it serves the model under; else the first it lists.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="QWEN3_API_KEY", help="The server's key.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder with the model's tokenizer.json; else what this machine has of it.")
+    ] = None,
+    dialect: Annotated[Literal["auto", "vllm", "openai", "rerank"], typer.Option(help="What it speaks; auto asks.")] = "auto",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """Prove that a server is right, or say exactly what is wrong with it.
+
+    Any server: vLLM, SGLang, TEI, infinity, OpenAI-compatible. Exits with 1 when a check failed; warnings do not count.
+    """
+    from qwen3_integrations.verification import verify as check
+
+    with messages().status("asking") as shown:
+        report = check(
+            url,
+            task,
+            model,
+            api_key,
+            on_check=lambda name: shown.update(f"checking: {name}"),
+            tokenizer=tokenizer,
+            dialect=dialect,
+            timeout_s=timeout,
+        )
+    if as_json:
+        print_json(
+            {
+                "url": report.url,
+                "task": report.task,
+                "model": report.model,
+                "dialect": report.dialect,
+                "ok": report.ok,
+                "checks": report.to_dicts(),
+            }
+        )
+    else:
+        show_report(report, console())
+    if not report.ok:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def show_report(report: Report, out: Console) -> None:
+    """A table on a terminal, one line a check elsewhere. What to copy stands below, unbroken."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not out.is_terminal:
+        out.print(str(report), markup=False, highlight=False, soft_wrap=True)
+        return
+    table = Table("", "check", "what was seen", box=None, pad_edge=False, header_style="dim")
+    for check in report.checks:
+        colour = COLOURS[check.state]
+        table.add_row(Text(check.state, colour), Text(check.name), Text(check.detail, "dim" if check.state == "skipped" else ""))
+    out.print(Text(report.title), soft_wrap=True)
+    out.print(table)
+    for fix, names in report.fixes.items():
+        out.print(Text.assemble("\n", (f"fix for {', '.join(names)}: ", "bold"), fix), soft_wrap=True)
+    out.print(Text(f"\n{report.summary}", "bold green" if report.ok else "bold red"), soft_wrap=True)

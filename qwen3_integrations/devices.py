@@ -1,0 +1,204 @@
+"""What this machine has to run a model on: its NVIDIA GPUs, and the memory that a process may take.
+
+Only looked at, never used: CUDA is not initialised, so a process that has asked here can still fork.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from qwen3_integrations.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU at one moment.
+
+    Attributes:
+        index: Its number in `nvidia-smi`: in the order of the PCI bus, before CUDA_VISIBLE_DEVICES. Of a MIG slice, its GPU's.
+        name: Such as `NVIDIA H100 80GB HBM3`.
+        total_bytes: Its memory.
+        free_bytes: What no process holds now.
+        driver: The driver's version, such as `580.65.06`.
+    """
+
+    index: int
+    name: str
+    total_bytes: int
+    free_bytes: int
+    driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Main memory at one moment, in bytes; of a container, within its limit.
+
+    Attributes:
+        total_bytes: All there is.
+        available_bytes: What a process can take without swapping; file caches that can be dropped count as available.
+    """
+
+    total_bytes: int
+    available_bytes: int
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that a process started from here would see, in the order in which CUDA would number them.
+
+    CUDA_VISIBLE_DEVICES is honoured. CUDA numbers unlike GPUs by speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set; here the
+    order is always that of the PCI bus.
+
+    Returns:
+        One entry a GPU or MIG slice; none where there is no NVIDIA driver. A GPU without memory of its own shows the machine's.
+
+    Raises:
+        EngineError: If there is a driver, but it does not answer.
+    Source: NVML, the library under `nvidia-smi`, through NVIDIA's own bindings (`nvidia-ml-py`).
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+        return ()
+    except pynvml.NVMLError as error:
+        raise EngineError(f"the NVIDIA driver does not answer: {error}. `nvidia-smi` must work first; after an update, restart") from error
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        chosen = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles])
+        return tuple(_gpu(pynvml, handles, device) for device in chosen)
+    except pynvml.NVMLError as error:
+        raise EngineError(f"the NVIDIA driver does not describe a GPU: {error}. Does `nvidia-smi` show it?") from error
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def visible_devices(wanted: str | None, uuids: Sequence[str]) -> list[int | str]:
+    """Which GPUs CUDA_VISIBLE_DEVICES leaves to see, and in which order.
+
+    Args:
+        wanted: The variable's value; None where it is not set.
+        uuids: Of all GPUs, by index.
+
+    Returns:
+        Indices, and the UUIDs of MIG slices as they were given.
+    Source: CUDA's documentation of the variable: an entry that names no GPU hides itself and all that follow; a UUID may be
+        cut short; a GPU named twice hides all (so PyTorch reads it too).
+    """
+    if wanted is None:
+        return list(range(len(uuids)))
+    found: list[int | str] = []
+    for entry in (part.strip() for part in wanted.split(",")):
+        device = _device(entry, uuids)
+        if device is None:
+            break
+        if device in found:
+            return []
+        found.append(device)
+    return found
+
+
+def _device(entry: str, uuids: Sequence[str]) -> int | str | None:
+    if entry.startswith("MIG-"):
+        return entry
+    if entry.startswith("GPU-"):
+        matches = [index for index, uuid in enumerate(uuids) if uuid.startswith(entry)]
+        return matches[0] if len(matches) == 1 else None
+    return int(entry) if entry.isdecimal() and int(entry) < len(uuids) else None
+
+
+def _gpu(pynvml: Any, handles: Sequence[Any], device: int | str) -> Gpu:
+    handle = handles[device] if isinstance(device, int) else pynvml.nvmlDeviceGetHandleByUUID(device.encode())
+    whole = handle if isinstance(device, int) else pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        total, free = int(memory.total), int(memory.free)
+    except pynvml.NVMLError_NotSupported:  # it shares the machine's memory, as a Jetson or a GB10 does
+        shared = host_memory()
+        total, free = shared.total_bytes, shared.available_bytes
+    return Gpu(
+        index=int(pynvml.nvmlDeviceGetIndex(whole)),
+        name=_text(pynvml.nvmlDeviceGetName(handle)),
+        total_bytes=total,
+        free_bytes=free,
+        driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+    )
+
+
+def _text(value: str | bytes) -> str:
+    """Older versions of the bindings answer in bytes."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def host_memory() -> Memory:
+    """The main memory that a process may take: the machine's, or the container's limit where that is less.
+
+    Source: psutil for the machine; the kernel's control groups (v2 and v1) for the limit.
+    """
+    import psutil
+
+    machine = psutil.virtual_memory()
+    try:
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    except OSError:  # no Linux
+        groups = ""
+    return within_limits(Memory(int(machine.total), int(machine.available)), groups, Path("/sys/fs/cgroup"))
+
+
+def within_limits(machine: Memory, groups: str, root: Path) -> Memory:
+    """A machine's memory, or what the control groups leave of it.
+
+    Args:
+        machine: All of it.
+        groups: The text of `/proc/self/cgroup`.
+        root: Where the groups are mounted.
+    """
+    total, available = machine.total_bytes, machine.available_bytes
+    for folder, limit_file, used_file, dropped in _group_folders(groups, root):
+        limit, used = _number(folder / limit_file), _number(folder / used_file)
+        if limit is None or limit >= machine.total_bytes:  # v1 says "no limit" by a number larger than any memory
+            continue
+        total = min(total, limit)
+        # The kernel drops cached files before it refuses memory.
+        held = max(0, (used or 0) - _statistic(folder / "memory.stat", dropped))
+        available = min(available, max(0, limit - held))
+    return Memory(total, available)
+
+
+def _group_folders(groups: str, root: Path) -> list[tuple[Path, str, str, str]]:
+    """Where the limits of this process are written, its own and those of every group around it.
+
+    A container may see its own group as the root, whatever path it is told: folders that are not there are passed over.
+    """
+    found = []
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        own = PurePosixPath(path.lstrip("/"))
+        if not controllers:
+            names, base = ("memory.max", "memory.current", "inactive_file"), root
+        elif "memory" in controllers.split(","):
+            names, base = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"), root / "memory"
+        else:
+            continue
+        found += [(base / group, *names) for group in (own, *own.parents)]
+    return found
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None for a missing file, or the word `max`."""
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _statistic(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(value) for key, _, value in (line.partition(" ") for line in lines) if key == name), 0)

@@ -1,0 +1,202 @@
+"""GPUs, the programs that use them, and what fits into the memory that is free."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from qwen3_integrations.devices import Gpu, Memory, gpus, host_memory
+from qwen3_integrations.diagnosis.finding import Finding
+from qwen3_integrations.diagnosis.software import bounds_of, is_within, needs_of, pip_line
+from qwen3_integrations.errors import EngineError
+from qwen3_integrations.memory import MemoryPlan, ModelShape, in_gib, plan_memory
+from qwen3_integrations.serving.installed import Installed, find_server
+
+SHAPES: Mapping[str, ModelShape] = MappingProxyType(
+    {
+        "0.6B": ModelShape(layers=28, width=1024, heads=16, cache_heads=8, head_width=128, inner_width=3072),
+        "4B": ModelShape(layers=36, width=2560, heads=32, cache_heads=8, head_width=128, inner_width=9728),
+        "8B": ModelShape(layers=36, width=4096, heads=32, cache_heads=8, head_width=128, inner_width=12288),
+    }
+)
+"""The published sizes; a reranker has the shape of its embedding twin. Source: their config.json."""
+
+VOCABULARY = 151_669
+"""Rows of the embedding table. Source: the 0.6B models' config.json; the others' have four less."""
+
+DRIVER_FOR_CUDA: Mapping[int, int] = MappingProxyType({11: 450, 12: 525, 13: 580})
+"""The oldest driver series for each major version of CUDA. Source: NVIDIA's "CUDA Compatibility", minor version compatibility."""
+
+ELSEWHERE = "export QWEN3_EMBEDDING_URL=http://gpu-host:8000/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """The installed PyTorch.
+
+    Attributes:
+        version: With the label of its build, such as `2.9.0+cu128`.
+        cuda: The version of CUDA that it was built for; None for none.
+    """
+
+    version: str
+    cuda: str | None
+
+
+def weights_bytes(shape: ModelShape, value_bytes: int) -> int:
+    """Bytes of a published model's weights, without its language-model head, from its shape; norms are left out."""
+    attention = 2 * shape.width * (shape.heads + shape.cache_heads) * shape.head_width
+    return value_bytes * (VOCABULARY * shape.width + shape.layers * (attention + 3 * shape.width * shape.inner_width))
+
+
+def gpu() -> list[Finding]:
+    """Which GPUs are there, and their driver."""
+    try:
+        found = gpus()
+    except EngineError as error:
+        return [Finding("GPU", "driver", "problem", str(error), "nvidia-smi")]
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not found and hidden is not None:
+        return [Finding("GPU", "NVIDIA", "note", f"none can be seen with CUDA_VISIBLE_DEVICES={hidden!r}", "unset CUDA_VISIBLE_DEVICES")]
+    if not found:
+        text = "no NVIDIA driver: models run on the CPU, or on a server elsewhere"
+        return [Finding("GPU", "NVIDIA", "note", text, ELSEWHERE)]
+    return [Finding("GPU", f"GPU {card.index}", "ok", f"{card.name}, {in_gib(card.total_bytes)}, driver {card.driver}") for card in found]
+
+
+def torch() -> list[Finding]:
+    """The build of PyTorch, against the driver."""
+    return torch_findings(torch_build(), _seen())
+
+
+def torch_build() -> TorchBuild | None:
+    """The installed PyTorch, read from its `version.py`; None where there is none. It is not imported."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    values = dict(re.findall(r"^(__version__|cuda)\b[^=\n]*=\s*'([^']*)'", text, re.MULTILINE))
+    return TorchBuild(values.get("__version__", "of unknown version"), values.get("cuda"))
+
+
+def torch_findings(build: TorchBuild | None, found: Sequence[Gpu]) -> list[Finding]:
+    """Whether PyTorch can use the GPUs."""
+    if build is None:
+        return []  # the torch extra has a line of its own
+    name = f"torch {build.version}"
+    if not found:
+        return [
+            Finding("GPU", "PyTorch", "ok", f"{name}, {f'for CUDA {build.cuda}' if build.cuda else 'a CPU build'}; runs on the CPU here")
+        ]
+    if build.cuda is None:
+        fix = "pip install --force-reinstall torch"
+        return [Finding("GPU", "PyTorch", "warning", f"{name} is no CUDA build: it does not use the GPU", fix)]
+    needed = DRIVER_FOR_CUDA.get(int(build.cuda.partition(".")[0]), 0)
+    driver = found[0].driver
+    if int(driver.partition(".")[0]) < needed:
+        text = f"{name} is built for CUDA {build.cuda}, which needs driver {needed} or later; this is {driver}"
+        return [
+            Finding(
+                "GPU",
+                "PyTorch",
+                "warning",
+                text,
+                f"nvidia-smi  # update the driver to {needed}, or see pytorch.org for a build of older CUDA",
+            )
+        ]
+    return [Finding("GPU", "PyTorch", "ok", f"{name}, for CUDA {build.cuda}")]
+
+
+def vllm() -> list[Finding]:
+    """Whether vLLM is here, and fit to use."""
+    if importlib.util.find_spec("vllm") is None:
+        text = "not installed: nothing can be served from this environment, nor embedded"
+        text += "" if sys.platform == "linux" else "; it runs on Linux only"
+        return [Finding("vLLM", "vllm", "note", text, "pip install 'qwen3-integrations[vllm]'")]
+    installed = find_server("vllm")
+    needs = [need for need in needs_of(_requires(installed.distribution)) if need.name == "torch"]
+    return vllm_findings(installed, bounds_of("vllm", "vllm"), needs, torch_build(), _seen())
+
+
+def vllm_findings(
+    installed: Installed, bounds: SpecifierSet, needs: Sequence[Requirement], build: TorchBuild | None, found: Sequence[Gpu]
+) -> list[Finding]:
+    """What stands in the way of vLLM.
+
+    Args:
+        installed: The program.
+        bounds: The versions that this package was tested with.
+        needs: What it needs of PyTorch.
+        build: The PyTorch that is here.
+        found: The GPUs that are here.
+    """
+    name = f"{installed.distribution} {installed.version}"
+    findings = []
+    if not is_within(installed.version, bounds):
+        text = f"{name} is not among the tested {bounds}"
+        findings.append(Finding("vLLM", "version", "warning", text, f"pip install 'vllm{bounds}'"))
+    for need in needs:
+        if build is None or not is_within(build.version, need.specifier):
+            text = f"{name} needs torch{need.specifier}; here is {build.version if build else 'none'}"
+            findings.append(Finding("vLLM", "torch", "warning", text, pip_line([need])))
+    if installed.is_cpu_build and found:
+        fix = f"pip uninstall -y {installed.distribution} && pip install 'vllm{bounds}'"
+        findings.append(Finding("vLLM", "build", "warning", f"{name} is a CPU build: it does not use the GPU", fix))
+    if not installed.is_cpu_build and not found:
+        text = f"{name} needs a GPU, and none can be seen: models run on torch here"
+        findings.append(Finding("vLLM", "build", "note", text, "pip install 'qwen3-integrations[torch]'"))
+    return findings or [Finding("vLLM", "vllm", "ok", f"{name}{', a CPU build' if installed.is_cpu_build else ''}")]
+
+
+def memory() -> list[Finding]:
+    """What is free, and which published models fit."""
+    return [*(gpu_memory(card) for card in _seen()), host_finding(host_memory())]
+
+
+def gpu_memory(card: Gpu) -> Finding:
+    """Which published models vLLM could load onto a GPU now, by the memory plan with its defaults."""
+    plans = [plan_memory(name, shape, weights_bytes(shape, 2), value_bytes=2) for name, shape in SHAPES.items()]
+    needed = {plan.model: plan.total_bytes for plan in plans}
+    return _fits(f"GPU {card.index}", card.free_bytes, card.total_bytes, needed, "in vLLM", "nvidia-smi")
+
+
+def host_finding(host: Memory) -> Finding:
+    """Which published models PyTorch could load on the CPU now: float32 weights and one forward pass."""
+    plans: list[MemoryPlan] = [plan_memory(name, shape, weights_bytes(shape, 4), value_bytes=4) for name, shape in SHAPES.items()]
+    needed = {plan.model: plan.weights_bytes + plan.pass_bytes for plan in plans}
+    return _fits("main memory", host.available_bytes, host.total_bytes, needed, "in PyTorch on the CPU", "free -h")
+
+
+def _fits(subject: str, free: int, total: int, needed: Mapping[str, int], how: str, fix: str) -> Finding:
+    can = ", ".join(f"{name} ({in_gib(size)})" for name, size in needed.items() if size <= free)
+    text = f"{in_gib(free)} of {in_gib(total)} free; "
+    if not can:
+        return Finding(
+            "memory", subject, "warning", f"{text}no published model fits {how}, the smallest takes {in_gib(min(needed.values()))}", fix
+        )
+    return Finding("memory", subject, "ok", f"{text}models that fit {how}, one at a time: {can}")
+
+
+def _requires(distribution: str) -> list[str]:
+    try:
+        return importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _seen() -> tuple[Gpu, ...]:
+    """The GPUs; none where the driver is broken, which is a finding of its own."""
+    try:
+        return gpus()
+    except EngineError:
+        return ()

@@ -1,0 +1,148 @@
+"""Environment variables that change what happens, and the servers that they or this machine name. No value that may be secret is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from qwen3_integrations.diagnosis.finding import Finding
+from qwen3_integrations.engines.address import Address, shown_url
+from qwen3_integrations.engines.opening import KEY_VARIABLE, URL_VARIABLES
+from qwen3_integrations.errors import ConfigError
+
+ANSWER_S = 1.0
+"""Seconds that a server has to answer a diagnosis."""
+
+SECRETS = (KEY_VARIABLE, "HF_TOKEN", "MODELSCOPE_API_TOKEN")
+ADDRESSES = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT")
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+LOOPBACK = ("localhost", "127.0.0.1")
+_TRUE = ("1", "on", "true", "yes")
+
+
+def running() -> list[Finding]:
+    """The servers that were started from this machine."""
+    from qwen3_integrations.serving import servers
+
+    return [server_finding(server) for server in servers()] or [Finding("servers", "this machine", "ok", "none is running")]
+
+
+def server_finding(server: Any) -> Finding:
+    """A server that was started from this machine.
+
+    Args:
+        server: A `qwen3_integrations.serving.Server`.
+    """
+    state = server.state
+    text = f"{state}: {server.task} {server.model} at {shown_url(server.url)}, process {server.pid}"
+    if state == "ready":
+        return Finding("servers", server.name, "ok", text)
+    return Finding("servers", server.name, "note", text, f"qwen3-integrations logs {server.name}")
+
+
+def environment() -> list[Finding]:
+    """What the environment says."""
+    return environment_findings(os.environ, os.cpu_count() or 1)
+
+
+def environment_findings(variables: Mapping[str, str], cores: int) -> list[Finding]:
+    """What an environment says. Asks the servers that it names.
+
+    Args:
+        variables: The environment.
+        cores: Of this machine.
+    """
+    named = [name for name in URL_VARIABLES.values() if variables.get(name)]
+    with ThreadPoolExecutor() as pool:  # servers that are slow to answer are waited for together
+        findings = list(pool.map(lambda name: url_finding(name, variables[name], variables.get(KEY_VARIABLE)), named))
+    findings += [Finding("environment", name, "ok", "set; its value is not shown") for name in SECRETS if variables.get(name)]
+    findings += [Finding("environment", name, "ok", shown_url(variables[name])) for name in ADDRESSES if variables.get(name)]
+    for name in OFFLINE:
+        if variables.get(name, "").lower() in _TRUE:
+            findings.append(Finding("environment", name, "note", "set: no hub is asked, only caches and folders serve", f"unset {name}"))
+    if "CUDA_VISIBLE_DEVICES" in variables:
+        findings.append(Finding("environment", "CUDA_VISIBLE_DEVICES", "ok", repr(variables["CUDA_VISIBLE_DEVICES"])))
+    findings += [Finding("environment", name, "ok", "set; vLLM reads it") for name in sorted(variables) if name.startswith("VLLM_")]
+    findings += proxy_findings(variables)
+    findings += thread_findings(variables.get("OMP_NUM_THREADS"), cores)
+    return findings or [Finding("environment", "variables", "ok", "none is set that matters here")]
+
+
+def url_finding(variable: str, url: str, key: str | None) -> Finding:
+    """A server that the environment names: whether it is an address, and whether anybody answers."""
+    try:
+        address = Address.parse(url)
+    except ConfigError as error:
+        return Finding("environment", variable, "problem", str(error), f"export {variable}=http://127.0.0.1:8000/v1")
+    try:
+        served = _served(address, key)
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return Finding("environment", variable, "warning", f"{address} answers, but wants another key", f"export {KEY_VARIABLE}=...")
+        text = f"{address} answers with status {error.code} where it should list its models"
+        return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {address}")
+    except (OSError, ValueError) as error:  # no connection, no answer in time, or no JSON
+        said = getattr(error, "reason", None) or error
+        text = f"{address} does not answer: {said}"
+        return Finding("environment", variable, "problem", text, f"qwen3-integrations status  # is it running? else: unset {variable}")
+    return Finding("environment", variable, "ok", f"{address} answers{f', serves {served}' if served else ''}")
+
+
+def _served(address: Address, key: str | None) -> str:
+    """The names of the models that a server lists."""
+    if address.socket is not None:
+        from qwen3_integrations.serving.probe import is_healthy
+
+        if not (Path(address.socket).is_socket() and is_healthy(str(address))):
+            raise ConnectionError("nobody listens there")
+        return ""
+    authorization = f"Bearer {key}" if key else address.authorization
+    headers = {"Authorization": authorization} if authorization else {}
+    # Servers on this machine are not asked through a proxy, nor are they by the engine.
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if address.is_local else []))
+    for base in address.versions:
+        request = urllib.request.Request(f"{base}/models", headers=headers)  # noqa: S310  Address lets only http(s) through
+        try:
+            with opener.open(request, timeout=ANSWER_S) as answer:
+                content = json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.NOT_FOUND and base != address.versions[-1]:
+                continue
+            raise
+        listed = content.get("data", []) if isinstance(content, dict) else content
+        return ", ".join(str(entry.get("id")) for entry in listed if isinstance(entry, dict))
+    return ""
+
+
+def proxy_findings(variables: Mapping[str, str]) -> list[Finding]:
+    """The proxies, and whether they would be asked for addresses of this machine."""
+    by_name = {name.lower(): value for name, value in variables.items() if value}
+    proxies = {name: by_name[name] for name in ("http_proxy", "https_proxy", "all_proxy") if name in by_name}
+    if not proxies:
+        return []
+    spared = [part.strip().lower() for part in by_name.get("no_proxy", "").split(",")]
+    told = ", ".join(f"{name}={shown_url(value)}" for name, value in proxies.items())
+    caught = [host for host in LOOPBACK if "*" not in spared and host not in spared]
+    if not caught or not {"http_proxy", "all_proxy"} & proxies.keys():
+        return [Finding("environment", "proxies", "ok", told)]
+    text = f"{told}; other clients (curl, openai) would ask it for {' and '.join(caught)} too"
+    fix = f"export NO_PROXY={','.join(LOOPBACK)}${{NO_PROXY:+,$NO_PROXY}} no_proxy={','.join(LOOPBACK)}${{no_proxy:+,$no_proxy}}"
+    return [Finding("environment", "proxies", "warning", text, fix)]
+
+
+def thread_findings(threads: str | None, cores: int) -> list[Finding]:
+    """OMP_NUM_THREADS, against the cores that are there."""
+    if not threads:
+        return []
+    if threads.isdecimal() and 0 < int(threads) < cores:
+        text = f"{threads}: on a CPU, models use {threads} of {cores} cores"
+        return [Finding("environment", "OMP_NUM_THREADS", "note", text, "unset OMP_NUM_THREADS")]
+    return [Finding("environment", "OMP_NUM_THREADS", "ok", threads)]

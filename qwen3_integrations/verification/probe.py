@@ -1,0 +1,134 @@
+"""What the checks ask a server through: its raw routes, and this package's own client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from qwen3_integrations.embedder import unit_rows, usage_of
+from qwen3_integrations.engines.dialects import Answer
+from qwen3_integrations.engines.discovery import Server
+from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.engines.transport import Transport
+from qwen3_integrations.errors import BadReply
+from qwen3_integrations.jobs import Head, Job, Piece, Prompt, Rows, Task
+from qwen3_integrations.models import Checkpoint
+from qwen3_integrations.planning import document_prompts, rerank_prompts
+from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.reranker import probabilities
+from qwen3_integrations.results import Usage
+from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.verification.report import State
+
+T = TypeVar("T")
+
+QUERY = "How do I sort a list?"
+"""What the texts of the checks are scored against."""
+
+Pairs: TypeAlias = Sequence[tuple[str, str]]
+
+
+class Finding(NamedTuple):
+    """How a check ended; see `Check`."""
+
+    state: State
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A server that was found, and the ways to ask it.
+
+    Attributes:
+        task: What it does.
+        server: As it described itself.
+        transport: Sends JSON to any of its routes.
+        engine: This package's client for it, without a handshake.
+        published: The published checkpoint that it says it serves; None for another model.
+        notes: Answers that more than one check needs.
+    """
+
+    task: Task
+    server: Server
+    transport: Transport
+    engine: HttpEngine
+    published: Checkpoint | None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The model's tokenizer, if this machine has it."""
+        return self.engine.tokenizer
+
+    def prompts(self, texts: Sequence[str], *, max_tokens: int = 1 << 20, tokenizer: Tokenizer | None = None) -> tuple[Prompt, ...]:
+        """Finished prompts for texts: documents to embed, or to score against `QUERY`. Without a tokenizer nothing is cut."""
+        if self.task == "embed":
+            return document_prompts(texts, tokenizer, max_tokens)
+        return rerank_prompts([(QUERY, text) for text in texts], DEFAULT_INSTRUCTION, "\n", tokenizer, max_tokens)
+
+    async def post(self, route: str, body: Mapping[str, Any]) -> Any:
+        """Post to a route outside `/v1`, with the model's name."""
+        return await self.transport.post(self.server.root + route, {"model": self.server.model, **body})
+
+    async def raw(self, prompts: Sequence[Prompt]) -> Answer:
+        """One request in the server's dialect; rows as they come."""
+        body = self.server.dialect.body(self.server.model, prompts)
+        return self.server.dialect.read(await self.transport.post(self.server.url, body), len(prompts))
+
+    async def ask(self, prompts: Sequence[Prompt]) -> Answer:
+        """One request in the server's dialect; rows finished: unit vectors, or probabilities."""
+        answer = await self.raw(prompts)
+        return Answer(self.finished(answer.rows, len(prompts)), answer.tokens)
+
+    async def alone(self, prompts: Sequence[Prompt]) -> Rows:
+        """The rows of prompts that are sent one at a time, each after the answer to the one before."""
+        return np.concatenate([(await self.ask([prompt])).rows for prompt in prompts])
+
+    async def ours(self, texts: Sequence[str], max_tokens: int = 8192) -> tuple[Rows, Usage]:
+        """What this package's own client makes of texts."""
+        prompts = self.prompts(texts, max_tokens=max_tokens, tokenizer=self.tokenizer)
+        job = Job(self.task, prompts, max_tokens)
+        reply = await self.engine.arun(job)
+        return self.finished(reply.rows, len(texts)), usage_of(job, reply)
+
+    async def count(self, text: str, *, end: bool = True) -> list[int]:
+        """Token ids as the server reads a text (`/tokenize`), with what its tokenizer adds, or without."""
+        answer = await self.post("/tokenize", {"prompt": text, "add_special_tokens": end})
+        tokens = answer.get("tokens") if isinstance(answer, Mapping) else None
+        if not isinstance(tokens, list):
+            raise BadReply(f"{self.server.root}/tokenize sent no list of tokens")
+        return tokens
+
+    def finished(self, rows: Rows, count: int) -> Rows:
+        """Rows fit for comparing; errors as for users."""
+        return unit_rows(rows, count, None) if self.task == "embed" else probabilities(rows, count)
+
+    def distances(self, these: Rows, those: Rows) -> Rows:
+        """How far each of these is from each of those, shape (these, those): 1 - cosine, or the difference of scores."""
+        if self.task == "embed":
+            return np.asarray(1 - these.astype(np.float64) @ those.astype(np.float64).T, dtype=np.float32)
+        return np.asarray(np.abs(these[:, None] - those[None, :]), dtype=np.float32)
+
+    def furthest(self, these: Rows, those: Rows) -> float:
+        """The greatest distance of a row from its counterpart."""
+        return float(np.diagonal(self.distances(these, those)).max())
+
+
+def plain(text: str) -> Prompt:
+    """A prompt that is sent as this text, whatever it spells."""
+    return Prompt(Head(text), Piece(""), Piece(""))
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All answers of requests that are under way at once; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,111 @@
+"""What was found out about an endpoint, as values."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from qwen3_integrations.jobs import Task
+
+State = Literal["passed", "warned", "failed", "skipped"]
+"""`warned` is worth knowing and does not fail a report; `skipped` says why it could not be checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked.
+
+    Attributes:
+        name: What was checked, in a word or two.
+        state: How it ended.
+        detail: What was seen.
+        fix: What to do about it; empty where nothing is to be done.
+    """
+
+    name: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was checked at one endpoint.
+
+    Attributes:
+        url: The server's address, without credentials.
+        task: `embed` or `rerank`; None where that could not be found out.
+        model: The name under which the server serves it, or that was asked for; None where neither is known.
+        dialect: How the server is spoken to: `vllm`, `openai` or `rerank`; None as before.
+        checks: In the order they were made.
+    """
+
+    url: str
+    task: Task | None
+    model: str | None
+    dialect: str | None
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True when no check failed; warnings do not count."""
+        return not any(check.state == "failed" for check in self.checks)
+
+    @property
+    def title(self) -> str:
+        """Address, model, task and dialect in a line."""
+        if self.dialect is None:
+            return self.url
+        return f"{self.url}: {self.model} for {self.task}, dialect {self.dialect}"
+
+    @property
+    def summary(self) -> str:
+        """`wrong: 2 failed, 9 passed` or `right: 1 warned, 10 passed`."""
+        counts = {state: sum(check.state == state for check in self.checks) for state in ("failed", "warned", "passed", "skipped")}
+        return ("right: " if self.ok else "wrong: ") + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+
+    @property
+    def fixes(self) -> dict[str, list[str]]:
+        """What to do -> the names of the checks that ask for it."""
+        found: dict[str, list[str]] = {}
+        for check in self.checks:
+            if check.fix:
+                found.setdefault(check.fix, []).append(check.name)
+        return found
+
+    def __getitem__(self, name: str) -> Check:
+        """The check of that name.
+
+        Raises:
+            KeyError: If there was none; says which there were.
+        """
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(f"no check {name!r}; there are: {', '.join(check.name for check in self.checks)}")
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The checks as plain dictionaries: name, state, detail, fix."""
+        return [asdict(check) for check in self.checks]
+
+    def __str__(self) -> str:
+        """The report as lines of text, none of them broken."""
+        width = max((len(check.name) for check in self.checks), default=0)
+        lines = [f"{check.state:<7}  {check.name:<{width}}  {check.detail}" for check in self.checks]
+        fixes = [f"fix for {', '.join(names)}: {fix}" for fix, names in self.fixes.items()]
+        return "\n".join([self.title, *lines, *fixes, self.summary])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{check.state}</td><td style='text-align:left'>{html.escape(check.name)}</td>"
+            f"<td style='text-align:left'>{html.escape(check.detail)}"
+            + (f"<br><i>{html.escape(check.fix)}</i>" if check.fix else "")
+            + "</td></tr>"
+            for check in self.checks
+        )
+        return (
+            f"<table><caption style='text-align:left'><b>{html.escape(self.title)}</b><br>{html.escape(self.summary)}</caption>"
+            "<thead><tr><th scope='col'>state</th><th scope='col' style='text-align:left'>check</th>"
+            f"<th scope='col' style='text-align:left'>what was seen</th></tr></thead><tbody>{rows}</tbody></table>"
+        )

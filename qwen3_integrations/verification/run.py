@@ -1,0 +1,162 @@
+"""Finding out what a server is, and checking it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, get_args
+
+from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.engines.loop import BackgroundLoop
+from qwen3_integrations.engines.opening import KEY_VARIABLE, check_options
+from qwen3_integrations.engines.transport import Transport
+from qwen3_integrations.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    EngineError,
+    ModelNotServed,
+    Qwen3Error,
+    RouteNotServed,
+    ServerTimeout,
+    ServerUnreachable,
+)
+from qwen3_integrations.jobs import Task
+from qwen3_integrations.models import CHECKPOINTS, checked_model
+from qwen3_integrations.verification import answers, embedding, reading, routes
+from qwen3_integrations.verification.finding import described, find, published_as
+from qwen3_integrations.verification.probe import Finding, Probe
+from qwen3_integrations.verification.published import published_numbers
+from qwen3_integrations.verification.report import Check, Report
+
+Checking = Callable[[Probe], Awaitable[Finding]]
+OnCheck = Callable[[str], None]
+
+CHECKS: Mapping[Task, Mapping[str, Checking]] = {
+    "embed": {
+        "handshake": reading.handshake,
+        "tokens": reading.tokens,
+        "relevance": embedding.relevance,
+        "published": published_numbers,
+        "dimensions": embedding.dimensions,
+        "order": answers.order,
+        "determinism": answers.determinism,
+        "concurrency": answers.concurrency,
+        "control tokens": reading.control_tokens,
+        "long input": reading.long_input,
+    },
+    "rerank": {
+        "handshake": reading.handshake,
+        "tokens": reading.tokens,
+        "published": published_numbers,
+        "/score": routes.score,
+        "/rerank": routes.rerank,
+        "/score injection": routes.injection,
+        "order": answers.order,
+        "determinism": answers.determinism,
+        "concurrency": answers.concurrency,
+        "control tokens": reading.control_tokens,
+        "long input": reading.long_input,
+    },
+}
+"""What is checked, in this order; the longest text comes last."""
+
+REACHABLE = "reachable"
+
+OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "revision", "source", "timeout_s", "tokenizer")
+"""What `verify` takes of `HttpEngine`'s options."""
+
+DEFAULTS: Mapping[str, Any] = {"timeout_s": 60.0, "connect_timeout_s": 10.0, "max_retries": 1}
+
+_ENDING = (ServerUnreachable, ServerTimeout, RouteNotServed, ModelNotServed, AuthenticationFailed)
+"""What would happen to every check that follows too, as would anything that no handshake comes through."""
+
+
+def verify(
+    base_url: str,
+    task: Task | None = None,
+    model: str | None = None,
+    api_key: str | None = None,
+    *,
+    on_check: OnCheck = lambda _: None,
+    **engine_options: Any,
+) -> Report:
+    """Prove that an endpoint is right, or say exactly what is wrong.
+
+    For any server: vLLM, SGLang, Text Embeddings Inference, infinity, OpenAI-compatible. Some hundred short texts are sent, and two that
+    are longer than the model's context. A reranker's `/score` and `/rerank` are checked for the sake of other clients: this package's own
+    sends finished prompts to `/classify`.
+
+    Args:
+        base_url: The server's address, with or without `/v1`.
+        task: `embed` or `rerank`; None: found out by asking.
+        model: The name under which the server serves the model; None for the first that it lists.
+        api_key: The server's key; else `QWEN3_API_KEY`. Never shown.
+        on_check: Called with the name of each check before it begins.
+        engine_options: Of `HttpEngine`'s: `dialect`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (60 seconds for a request),
+            `connect_timeout_s`, `max_retries` (1).
+
+    Returns:
+        A report; what can't be checked behind a failure (no such route, no answer in time) is `skipped` there.
+
+    Raises:
+        ConfigError: For an address, a task, a model or an option that can't be used. A server's failure is in the report, never raised.
+    """
+    check_options(engine_options, OPTIONS, "verify")
+    if task is not None and task not in get_args(Task):
+        raise ConfigError(f"task must be embed or rerank, not {task!r}")
+    if model is not None and model in CHECKPOINTS:
+        task = task or CHECKPOINTS[model].task
+        checked_model(model, task)
+    address = Address.parse(base_url)
+    options = {**DEFAULTS, **engine_options, "api_key": api_key or os.environ.get(KEY_VARIABLE)}
+    own = {"Authorization": address.authorization} if address.authorization else {}
+    transport = Transport(
+        address,
+        model or "the model",
+        headers=own | dict(options.get("headers") or {}),
+        **{name: options[name] for name in ("api_key", *DEFAULTS)},
+    )
+    loop = BackgroundLoop(f"verifying {address}")
+    try:
+        return loop.submit(_verified(transport, address, task, model, options | {"base_url": base_url}, on_check)).result()
+    finally:
+        loop.close(transport.close)
+
+
+async def _verified(
+    transport: Transport, address: Address, task: Task | None, model: str | None, options: Mapping[str, Any], on_check: OnCheck
+) -> Report:
+    on_check(REACHABLE)
+    try:
+        found, server = await find(transport, address, task, model, options.get("dialect", "auto"))
+    except EngineError as error:
+        names = CHECKS[task] if task else [name for name in CHECKS["embed"] if name in CHECKS["rerank"]]
+        rest = (Check(name, "skipped", "there is no server to ask for this") for name in names)
+        return Report(str(address), task, model, None, (Check(REACHABLE, "failed", str(error)), *rest))
+    published = published_as(server, found)
+    name = published.name if published else server.model
+    engine = HttpEngine(found, name, handshake="off", **{**options, "dialect": server.dialect.name})
+    try:
+        checks = await _checked(Probe(found, server, transport, engine, published), on_check)
+    finally:
+        engine.close()
+    return Report(str(address), found, server.model, server.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks))
+
+
+async def _checked(probe: Probe, on_check: OnCheck) -> list[Check]:
+    checks: list[Check] = []
+    ended = ""
+    for name, check in CHECKS[probe.task].items():
+        if ended:
+            checks.append(Check(name, "skipped", ended))
+            continue
+        on_check(name)
+        try:
+            finding = await check(probe)
+        except Qwen3Error as error:
+            finding = Finding("failed", str(error))
+            if name == "handshake" or isinstance(error, _ENDING):
+                ended = f"not asked, since {name} failed"
+        checks.append(Check(name, *finding))
+    return checks

@@ -1,0 +1,401 @@
+"""Real vLLM servers, started, used, shared, failed and ended by `qwen3_integrations.serving` and its commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.cli import app
+from qwen3_integrations.errors import AuthenticationFailed, ConfigError, EngineError
+from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.serving import Failed, Launched, Progress, Reused, ServerOptions, TimedOut, astart, attach, servers, start
+from qwen3_integrations.serving.records import FOLDER_VARIABLE
+from qwen3_integrations.tokens import neutral
+from tests.contract.cases import TOLERANCE
+from tests.reference import reference_embeddings, reference_scores
+from tests.texts import HOSTILE, PLAIN
+
+pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(600)]
+
+QUICK = {"dtype": "float32", "max_tokens": 1024, "enforce_eager": True, "max_num_seqs": 64}
+FLAGS = ["--dtype", "float32", "--max-tokens", "1024", "--enforce-eager", "--max-num-seqs", "64"]
+EMBED = ServerOptions(task="embed", model="qwen3-tiny-demo", **QUICK)
+GONE_S = 25.0
+COMMAND = [sys.executable, "-m", "qwen3_integrations.cli"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """A folder of records for these tests alone; at the end nothing of them runs."""
+    before = os.environ.get(FOLDER_VARIABLE)
+    os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("state") / "servers")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    yield Path(os.environ[FOLDER_VARIABLE])
+    left = [server.name for server in servers()]
+    for server in servers():
+        server.stop()
+    os.environ.pop(FOLDER_VARIABLE) if before is None else os.environ.update({FOLDER_VARIABLE: before})
+    os.environ.pop("OMP_NUM_THREADS")
+    assert left == []
+
+
+def group_of(pid):
+    """The processes of a process group."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def until(condition, seconds=GONE_S):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def can_be_bound(url):
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else connections that were just closed hold it
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def embedder(folder):
+    seen: list[Progress] = []
+    outcome = start(EMBED, on_progress=seen.append)
+    assert isinstance(outcome, Launched), outcome
+    with outcome.server as server:
+        yield server, seen
+    assert server.state == "stopped"
+
+
+def test_progress_goes_from_starting_to_ready(embedder):
+    phases = [progress.phase for progress in embedder[1]]
+    assert phases[0] == "starting"
+    assert {"loading", "answering"} <= set(phases)
+    assert phases[-1] == "ready"
+    times = [progress.elapsed_s for progress in embedder[1]]
+    assert times == sorted(times)
+
+
+def test_the_numbers_are_right(embedder, tiny_embedder):
+    server, _ = embedder
+    with server.engine() as engine:
+        vectors = Embedder(engine).embed_documents(HOSTILE)
+    assert np.abs(vectors - reference_embeddings(tiny_embedder, HOSTILE)).max() < TOLERANCE
+    assert len(server.embeddings(dimensions=64).embed_query("a query")) == 64
+    with pytest.raises(ConfigError, match=r"for embed: use embeddings\(\)"):
+        server.reranker()
+
+
+def test_matryoshka_is_served_for_other_clients(embedder):
+    server, _ = embedder
+    body = {"model": server.model, "input": ["text"], "dimensions": 64}
+    answer = httpx.post(f"{server.url}/v1/embeddings", json=body, headers={"Authorization": f"Bearer {server.api_key}"})
+    assert len(answer.json()["data"][0]["embedding"]) == 64
+
+
+def test_the_key_is_wanted_and_nowhere_to_be_read(embedder, folder):
+    server, _ = embedder
+    assert len(server.api_key) >= 32
+    assert httpx.post(f"{server.url}/v1/embeddings", json={"model": server.model, "input": ["text"]}).status_code == 401
+    for path in folder.iterdir():
+        assert server.api_key not in path.read_text(), path
+        assert path.stat().st_mode & 0o777 == 0o600
+    for pid in [*group_of(server.pid), psutil.Process(server.pid).ppid()]:
+        assert server.api_key not in " ".join(psutil.Process(pid).cmdline())
+    assert server.api_key not in repr(server) + server._repr_html_() + json.dumps(server.status().to_dict())
+    assert all(server.api_key not in code for code in server.snippets().values())
+
+
+def test_the_same_options_find_the_running_server(embedder):
+    server, _ = embedder
+    outcome = start(EMBED)
+    assert isinstance(outcome, Reused)
+    assert outcome.running().url == server.url
+    with outcome.server:
+        pass  # it is not this hand's to stop
+    assert server.state == "ready"
+    other = start(ServerOptions(task="embed", model="qwen3-tiny-demo", **QUICK | {"max_tokens": 512}), timeout_s=0.5)
+    assert isinstance(other, TimedOut)
+    other.server.stop()
+
+
+def test_another_process_attaches_with_the_key(embedder):
+    server, _ = embedder
+    code = (
+        "from qwen3_integrations.serving import attach; from qwen3_integrations import Embedder; server = attach(task='embed');"
+        "print(Embedder(server.engine()).embed_documents(['text']).shape[0], server.owned, server.keep_running)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False", "False"]
+    with pytest.raises(AuthenticationFailed):
+        Embedder(attach(server.name, api_key="another").engine()).embed_documents(["text"])
+
+
+def test_the_snippets_run(embedder, monkeypatch):
+    server, _ = embedder
+    monkeypatch.setenv("QWEN3_API_KEY", server.api_key)
+    code = server.snippets()
+    found: dict[str, object] = {}
+    for client in ("openai", "langchain", "llama_index"):
+        exec(code[client], found)
+    found["client"].close()
+    vectors = [found["vector"], found["embeddings"].embed_documents(["The capital of China is Beijing."])[0]]
+    vectors.append(found["embed_model"].get_text_embedding("The capital of China is Beijing."))
+    assert np.abs(np.asarray(vectors) - vectors[0]).max() < TOLERANCE
+    answer = subprocess.run(["bash", "-c", f"{code['curl']} --silent"], capture_output=True, text=True, check=True)
+    assert np.abs(np.asarray(json.loads(answer.stdout)["data"][0]["embedding"]) - vectors[0]).max() < TOLERANCE
+
+
+def test_status_tells_the_load(embedder):
+    server, _ = embedder
+    before = server.status().load
+    Embedder(server.engine()).embed_documents(["one", "two", "three"])
+    after = server.status()
+    assert after.state == "ready"
+    assert after.load.requests >= before.requests + 3
+    assert after.load.prompt_tokens > before.prompt_tokens
+    assert (after.owner_pid, after.pid) == (os.getpid(), server.pid)
+
+
+def test_the_commands_see_it(embedder):
+    server, _ = embedder
+    (shown,) = json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout)
+    assert (shown["name"], shown["state"], shown["url"]) == (server.name, "ready", server.url)
+    assert "api_key" not in shown
+    assert server.api_key in CliRunner().invoke(app, ["status", "--show-keys"]).stdout
+    assert server.name in CliRunner().invoke(app, ["status"]).stdout
+    lines = CliRunner().invoke(app, ["logs", "-n", "5"]).stdout.splitlines()
+    assert lines == server.logs(5)
+    taken = CliRunner().invoke(app, ["serve", "embed", "qwen3-tiny-demo", "--port", server.url.rpartition(":")[2]])
+    assert taken.exit_code == 2
+    assert "runs already, with other options" in taken.stderr
+
+
+@pytest.fixture(scope="module")
+def kept(folder):
+    """A reranker that a command started and left running."""
+    done = subprocess.run(
+        [*COMMAND, "serve", "rerank", "qwen3-tiny-demo", *FLAGS, "--keep-running", "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    yield json.loads(done.stdout)
+    CliRunner().invoke(app, ["stop", json.loads(done.stdout)["name"]])
+
+
+def test_a_command_leaves_a_server_running(kept):
+    server = attach(kept["name"])
+    assert (kept["outcome"], kept["keep_running"], server.state) == ("launched", True, "ready")
+    assert not psutil.pid_exists(kept["owner_pid"])
+    assert server.reranker(top_n=1).rerank(["one", "two"], "query")[0]["index"] in (0, 1)
+
+
+def test_score_and_rerank_are_right_for_other_clients(kept, tiny_reranker):
+    """The routes on which vLLM itself puts query and document together."""
+    server = attach(kept["name"])
+    texts = [text for text in HOSTILE if text.strip()]
+    answer = httpx.post(f"{server.url}/score", json={"model": server.model, "text_1": "a query", "text_2": texts}, timeout=60)
+    scores = [item["score"] for item in sorted(answer.json()["data"], key=lambda item: item["index"])]
+    reference = reference_scores(tiny_reranker, [("a query", neutral(text)) for text in texts])
+    assert np.abs(np.asarray(scores) - reference).max() < TOLERANCE
+    body = {"model": server.model, "query": "a query", "documents": texts, "instruction": "Find code."}
+    answer = httpx.post(f"{server.url}/v1/rerank", json=body, headers={"Authorization": f"Bearer {server.api_key}"}, timeout=60)
+    ranked = {item["index"]: item["relevance_score"] for item in answer.json()["results"]}
+    reference = reference_scores(tiny_reranker, [("a query", neutral(text)) for text in texts], "Find code.")
+    assert np.abs(np.asarray([ranked[index] for index in range(len(texts))]) - reference).max() < TOLERANCE
+
+
+def test_the_engine_is_exact(kept, tiny_reranker):
+    pairs = [("a query", text) for text in HOSTILE]
+    with attach(kept["name"]).engine() as engine:
+        scores = Reranker(engine).score(pairs)
+    assert np.abs(scores - reference_scores(tiny_reranker, pairs, DEFAULT_INSTRUCTION)).max() < TOLERANCE
+
+
+def test_verify_finds_it_right(kept):
+    key = attach(kept["name"]).api_key
+    shown = CliRunner().invoke(app, ["verify", kept["url"], "--api-key", key, "--json"])
+    assert shown.exit_code == 0, shown.output
+
+
+def test_logs_are_followed_until_the_server_is_stopped(kept):
+    """Last of those that use it."""
+    server = attach(kept["name"])
+    following = subprocess.Popen([*COMMAND, "logs", kept["name"], "--follow", "-n", "0"], stdout=subprocess.PIPE, text=True)
+    time.sleep(2)
+    group = group_of(server.pid)
+    assert len(group) >= 2
+    stopped = CliRunner().invoke(app, ["stop", kept["name"], "--json"])
+    assert json.loads(stopped.stdout) == [kept["name"]]
+    assert not any(map(psutil.pid_exists, group))
+    assert can_be_bound(server.url)
+    said, _ = following.communicate(timeout=30)
+    assert following.returncode == 0
+    assert "Shutting down" in said or "shutdown" in said.lower()
+
+
+def test_a_server_on_a_socket(tmp_path, tiny_embedder):
+    path = tmp_path / "qwen3.sock"
+    with start(ServerOptions(task="embed", model="qwen3-tiny-demo", uds=path, **QUICK)).running() as server:
+        assert server.url == f"unix://{path}"
+        vectors = Embedder(server.engine()).embed_documents(PLAIN)
+        assert np.abs(vectors - reference_embeddings(tiny_embedder, PLAIN)).max() < TOLERANCE
+        assert server.status().load.requests >= len(PLAIN)
+
+
+OWNER = """
+import sys, time
+from qwen3_integrations.serving import ServerOptions, start
+options = ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024, enforce_eager=True, max_num_seqs=64)
+start(options, reuse=False, on_progress=lambda progress: print(progress.phase, flush=True))
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("phase", ["loading", "ready"])
+def test_after_sigkill_of_the_owner_nothing_is_left(phase):
+    known = {server.name for server in servers()}
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True) as owner, ExitStack() as stack:
+        stack.callback(owner.kill)
+        for line in owner.stdout:
+            if line.strip() == phase:
+                break
+        (server,) = [server for server in servers() if server.name not in known]
+        group = group_of(server.pid)
+        assert len(group) >= 2
+        os.kill(owner.pid, signal.SIGKILL)
+        owner.wait()
+        begin = time.monotonic()
+        assert until(lambda: not group_of(server.pid) and not any(map(psutil.pid_exists, group)))
+        print(f"gone {time.monotonic() - begin:.1f} s after the owner")  # noqa: T201
+    assert can_be_bound(server.url)
+    assert server.name not in {server.name for server in servers()}
+
+
+def test_a_foreground_server_ends_with_ctrl_c():
+    command = subprocess.Popen(
+        [*COMMAND, "serve", "embed", "qwen3-tiny-demo", *FLAGS, "--no-reuse", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    shown = json.loads(command.stdout.readline())
+    assert shown["outcome"] == "launched"
+    group = group_of(shown["pid"])
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert "Traceback" not in said
+    assert not any(map(psutil.pid_exists, group))
+
+
+def test_a_crash_while_loading_leaves_nothing(embedder):
+    """Killed from outside, as the kernel does when memory runs out."""
+    killed: list[int] = []
+
+    def kill(progress):
+        if progress.phase == "loading" and not killed:
+            (server,) = [server for server in servers() if server.name != embedder[0].name]
+            killed.extend([server.pid, *group_of(server.pid)])
+            os.kill(server.pid, signal.SIGKILL)
+
+    outcome = start(EMBED, reuse=False, on_progress=kill)
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.exit_code == 128 + signal.SIGKILL
+    assert "signal 9: the kernel does so when memory runs out" in outcome.error
+    assert outcome.tail
+    assert not any(map(psutil.pid_exists, killed))
+    assert len(servers()) == 1
+    with pytest.raises(EngineError, match=r"did not start \(exit code 137\)"):
+        outcome.running()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"kv_cache_memory_bytes": 4096}, "ValueError: "),
+        ({"extra_args": ("--seed", "many")}, "argument --seed"),
+    ],
+)
+def test_why_it_failed_is_lifted_out_of_the_log(change, says, tiny_embedder):
+    outcome = start(ServerOptions(task="embed", model=str(tiny_embedder), **QUICK, **change))
+    assert isinstance(outcome, Failed), outcome
+    print(outcome.error)  # noqa: T201
+    assert outcome.exit_code
+    assert says in outcome.error
+    assert any(outcome.error[:40] in line for line in outcome.log.read_text().splitlines())
+
+
+def test_a_model_that_answers_wrongly_is_no_server(random_reranker):
+    """Random weights load and answer, but can't tell a relevant text from another."""
+    outcome = start(ServerOptions(task="rerank", model=str(random_reranker), **QUICK))
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.exit_code is None
+    assert "does not answer as" in outcome.error
+
+
+def test_a_taken_port_is_said():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        outcome = start(ServerOptions(task="embed", model="qwen3-tiny-demo", port=other.getsockname()[1], **QUICK))
+    assert isinstance(outcome, Failed)
+    assert "address already in use" in outcome.error.lower()
+
+
+def test_a_cancelled_start_leaves_nothing():
+    async def cancelled():
+        loading = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def tell(progress):
+            if progress.phase == "loading":
+                loop.call_soon_threadsafe(loading.set)
+
+        task = asyncio.create_task(astart(EMBED, reuse=False, on_progress=tell))
+        await loading.wait()
+        groups = [group_of(server.pid) for server in servers()]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return groups
+
+    before = {server.name for server in servers()}
+    groups = asyncio.run(cancelled())
+    assert {server.name for server in servers()} == before
+    assert groups
+
+
+def test_a_plan_that_does_not_fit_is_refused_before_anything_starts(folder):
+    before = sorted(folder.iterdir())
+    with pytest.raises(ConfigError, match=r"needs .* GiB: weights .* \+ cache .* \+ forward pass .*, but this machine has .* would fit"):
+        start(ServerOptions(task="embed", model="qwen3-tiny-demo", **QUICK | {"concurrency": 100_000_000}))
+    assert sorted(folder.iterdir()) == before

@@ -1,0 +1,159 @@
+"""The supervisor ends what it started, whatever ends it or its owner. Its servers here are small scripts that do what vLLM should not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from qwen3_integrations.serving import supervise
+
+if sys.platform == "win32":
+    pytest.skip("process groups are POSIX'", allow_module_level=True)
+
+# A server with a child of its own; both write their pids. Neither may be waited for politely if `stubborn`.
+SERVER = """
+import os, signal, subprocess, sys, time
+stubborn, pids = sys.argv[1] == "stubborn", sys.argv[2]
+if stubborn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if len(sys.argv) == 3:
+    subprocess.Popen([sys.executable, sys.argv[0], sys.argv[1], pids, "child"])
+with open(pids, "a") as file:
+    file.write(f"{os.getpid()}\\n")
+time.sleep(120)
+"""
+
+# An owner that starts a supervisor and then does nothing.
+OWNER = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, sys.argv[1], sys.argv[2], str(os.getpid()), "1", "--", *sys.argv[3:]], start_new_session=True)
+time.sleep(120)
+"""
+
+
+def until(condition, seconds=25.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def alive(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def owner(tmp_path):
+    """Starts owner, supervisor and server; gives the owner and the pids, and leaves nothing behind."""
+    server, started, owners = tmp_path / "server.py", [], []
+    server.write_text(SERVER)
+
+    def begin(kind="plain", *, keep_running=False):
+        record, pids = tmp_path / "record.json", tmp_path / "pids"
+        record.write_text(json.dumps({"keep_running": keep_running}))
+        command = [sys.executable, str(server), kind, str(pids)]
+        process = subprocess.Popen([sys.executable, "-c", OWNER, supervise.__file__, str(record), *command])
+        owners.append(process)
+        assert until(lambda: pids.exists() and len(pids.read_text().splitlines()) == 2)
+        assert until(lambda: "server_pid" in json.loads(record.read_text()))
+        content = json.loads(record.read_text())
+        found = {"supervisor": content["supervisor_pid"], "server": content["server_pid"]}
+        found["child"] = next(pid for pid in map(int, pids.read_text().split()) if pid != found["server"])
+        started.extend(found.values())
+        return process, found, record
+
+    yield begin
+    for pid in started:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    for process in owners:
+        process.kill()
+        process.wait()
+
+
+def nothing_lives(found, record):
+    return until(lambda: not any(map(alive, found.values()))) and not record.exists()
+
+
+@pytest.mark.parametrize("kind", ["plain", "stubborn"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_ends_with_its_owner(owner, kind, number):
+    process, found, record = owner(kind)
+    process.send_signal(number)
+    process.wait()
+    assert nothing_lives(found, record)
+
+
+def test_a_server_that_is_kept_outlives_its_owner_and_ends_when_told(owner):
+    process, found, record = owner(keep_running=True)
+    process.kill()
+    process.wait()
+    time.sleep(1.5)
+    assert all(map(alive, found.values()))
+    os.kill(found["supervisor"], signal.SIGTERM)
+    assert nothing_lives(found, record)
+
+
+def test_it_may_be_decided_later_to_keep_it(owner):
+    process, found, record = owner()
+    supervise.amend(str(record), keep_running=True)
+    process.kill()
+    process.wait()
+    time.sleep(1.5)
+    assert all(map(alive, found.values()))
+    os.kill(found["supervisor"], signal.SIGTERM)
+    assert nothing_lives(found, record)
+
+
+@pytest.mark.parametrize("kind", ["plain", "stubborn"])
+def test_children_do_not_outlive_a_killed_server(owner, kind):
+    _, found, record = owner(kind)
+    os.kill(found["server"], signal.SIGKILL)
+    assert nothing_lives(found, record)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux' own")
+def test_a_killed_supervisor_takes_the_server_along(owner):
+    _, found, _ = owner()
+    os.kill(found["supervisor"], signal.SIGKILL)
+    assert until(lambda: not alive(found["server"]))
+    os.kill(found["child"], signal.SIGKILL)
+
+
+def test_the_exit_code_is_the_servers(tmp_path):
+    def code(*program):
+        words = [
+            sys.executable,
+            supervise.__file__,
+            str(tmp_path / "record.json"),
+            str(os.getpid()),
+            "1",
+            "--",
+            sys.executable,
+            "-c",
+            *program,
+        ]
+        return subprocess.run(words, check=False).returncode
+
+    assert code("raise SystemExit(3)") == 3
+    assert code("import os; os.kill(os.getpid(), 9)") == 128 + 9
+    assert code("") == 0
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_a_record_is_its_users_alone(tmp_path):
+    path = tmp_path / "record.json"
+    supervise.amend(str(path), one=1)
+    supervise.amend(str(path), two=2)
+    assert json.loads(path.read_text()) == {"one": 1, "two": 2}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["record.json"]

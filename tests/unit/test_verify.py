@@ -1,0 +1,175 @@
+"""What `verify` says where no server is needed: prompts' forms and their matching, reports, the command's errors and exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from qwen3_integrations.cli import app
+from qwen3_integrations.cli.verify import show_report
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.planning import rerank_prompts
+from qwen3_integrations.verification import Check, Report, verify
+from qwen3_integrations.verification.published import COSINES, PROBABILITIES
+from qwen3_integrations.verification.templates import FORMS, nearest
+from tests.server.launch import free_port
+
+REPORT = Report(
+    "http://gpu:8000",
+    "rerank",
+    "Qwen/Qwen3-Reranker-0.6B",
+    "vllm",
+    (
+        Check("reachable", "passed", "serves <it>"),
+        Check("/score", "failed", "no template: /score joins query and document bare", "serve it with a template"),
+        Check("/rerank", "failed", "no template", "serve it with a template"),
+        Check("published", "skipped", "no numbers"),
+    ),
+)
+
+
+def test_a_report_is_right_unless_a_check_failed():
+    warned = Report(
+        "http://gpu:8000", "embed", "model", "vllm", (Check("dimensions", "warned", "refused"), Check("order", "passed", "fine"))
+    )
+    assert warned.ok
+    assert warned.summary == "right: 1 warned, 1 passed"
+    assert not REPORT.ok
+    assert REPORT.summary == "wrong: 2 failed, 1 passed, 1 skipped"
+
+
+def test_a_report_as_data_and_as_text():
+    assert REPORT.to_dicts()[1] == {
+        "name": "/score",
+        "state": "failed",
+        "detail": "no template: /score joins query and document bare",
+        "fix": "serve it with a template",
+    }
+    assert REPORT["published"].detail == "no numbers"
+    with pytest.raises(KeyError, match="there are: reachable, /score"):
+        REPORT["order"]
+    assert str(REPORT).splitlines() == [
+        "http://gpu:8000: Qwen/Qwen3-Reranker-0.6B for rerank, dialect vllm",
+        "passed   reachable  serves <it>",
+        "failed   /score     no template: /score joins query and document bare",
+        "failed   /rerank    no template",
+        "skipped  published  no numbers",
+        "fix for /score, /rerank: serve it with a template",
+        "wrong: 2 failed, 1 passed, 1 skipped",
+    ]
+    shown = REPORT._repr_html_()
+    assert "serves &lt;it&gt;" in shown
+    assert shown.count("<tr>") == 5
+
+
+def test_a_terminal_gets_a_table_and_fixes_that_can_be_copied():
+    out = Console(width=60, force_terminal=True, no_color=True, record=True, file=io.StringIO())
+    show_report(REPORT, out)
+    lines = out.export_text().splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["passed", "failed", "document", "failed"]
+    assert "fix for /score, /rerank: serve it with a template" in lines
+
+
+def test_the_right_form_is_the_prompt_that_clients_send():
+    pairs = [("a query", "a document"), ("", "\n"), ("询问", "文件")]
+    for (query, document), prompt in zip(pairs, rerank_prompts(pairs, "Find code.", "\n", None, 100), strict=True):
+        assert FORMS["right"](query, document, "Find code.") == prompt.text
+        assert FORMS["newline lost"](query, document, "Find code.") == prompt.text[:-1]
+        assert FORMS["no thinking block"](query, document, "Find code.") + "<think>\n\n</think>\n\n" == prompt.text
+        assert FORMS["two newlines"](query, document, "Find code.").count("\n\n") == prompt.text.count("\n\n") + 2
+        assert FORMS["bare"](query, document, "Find code.") == query + document
+
+
+KNOWN = {
+    "right": np.asarray([0.9, 0.1, 0.5], dtype=np.float32),
+    "newline lost": np.asarray([0.91, 0.1, 0.48], dtype=np.float32),
+    "bare": np.asarray([0.5, 0.9, 0.4], dtype=np.float32),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(("off", "noise"), [(0.0, 0.0), (0.0005, 0.0), (0.003, 0.002)])
+def test_scores_are_matched_with_the_form_they_come_from(name, off, noise):
+    observed = KNOWN[name] + np.asarray([off, -off, off], dtype=np.float32)
+    match = nearest(observed, KNOWN, noise)
+    assert (match.name, match.clear) == (name, True)
+    assert match.distance == pytest.approx(off, abs=1e-6)
+
+
+def test_scores_of_no_known_form_match_none():
+    observed = KNOWN["right"] + np.float32(0.005)
+    assert nearest(observed, KNOWN, noise=0.0).name is None
+    assert nearest(observed, KNOWN, noise=0.002).name == "right"  # a server that is itself as far off
+
+
+def test_forms_that_score_alike_are_not_told_apart():
+    alike = {"right": KNOWN["right"], "newline lost": KNOWN["right"] + np.float32(1e-5)}
+    assert not nearest(alike["right"], alike, noise=0.0).clear
+    assert not nearest(alike["newline lost"], alike, noise=0.0).clear
+    noisy = {name: KNOWN[name] for name in ("right", "newline lost")}
+    assert not nearest(KNOWN["newline lost"], noisy, noise=0.01).clear
+
+
+def test_the_published_numbers_are_those_of_their_sources():
+    differences = np.asarray([-3.1093, 7.1204, -0.3788, 3.5416])
+    assert np.abs(1 / (1 + np.exp(-differences)) - PROBABILITIES).max() < 1e-4
+    through_vllm = np.asarray([[0.7620, 0.1408], [0.1358, 0.6014]])
+    assert np.abs(through_vllm - COSINES).max() < 0.003
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"base_url": "gpu:8000"}, "base_url must be an http or https address"),
+        ({"task": "score"}, "task must be embed or rerank, not 'score'"),
+        ({"task": "embed", "model": "Qwen/Qwen3-Reranker-0.6B"}, "is a reranker, but an embedding model is needed"),
+        ({"time_out_s": 3}, "verify has no option 'time_out_s', did you mean 'timeout_s'"),
+        ({"client": object()}, "verify has no option 'client'"),
+    ],
+)
+def test_what_can_not_be_asked_is_an_error(words, says):
+    with pytest.raises(ConfigError, match=says):
+        verify(**{"base_url": f"http://127.0.0.1:{free_port()}", **words})
+
+
+def run(*words, **settings):
+    return CliRunner().invoke(app, ["verify", *words], **settings)
+
+
+def test_a_server_that_is_not_there():
+    url = f"http://user:secret@127.0.0.1:{free_port()}"
+    result = run(url, "--json", "--task", "rerank")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert (told["ok"], told["task"], told["model"]) == (False, "rerank", None)
+    assert told["checks"][0]["state"] == "failed"
+    assert "can't be reached" in told["checks"][0]["detail"]
+    assert {check["state"] for check in told["checks"][1:]} == {"skipped"}
+    assert "/score" in {check["name"] for check in told["checks"]}
+    shown = run(url, env={"QWEN3_API_KEY": ""})
+    assert shown.exit_code == 1
+    assert "failed   reachable" in shown.stdout
+    assert "/score" not in shown.stdout  # which task it has is not known
+    assert "secret" not in result.output + shown.output
+
+
+def test_wrong_use_is_told_from_a_wrong_server():
+    result = run("gpu:8000")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "error: base_url must be" in result.stderr
+    assert run("http://127.0.0.1:1", "--task", "sort").exit_code == 2
+    both = run("http://user:secret@127.0.0.1:1", "--api-key", "sk-secret")
+    assert "secret" not in both.output
+
+
+def test_the_command_explains_itself():
+    result = run("--help")
+    assert result.exit_code == 0
+    for word in ("--task", "--model", "--api-key", "QWEN3_API_KEY", "--tokenizer", "--json", "warnings do not count"):
+        assert word in result.stdout
