@@ -23,6 +23,10 @@ class Shape:
     layers: int
     tied: bool
     head_dim: int = 32
+    inner: int | None = None
+    """Width of the feed-forward layers; None for twice the hidden width."""
+    vocabulary: int | None = None
+    """Rows of the token table; None for the tiny tokenizer's. More are never read, but take their memory."""
 
 
 SHAPES = {
@@ -45,7 +49,8 @@ def write_random_model(folder: Path, task: str, shape: Shape, seed: int = 0) -> 
     config = json.loads((source / "config.json").read_text())
     config |= {
         "hidden_size": shape.hidden,
-        "intermediate_size": 2 * shape.hidden,
+        "intermediate_size": shape.inner or 2 * shape.hidden,
+        "vocab_size": shape.vocabulary or config["vocab_size"],
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.kv_heads,
         "num_hidden_layers": shape.layers,
@@ -95,7 +100,7 @@ def _trunk(config: dict[str, int], shape: Shape, seed: int) -> dict[str, torch.T
     def norm(width: int) -> torch.Tensor:
         return (1 + 0.1 * torch.randn(width, generator=draw)).bfloat16()
 
-    hidden, query, key, inner = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, 2 * shape.hidden
+    hidden, query, key, inner = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, config["intermediate_size"]
     tensors = {
         "embed_tokens.weight": (0.5 * torch.randn(config["vocab_size"], hidden, generator=draw)).bfloat16(),
         "norm.weight": norm(hidden),

@@ -37,8 +37,9 @@ _LOOK = """
 import importlib.metadata, importlib.util, json, sys
 module = sys.argv[1]
 spec = importlib.util.find_spec(module)
+own = lambda each: each.metadata["Name"] == module or any(str(file) == f"{module}/__init__.py" for file in each.files or ())
 brings = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()
-    if (each.metadata["Name"] or "").lower().startswith(module) and any(str(file) == f"{module}/__init__.py" for file in each.files or ())}
+    if (each.metadata["Name"] or "").lower().startswith(module) and own(each)}
 print(json.dumps({"folder": list(spec.submodule_search_locations or [None])[0] if spec else None, "versions": brings}))
 """
 """Asks an interpreter where a module lies and which distributions bring it; finding a top-level module imports nothing."""

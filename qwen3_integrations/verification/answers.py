@@ -25,8 +25,7 @@ async def order(probe: Probe) -> Finding:
     """Many distinct texts in one request come back in the order in which they were sent."""
     prompts = probe.prompts(TEXTS, tokenizer=probe.tokenizer)
     alone = await _alone(probe)
-    together_ = (await probe.ask(prompts)).rows
-    wrong = _misplaced(probe, together_, alone)
+    wrong = _misplaced(probe, (await probe.ask(prompts)).rows, alone)
     if wrong:
         return Finding("failed", f"of {len(TEXTS)} texts in one request {_others(wrong)}", _PROXY)
     return Finding("passed", f"{len(TEXTS)} texts in one request come back in order")

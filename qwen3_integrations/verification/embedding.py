@@ -44,7 +44,7 @@ async def dimensions(probe: Probe) -> Finding:
     try:
         answer = probe.server.dialect.read(await probe.transport.post(probe.server.url, body), len(prompts))
     except RequestRefused:
-        return Finding("warned", "it refuses `dimensions`; clients of this package shorten vectors themselves", _serving(probe))
+        return Finding("warned", f"it refuses {fewer} `dimensions`; clients of this package shorten vectors themselves", _serving(probe))
     sent = answer.rows.shape[1]
     if sent == width:
         return Finding("warned", f"it ignores `dimensions` and sends all {width}; clients of this package shorten vectors themselves")

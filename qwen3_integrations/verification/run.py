@@ -12,12 +12,9 @@ from qwen3_integrations.engines.loop import BackgroundLoop
 from qwen3_integrations.engines.opening import KEY_VARIABLE, check_options
 from qwen3_integrations.engines.transport import Transport
 from qwen3_integrations.errors import (
-    AuthenticationFailed,
     ConfigError,
     EngineError,
-    ModelNotServed,
     Qwen3Error,
-    RouteNotServed,
     ServerTimeout,
     ServerUnreachable,
 )
@@ -68,8 +65,8 @@ OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "revision",
 
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 60.0, "connect_timeout_s": 10.0, "max_retries": 1}
 
-_ENDING = (ServerUnreachable, ServerTimeout, RouteNotServed, ModelNotServed, AuthenticationFailed)
-"""What would happen to every check that follows too, as would anything that no handshake comes through."""
+_ENDING = (ServerUnreachable, ServerTimeout)
+"""What would happen to every check that follows too, as would whatever no handshake comes through."""
 
 
 def verify(

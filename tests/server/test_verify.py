@@ -1,4 +1,4 @@
-"""`verify` against real servers: right ones, the three wrong ones, one of another make, and real ones whose answers are spoilt."""
+"""`verify` against real servers: right ones, the three wrong ones, one of another make."""
 
 from __future__ import annotations
 

@@ -80,6 +80,18 @@ def test_counts_that_are_not_the_model_s(faulty):
     assert "reads 13 tokens where this machine's tokenizer counts 14" in report["tokens"].detail
 
 
+def test_a_gateway_that_lets_only_the_usual_routes_through(faulty):
+    proxy = faulty("embed")
+    gone = status(404, {"detail": "Not Found"})
+    proxy.everywhere = lambda call: call.answer(*call.upstream()) if call.seen.path.startswith("/v1/") else gone(call)
+    report = verify(proxy.url, model=NAME)
+    assert report.ok, report
+    assert (report["tokens"].state, report["tokens"].detail) == ("passed", "it reads as many tokens as this machine's tokenizer counts")
+    report = verify(proxy.url, model=ALIAS)
+    assert report["tokens"].state == "skipped"
+    assert "--tokenizer" in report["tokens"].fix
+
+
 def test_another_tokenizer(tiny_servers, tiny_embedder, tmp_path):
     spec = json.loads((tiny_embedder / "tokenizer.json").read_text())
     spec["model"]["merges"] = spec["model"]["merges"][:2000]

@@ -149,8 +149,10 @@ def test_a_build_under_another_name_is_started_by_its_module():
 
 
 OLD = frozenset(
-    ("runner", "hf_overrides", "served_model_name", "host", "port", "dtype", "max_model_len", "max_num_batched_tokens", "chat_template")
-    + ("gpu_memory_utilization",)  # noqa: RUF005
+    {
+        *("runner", "hf_overrides", "served_model_name", "host", "port", "dtype", "max_model_len", "max_num_batched_tokens"),
+        *("chat_template", "gpu_memory_utilization"),
+    }
 )
 
 

@@ -1,0 +1,126 @@
+"""`vllm serve` on a CUDA device, started by this package: right answers, memory as planned, and all of it back.
+
+Run by hand: `pytest -m gpu tests/gpu/test_serving_gpu.py -s`. Random weights in the exact shapes of the published models, vocabulary included.
+"""
+# ruff: noqa: T201  the printed figures are half of what these tests are for
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.devices import gpus
+from qwen3_integrations.memory import GIB
+from qwen3_integrations.serving import Failed, ServerOptions, prepare, servers, start
+from tests.models import Shape, write_random_model
+from tests.reference import reference_embeddings
+from tests.texts import PLAIN
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.vllm,
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("default"),  # vLLM and CUDA's libraries warn of much that is not ours
+]
+
+SHAPES = {
+    "0.6B": Shape(hidden=1024, heads=16, kv_heads=8, layers=28, tied=True, head_dim=128, inner=3072, vocabulary=151_669),
+    "4B": Shape(hidden=2560, heads=32, kv_heads=8, layers=36, tied=True, head_dim=128, inner=9728, vocabulary=151_669),
+}
+WITHIN = 0.15
+"""How near to what vLLM then uses a plan must be, as a share of it."""
+
+CASES = {
+    "embed 0.6B": ("embed", "0.6B", {}),
+    "embed 0.6B, one prompt": ("embed", "0.6B", {"concurrency": 1, "enforce_eager": True}),
+    "rerank 0.6B": ("rerank", "0.6B", {"enforce_eager": True}),
+    "embed 0.6B, 32k": ("embed", "0.6B", {"max_tokens": 32768, "concurrency": 2, "enforce_eager": True}),
+    "embed 0.6B, fp8": ("embed", "0.6B", {"quantization": "fp8", "enforce_eager": True}),
+    "embed 4B": ("embed", "4B", {"enforce_eager": True}),
+    "embed 0.6B, 2 GPUs a copy": ("embed", "0.6B", {"tensor_parallel_size": 2, "enforce_eager": True}),
+    "embed 0.6B, 2 copies": ("embed", "0.6B", {"data_parallel_size": 2, "enforce_eager": True}),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    os.environ["QWEN3_SERVERS_DIR"] = str(tmp_path_factory.mktemp("state"))
+    yield
+    for server in servers():
+        server.stop()
+    del os.environ["QWEN3_SERVERS_DIR"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    made = {}
+
+    def make(task, size):
+        if (task, size) not in made:
+            made[task, size] = write_random_model(tmp_path_factory.mktemp("gpu") / f"{task}-{size}", task, SHAPES[size])
+        return made[task, size]
+
+    return make
+
+
+def used_bytes(devices):
+    return [gpu.total_bytes - gpu.free_bytes for gpu in gpus()[:devices]]
+
+
+def settled(devices, most):
+    for _ in range(60):
+        used = used_bytes(devices)
+        if max(used) <= most:
+            break
+        time.sleep(0.5)
+    return used
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_server_uses_what_was_planned(case, model):
+    task, size, more = CASES[case]
+    options = ServerOptions(task=task, model=str(model(task, size)), dtype="bfloat16", **more)
+    devices = options.devices * options.data_parallel_size
+    if len(gpus()) < devices:
+        pytest.skip(f"needs {devices} GPUs")
+    before = used_bytes(devices)
+    plan = prepare(options).plan
+    outcome = start(options, handshake="counts")  # random weights can't tell a relevant text from another
+    if isinstance(outcome, Failed):
+        print("\n".join(outcome.tail))
+    with outcome.running() as server:
+        ready = [now - then for now, then in zip(used_bytes(devices), before, strict=True)]
+        words = "many plain words " * (options.max_tokens // 3)
+        texts = [*PLAIN, *(f"{number} {words}" for number in range(32))]
+        with server.engine() as engine:
+            if task == "embed":
+                vectors = Embedder(engine, max_tokens=options.max_tokens).embed_documents(texts)
+                if size == "0.6B":
+                    cosines = (vectors[: len(PLAIN)] * reference_embeddings(model(task, size), PLAIN)).sum(axis=1)
+                    print(f"\n{case}: least cosine to fp32 {cosines.min():.5f}")
+                    assert cosines.min() > (0.98 if options.quantization else 0.999)
+            else:
+                Reranker(engine, max_tokens=options.max_tokens).score([("a query", text) for text in texts])
+        worked = [now - then for now, then in zip(used_bytes(devices), before, strict=True)]
+        error = plan.total_bytes / max(worked) - 1
+        print(
+            f"{case}: ready after {outcome.seconds:.0f} s; planned {plan.total_bytes / GIB:.2f} GiB, used {max(ready) / GIB:.2f} when ready"
+        )
+        print(f"{case}: and {max(worked) / GIB:.2f} after work: plan {error:+.1%}; {plan}")
+    left = settled(devices, max(before) + GIB // 10)
+    assert max(left) <= max(before) + GIB // 10
+    assert abs(error) <= WITHIN
+
+
+def test_two_servers_share_a_gpu(model):
+    """Plans of the one leave room for the other."""
+    options = ServerOptions(task="embed", model=str(model("embed", "0.6B")), dtype="bfloat16", enforce_eager=True)
+    with start(options).running() as first, start(replace(options, served_name="second"), handshake="counts").running() as second:
+        assert first.status().state == second.status().state == "ready"
+        assert len(Embedder(second.engine()).embed_documents(PLAIN)) == len(PLAIN)
