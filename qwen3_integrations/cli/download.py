@@ -26,8 +26,8 @@ def download(
     """
     from rich.filesize import decimal
 
-    from qwen3_integrations.caches import describe_model
     from qwen3_integrations.hub import find_model, resolve_model
+    from qwen3_integrations.hub.caches import describe_model
     from qwen3_integrations.models import read_model
 
     for model in models:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from qwen3_integrations.caches import Hub, LocalModel, cache_folders, cached_models
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.diagnosis.hardware import SHAPES, weights_bytes
+from qwen3_integrations.hub.caches import Hub, LocalModel, cache_folders, cached_models
 from qwen3_integrations.models import CHECKPOINTS, DEFAULT_MODELS
 
 VARIABLES: dict[Hub, str] = {"huggingface": "HF_HUB_CACHE", "modelscope": "MODELSCOPE_CACHE"}

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_integrations.downloads import DownloadProgress
 from qwen3_integrations.engines.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.hub import resolve_model
+from qwen3_integrations.hub import DownloadProgress, resolve_model
 from qwen3_integrations.memory import MemoryPlan, in_gib
 from qwen3_integrations.models import ModelFiles, read_model
 from qwen3_integrations.serving import supervise

@@ -1,6 +1,8 @@
 """`vllm serve` on a CUDA device, started by this package: right answers, memory as planned, and all of it back.
 
-Run by hand: `pytest -m gpu tests/gpu/test_serving_gpu.py -s`. Random weights in the exact shapes of the published models, vocabulary included.
+Run by hand: `pytest -m gpu tests/gpu/test_serving_gpu.py -s`.
+
+Random weights in the exact shapes of the published models, vocabulary included.
 """
 # ruff: noqa: T201  the printed figures are half of what these tests are for
 

@@ -199,12 +199,20 @@ def test_the_published_probabilities(faulty, off, state):
 
 
 def test_a_published_name_without_published_numbers(faulty):
-    proxy = faulty("embed")
-    renamed = spoilt(lambda answer: answer["data"][0].update(id="Qwen/Qwen3-Embedding-4B"))
-    proxy.everywhere = lambda call: renamed(call) if call.seen.path == "/v1/models" else status(404, {"detail": "Not Found"})(call)
-    report = verify(proxy.url)
-    assert (report.task, report.model) == ("embed", "Qwen/Qwen3-Embedding-4B")
-    assert ended(report, "failed") == ["handshake"]
+    proxy = faulty("rerank")
+    name = "Qwen/Qwen3-Reranker-4B"
+    renamed = spoilt(lambda answer: answer["data"][0].update(id=name))
+
+    def answer(call):
+        if call.seen.path == "/v1/models":
+            renamed(call)
+        else:
+            resend(call, call.seen.body | {"model": NAME})
+
+    proxy.everywhere = answer
+    report = verify(proxy.url, source="local")
+    assert (report.task, report.model) == ("rerank", name)
+    assert (report["published"].state, report["published"].detail) == ("skipped", f"no numbers were published for {name}")
 
 
 def test_neither_task(faulty):

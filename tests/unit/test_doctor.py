@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
-from qwen3_integrations.caches import LocalModel, cached_models
+from qwen3_integrations.hub.caches import LocalModel, cached_models
 from qwen3_integrations.cli import app
 from qwen3_integrations.devices import Gpu, Memory
 from qwen3_integrations.diagnosis import Finding, diagnose, hardware

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from qwen3_integrations.downloads import Progress, from_hugging_face, from_modelscope, missing_files, named
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.extras import installed, require
+from qwen3_integrations.hub.downloads import Progress, from_hugging_face, from_modelscope, missing_files, named
 from qwen3_integrations.jobs import Task
 from qwen3_integrations.models import TINY, Source
 
@@ -117,7 +117,7 @@ def _is_offline() -> bool:
 
 
 def _bundled(task: Task) -> Path:
-    return Path(__file__).parent / "tiny" / {"embed": "embedding", "rerank": "reranker"}[task]
+    return Path(__file__).parent.parent / "tiny" / {"embed": "embedding", "rerank": "reranker"}[task]
 
 
 def _is_path(model: str) -> bool:

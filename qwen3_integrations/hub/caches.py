@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qwen3_integrations.downloads import missing_files
 from qwen3_integrations.extras import installed, require
+from qwen3_integrations.hub.downloads import missing_files
 from qwen3_integrations.jobs import Task
 from qwen3_integrations.models import CHECKPOINTS
 
