@@ -35,11 +35,13 @@ class ExitCode(IntEnum):
     """Ctrl-C; what was written before it is whole."""
     BROKEN_PIPE = 141
     """Whoever read the output has left, as `head` does."""
+    TERMINATED = 143
+    """SIGTERM; as after Ctrl-C."""
 
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed (engine, server, model, or a check); 2 wrong use (an option or an input); 130 interrupted; "
-    "141 the reader of a pipe left."
+    "141 the reader of a pipe left; 143 terminated."
 )
 
 _HINTS: tuple[tuple[type[Qwen3Error], str], ...] = (
@@ -64,6 +66,7 @@ def messages() -> Console:
 def print_json(value: Any) -> None:
     """One JSON document, or one line of JSON lines, on standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 class Commands(TyperGroup):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from qwen3_integrations.cli.options import ending_in_order
 from qwen3_integrations.cli.output import ExitCode, console, messages, print_json
 from qwen3_integrations.models import DEFAULT_MODELS
 
@@ -94,7 +93,7 @@ def serve(
     if dry_run:
         _show_plan(options, prepare(options), as_json=as_json)
         return
-    with _terminated_as_interrupted(), _progress() as tell:
+    with ending_in_order(), _progress() as tell:
         outcome = start(options, timeout_s=timeout, keep_running=keep_running, reuse=reuse, handshake=handshake, on_progress=tell)
     if isinstance(outcome, Failed | TimedOut):
         _show_failure(outcome, as_json=as_json)
@@ -103,7 +102,7 @@ def serve(
     _show_server(server, outcome, as_json=as_json)
     if keep_running or isinstance(outcome, Reused):
         return
-    with server, _terminated_as_interrupted():
+    with server, ending_in_order():
         while server.is_running:
             time.sleep(0.2)
     if server.exit_code:
@@ -175,20 +174,3 @@ def _plain_progress(out: Any) -> Callable[[Progress], None]:
             out.print(f"{progress.phase}, {progress.elapsed_s:.0f} s", highlight=False)
 
     return tell
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A SIGTERM ends the server as Ctrl-C does, instead of leaving that to its supervisor."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

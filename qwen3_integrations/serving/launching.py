@@ -106,7 +106,8 @@ def start(
     Args:
         options: What it shall be.
         timeout_s: Seconds to wait after it was started; downloading is not counted.
-        keep_running: Leave it running when this process is gone; `Server.keep_running` changes it later.
+        keep_running: Leave it running when this process is gone; `Server.keep_running` changes it later. A running server that is
+            taken is then kept too.
         reuse: Take a running server with the same options, if there is one.
         handshake: How much its first answer must prove; see `HttpEngine`.
         on_progress: Told what it does, whenever that changes.
@@ -120,6 +121,7 @@ def start(
     """
     prepared = prepare(options, on_progress)
     if reuse and (found := _running_alike(prepared)):
+        found.keep_running = keep_running or found.keep_running
         return wait_until_ready(found, prepared.files.folder, timeout_s, handshake, on_progress, cancel)
     for attempt in range(_PORT_TRIES):
         server = _spawn(prepared, keep_running=keep_running)
