@@ -18,7 +18,7 @@ COLOURS = {"passed": "green", "warned": "yellow", "failed": "bold red", "skipped
 
 
 def verify(
-    url: Annotated[str, typer.Argument(help="The server's address, with or without /v1.")],
+    url: Annotated[str, typer.Argument(help="The server's address, with or without /v1; or the name of one that runs here.")],
     task: Annotated[Literal["embed", "rerank"] | None, typer.Option(help="What it is served for; else it is asked.")] = None,
     model: Annotated[str | None, typer.Option(help="The name it serves the model under; else the first it lists.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="QWEN3_API_KEY", help="The server's key.")] = None,
@@ -33,8 +33,13 @@ def verify(
 
     Any server: vLLM, SGLang, TEI, infinity, OpenAI-compatible. Exits with 1 when a check failed; warnings do not count.
     """
+    from qwen3_integrations.serving import servers
     from qwen3_integrations.verification import verify as check
 
+    # Of a server that was started here, key and tokenizer are known.
+    for server in servers():
+        if url in (server.name, server.url, f"{server.url}/v1"):
+            url, api_key, tokenizer = server.url, api_key or server.api_key, tokenizer or server.model_folder
     with messages().status("asking") as shown:
         report = check(
             url,

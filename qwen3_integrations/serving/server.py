@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 State = Literal["starting", "ready", "stopped"]
 
-GRACE_S = 10.0
+GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL; vLLM leaves within 2."""
 
 _STOP_S = GRACE_S + 15.0
@@ -124,6 +124,12 @@ class Server:
         return Path(self._record.log)
 
     @property
+    def model_folder(self) -> Path | None:
+        """The model's folder, with its tokenizer; None if that is gone."""
+        folder = Path(self._record.folder)
+        return folder if folder.is_dir() else None
+
+    @property
     def command(self) -> tuple[str, ...]:
         """The command line that runs it, without secrets."""
         return self._record.command
@@ -201,8 +207,7 @@ class Server:
 
     def engine(self, **engine_options: Any) -> SharedEngine:
         """An engine that asks this server; `engine_options` are `HttpEngine`'s."""
-        folder = {"tokenizer": self._record.folder} if Path(self._record.folder).is_dir() else {}
-        options = folder | engine_options
+        options = ({"tokenizer": self.model_folder} if self.model_folder else {}) | engine_options
         return open_engine(self.task, self.model, base_url=self.url, api_key=self._api_key, backend="http", **options)
 
     def embeddings(self, **settings: Any) -> Qwen3Embeddings:

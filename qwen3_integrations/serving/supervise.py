@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 POLL_S = 0.2
+KILLED_S = 10.0  # for the kernel to take killed processes apart; one that holds a GPU takes seconds
 # Source: Linux' <sys/prctl.h>
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -46,23 +47,28 @@ def main(record: str, owner: int, grace_s: float, command: list[str]) -> int:
     end_group(server, grace_s)
     with contextlib.suppress(FileNotFoundError):
         Path(record).unlink()
-    code = server.returncode
-    return code if code >= 0 else 128 - code
+    code = server.poll()
+    return 1 if code is None else code if code >= 0 else 128 - code
 
 
 def end_group(server: subprocess.Popen[bytes], grace_s: float) -> None:
     """End the server's whole process group: children may outlive the server, and more than one SIGTERM."""
     _signal_group(server.pid, signal.SIGTERM)
-    end = time.monotonic() + grace_s
-    while time.monotonic() < end:
+    if not _has_gone(server, grace_s):
+        _signal_group(server.pid, signal.SIGKILL)
+        _has_gone(server, KILLED_S)
+
+
+def _has_gone(server: subprocess.Popen[bytes], within_s: float) -> bool:
+    end = time.monotonic() + within_s
+    while True:
         if server.poll() is not None:
             _bury_orphans()
             if not _signal_group(server.pid, 0):
-                return
+                return True
+        if time.monotonic() > end:
+            return False
         time.sleep(0.05)
-    _signal_group(server.pid, signal.SIGKILL)
-    server.wait()
-    _bury_orphans()
 
 
 def _bury_orphans() -> None:

@@ -32,8 +32,7 @@ PLANETS = (
 )
 PROBABILITIES = (0.0427, 0.9992, 0.4064, 0.9719)
 """Of `PLANETS` for `PLANET`, float32: the sigmoid of the logit differences [-3.1093, 7.1204, -0.3788, 3.5416].
-Source: a test of sentence-transformers for this checkpoint; the texts are those that its tests of other rerankers and the cards of
-models made with it use (its `test_pretrained.py` for cross encoders)."""
+Source: reported for sentence-transformers' cross-encoder test of this checkpoint; the texts are those of its `test_pretrained.py`."""
 
 TOLERANCE = {"embed": 0.01, "rerank": 0.05}
 """The two published matrices differ by 0.003 at most. A logit difference that bfloat16 moves by 0.1 moves the third probability by

@@ -44,7 +44,8 @@ CASES = {
     "rerank 0.6B": ("rerank", "0.6B", {"enforce_eager": True}),
     "embed 0.6B, 32k": ("embed", "0.6B", {"max_tokens": 32768, "concurrency": 2, "enforce_eager": True}),
     "embed 0.6B, fp8": ("embed", "0.6B", {"quantization": "fp8", "enforce_eager": True}),
-    "embed 4B": ("embed", "4B", {"enforce_eager": True}),
+    "embed 4B": ("embed", "4B", {}),
+    "embed 4B, fp8": ("embed", "4B", {"quantization": "fp8", "enforce_eager": True}),
     "embed 0.6B, 2 GPUs a copy": ("embed", "0.6B", {"tensor_parallel_size": 2, "enforce_eager": True}),
     "embed 0.6B, 2 copies": ("embed", "0.6B", {"data_parallel_size": 2, "enforce_eager": True}),
 }
