@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal, get_args
 
 from qwen3_integrations.engines.address import shown_url
@@ -171,8 +172,12 @@ def _has_cuda() -> bool:
 
 
 def _frozen(options: Mapping[str, Any]) -> str:
-    """Options as a key: equal options give equal keys; objects count by identity."""
-    return json.dumps(options, sort_keys=True, default=lambda value: f"{type(value).__qualname__}@{id(value)}")
+    """Options as a key: equal options give equal keys; objects count by identity, paths as they read."""
+
+    def plain(value: object) -> str:
+        return str(value) if isinstance(value, PurePath) else f"{type(value).__qualname__}@{id(value)}"
+
+    return json.dumps(options, sort_keys=True, default=plain)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from qwen3_integrations import Embedder, open_engine
 from qwen3_integrations.engines.opening import choose_backend
 from qwen3_integrations.errors import ConfigError, EngineClosed, ModelNotFound
 from qwen3_integrations.jobs import Job
+from tests.models import TINY
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,14 @@ def test_equal_settings_share_an_engine_and_others_do_not():
     assert one._engine is same._engine
     assert one._engine is not other._engine
     for engine in (one, same, other):
+        engine.close()
+
+
+def test_equal_paths_are_equal_settings():
+    words = {"backend": "http", "base_url": "http://127.0.0.1:1"}
+    one, same = (open_engine("embed", "qwen3-tiny-demo", tokenizer=Path(TINY / "embedding"), **words) for _ in range(2))
+    assert one._engine is same._engine
+    for engine in (one, same):
         engine.close()
 
 
