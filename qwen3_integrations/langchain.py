@@ -9,9 +9,9 @@ from copy import deepcopy
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from qwen3_integrations.engines.opening import suggest
 from qwen3_integrations.errors import ConfigError, InputError
 from qwen3_integrations.extras import require
+from qwen3_integrations.options import suggest
 from qwen3_integrations.results import Ranking
 from qwen3_integrations.settings import STRICT, EmbedderSettings, RerankerSettings, StrictModel
 

@@ -23,11 +23,12 @@ from pydantic import (
 )
 
 from qwen3_integrations.embedder import Embedder, checked_dimensions
-from qwen3_integrations.engines.opening import KEY_VARIABLE, Backend, open_engine, suggest
+from qwen3_integrations.engines.opening import KEY_VARIABLE, Backend, open_engine
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import ConfigError, Qwen3Error
 from qwen3_integrations.jobs import Rows, Task
 from qwen3_integrations.models import CHECKPOINTS, DEFAULT_MODELS, checked_budget, checked_model
+from qwen3_integrations.options import suggest
 from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.reranker import Reranker, checked_cut
 from qwen3_integrations.results import Ranking, Usage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import logging
@@ -21,6 +20,7 @@ from qwen3_integrations.errors import ConfigError, EngineClosed
 from qwen3_integrations.extras import installed
 from qwen3_integrations.jobs import Job, Reply, Task
 from qwen3_integrations.models import checked_model
+from qwen3_integrations.options import check_options, suggest
 from qwen3_integrations.tokens import Tokenizer
 
 log = logging.getLogger("qwen3_integrations")
@@ -105,24 +105,6 @@ def choose_backend(
         "there is nothing to run the model with. Three ways out: pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one); "
         "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU; pip install 'qwen3-integrations[vllm]' for a CUDA GPU"
     )
-
-
-def check_options(given: Iterable[str], known: Iterable[str], owner: str) -> None:
-    """Refuse options that nobody knows, with the nearest known one.
-
-    Raises:
-        ConfigError: For the first unknown option.
-    """
-    names = sorted(known)
-    for option in given:
-        if option not in names:
-            raise ConfigError(f"{owner} has no option {option!r}{suggest(option, names)}; it has: {', '.join(names)}")
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _maker(backend: str) -> Callable[..., Engine]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.engines.opening import check_options
 from qwen3_integrations.engines.vllm_loop import VllmLoop
 from qwen3_integrations.engines.vllm_start import VllmStart
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
@@ -20,6 +19,7 @@ from qwen3_integrations.hub import resolve_model
 from qwen3_integrations.jobs import Job, Prompt, Reply, Task
 from qwen3_integrations.memory import MemoryPlan, weight_files
 from qwen3_integrations.models import ORIGINAL_RERANKER, ModelFiles, Source, read_model
+from qwen3_integrations.options import check_options
 from qwen3_integrations.tokens import Tokenizer
 
 DEFAULT_MAX_MODEL_LEN = 8192

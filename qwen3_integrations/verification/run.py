@@ -9,7 +9,7 @@ from typing import Any, get_args
 from qwen3_integrations.engines.address import Address
 from qwen3_integrations.engines.http import HttpEngine
 from qwen3_integrations.engines.loop import BackgroundLoop
-from qwen3_integrations.engines.opening import KEY_VARIABLE, check_options
+from qwen3_integrations.engines.opening import KEY_VARIABLE
 from qwen3_integrations.engines.transport import Transport
 from qwen3_integrations.errors import (
     ConfigError,
@@ -20,6 +20,7 @@ from qwen3_integrations.errors import (
 )
 from qwen3_integrations.jobs import Task
 from qwen3_integrations.models import CHECKPOINTS, checked_model
+from qwen3_integrations.options import check_options
 from qwen3_integrations.verification import answers, embedding, reading, routes
 from qwen3_integrations.verification.finding import described, find, published_as
 from qwen3_integrations.verification.probe import Finding, Probe
