@@ -91,7 +91,9 @@ def serve(
         extra_args=tuple(ctx.args),
     )
     if dry_run:
-        _show_plan(options, prepare(options), as_json=as_json)
+        with _progress() as tell:
+            prepared = prepare(options, tell)
+        _show_plan(options, prepared, as_json=as_json)
         return
     with ending_in_order(), _progress() as tell:
         outcome = start(options, timeout_s=timeout, keep_running=keep_running, reuse=reuse, handshake=handshake, on_progress=tell)

@@ -18,7 +18,7 @@ from pathlib import Path
 from qwen3_integrations.engines.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.hub import DownloadProgress, resolve_model
-from qwen3_integrations.memory import MemoryPlan, in_gib
+from qwen3_integrations.memory import MemoryPlan
 from qwen3_integrations.models import ModelFiles, read_model
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
@@ -68,13 +68,15 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
         ModelNotFound: If the model is nowhere to be had.
         ConfigError: For an option that the installed version lacks, or a plan that does not fit the memory that is free, with the sum.
     """
+    from rich.filesize import decimal
+
     installed = find_server(options.engine, options.python)
     begin = time.monotonic()
 
     def tell(download: DownloadProgress) -> None:
         assert on_progress is not None
         done, total = download.done_bytes, download.total_bytes
-        detail = f"{in_gib(done)} of {in_gib(total)}"
+        detail = f"{decimal(done)} of {decimal(total)}"
         on_progress(Progress("downloading", time.monotonic() - begin, detail, done / total if total else None))
 
     folder = resolve_model(

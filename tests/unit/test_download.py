@@ -22,7 +22,10 @@ class Shell:
         self.home, self.hub, self.environment = home, hub, machine_environment(home, hub.url)
 
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from qwen3_integrations.cli import app; app()", "download", *arguments]
+        return self.run("download", *arguments, **environment)
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "qwen3_integrations.cli", *words]
         return subprocess.run(command, capture_output=True, text=True, cwd=self.home, env=self.environment | environment, check=False)
 
 
@@ -111,3 +114,27 @@ def test_a_folder_of_ones_own_is_described(shell):
     result = shell(str(TINY / "reranker"), "--json")
     told = json.loads(result.stdout)
     assert (told["task"], told["hub"], told["revision"], told["downloaded"]) == ("rerank", None, None, False)
+
+
+@pytest.mark.vllm
+def test_a_server_that_has_to_download_its_model_says_so_and_how_far_it_is(shell):
+    """`serve` resolves the model before anything starts; with --dry-run nothing does."""
+    result = shell.run("serve", "embed", MODEL, "--source", "huggingface", "--dry-run", "--json")
+    assert result.returncode == 0, result.stderr
+    assert "downloading" in result.stderr
+    command = json.loads(result.stdout)["command"]
+    assert shell.hub.commit in command[command.index("--model") + 1]
+    assert command[command.index("--served-model-name") + 1] == MODEL
+
+
+@pytest.mark.vllm
+def test_the_bytes_that_have_come_are_told(shell):
+    code = (
+        "from qwen3_integrations.serving import ServerOptions, prepare\n"
+        f"prepare(ServerOptions(task='embed', model={MODEL!r}, source='huggingface'), lambda step: print(step.phase, step.fraction, step.detail))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=shell.environment, cwd=shell.home, check=True)
+    lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
+    assert {phase for phase, *_ in lines} == {"downloading"}
+    assert lines[-1][1] == "1.0"
+    assert lines[-1][2].endswith("MB of 2.9 MB")
