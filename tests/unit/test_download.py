@@ -131,7 +131,8 @@ def test_a_server_that_has_to_download_its_model_says_so_and_how_far_it_is(shell
 def test_the_bytes_that_have_come_are_told(shell):
     code = (
         "from qwen3_integrations.serving import ServerOptions, prepare\n"
-        f"prepare(ServerOptions(task='embed', model={MODEL!r}, source='huggingface'), lambda step: print(step.phase, step.fraction, step.detail))"
+        f"options = ServerOptions(task='embed', model={MODEL!r}, source='huggingface')\n"
+        "prepare(options, lambda step: print(step.phase, step.fraction, step.detail))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=shell.environment, cwd=shell.home, check=True)
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
