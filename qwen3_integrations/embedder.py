@@ -11,9 +11,11 @@ import numpy as np
 
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import BadReply, ConfigError
+from qwen3_integrations.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.jobs import Job, Reply, Rows
 from qwen3_integrations.models import MIN_DIMENSIONS, checked_budget
 from qwen3_integrations.planning import document_prompts, query_prompts
+from qwen3_integrations.progress import arun_with_bar, run_with_bar
 from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.results import Usage
 from qwen3_integrations.tokens import checked_text, checked_texts
@@ -28,8 +30,8 @@ class Embedder:
         engine: An opened engine for the task `embed`.
         instruction: What queries are embedded with; one English sentence. Empty: bare queries.
         dimensions: Width of the vectors (Matryoshka), from 32 to the model's; None for the model's own.
-        max_tokens: Budget of a text, end token included. Longer documents are cut, which is logged and
-            counted in `usage`; a longer query is an error.
+        max_tokens: Budget of a text, end token included; kept where tokens can be counted (see `HttpEngine`). Longer documents
+            are cut, which is logged and counted in `usage`; a longer query is an error.
 
     Raises:
         ConfigError: For an engine of the other task, or dimensions or a budget that the model does not have.
@@ -52,11 +54,12 @@ class Embedder:
         """What all calls so far have used."""
         return self._usage
 
-    def embed_documents(self, texts: Sequence[str]) -> Rows:
+    def embed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
         """Embed texts as they stand.
 
         Args:
             texts: Any number of strings; an empty one is embedded as the model does.
+            progress: Show a progress bar (tqdm) where it takes more than half a second.
 
         Returns:
             float32, shape (texts, dimensions), rows of unit length, in the order of `texts`.
@@ -65,14 +68,15 @@ class Embedder:
             TypeError: For an item that is no string; names its index.
             InvalidText: For lone surrogates; names the index.
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
+            MissingExtra: For a bar, if tqdm is not installed.
         """
         job = self._plan_documents(texts)
-        return self._finish(job, self.engine.run(job))
+        return self._finish(job, run_with_bar(self.engine, job) if progress else self.engine.run(job))
 
-    async def aembed_documents(self, texts: Sequence[str]) -> Rows:
+    async def aembed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
         """As `embed_documents`, without blocking the event loop."""
         job = await asyncio.to_thread(self._plan_documents, texts)
-        return self._finish(job, await self.engine.arun(job))
+        return self._finish(job, await (arun_with_bar(self.engine, job) if progress else self.engine.arun(job)))
 
     def embed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
         """Embed queries, each behind the instruction.
@@ -109,12 +113,21 @@ class Embedder:
         with self._lock:
             self._usage += used
         if used.truncated:
-            log.warning("%d of %d texts were cut to %d tokens", used.truncated, used.prompts, self.max_tokens)
+            log.warning("%d of %d texts were cut to %d tokens", used.truncated, used.prompts, reply.max_tokens or self.max_tokens)
         return vectors
 
     def __repr__(self) -> str:
         width = self.dimensions or self.engine.dimensions
         return f"Embedder({self.engine!r}, dimensions={width}, max_tokens={self.max_tokens}, instruction={self.instruction!r})"
+
+    def _repr_html_(self) -> str:
+        facts = engine_facts(self.engine) | {
+            "dimensions": self.dimensions or self.engine.dimensions,
+            "budget": f"{self.max_tokens:,} tokens",
+            "instruction": self.instruction or "none",
+            "so far": usage_words(self.usage),
+        }
+        return facts_table("Embedder", facts)
 
 
 def checked_dimensions(dimensions: int | None, width: int | None, model: str) -> int | None:

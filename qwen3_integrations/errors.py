@@ -26,9 +26,22 @@ A value that is no text at all is the built-in `TypeError`, with its index.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Qwen3Error(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose. May be copied and pickled, to cross from a worker process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[Qwen3Error], args: tuple[Any, ...], state: dict[str, Any]) -> Qwen3Error:
+    base: Any = kind.__base__  # the one of several bases whose memory layout the class has
+    error: Qwen3Error = base.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(Qwen3Error, ValueError):

@@ -95,10 +95,12 @@ class Reply:
     Attributes:
         rows: float32. `embed`: shape (prompts, width), as the model gives them or already of unit length.
             `rerank`: shape (prompts,), the probability of "yes" in [0, 1].
-        tokens: Prompt tokens the model read, in total.
+        tokens: Prompt tokens the model read, in total; 0 where a server does not say and no tokenizer is at hand.
         truncated: Positions whose bodies the engine itself had to cut.
+        max_tokens: The budget that held, where it was less than the job's: a server's own limit.
     """
 
     rows: Rows
     tokens: int
     truncated: frozenset[int] = frozenset()
+    max_tokens: int | None = None

@@ -13,6 +13,7 @@ import numpy as np
 from qwen3_integrations.embedder import usage_of
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import BadReply, ConfigError
+from qwen3_integrations.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.jobs import Job, Reply, Rows
 from qwen3_integrations.models import checked_budget
 from qwen3_integrations.planning import rerank_prompts
@@ -59,7 +60,7 @@ class Reranker:
     def rank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Iterable[str],
         top_n: int | None = None,
         score_threshold: float | None = None,
         instruction: str | None = None,
@@ -85,6 +86,7 @@ class Reranker:
         """
         checked_cut(top_n, score_threshold)
         started = time.perf_counter()
+        documents = checked_texts(documents, "documents")  # a list of our own: a data frame's column is indexed by its labels
         job = self._plan_documents(query, documents, instruction)
         planned = time.perf_counter()
         reply = self.engine.run(job)
@@ -94,7 +96,7 @@ class Reranker:
     async def arank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Iterable[str],
         top_n: int | None = None,
         score_threshold: float | None = None,
         instruction: str | None = None,
@@ -102,6 +104,7 @@ class Reranker:
         """As `rank`, without blocking the event loop."""
         checked_cut(top_n, score_threshold)
         started = time.perf_counter()
+        documents = checked_texts(documents, "documents")
         job = await asyncio.to_thread(self._plan_documents, query, documents, instruction)
         planned = time.perf_counter()
         reply = await self.engine.arun(job)
@@ -131,7 +134,7 @@ class Reranker:
 
     def _plan_documents(self, query: str, documents: Sequence[str], instruction: str | None) -> Job:
         checked_text(query, "query")
-        return self._job([(query, document) for document in checked_texts(documents, "documents")], instruction)
+        return self._job([(query, document) for document in documents], instruction)
 
     def _plan(self, pairs: Iterable[tuple[str, str]], instruction: str | None) -> Job:
         listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
@@ -150,7 +153,8 @@ class Reranker:
         with self._lock:
             self._usage += used
         if used.truncated:
-            log.warning("%d of %d documents were cut so that the prompt keeps to %d tokens", used.truncated, used.prompts, self.max_tokens)
+            limit = reply.max_tokens or self.max_tokens
+            log.warning("%d of %d documents were cut so that the prompt keeps to %d tokens", used.truncated, used.prompts, limit)
         return scores
 
     def _ranking(
@@ -186,6 +190,14 @@ class Reranker:
 
     def __repr__(self) -> str:
         return f"Reranker({self.engine!r}, max_tokens={self.max_tokens}, instruction={self.instruction!r})"
+
+    def _repr_html_(self) -> str:
+        facts = engine_facts(self.engine) | {
+            "budget": f"{self.max_tokens:,} tokens",
+            "instruction": self.instruction or "none",
+            "so far": usage_words(self.usage),
+        }
+        return facts_table("Reranker", facts)
 
 
 def checked_cut(top_n: int | None, score_threshold: float | None) -> None:

@@ -17,7 +17,7 @@ class Usage:
 
     Attributes:
         prompts: Prompts the model read.
-        tokens: Prompt tokens, templates included, as the engine counted them.
+        tokens: Prompt tokens, templates included, as the engine counted them; 0 where a server does not say.
         truncated: Prompts whose document was cut to the budget.
     """
 
@@ -140,11 +140,12 @@ class Ranking:
     def _repr_html_(self) -> str:
         rows = "".join(_row(hit) for hit in self.hits)
         total = len(self.hits) + len(self.dropped)
+        tokens = f", {self.usage.tokens:,} tokens" if self.usage.tokens else ""  # some servers do not say
         cut = f", {self.usage.truncated} truncated" if self.usage.truncated else ""
         return (
             "<table><caption style='text-align:left'>"
             f"<b>{html.escape(self.query)}</b><br>{html.escape(self.instruction)}<br>"
-            f"{html.escape(self.model)}: {len(self.hits)} of {total} documents, {self.usage.tokens:,} tokens{cut}, "
+            f"{html.escape(self.model)}: {len(self.hits)} of {total} documents{tokens}{cut}, "
             f"{self.timing.total_s:.2f} s</caption>"
             "<thead><tr><th scope='col'>rank</th><th scope='col'>moved</th><th scope='col'>score</th><th scope='col'></th>"
             f"<th scope='col' style='text-align:left'>document</th></tr></thead><tbody>{rows}</tbody></table>"

@@ -26,6 +26,7 @@ from qwen3_integrations.embedder import Embedder, checked_dimensions
 from qwen3_integrations.engines.opening import KEY_VARIABLE, Backend, open_engine
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import ConfigError, Qwen3Error
+from qwen3_integrations.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.jobs import Rows, Task
 from qwen3_integrations.models import CHECKPOINTS, DEFAULT_MODELS, checked_budget, checked_model
 from qwen3_integrations.options import suggest
@@ -98,7 +99,10 @@ class ComponentSettings(StrictModel):
 
     model: str = Field(default="", strict=True, frozen=True)
     base_url: str | None = Field(default=None, strict=True, frozen=True)
-    api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True, repr=False)
+    if TYPE_CHECKING:
+        api_key: SecretStr | str | None = Field(default=None, frozen=True, exclude=True, repr=False)
+    else:  # what is given as a string is kept as a secret
+        api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True, repr=False)
     instruction: Instruction = DEFAULT_INSTRUCTION
     max_tokens: int = Field(default=8192, strict=True, frozen=True)
     backend: Backend = Field(default="auto", frozen=True)
@@ -146,7 +150,7 @@ class ComponentSettings(StrictModel):
         taken = sorted({"task", "model", "base_url", "api_key", "backend"} & options.keys())
         if taken:
             raise ConfigError(f"{type(self).__name__}: {', '.join(taken)} can't stand in engine_options; each has its own setting")
-        key = self.api_key.get_secret_value() if self.api_key else None
+        key = self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
         return open_engine(self.task, self.model, base_url=self.base_url, api_key=key, backend=self.backend, **options)
 
     @field_serializer("base_url")
@@ -200,6 +204,15 @@ class ComponentSettings(StrictModel):
         yield "instruction", self.instruction
         yield "max_tokens", self.max_tokens
 
+    @property
+    def usage(self) -> Usage:
+        """What all calls so far have used."""
+        raise NotImplementedError
+
+    def _facts_html(self, more: Mapping[str, object]) -> str:
+        facts = {"budget": f"{self.max_tokens:,} tokens", "instruction": self.instruction or "none", "so far": usage_words(self.usage)}
+        return facts_table(type(self).__name__, engine_facts(self._opened) | dict(more) | facts)
+
 
 class EmbedderSettings(ComponentSettings):
     """A component that owns an `Embedder`."""
@@ -241,6 +254,9 @@ class EmbedderSettings(ComponentSettings):
         yield from super().__repr_args__()
         yield "dimensions", self.dimensions
 
+    def _repr_html_(self) -> str:
+        return self._facts_html({"dimensions": self.dimensions or self._opened.dimensions})
+
 
 class RerankerSettings(ComponentSettings):
     """A component that owns a `Reranker`."""
@@ -271,6 +287,9 @@ class RerankerSettings(ComponentSettings):
         yield from super().__repr_args__()
         yield "top_n", self.top_n
         yield "score_threshold", self.score_threshold
+
+    def _repr_html_(self) -> str:
+        return self._facts_html({"top_n": self.top_n, "score_threshold": self.score_threshold})
 
 
 def _with_engine(settings: dict[str, Any], engine: Engine) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -13,21 +14,23 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from qwen3_integrations.engines.address import Address
-from qwen3_integrations.engines.batching import REQUEST_CHARACTERS, Batcher, fair_share
+from qwen3_integrations.engines.batching import REQUEST_CHARACTERS, Batcher, PromptFailed, fair_share
 from qwen3_integrations.engines.dialects import Answer, DialectName
 from qwen3_integrations.engines.discovery import Server, dialect_for, discover
 from qwen3_integrations.engines.handshake import Handshake, shake_hands
 from qwen3_integrations.engines.loop import BackgroundLoop
 from qwen3_integrations.engines.protocol import check_task
-from qwen3_integrations.engines.remote_tokens import fit_on_server
+from qwen3_integrations.engines.remote_tokens import fit_on_server, may_exceed
 from qwen3_integrations.engines.transport import Transport
-from qwen3_integrations.errors import BadReply, ConfigError, RequestRefused, ServerError
+from qwen3_integrations.errors import BadReply, ConfigError, PromptTooLong, RequestRefused
 from qwen3_integrations.hub import find_model
 from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.models import CHECKPOINTS, Source, read_model
 from qwen3_integrations.planning import fit_prompt
 from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.tokens import Tokenizer
+
+log = logging.getLogger("qwen3_integrations")
 
 
 class HttpEngine:
@@ -108,6 +111,7 @@ class HttpEngine:
         self._asked, self._handshake, self._request_size = dialect, handshake, request_size
         self._dialect: str = dialect
         self._instructed = True
+        self._told = False
         if api_key and self._address.authorization:
             raise ConfigError(f"base_url {self._address} holds user and password, and api_key is given too: leave one of them out")
         own = {"Authorization": self._address.authorization} if self._address.authorization else {}
@@ -161,25 +165,25 @@ class HttpEngine:
         server = await self._server()
         if not self._instructed:
             _refuse_instructions(job, server)
-        prompts, cut = await self._fitted(server, job)
+        budget = min(job.max_tokens, server.context or job.max_tokens)
+        prompts, cut = await self._fitted(server, job, budget)
         share = fair_share(len(prompts), self._concurrency)
         requests = list(_requests(prompts, server, min(self._request_size, share)))
         if self._batcher is None:
             self._batcher = Batcher(partial(self._ask, server), self._concurrency, self._request_size)
-        send = self._batcher.send
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_send_halving(send, positions, prompts, kind)) for positions, kind in requests]
+            tasks = [group.create_task(_sent(self._batcher, positions, prompts, kind, job)) for positions, kind in requests]
         rows: Rows | None = None
         tokens = 0
-        for task in tasks:
-            for positions, answer in task.result():
-                if rows is None:
-                    rows = np.empty((len(prompts), *answer.rows.shape[1:]), dtype=np.float32)
-                _same_width(rows, answer, server)
-                rows[list(positions)] = answer.rows
-                tokens += answer.tokens or 0
+        for (positions, _), task in zip(requests, tasks, strict=True):
+            answer = task.result()
+            if rows is None:
+                rows = np.empty((len(prompts), *answer.rows.shape[1:]), dtype=np.float32)
+            _same_width(rows, answer, server)
+            rows[positions] = answer.rows
+            tokens += _counted([prompts[position] for position in positions]) if answer.tokens is None else answer.tokens
         assert rows is not None  # every prompt is in one of the requests
-        return Reply(rows, tokens, cut)
+        return Reply(rows, tokens, cut, budget)
 
     async def _server(self) -> Server:
         """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""
@@ -197,23 +201,46 @@ class HttpEngine:
         self.max_tokens, self._dialect = server.context, server.dialect.name
         return server
 
-    async def _fitted(self, server: Server, job: Job) -> tuple[list[Prompt], frozenset[int]]:
+    async def _fitted(self, server: Server, job: Job, budget: int) -> tuple[list[Prompt], frozenset[int]]:
         """The job's prompts, cut to what the server takes, and which of them were cut here."""
-        budget = min(job.max_tokens, server.context or job.max_tokens)
+        fitted = list(job.prompts)
+        # No more than half of the places for requests, so that others' texts need not wait until all of this job's are counted.
+        gate = asyncio.Semaphore(max(1, self._concurrency // 2))
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._fit(prompt, budget, server)) for prompt in job.prompts]
-        fitted = [task.result() for task in tasks]
+        async def count(position: int) -> None:
+            async with gate:
+                fitted[position] = await fit_on_server(job.prompts[position], budget, server, self._post)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for position, prompt in enumerate(job.prompts):
+                    ids = prompt.ids
+                    if ids is None and may_exceed(prompt, budget):
+                        if server.counts:
+                            group.create_task(count(position))
+                        else:
+                            self._tell_uncounted(server, budget)
+                    elif ids is not None and len(ids) > budget and self.tokenizer and prompt.body.ids is not None:
+                        fitted[position] = fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
+        except BaseExceptionGroup as group_error:
+            error = group_error.exceptions[0]
+            if isinstance(error, PromptTooLong) and budget < job.max_tokens:
+                raise _too_long_for(server, error) from error
+            raise
         cut = frozenset(n for n, (old, new) in enumerate(zip(job.prompts, fitted, strict=True)) if new.truncated and new is not old)
         return fitted, cut
 
-    async def _fit(self, prompt: Prompt, budget: int, server: Server) -> Prompt:
-        ids = prompt.ids
-        if ids is None:
-            return await fit_on_server(prompt, budget, server, self._post)
-        if len(ids) > budget and self.tokenizer and prompt.body.ids is not None:
-            return fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
-        return prompt
+    def _tell_uncounted(self, server: Server, budget: int) -> None:
+        """Say once that a budget can't be kept."""
+        if not self._told:
+            self._told = True
+            log.warning(
+                "%s does not count tokens, and no tokenizer of %s is on this machine: texts that may exceed max_tokens=%d are sent whole, "
+                "and what the server does with them is not known. Name the model's folder: engine_options={'tokenizer': ...}",
+                server.url,
+                server.model,
+                budget,
+            )
 
     async def _ask(self, server: Server, prompts: Sequence[Prompt]) -> Answer:
         return server.dialect.read(await self._post(server.url, server.dialect.body(server.model, prompts)), len(prompts))
@@ -221,6 +248,11 @@ class HttpEngine:
     async def _post(self, url: str, body: Mapping[str, Any]) -> Any:
         async with self._slots:
             return await self._transport.post(url, body)
+
+    @property
+    def where(self) -> str:
+        """The server's address, without credentials."""
+        return str(self._address)
 
     def __repr__(self) -> str:
         return f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={self._dialect!r})"
@@ -230,21 +262,26 @@ def _has_failed(task: asyncio.Task[Any]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
-Send = Callable[[Sequence[Prompt], object], Awaitable[Answer]]
-
-
-async def _send_halving(
-    send: Send, positions: Sequence[int], prompts: Sequence[Prompt], kind: object
-) -> list[tuple[Sequence[int], Answer]]:
-    """Send prompts; a request that is refused for one bad prompt is halved until that one is found."""
+async def _sent(batcher: Batcher, positions: Sequence[int], prompts: Sequence[Prompt], kind: object, job: Job) -> Answer:
+    """The answer to some of a job's prompts; the error of one of them names its position in the job."""
     try:
-        return [(positions, await send([prompts[position] for position in positions], kind))]
-    except RequestRefused as error:
-        if len(positions) == 1:
-            raise _at(error, positions[0]) from error
-    middle = len(positions) // 2
-    first = await _send_halving(send, positions[:middle], prompts, kind)
-    return first + await _send_halving(send, positions[middle:], prompts, kind)
+        return await batcher.send([prompts[position] for position in positions], kind, job)
+    except PromptFailed as failed:
+        raise _at(failed.error, positions[failed.offset]) from failed.error
+
+
+def _counted(prompts: Sequence[Prompt]) -> int:
+    """Tokens by the ids that are known, for servers that do not say."""
+    return sum(len(ids) for prompt in prompts if (ids := prompt.ids) is not None)
+
+
+def _too_long_for(server: Server, error: PromptTooLong) -> PromptTooLong:
+    return PromptTooLong(
+        f"template, instruction and query take {error.tokens} tokens, but {server.url} takes {error.max_tokens} (its max_model_len): "
+        "shorten the query or the instruction, or serve the model with a longer one",
+        tokens=error.tokens,
+        max_tokens=error.max_tokens,
+    )
 
 
 def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[tuple[list[int], object]]:
@@ -286,7 +323,7 @@ def _same_width(rows: Rows, answer: Answer, server: Server) -> None:
         raise BadReply(f"{server.url} sent vectors of {answer.rows.shape[1]} dimensions after others of {rows.shape[1]}")
 
 
-def _at(error: RequestRefused, position: int) -> ServerError:
+def _at(error: RequestRefused, position: int) -> RequestRefused:
     """The refusal of one prompt, with its position and what to do."""
     said = str(error)
     long = any(word in said.lower() for word in ("maximum context", "too long", "exceed", "longer than", "max_model_len"))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from qwen3_integrations.engines.forks import Birthplace
 from qwen3_integrations.errors import EngineClosed
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class BackgroundLoop:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._birthplace = Birthplace(name)
         self._lock = threading.Lock()
         self._closing = False
         self._loop = asyncio.new_event_loop()
@@ -32,8 +34,11 @@ class BackgroundLoop:
         """Start a coroutine; cancelling the future cancels it.
 
         Raises:
-            EngineClosed: If the loop is closed.
+            EngineClosed: If the loop is closed, or this is a process that was forked from its own.
         """
+        if not self._birthplace.is_here:
+            work.close()
+        self._birthplace.check()
         with self._lock:  # so that nothing is started behind the closing
             if self._closing:
                 work.close()
@@ -42,6 +47,8 @@ class BackgroundLoop:
 
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
         """Cancel what runs, await `last`, and end the thread. May be called from any thread, and more than once."""
+        if not self._birthplace.is_here:
+            return
         with self._lock:
             if not self._closing:
                 self._closing = True

@@ -18,6 +18,7 @@ from qwen3_integrations.engines.address import shown_url
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import ConfigError, EngineClosed
 from qwen3_integrations.extras import installed
+from qwen3_integrations.html import engine_facts, facts_table
 from qwen3_integrations.jobs import Job, Reply, Task
 from qwen3_integrations.models import checked_model
 from qwen3_integrations.options import check_options, suggest
@@ -156,7 +157,9 @@ def _has_cuda() -> bool:
 def _frozen(options: Mapping[str, Any]) -> str:
     """Options as a key: equal options give equal keys; objects count by identity, paths as they read."""
 
-    def plain(value: object) -> str:
+    def plain(value: object) -> object:
+        if isinstance(value, Mapping):
+            return dict(value)
         return str(value) if isinstance(value, PurePath) else f"{type(value).__qualname__}@{id(value)}"
 
     return json.dumps(options, sort_keys=True, default=plain)
@@ -165,6 +168,7 @@ def _frozen(options: Mapping[str, Any]) -> str:
 @dataclass(slots=True)
 class _Shared:
     engine: Future[Engine]
+    make: Callable[[], Engine]  # kept for the options in it, whose identities are part of the key
     users: int = 0
 
     @property
@@ -177,12 +181,23 @@ _open: dict[tuple[str, ...], _Shared] = {}
 _lock = threading.RLock()  # never held while an engine opens: a finalizer in any thread may want to release another
 
 
+def _forget() -> None:
+    """In a forked process: its parent's engines do not work here, and a lock may be held by a thread that is not here."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def _share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
     with _lock:
         shared = _open.get(key)
         first = shared is None or not shared.usable
         if shared is None or first:
-            shared = _open[key] = _Shared(Future())
+            shared = _open[key] = _Shared(Future(), make)
         shared.users += 1
     if first:
         try:
@@ -244,6 +259,11 @@ class SharedEngine:
         """Width of a full embedding, if known."""
         return self._engine.dimensions
 
+    @property
+    def where(self) -> str | None:
+        """Where it computes, in a few words, if the engine says so; never holds credentials."""
+        return getattr(self._engine, "where", None)
+
     def run(self, job: Job) -> Reply:
         """Run a job; see `Engine.run`."""
         return self._checked().run(job)
@@ -269,3 +289,6 @@ class SharedEngine:
 
     def __repr__(self) -> str:
         return repr(self._engine) if self._release.alive else f"<closed engine for {self.model}>"
+
+    def _repr_html_(self) -> str:
+        return facts_table("Engine" if self._release.alive else "Closed engine", engine_facts(self))

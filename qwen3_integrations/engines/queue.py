@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from qwen3_integrations.engines.forks import Birthplace
 from qwen3_integrations.engines.packing import fill, own_tokens
 from qwen3_integrations.errors import EngineClosed, EngineError
 from qwen3_integrations.jobs import Job, Prompt, Reply, Rows
@@ -38,11 +39,19 @@ class _Waiting:
     future: Future[Reply] = field(default_factory=Future)
 
 
+_OLDEST = 4
+"""The oldest job gets one part in so many of each pass, however many shorter ones come."""
+
+
+def _left(waiting: _Waiting) -> int:
+    return len(waiting.order)
+
+
 class JobQueue:
     """Takes jobs from any thread and runs their prompts in passes of at most `budget` tokens.
 
-    A pass begins with the job that has least left to do and is filled up from the others, so a single query does
-    not wait behind a corpus.
+    A quarter of a pass is for the job that has waited longest, the rest begins with the job that has least left to do and is
+    filled up from the others: a single query does not wait behind a corpus, nor a corpus for ever behind queries.
 
     Args:
         forward: The model; called from one thread only.
@@ -54,6 +63,7 @@ class JobQueue:
         self._forward = forward
         self._budget = budget
         self._name = name
+        self._birthplace = Birthplace(name)
         self._waiting: list[_Waiting] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -61,7 +71,12 @@ class JobQueue:
         self._thread.start()
 
     def submit(self, job: Job) -> Future[Reply]:
-        """Queue a job. Cancelling the future drops the prompts that have not begun."""
+        """Queue a job. Cancelling the future drops the prompts that have not begun.
+
+        Raises:
+            EngineClosed: After `close`, and in a process that was forked from the one that opened the engine.
+        """
+        self._birthplace.check()
         # Long prompts last in `order` means first to run: prompts of like length then share a pass.
         order = sorted(range(len(job.prompts)), key=lambda index: (id(job.prompts[index].head), own_tokens(job.prompts[index])))
         waiting = _Waiting(job, order)
@@ -77,6 +92,8 @@ class JobQueue:
 
     def close(self) -> None:
         """Finish the pass that runs, refuse the rest, and give memory back. May be called from any thread, twice."""
+        if not self._birthplace.is_here:
+            return
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -98,14 +115,19 @@ class JobQueue:
         self._forward.close()
 
     def _next_pass(self) -> list[tuple[_Waiting, int]]:
+        oldest = self._waiting[0]
+        shares = [(oldest, self._budget // _OLDEST), *((waiting, self._budget) for waiting in sorted(self._waiting, key=_left))]
         candidates: list[tuple[_Waiting, int]] = []
+        taken: dict[int, int] = {}
         room = self._budget
-        for waiting in sorted(self._waiting, key=lambda one: len(one.order)):
-            for index in reversed(waiting.order):
-                if room <= 0:
-                    break
+        for waiting, share in shares:
+            left = share
+            while room > 0 and left > 0 and (at := taken.get(id(waiting), 0)) < len(waiting.order):
+                index = waiting.order[-1 - at]
+                tokens = own_tokens(waiting.job.prompts[index])
                 candidates.append((waiting, index))
-                room -= own_tokens(waiting.job.prompts[index])
+                taken[id(waiting)] = at + 1
+                room, left = room - tokens, left - tokens
         count = fill([waiting.job.prompts[index] for waiting, index in candidates], self._budget) if candidates else 0
         for waiting, _ in candidates[:count]:
             waiting.order.pop()

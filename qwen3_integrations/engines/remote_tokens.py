@@ -20,17 +20,22 @@ Post = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 _HALF_A_CHARACTER = "\ufffd"
 
 
+def may_exceed(prompt: Prompt, budget: int) -> bool:
+    """Whether a prompt could take more tokens than the budget; only such are worth counting.
+
+    Byte-level BPE never makes more tokens than a text has UTF-8 bytes (once it is in NFC, as the tokenizer puts it: that
+    can be longer, U+0958 becomes two characters).
+    """
+    return len(unicodedata.normalize("NFC", prompt.text).encode()) >= budget
+
+
 async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post) -> Prompt:
     """The prompt, its body cut so that the whole is at most `budget` tokens as the server counts them.
 
     A cut prompt goes as the server's own ids where it takes ids, else as text.
 
-    Byte-level BPE never makes more tokens than a text has UTF-8 bytes (once it is in NFC, as the tokenizer puts it: that
-    can be longer, U+0958 becomes two characters), so a prompt of fewer bytes than the budget is not counted. Where the
-    server does not count, prompts are sent whole.
-
     Args:
-        prompt: Without ids.
+        prompt: Without ids, and one that `may_exceed` the budget.
         budget: Tokens, template and end token included.
         server: Where `/tokenize` and `/detokenize` are.
         post: Sends JSON to an address and gives the answer's.
@@ -39,8 +44,6 @@ async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post)
         PromptTooLong: If head and tail alone exceed the budget.
         BadReply: If the server's counting makes no sense.
     """
-    if not server.counts or len(unicodedata.normalize("NFC", prompt.text).encode()) < budget:
-        return prompt
     head, body, tail = spoken_parts(prompt)
     whole = await _encode(head + body + tail, server, post, end=True)
     if len(whole) <= budget:

@@ -81,8 +81,13 @@ class TorchEngine:
         self._finalizer = weakref.finalize(self, self._queue.close)
 
     def run(self, job: Job) -> Reply:
-        """Run a job and wait for it."""
-        return self._submit(job).result()
+        """Run a job and wait for it; an interrupt drops what has not begun."""
+        future = self._submit(job)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     async def arun(self, job: Job) -> Reply:
         """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
@@ -95,6 +100,11 @@ class TorchEngine:
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
         return self._queue.submit(job)
+
+    @property
+    def where(self) -> str:
+        """Where it computes: device and number format."""
+        return f"{self.device}, {self.dtype}"
 
     def __repr__(self) -> str:
         return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r})"

@@ -165,6 +165,11 @@ class VllmEngine:
         if ids.min() < 0 or ids.max() >= self._vocabulary:
             raise EngineError(f"prompt {index} holds a token id outside {self.model}'s vocabulary of {self._vocabulary}")
 
+    @property
+    def where(self) -> str:
+        """Where it computes, and the memory that was planned for it."""
+        return "vLLM in this process's service" + (f", {self.memory.total_bytes / 2**30:.1f} GiB planned" if self.memory else "")
+
     def __repr__(self) -> str:
         return f"VllmEngine({self.task!r}, {self.model!r}, max_tokens={self.max_tokens})"
 

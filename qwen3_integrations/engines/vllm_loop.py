@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from qwen3_integrations.engines.forks import Birthplace
 from qwen3_integrations.errors import EngineClosed, EngineError
 from qwen3_integrations.jobs import Ids, Job, Reply, Rows, Task
 
@@ -81,6 +82,7 @@ class VllmLoop:
         self._start = start
         self._task: Task = task
         self._name = name
+        self._birthplace = Birthplace(name)
         self._engine: Any = None
         self._dead_error: type[Exception] = EngineError
         self._params: Any = None
@@ -108,9 +110,10 @@ class VllmLoop:
         """Queue a job that has at least one prompt. Cancelling the future takes its prompts out of the engine.
 
         Raises:
-            EngineClosed: After `close`.
+            EngineClosed: After `close`, and in a process that was forked from the one that opened the engine.
             EngineError: After the engine has died; says why.
         """
+        self._birthplace.check()
         work = _Work(job)
         with self._gate:
             if self._ended:
@@ -125,6 +128,8 @@ class VllmLoop:
         Takes no lock, because a finalizer may call it at any moment. In the thread of this engine or another, where
         waiting could be for oneself, it only asks for it.
         """
+        if not self._birthplace.is_here:
+            return
         self._inbox.put(None)
         if not isinstance(threading.current_thread(), _LoopThread):
             self._thread.join()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
+import os
 import shutil
+import signal
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.engines.torch import TorchEngine
-from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.errors import ConfigError, EngineClosed, ModelNotFound
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.models import SHAPES, write_classifier
 from tests.reference import reference_embeddings, reference_scores
@@ -73,6 +78,77 @@ def test_memory_is_given_back(tiny_embedder):
     engine.close()
     gc.collect()
     assert model() is None
+
+
+LONG = [f"{number} " + "words of a long text " * 60 for number in range(400)]
+
+
+async def test_a_cancelled_job_leaves_the_queue(random_embedder):
+    engine = TorchEngine("embed", str(random_embedder), device="cpu")
+    task = asyncio.create_task(Embedder(engine).aembed_documents(LONG))
+    while not engine._queue._waiting:
+        await asyncio.sleep(0.005)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(await Embedder(engine).aembed_documents(["one"])) == 1
+    assert engine._queue._waiting == []
+    engine.close()
+
+
+def test_an_interrupt_leaves_the_queue(random_embedder):
+    """As Ctrl-C in a notebook's cell."""
+    engine = TorchEngine("embed", str(random_embedder), device="cpu")
+    embedder = Embedder(engine)
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        while True:
+            embedder.embed_documents(LONG)
+    timer.join()
+    assert len(embedder.embed_documents(["one"])) == 1
+    assert engine._queue._waiting == []
+    engine.close()
+
+
+def test_neither_a_query_nor_a_corpus_waits_for_ever(random_embedder):
+    """Short jobs that come without end, and one long one."""
+    engine = TorchEngine("embed", str(random_embedder), device="cpu", max_batch_tokens=512)
+    embedder = Embedder(engine)
+    done = threading.Event()
+
+    def ask_on():
+        while not done.is_set():
+            embedder.embed_documents([f"{number} " + "a few words " * 30 for number in range(6)])
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask_on) for _ in range(3)]
+        corpus = pool.submit(embedder.embed_documents, [f"{number} words of a corpus" for number in range(300)])
+        try:
+            assert corpus.result(120).shape[0] == 300
+        finally:
+            done.set()
+        for each in asking:
+            each.result()
+    engine.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_is_told_instead_of_waiting_for_ever(tiny_embedder):
+    with open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu") as engine:
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                Embedder(engine).embed_documents(["text"])
+            except EngineClosed as error:
+                fresh = open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu")
+                code = 0 if "opened before a fork" in str(error) and fresh._engine is not engine._engine else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert len(Embedder(engine).embed_documents(["text"])) == 1
 
 
 @pytest.mark.parametrize(

@@ -116,19 +116,26 @@ def test_without_a_tokenizer_control_tokens_are_broken_up(tiny_servers, tiny_rer
     assert abs(reranker.score([(QUERY, hostile)])[0] - reference_scores(tiny_reranker, [(QUERY, harmless)])[0]) < TOLERANCE
 
 
-def test_a_server_that_takes_less_than_the_budget_gets_less(tiny_servers, tiny_embedder):
+@pytest.mark.parametrize("name", ["qwen3-tiny-demo", ALIAS])
+def test_a_server_that_takes_less_than_the_budget_gets_less(tiny_servers, tiny_embedder, caplog, name):
     text = "many plain words " * 800
-    embedder = Embedder(HttpEngine("embed", "qwen3-tiny-demo", base_url=tiny_servers["embed"].url), max_tokens=8192)
+    embedder = Embedder(HttpEngine("embed", name, base_url=tiny_servers["embed"].url), max_tokens=8192)
     vector = embedder.embed_documents([text])
     assert embedder.usage.truncated == 1
+    assert "1 of 1 texts were cut to 1024 tokens" in caplog.text
+    with pytest.raises(PromptTooLong, match=r"/v1/embeddings takes 1024 \(its max_model_len\)"):
+        embedder.embed_queries([text])
     assert np.abs(vector - reference_embeddings(tiny_embedder, [text], max_tokens=1024)).max() < TOLERANCE
 
 
-def test_what_is_too_long_for_a_server_that_does_not_count_is_found_and_named(faulty):
+def test_what_is_too_long_for_a_server_that_does_not_count_is_found_and_named(faulty, caplog):
     proxy = faulty("embed")
     strange = edited(lambda answer: answer["data"][1].update(owned_by="another make"))
     proxy.everywhere = lambda call: strange(call) if call.seen.path == "/v1/models" else call.answer(*call.upstream())
     engine = HttpEngine("embed", ALIAS, base_url=proxy.url)
+    Embedder(engine, max_tokens=16).embed_documents(["a text that takes more than sixteen tokens, for all that is known here"] * 3)
+    assert caplog.text.count("does not count tokens, and no tokenizer of elsewhere/qwen3-tiny-demo is on this machine") == 1
+    assert "max_tokens=16" in caplog.text
     texts = ["short"] * 9 + ["many plain words " * 800] + ["short"] * 9
     with pytest.raises(RequestRefused, match=r"maximum context length.*item 9 of this call.*tokenizer") as caught:
         Embedder(engine).embed_documents(texts)

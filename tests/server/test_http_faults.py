@@ -337,3 +337,10 @@ def test_settings_that_can_not_work_are_refused(options, says):
 def test_openai_alone_can_not_rerank():
     with pytest.raises(ConfigError, match="the dialect openai can't rerank; these can: rerank, vllm"):
         HttpEngine("rerank", NAME, base_url="http://127.0.0.1:9", dialect="openai")
+
+
+def test_tokens_that_a_server_does_not_tell_are_counted_here(proxy, opened):
+    proxy.always = edited(lambda answer: answer.pop("usage") and None)
+    embedder = Embedder(opened("embed", proxy.url))
+    embedder.embed_documents(TEXTS)
+    assert embedder.usage.tokens == sum(len(ids) + 1 for ids in embedder.engine.tokenizer.encode(TEXTS))

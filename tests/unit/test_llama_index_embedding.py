@@ -258,6 +258,15 @@ def test_in_an_ingestion_pipeline_with_worker_processes():
     assert [node.embedding for node in nodes] == embedding.get_text_embedding_batch([document.text for document in DOCUMENTS])
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+async def test_in_a_pipeline_that_forks_its_workers():
+    """`arun` forks, and a fork has none of the engine's threads."""
+    embedding = Qwen3Embedding(model="qwen3-tiny-demo", backend="torch", engine_options={"device": "cpu"})
+    expected = embedding.get_text_embedding_batch([document.text for document in DOCUMENTS])
+    nodes = await IngestionPipeline(transformations=[embedding], disable_cache=True).arun(documents=DOCUMENTS, num_workers=2)
+    assert [node.embedding for node in nodes] == [pytest.approx(vector, abs=1e-5) for vector in expected]
+
+
 def test_what_cannot_go_to_worker_processes_says_what_to_do(embedding):
     with pytest.raises(ConfigError, match="Make it with model, base_url and backend instead of engine"):
         pickle.dumps(embedding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -83,6 +84,17 @@ def test_equal_paths_are_equal_settings():
     one, same = (open_engine("embed", "qwen3-tiny-demo", tokenizer=Path(TINY / "embedding"), **words) for _ in range(2))
     assert one._engine is same._engine
     for engine in (one, same):
+        engine.close()
+
+
+def test_equal_headers_are_equal_settings_and_others_are_not():
+    words = {"backend": "http", "base_url": "http://127.0.0.1:1", "tokenizer": str(TINY / "embedding")}
+    one, same, other = (
+        open_engine("embed", "qwen3-tiny-demo", headers=MappingProxyType({"X-Tenant": name}), **words) for name in ("a", "a", "b")
+    )
+    assert one._engine is same._engine
+    assert one._engine is not other._engine
+    for engine in (one, same, other):
         engine.close()
 
 

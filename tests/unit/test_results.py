@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pandas
 import pytest
 
 from qwen3_integrations import FakeEngine, Ranking, Reranker, Usage
@@ -72,3 +75,21 @@ def test_usage_adds_up():
 def test_cuts_outside_their_range_are_refused(cut, said):
     with pytest.raises(ConfigError, match=said):
         Reranker(FakeEngine("rerank")).rank("query", DOCUMENTS, **cut)
+
+
+@pytest.mark.parametrize("make", [list, tuple, iter, lambda texts: pandas.Series(texts, index=[30, 20, 10, 0])])
+def test_documents_may_be_any_iterable_and_stand_in_its_order(make):
+    """A data frame's column is indexed by its labels, not by position."""
+    ranking = Reranker(FakeEngine("rerank")).rank("sort a list", make(DOCUMENTS))
+    assert [DOCUMENTS[hit.index] for hit in ranking] == [hit.document for hit in ranking]
+    assert ranking[0].document == "sort a list"
+
+
+async def test_the_async_twin_takes_any_iterable_too():
+    ranking = await Reranker(FakeEngine("rerank")).arank("sort a list", iter(DOCUMENTS))
+    assert [DOCUMENTS[hit.index] for hit in ranking] == [hit.document for hit in ranking]
+
+
+def test_tokens_are_shown_where_they_are_known(ranking):
+    assert f"{ranking.usage.tokens:,} tokens" in ranking._repr_html_()
+    assert "tokens" not in replace(ranking, usage=Usage(prompts=4))._repr_html_()
