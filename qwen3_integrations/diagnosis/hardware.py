@@ -19,7 +19,7 @@ from qwen3_integrations.devices import Gpu, Memory, gpus, host_memory
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.diagnosis.software import bounds_of, is_within, needs_of, pip_line
 from qwen3_integrations.errors import EngineError
-from qwen3_integrations.memory import MemoryPlan, ModelShape, in_gib, plan_memory
+from qwen3_integrations.memory import PASSES, MemoryPlan, ModelShape, in_gib, plan_memory
 from qwen3_integrations.serving.installed import Installed, find_server
 
 SHAPES: Mapping[str, ModelShape] = MappingProxyType(
@@ -173,7 +173,7 @@ def gpu_memory(card: Gpu) -> Finding:
 def host_finding(host: Memory) -> Finding:
     """Which published models PyTorch could load on the CPU now: float32 weights and one forward pass."""
     plans: list[MemoryPlan] = [plan_memory(name, shape, weights_bytes(shape, 4), value_bytes=4) for name, shape in SHAPES.items()]
-    needed = {plan.model: plan.weights_bytes + plan.pass_bytes for plan in plans}
+    needed = {plan.model: plan.weights_bytes + plan.pass_bytes // PASSES for plan in plans}
     return _fits("main memory", host.available_bytes, host.total_bytes, needed, "in PyTorch on the CPU", "free -h")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,8 @@ AUTO: Mapping[tuple[bool, Task], DialectName] = {
 }
 """(is it vLLM, task) -> dialect."""
 
+_MENDED = (0, 32)
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -30,7 +33,7 @@ class Server:
         root: Where the routes outside `/v1` are.
         dialect: How to ask.
         model: The name under which it serves the model.
-        context: The longest prompt it takes, in tokens; None where it does not say.
+        context: The longest prompt it takes, in tokens; None where it does not say. Of an older vLLM one less than it says.
         counts: Whether it counts tokens for us (`/tokenize`).
         origin: What it loaded the model from (vLLM's `root`); None where it does not say.
         others: The other names it serves.
@@ -75,6 +78,8 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
     name = AUTO[is_vllm, task] if asked == "auto" else asked
     dialect = dialect_for(name, task)
     context = served.get("max_model_len")
+    if isinstance(context, int) and is_vllm and not await _ends_the_longest(transport, address):
+        context -= 1
     return Server(
         url=(base if dialect.versioned else address.root) + dialect.path,
         root=address.root,
@@ -85,6 +90,20 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
         origin=str(served["root"]) if served.get("root") else None,
         others=tuple(str(entry["id"]) for entry in listed if entry["id"] != name_served),
     )
+
+
+async def _ends_the_longest(transport: Transport, address: Address) -> bool:
+    """Whether this vLLM ever ends a prompt of just `max_model_len` tokens that it computes in parts.
+
+    0.24 does not: it keeps the last place for a token that it means to generate. Source: vLLM's issues 47971 and 55427; 0.32's own code,
+    which has it mended. A server that does not tell its version gets a token less.
+    """
+    try:
+        answer = await transport.get(f"{address.root}/version")
+    except (RouteNotServed, ModelNotServed, RequestRefused, AuthenticationFailed, BadReply):
+        return False
+    numbers = re.match(r"(\d+)\.(\d+)", str(answer.get("version") if isinstance(answer, dict) else ""))
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _MENDED
 
 
 def dialect_for(name: str, task: Task) -> Dialect:

@@ -212,4 +212,9 @@ def _engine_args(files: ModelFiles, task: Task, options: Mapping[str, Any]) -> d
     if task == "rerank" and not files.classifier:
         overrides |= ORIGINAL_RERANKER
     defaults = {"max_model_len": min(files.context, DEFAULT_MAX_MODEL_LEN), "disable_log_stats": True}
+    longest = options.get("max_model_len") or defaults["max_model_len"]
+    if (options.get("max_num_batched_tokens") or longest) >= longest:
+        # In parts, vLLM 0.24 never ends a prompt of just max_model_len tokens: it keeps the last place for a token that it means
+        # to generate. Source: its issues 47971 and 55427.
+        defaults["enable_chunked_prefill"] = False
     return defaults | dict(options) | ours | {"hf_overrides": overrides}

@@ -99,7 +99,7 @@ def plan_of(folder: Path, name: str, config: Any, concurrency: int, cache_bytes:
     return plan_memory(
         name,
         ModelShape.from_config(described),
-        stored_bytes(folder, value_bytes),
+        stored_bytes(folder, value_bytes, model.quantization),
         value_bytes=value_bytes,
         cache_value_bytes=_cached_value_bytes(str(cache.cache_dtype), value_bytes),
         max_model_len=int(model.max_model_len),
@@ -108,6 +108,7 @@ def plan_of(folder: Path, name: str, config: Any, concurrency: int, cache_bytes:
         tensor_parallel_size=int(config.parallel_config.tensor_parallel_size),
         pipeline_parallel_size=int(config.parallel_config.pipeline_parallel_size),
         cache_bytes=cache_bytes,
+        enforce_eager=bool(model.enforce_eager),
     )
 
 

@@ -86,6 +86,20 @@ def max_tokens_of(options: ServerOptions, files: ModelFiles) -> int:
     return min(options.max_tokens, files.context)
 
 
+def max_model_len_of(options: ServerOptions, files: ModelFiles) -> int:
+    """The length that vLLM is told: of the longest prompt, or one more if prompts are computed in parts and the context allows it.
+
+    In parts, vLLM 0.24 (0.32 no longer) never ends a prompt of just `max_model_len` tokens: it keeps the last place for a token to
+    generate. Source: its issues 47971 and 55427.
+    """
+    return min(max_tokens_of(options, files) + _in_parts(options, files), files.context)
+
+
+def _in_parts(options: ServerOptions, files: ModelFiles) -> bool:
+    """Whether a forward pass may be too small for a prompt. Else none is computed in parts, so that each ends."""
+    return options.batched_tokens < max_tokens_of(options, files)
+
+
 def _vllm(
     options: ServerOptions,
     files: ModelFiles,
@@ -116,8 +130,10 @@ def _vllm(
     if options.task == "rerank":
         flags.add("chat_template", str(TEMPLATE))
     flags.add("dtype", options.dtype)
-    flags.add("max_model_len", max_tokens_of(options, files))
+    flags.add("max_model_len", max_model_len_of(options, files))
     flags.add("max_num_batched_tokens", options.batched_tokens)
+    if not _in_parts(options, files):
+        flags.switch("no_enable_chunked_prefill", of="enable_chunked_prefill")
     flags.add("max_num_seqs", options.max_num_seqs)
     flags.add("tensor_parallel_size", options.tensor_parallel_size, default=1)
     flags.add("pipeline_parallel_size", options.pipeline_parallel_size, default=1)

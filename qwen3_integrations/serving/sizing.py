@@ -9,7 +9,7 @@ from qwen3_integrations.devices import gpus, host_memory
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
 from qwen3_integrations.models import ModelFiles
-from qwen3_integrations.serving.command import max_tokens_of
+from qwen3_integrations.serving.command import max_model_len_of
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions
 
@@ -71,14 +71,15 @@ def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:
     return plan_memory(
         options.name,
         ModelShape.from_config(config),
-        stored_bytes(files.folder, value_bytes),
+        stored_bytes(files.folder, value_bytes, options.quantization),
         value_bytes=value_bytes,
-        max_model_len=max_tokens_of(options, files),
+        max_model_len=max_model_len_of(options, files),
         concurrency=options.concurrency,
         pass_tokens=options.batched_tokens,
         tensor_parallel_size=options.tensor_parallel_size,
         pipeline_parallel_size=options.pipeline_parallel_size,
         cache_bytes=options.kv_cache_memory_bytes,
+        enforce_eager=options.enforce_eager,
     )
 
 

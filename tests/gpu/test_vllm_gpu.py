@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
 
 import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.devices import gpus
 from qwen3_integrations.engines.vllm import VllmEngine
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.memory import GIB
+from tests.gpu.usage import settled_bytes, tree_of, used_bytes
 from tests.models import Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
 from tests.texts import HOSTILE
@@ -66,21 +69,14 @@ def scores(reranker_folder):
     return reference_scores(reranker_folder, PAIRS)
 
 
-def used_bytes():
-    """Bytes in use on the device by anybody, without initialising CUDA here."""
-    from qwen3_integrations.engines.vllm_start import device_memory
-
-    total, free = device_memory(0)
-    return total - free
+def own_bytes():
+    """What this process and those it has started hold, without initialising CUDA here."""
+    return used_bytes(tree_of(os.getpid()))
 
 
-def settled_bytes(most):
-    """Bytes in use, once they have fallen to `most` or half a minute has gone by: the driver frees with a delay."""
-    for _ in range(60):
-        if used_bytes() <= most:
-            break
-        time.sleep(0.5)
-    return used_bytes()
+def settled(most):
+    """As `own_bytes`, once that has fallen to `most` or half a minute has gone by: the driver frees with a delay."""
+    return settled_bytes(tree_of(os.getpid()), most)
 
 
 def cosines(ours, reference):
@@ -88,7 +84,7 @@ def cosines(ours, reference):
 
 
 def report(name, engine, before, seconds):
-    plan, taken = engine.memory, used_bytes() - before
+    plan, taken = engine.memory, own_bytes() - before
     print(f"\n{name}: opened in {seconds:.1f} s; {plan}")
     print(f"{name}: really taken {taken / GIB:.2f} GiB, planned {plan.total_bytes / GIB:.2f} GiB")
     return taken
@@ -97,39 +93,57 @@ def report(name, engine, before, seconds):
 @pytest.mark.parametrize("eager", [False, True])
 def test_two_engines_on_one_device(embedder_folder, reranker_folder, vectors, scores, eager):
     """Right numbers in bf16, memory within the plan, and all of it back."""
-    start = used_bytes()
+    start = own_bytes()
     clock = time.monotonic()
     embedding = VllmEngine("embed", str(embedder_folder), dtype="bfloat16", enforce_eager=eager)
     taken = report("embedder", embedding, start, time.monotonic() - clock)
     assert taken <= embedding.memory.total_bytes
-    between, clock = used_bytes(), time.monotonic()
+    between, clock = own_bytes(), time.monotonic()
     reranking = VllmEngine("rerank", str(reranker_folder), dtype="bfloat16", enforce_eager=eager)
     taken = report("reranker", reranking, between, time.monotonic() - clock)
     assert taken <= reranking.memory.total_bytes
 
     near = cosines(Embedder(embedding).embed_documents(TEXTS), vectors)
-    between = used_bytes()
+    between = own_bytes()
     off = np.abs(Reranker(reranking).score(PAIRS) - scores)
-    taken += used_bytes() - between  # the first passes bring kernels and workspaces
+    taken += own_bytes() - between  # the first passes bring kernels and workspaces
     print(f"reranker, after work: {taken / GIB:.2f} GiB")
     assert taken <= reranking.memory.total_bytes
     print(f"least cosine to fp32 {near.min():.6f}; largest difference of a score {off.max():.5f}, mean {off.mean():.5f}")
     assert near.min() > 0.999
     assert off.max() < 0.2  # these random weights give logits of about 20, and bf16 keeps two to three digits of them
     assert off.mean() < 0.02
-    full = used_bytes() - start
+    full = own_bytes() - start
     print(f"both, after work: {full / GIB:.2f} GiB")
     assert full <= embedding.memory.total_bytes + reranking.memory.total_bytes
 
     embedding.close()
-    left = settled_bytes(start + taken + SLACK_BYTES) - start
+    left = settled(start + taken + SLACK_BYTES) - start
     print(f"left after the embedder closed: {left / GIB:.2f} GiB")
     assert left <= taken + SLACK_BYTES
     assert np.isfinite(Reranker(reranking).score(PAIRS[:4])).all()
     reranking.close()
-    left = settled_bytes(start + SLACK_BYTES) - start
+    left = settled(start + SLACK_BYTES) - start
     print(f"left after both closed: {left / GIB:.2f} GiB")
     assert left <= SLACK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("options", "least"), [({"quantization": "fp8"}, 0.97), ({"tensor_parallel_size": 2}, 0.999)], ids=["fp8", "two GPUs"]
+)
+def test_an_engine_that_is_quantised_or_shared_out(embedder_folder, vectors, options, least):
+    if len(gpus()) < options.get("tensor_parallel_size", 1):
+        pytest.skip("too few GPUs")
+    clock = time.monotonic()
+    engine = VllmEngine("embed", str(embedder_folder), dtype="bfloat16", enforce_eager=True, **options)
+    report(f"embedder, {options}", engine, 0, time.monotonic() - clock)
+    near = cosines(Embedder(engine).embed_documents(TEXTS), vectors)
+    taken = own_bytes()
+    print(f"after work: {taken / GIB:.2f} GiB; least cosine to fp32 {near.min():.6f}")
+    assert near.min() > least
+    assert taken <= engine.memory.total_bytes
+    engine.close()
+    assert settled(SLACK_BYTES) <= SLACK_BYTES
 
 
 def test_a_plan_greater_than_the_device_is_refused_before_loading(embedder_folder):

@@ -128,6 +128,19 @@ def test_a_server_that_takes_less_than_the_budget_gets_less(tiny_servers, tiny_e
     assert np.abs(vector - reference_embeddings(tiny_embedder, [text], max_tokens=1024)).max() < TOLERANCE
 
 
+def test_an_older_vllm_gets_a_token_less(faulty, tiny_embedder):
+    """One that never ends a prompt of just its greatest length."""
+    proxy = faulty("embed")
+    older = edited(lambda answer: answer.update(version="0.24.0"))
+    proxy.everywhere = lambda call: older(call) if call.seen.path == "/version" else call.answer(*call.upstream())
+    text = "many plain words " * 800
+    engine = HttpEngine("embed", "qwen3-tiny-demo", base_url=proxy.url)
+    vector = Embedder(engine, max_tokens=8192).embed_documents([text])
+    assert engine.max_tokens == 1023
+    assert np.abs(vector - reference_embeddings(tiny_embedder, [text], max_tokens=1023)).max() < TOLERANCE
+    engine.close()
+
+
 def test_what_is_too_long_for_a_server_that_does_not_count_is_found_and_named(faulty, caplog):
     proxy = faulty("embed")
     strange = edited(lambda answer: answer["data"][1].update(owned_by="another make"))

@@ -247,7 +247,7 @@ def test_the_published_sizes():
 
 
 def test_what_fits_a_gpu():
-    assert "one at a time: 0.6B (6.31 GiB), 4B (" in gpu_memory(CARD).text
+    assert "one at a time: 0.6B (6.78 GiB), 4B (" in gpu_memory(CARD).text
     assert "8B (" in gpu_memory(CARD).text
     some = gpu_memory(replace(CARD, free_bytes=8 * GIB))
     assert (some.state, "4B" in some.text) == ("ok", False)

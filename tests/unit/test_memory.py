@@ -9,7 +9,17 @@ import pytest
 from safetensors.torch import load_file
 
 from qwen3_integrations.errors import ConfigError, ModelNotFound
-from qwen3_integrations.memory import CACHE_BLOCK, GIB, RUNTIME_BYTES, ModelShape, plan_memory, stored_bytes
+from qwen3_integrations.memory import (
+    CACHE_BLOCK,
+    GIB,
+    GRAPHS_BYTES,
+    PASSES,
+    PEERS_BYTES,
+    RUNTIME_BYTES,
+    ModelShape,
+    plan_memory,
+    stored_bytes,
+)
 
 SMALL = ModelShape(layers=28, width=1024, heads=16, cache_heads=8, head_width=128, inner_width=3072)
 """Qwen3-Embedding-0.6B. Source: its config.json."""
@@ -47,6 +57,21 @@ def test_a_quantised_checkpoint_counts_as_it_is_stored(tmp_path):
     tensors = {"q.weight": ("F8_E4M3", [64, 64], 4096), "q.scale": ("F32", [64], 256), "norm": ("BF16", [64], 128)}
     folder = write_weights(tmp_path, tensors, quantization_config={"quant_method": "fp8"})
     assert stored_bytes(folder, 2) == stored_bytes(folder, 4) == 4480
+
+
+def test_matrices_that_are_quantised_while_loading_count_a_byte_a_value(tmp_path):
+    tensors = {
+        "layers.0.mlp.up_proj.weight": ("BF16", [30, 10], 600),
+        "layers.0.input_layernorm.weight": ("BF16", [10], 20),
+        "embed_tokens.weight": ("BF16", [50, 10], 1000),
+    }
+    folder = write_weights(tmp_path, tensors)
+    for way in ("fp8", "fp8_per_block", "mxfp8"):
+        assert stored_bytes(folder, 2, way) == 300 + 20 + 1000
+    for way in (None, "bitsandbytes"):
+        assert stored_bytes(folder, 2, way) == 600 + 20 + 1000
+    quantised = write_weights(tmp_path, tensors, quantization_config={"quant_method": "fp8"})
+    assert stored_bytes(quantised, 2, "fp8") == 600 + 20 + 1000
 
 
 def test_every_shard_counts_once(tmp_path):
@@ -87,12 +112,38 @@ def test_the_sum_of_a_published_model():
     assert plan.token_bytes == 2 * 28 * 8 * 128 * 2
     assert plan.cache_tokens == 4 * 8192 + CACHE_BLOCK
     assert plan.cache_bytes == plan.cache_tokens * plan.token_bytes
-    assert plan.pass_bytes == 8192 * (3 * 1024 + 3 * 3072) * 2
-    assert plan.total_bytes == 1_191_586_816 + plan.cache_bytes + plan.pass_bytes + RUNTIME_BYTES
+    assert plan.pass_bytes == PASSES * 8192 * (5 * 1024 + 3 * 3072) * 2
+    assert plan.runtime_bytes == RUNTIME_BYTES + GRAPHS_BYTES
+    assert plan.total_bytes == 1_191_586_816 + plan.cache_bytes + plan.pass_bytes + plan.runtime_bytes
     assert str(plan) == (
-        "small needs 6.31 GiB: weights 1.11 GiB + cache 3.51 GiB (32,896 tokens of 112 KiB) "
-        "+ forward pass 0.19 GiB (8,192 tokens) + runtime 1.50 GiB"
+        "small needs 6.78 GiB: weights 1.11 GiB + cache 3.51 GiB (32,896 tokens of 112 KiB) "
+        "+ forward pass 0.66 GiB (3 of 8,192 tokens) + runtime 1.50 GiB"
     )
+
+
+MIDDLE = ModelShape(layers=36, width=2560, heads=32, cache_heads=8, head_width=128, inner_width=9728)
+"""Qwen3-Embedding-4B. Source: its config.json."""
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights", "wanted", "used"),
+    [
+        (SMALL, 1_191_586_816, {}, 6426),
+        (SMALL, 1_191_586_816, {"concurrency": 1, "enforce_eager": True}, 3648),
+        (SMALL, 1_191_586_816, {"enforce_eager": True}, 5930),
+        (SMALL, 1_191_586_816, {"enforce_eager": True}, 6451),
+        (SMALL, 1_191_586_816, {"max_model_len": 32768, "pass_tokens": 32768, "concurrency": 2, "enforce_eager": True}, 11986),
+        (SMALL, 751_184_896, {"enforce_eager": True}, 5474),
+        (SMALL, 1_191_586_816, {"tensor_parallel_size": 2, "enforce_eager": True}, 4362),
+        (MIDDLE, 8_043_607_040, {}, 15550),
+        (MIDDLE, 4_410_247_168, {"enforce_eager": True}, 11204),
+    ],
+    ids=["compiled", "one prompt", "eager, passes alike", "eager, after 7,000 texts", "32k", "fp8", "two GPUs", "4B", "4B, fp8"],
+)
+def test_a_plan_covers_what_was_used_and_little_more(shape, weights, wanted, used):
+    """MiB that vLLM 0.24 held on an H100 after texts of every length; `tests/gpu/test_serving_gpu.py` measures it."""
+    plan = plan_memory("m", shape, weights, value_bytes=2, **wanted)
+    assert used <= plan.total_bytes / 2**20 <= 1.15 * used
 
 
 def test_an_embedder_and_a_reranker_share_one_device():
@@ -109,6 +160,7 @@ def test_devices_share_the_work():
     halves = plan_memory("m", LARGE, 16_000, value_bytes=2, tensor_parallel_size=2)
     assert (halves.weights_bytes, halves.token_bytes) == (8_000, whole.token_bytes // 2)
     assert halves.pass_bytes < whole.pass_bytes
+    assert halves.runtime_bytes == whole.runtime_bytes + PEERS_BYTES
     many = plan_memory("m", LARGE, 16_000, value_bytes=2, tensor_parallel_size=16)
     assert many.token_bytes == whole.token_bytes // 8  # no device has less than one of eight heads
     stages = plan_memory("m", LARGE, 16_000, value_bytes=2, pipeline_parallel_size=5)

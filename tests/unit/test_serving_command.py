@@ -127,6 +127,17 @@ def test_switches():
     assert argv[-2:] == ("--seed", "7")
 
 
+def test_no_prompt_of_the_greatest_length_is_computed_in_parts():
+    """Such a one never ends, in vLLM 0.24."""
+    whole = words(ServerOptions(task="embed", model="m", max_tokens=4096))
+    assert "--no-enable-chunked-prefill" in whole.argv
+    assert pairs(whole)["--max-model-len"] == "4096"
+    for tokens, length in ((4096, "4097"), (32768, "32768")):  # the model's context is 32768
+        parted = words(ServerOptions(task="embed", model="m", max_tokens=tokens, max_num_batched_tokens=2048))
+        assert "--no-enable-chunked-prefill" not in parted.argv
+        assert pairs(parted)["--max-model-len"] == length
+
+
 def test_a_socket_replaces_host_and_port():
     flags = pairs(words(ServerOptions(task="embed", model="m", uds="/run/qwen3.sock")))
     assert flags["--uds"] == "/run/qwen3.sock"
@@ -151,7 +162,7 @@ def test_a_build_under_another_name_is_started_by_its_module():
 OLD = frozenset(
     {
         *("runner", "hf_overrides", "served_model_name", "host", "port", "dtype", "max_model_len", "max_num_batched_tokens"),
-        *("chat_template", "gpu_memory_utilization"),
+        *("chat_template", "gpu_memory_utilization", "enable_chunked_prefill"),
     }
 )
 
