@@ -46,11 +46,14 @@ class Memory:
     available_bytes: int
 
 
-def gpus() -> tuple[Gpu, ...]:
+def gpus(visible: str | None = None) -> tuple[Gpu, ...]:
     """The GPUs that a process started from here would see, in the order in which CUDA would number them.
 
     CUDA_VISIBLE_DEVICES is honoured. CUDA numbers unlike GPUs by speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set; here the
     order is always that of the PCI bus.
+
+    Args:
+        visible: What CUDA_VISIBLE_DEVICES will be for that process; None for what it is here.
 
     Returns:
         One entry a GPU or MIG slice; none where there is no NVIDIA driver. A GPU without memory of its own shows the machine's.
@@ -69,7 +72,10 @@ def gpus() -> tuple[Gpu, ...]:
         raise EngineError(f"the NVIDIA driver does not answer: {error}. `nvidia-smi` must work first; after an update, restart") from error
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        chosen = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles])
+        chosen = visible_devices(
+            os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible,
+            [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles],
+        )
         return tuple(_gpu(pynvml, handles, device) for device in chosen)
     except pynvml.NVMLError as error:
         raise EngineError(f"the NVIDIA driver does not describe a GPU: {error}. Does `nvidia-smi` show it?") from error

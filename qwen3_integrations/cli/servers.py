@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwen3_integrations.cli.output import console, messages, print_json
+from qwen3_integrations.errors import EngineError
 
 if TYPE_CHECKING:
     from qwen3_integrations.serving import Server
@@ -45,14 +46,22 @@ def stop(
     from qwen3_integrations.serving import attach, servers
 
     chosen = list(servers()) if everything else [attach(name) for name in names] if names else [attach()]
+    stopped, failure = [], None
     for server in chosen:
-        server.stop()
+        try:
+            server.stop()
+        except EngineError as error:  # the others are stopped nevertheless
+            failure = error
+            continue
+        stopped.append(server.name)
         if not as_json:
             console().print(f"stopped {server.name}", highlight=False)
     if as_json:
-        print_json([server.name for server in chosen])
+        print_json(stopped)
     elif not chosen:
         messages().print("no servers run here", highlight=False)
+    if failure is not None:
+        raise failure
 
 
 def logs(
@@ -65,6 +74,8 @@ def logs(
     from qwen3_integrations.serving.log import LogReader
 
     server = attach(name)
+    if not server.log_path.is_file():
+        raise EngineError(f"the log of {server.name} is gone: {server.log_path}")
     reader = LogReader(server.log_path, server.log_path.stat().st_size)
     _write(server.logs(lines))
     while follow:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qwen3_integrations.cli.output import ExitCode, console, messages, print_json
+from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from qwen3_integrations.serving import Server
     from qwen3_integrations.verification import Report
 
 COLOURS = {"passed": "green", "warned": "yellow", "failed": "bold red", "skipped": "dim"}
@@ -21,7 +23,9 @@ def verify(
     url: Annotated[str, typer.Argument(help="The server's address, with or without /v1; or the name of one that runs here.")],
     task: Annotated[Literal["embed", "rerank"] | None, typer.Option(help="What it is served for; else it is asked.")] = None,
     model: Annotated[str | None, typer.Option(help="The name it serves the model under; else the first it lists.")] = None,
-    api_key: Annotated[str | None, typer.Option(envvar="QWEN3_API_KEY", help="The server's key.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="The server's key; else what is known of a server that runs here, else QWEN3_API_KEY.")
+    ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder with the model's tokenizer.json; else what this machine has of it.")
     ] = None,
@@ -33,13 +37,12 @@ def verify(
 
     Any server: vLLM, SGLang, TEI, infinity, OpenAI-compatible. Exits with 1 when a check failed; warnings do not count.
     """
-    from qwen3_integrations.serving import servers
     from qwen3_integrations.verification import verify as check
 
-    # Of a server that was started here, key and tokenizer are known.
-    for server in servers():
-        if url in (server.name, server.url, f"{server.url}/v1"):
-            url, api_key, tokenizer = server.url, api_key or server.api_key, tokenizer or server.model_folder
+    # Of a server that was started here, key and tokenizer are known; its key goes before the environment's, which may be another server's.
+    server = _started_here(url)
+    if server is not None:
+        url, api_key, tokenizer = server.url, api_key or server.api_key, tokenizer or server.model_folder
     with messages().status("asking") as shown:
         report = check(
             url,
@@ -66,6 +69,19 @@ def verify(
         show_report(report, console())
     if not report.ok:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _started_here(url: str) -> Server | None:
+    """The server of this machine with that name or address."""
+    from qwen3_integrations.serving import servers
+
+    try:
+        running = servers()
+    except (ConfigError, OSError):
+        if "://" in url:  # whatever is wrong with the folder of this machine's servers: an address needs none of it
+            return None
+        raise
+    return next((server for server in running if url.rstrip("/") in (server.name, server.url, f"{server.url}/v1")), None)
 
 
 def show_report(report: Report, out: Console) -> None:

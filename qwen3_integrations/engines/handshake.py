@@ -14,14 +14,14 @@ from qwen3_integrations.engines.discovery import Server
 from qwen3_integrations.errors import HandshakeFailed, RouteNotServed
 from qwen3_integrations.jobs import Prompt, Task
 from qwen3_integrations.models import CHECKPOINTS
-from qwen3_integrations.planning import document_prompts, rerank_prompts
+from qwen3_integrations.planning import document_prompts, query_prompts, rerank_prompts
 from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.tokens import Tokenizer
 
 log = logging.getLogger("qwen3_integrations")
 
 Handshake = Literal["full", "counts", "off"]
-"""`full` proves token counts and that scores make sense; `counts` only the former; `off` nothing."""
+"""`full` proves token counts and that scores, or cosines, make sense; `counts` only the former; `off` nothing."""
 
 EASY = (
     ("How do I read a file?", "To read a file, open it and call its read method.", "The moon was bright and the night was cold."),
@@ -93,12 +93,15 @@ async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, m
 
     Raises:
         HandshakeFailed: With what is wrong: no template, a second template, no end token, another width, constant or
-            senseless scores.
+            senseless scores or cosines.
         RouteNotServed: If the server is served for the other task.
     """
     try:
         if task == "embed":
-            return Proof(width=await _check_embedder(server, tokenizer, width, ask))
+            found = await _check_embedder(server, tokenizer, width, ask)
+            if mode == "full":
+                await _check_nearness(server, tokenizer, ask)
+            return Proof(width=found)
         return Proof(instructed=await _check_reranker(server, tokenizer, mode, ask))
     except RouteNotServed as error:
         other = "a reranker" if task == "embed" else "an embedding model, or not for scoring"
@@ -129,6 +132,24 @@ async def _check_embedder(server: Server, tokenizer: Tokenizer | None, width: in
     if server.dialect.name == "vllm":  # others count in ways of their own
         raise _failed(server, f"it reads {answer.tokens} tokens where {server.model} has {expected.whole}: {_OTHER_TEXT}")
     return found
+
+
+async def _check_nearness(server: Server, tokenizer: Tokenizer | None, ask: Ask) -> None:
+    """A query must be nearer to its relevant document than to the irrelevant one: no other pooling or model gives that for all."""
+    queries = query_prompts([query for query, _, _ in EASY], DEFAULT_INSTRUCTION, tokenizer, _ROOM)
+    documents = document_prompts([text for _, *texts in EASY for text in texts], tokenizer, _ROOM)
+    rows = (await ask([*queries, *documents])).rows
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = [
+        (float(query @ near), float(query @ far))
+        for query, near, far in zip(unit, unit[len(EASY) :: 2], unit[len(EASY) + 1 :: 2], strict=False)
+    ]
+    if any(near < far + MARGIN for near, far in cosines):
+        shown = ", ".join(f"{near:.3f} against {far:.3f}" for near, far in cosines)
+        raise _failed(
+            server,
+            f"its cosines of queries to relevant against irrelevant texts are {shown}: another model, or it does not pool the last token",
+        )
 
 
 _OTHER_TEXT = "a template is applied to the text, or another tokenizer serves it"

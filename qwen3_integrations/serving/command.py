@@ -21,6 +21,14 @@ TEMPLATE = Path(__file__).parent / "qwen3_reranker.jinja"
 KEY_FILE = "{key-file}"
 """Stands in a command for the file that a key must be written to; see `Command.key_config`."""
 
+_WITH_OPTIONS = (
+    *("max_model_len", "context_length", "max_num_batched_tokens", "chunked_prefill_size", "max_num_seqs", "max_running_requests"),
+    *("tensor_parallel_size", "tp_size", "pipeline_parallel_size", "pp_size", "data_parallel_size", "dp_size", "api_server_count"),
+    *("kv_cache_memory_bytes", "gpu_memory_utilization", "max_total_tokens", "mem_fraction_static", "enforce_eager"),
+)
+_SHORT = {"-tp": "tensor_parallel_size", "-pp": "pipeline_parallel_size", "-dp": "data_parallel_size", "-q": "quantization"}
+"""vLLM's short forms of such flags."""
+
 _OWNED = {
     "trust_remote_code": "Qwen3 models need no code of their own, and none is run",
     "api_key": "a key in a command line is seen by everybody on the machine: api_key puts it where it is not",
@@ -29,6 +37,10 @@ _OWNED = {
         ("host", "port", "uds", "served_model_name", "dtype", "quantization", "runner", "is_embedding"), "an option of its own says it"
     ),
     **dict.fromkeys(("hf_overrides", "json_model_override_args", "chat_template"), "prompts and scores depend on it, so it is set here"),
+    **dict.fromkeys(("pooler_config", "override_pooler_config", "pooling_type"), "these models pool the last token"),
+    "config": "flags in a file can't be looked at: name them one by one",
+    **dict.fromkeys(_WITH_OPTIONS, "an option of its own says it, which the memory plan knows of"),
+    **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"), "servers started here speak plain HTTP: put a proxy before it"),
     **dict.fromkeys(("tokenizer", "tokenizer_path", "tokenizer_mode", "skip_tokenizer_init", "convert"), "the model's own is used"),
 }
 """Flags that `extra_args` may not hold, and why."""
@@ -120,7 +132,7 @@ def _vllm(
         start = [installed.python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(files.folder)]
     flags.add("served_model_name", options.name)
     if options.uds is not None:
-        flags.add("uds", str(options.uds))
+        flags.add("uds", str(options.socket))
     else:
         flags.add("host", options.host)
         flags.add("port", port)
@@ -244,4 +256,7 @@ def _check_extra(options: ServerOptions, installed: Installed) -> None:
 
 def flags_of(words: Sequence[str]) -> list[str]:
     """The flags among words of a command line, without dashes at the front, with underscores, and without `=value`."""
-    return [word[2:].partition("=")[0].partition(".")[0].replace("-", "_") for word in words if word.startswith("--") and len(word) > 2]
+    short = [_SHORT[name] for word in words if (name := word.partition("=")[0]) in _SHORT]
+    return short + [
+        word[2:].partition("=")[0].partition(".")[0].replace("-", "_") for word in words if word.startswith("--") and len(word) > 2
+    ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -25,10 +28,10 @@ from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
 from qwen3_integrations.serving.installed import Installed, find_server
 from qwen3_integrations.serving.log import Progress
 from qwen3_integrations.serving.options import ServerOptions
-from qwen3_integrations.serving.outcomes import Failed, Outcome
+from qwen3_integrations.serving.outcomes import Failed, Launched, Outcome, Reused
 from qwen3_integrations.serving.readiness import wait_until_ready
-from qwen3_integrations.serving.records import Record, live_records, name_for, servers_folder
-from qwen3_integrations.serving.server import GRACE_S, Server, key_of
+from qwen3_integrations.serving.records import MARK, Record, live_records, name_for, servers_folder, starting
+from qwen3_integrations.serving.server import GRACE_S, Server
 from qwen3_integrations.serving.sizing import check_fit, devices_for, plan_server
 
 logger = logging.getLogger("qwen3_integrations")
@@ -99,6 +102,7 @@ def start(
     reuse: bool = True,
     handshake: Handshake = "full",
     on_progress: Callable[[Progress], None] | None = None,
+    on_server: Callable[[Server], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Outcome:
     """Start a server and wait until it has given a first right answer, or take one that runs already.
@@ -108,11 +112,13 @@ def start(
     Args:
         options: What it shall be.
         timeout_s: Seconds to wait after it was started; downloading is not counted.
-        keep_running: Leave it running when this process is gone; `Server.keep_running` changes it later. A running server that is
-            taken is then kept too.
+        keep_running: Once it is ready, leave it running when this process is gone; `Server.keep_running` changes it later. A running
+            server that is taken is then kept too.
         reuse: Take a running server with the same options, if there is one.
         handshake: How much its first answer must prove; see `HttpEngine`.
         on_progress: Told what it does, whenever that changes.
+        on_server: Given the server as soon as there is one, long before it is ready: its log can be read then. Given another one if
+            somebody took the free port and a second try is made.
         cancel: When set from another thread, the start is given up and the server ended.
 
     Returns:
@@ -122,15 +128,17 @@ def start(
         MissingExtra, ModelNotFound, ConfigError: As `prepare`.
     """
     prepared = prepare(options, on_progress)
-    if reuse and (found := _running_alike(prepared)):
-        found.keep_running = keep_running or found.keep_running
-        return wait_until_ready(found, prepared.files.folder, timeout_s, handshake, on_progress, cancel)
     for attempt in range(_PORT_TRIES):
-        server = _spawn(prepared, keep_running=keep_running)
+        with starting():
+            server = (_running_alike(prepared) if reuse else None) or _spawn(prepared)
+        if on_server:
+            on_server(server)
         outcome = wait_until_ready(server, prepared.files.folder, timeout_s, handshake, on_progress, cancel)
         taken = isinstance(outcome, Failed) and _PORT_TAKEN in outcome.error.lower()
         if not taken or options.port or options.uds or attempt == _PORT_TRIES - 1:
             break  # else somebody took the free port in the moment before the server did
+    if keep_running and isinstance(outcome, Launched | Reused):  # not before it is proved: whoever starts it may be gone by then
+        outcome.server.keep_running = True
     return outcome
 
 
@@ -142,8 +150,9 @@ async def astart(
     reuse: bool = True,
     handshake: Handshake = "full",
     on_progress: Callable[[Progress], None] | None = None,
+    on_server: Callable[[Server], None] | None = None,
 ) -> Outcome:
-    """As `start`, without blocking the event loop; cancelling the task ends the server. `on_progress` is called in another thread."""
+    """As `start`, without blocking the event loop; cancelling the task ends the server. `on_...` are called in another thread."""
     cancel = threading.Event()
     work = asyncio.get_running_loop().run_in_executor(
         None,
@@ -154,6 +163,7 @@ async def astart(
             reuse=reuse,
             handshake=handshake,
             on_progress=on_progress,
+            on_server=on_server,
             cancel=cancel,
         ),
     )
@@ -168,22 +178,26 @@ async def astart(
 def _running_alike(prepared: Prepared) -> Server | None:
     """A running server of the same program, model and options; a port or key that is not asked for may be any."""
     options = prepared.options
-    free = {"port"} if options.port == 0 else set()
-    wanted = {name: value for name, value in _plain(options).items() if name not in free}
+    wanted = _plain(prepared)
+    if options.port == 0:
+        del wanted["port"]
     for record in live_records():
         same = all(record.options.get(name) == value for name, value in wanted.items())
-        key = key_of(record)
-        if same and record.engine == str(prepared.installed) and options.api_key in (None, key):
-            return Server(record, key)
+        if same and record.engine == str(prepared.installed) and record.folder == str(prepared.files.folder.resolve()):
+            found = Server(record, None)
+            if options.api_key in (None, found.api_key):
+                return found
     return None
 
 
-def _plain(options: ServerOptions) -> dict[str, object]:
-    """As it is read back from a record."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.to_dict().items()}
+def _plain(prepared: Prepared) -> dict[str, object]:
+    """The options as they are read back from a record; of the environment, which may hold secrets, a hash."""
+    environment = json.dumps(sorted((prepared.options.env or {}).items()))
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in prepared.options.to_dict().items()}
+    return plain | {"env_hash": hashlib.sha256(environment.encode()).hexdigest()}
 
 
-def _spawn(prepared: Prepared, *, keep_running: bool) -> Server:
+def _spawn(prepared: Prepared) -> Server:
     options = prepared.options
     if options.warning:
         logger.warning(options.warning)
@@ -191,10 +205,13 @@ def _spawn(prepared: Prepared, *, keep_running: bool) -> Server:
     port = options.port or _free_port(options.host)
     command = prepared.command(port, api_key)
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104
-    folder = servers_folder()
-    name = name_for(options.task, options.name, Path(options.uds).stem if options.uds else str(port))
+    place = str(port) if options.socket is None else f"{options.socket.stem}-{hashlib.sha256(bytes(options.socket)).hexdigest()[:4]}"
+    name = name_for(options.task, options.name, place)
     if any(record.name == name for record in live_records()):
         raise ConfigError(f"{name} runs already, with other options: stop it (`qwen3-integrations stop {name}`), or take another port")
+    if options.socket is not None:
+        _clear_socket(options.socket)
+    folder = servers_folder()
     key_config = folder / f"{name}.key.yaml" if command.key_config else None
     if key_config:
         key_config.touch(mode=0o600)
@@ -204,14 +221,14 @@ def _spawn(prepared: Prepared, *, keep_running: bool) -> Server:
         task=options.task,
         model=options.name,
         engine=str(prepared.installed),
-        url=f"unix://{Path(options.uds).absolute()}" if options.uds else f"http://{host}:{port}",
+        url=f"http://{host}:{port}" if options.socket is None else f"unix://{options.socket}",
         owner_pid=os.getpid(),
-        keep_running=keep_running,
+        keep_running=False,
         started_at=time.time(),
         command=tuple(str(key_config) if word == KEY_FILE else word for word in command.argv),
         log=str(folder / f"{name}.log"),
-        folder=str(prepared.files.folder),
-        options=_plain(options),
+        folder=str(prepared.files.folder.resolve()),
+        options=_plain(prepared),
         has_key=api_key is not None,
         key_config=str(key_config or ""),
     )
@@ -219,16 +236,43 @@ def _spawn(prepared: Prepared, *, keep_running: bool) -> Server:
     log = Path(record.log)
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
-    with log.open("ab") as out:
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), str(GRACE_S), "--", *record.command],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | command.env,
-        )
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, supervise.SIGNALS)  # the supervisor unblocks them once it can take them
+    try:
+        with log.open("ab") as out:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), str(GRACE_S), "--", *record.command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | command.env | {MARK: str(record.path)},
+            )
+    except BaseException:
+        record.remove()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    supervise.amend(str(record.path), supervisor_pid=process.pid)
     return Server(record, api_key, process)
+
+
+def _clear_socket(path: Path) -> None:
+    """Remove a Unix socket that a server left behind: vLLM binds it and never takes it away.
+
+    Raises:
+        ConfigError: If somebody listens there, or it is something else.
+    """
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise ConfigError(f"uds={str(path)!r} is a file that is no socket: name another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise ConfigError(f"somebody listens on {path} already: name another path")
 
 
 def _free_port(host: str) -> int:

@@ -89,10 +89,9 @@ class ServerOptions:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
-            raise ConfigError(f"port must be a whole number from 1 to 65535, or 0 for a free one, not {self.port!r}")
+        self._check_place()
         share = self.gpu_memory_utilization
-        if share is not None and not 0 < share <= 1:
+        if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
             raise ConfigError(f"gpu_memory_utilization must lie in (0, 1], not {share!r}")
         if share is not None and self.kv_cache_memory_bytes is not None:
             raise ConfigError("gpu_memory_utilization and kv_cache_memory_bytes both size the cache: leave one of them out")
@@ -105,10 +104,27 @@ class ServerOptions:
         checked_model(self.model, self.task)
         object.__setattr__(self, "extra_args", tuple(map(str, self.extra_args)))
 
+    def _check_place(self) -> None:
+        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
+            raise ConfigError(f"port must be a whole number from 1 to 65535, or 0 for a free one, not {self.port!r}")
+        if self.socket is None:
+            if not self.host.strip():
+                raise ConfigError("host must be an address such as 127.0.0.1, not an empty string")
+            return
+        if not str(self.uds) or len(bytes(self.socket)) > _SOCKET_BYTES:
+            raise ConfigError(f"uds must be a path of at most {_SOCKET_BYTES} bytes, not {str(self.uds)!r}: the system takes no longer one")
+        if not self.socket.parent.is_dir():
+            raise ConfigError(f"uds={str(self.uds)!r} lies in a folder that is not there")
+
     @property
     def model_name(self) -> str:
         """The model as it was asked for, or the task's default."""
         return checked_model(self.model, self.task)
+
+    @property
+    def socket(self) -> Path | None:
+        """The Unix socket's absolute path; None for host and port."""
+        return None if self.uds is None else Path(self.uds).absolute()
 
     @property
     def name(self) -> str:
@@ -147,9 +163,22 @@ class ServerOptions:
             "/tokenize and /metrics answer anybody. Listen on 127.0.0.1 or a Unix socket (uds), behind a proxy that checks the key"
         )
 
+    def to_words(self) -> tuple[str, ...]:
+        """The words of the command line that starts the same: `qwen3-integrations serve ...`; without the key and the environment."""
+        words = ["qwen3-integrations", "serve", self.task, *([self.model] if self.model is not None else [])]
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in ("task", "model", "api_key", "extra_args", "env") or value == each.default:
+                continue
+            flag = {"served_name": "name"}.get(each.name, each.name).replace("_", "-")
+            words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        return (*words, "--", *self.extra_args) if self.extra_args else tuple(words)
+
     def to_dict(self) -> dict[str, Any]:
         """The options as plain values, without the key and the environment."""
         plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("api_key", "env")}
+        if self.socket is not None:
+            plain["uds"] = self.socket
         return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
 
 
@@ -158,5 +187,8 @@ _COUNTS = (
     *("max_tokens", "concurrency", "max_num_seqs", "max_num_batched_tokens", "tensor_parallel_size", "pipeline_parallel_size"),
     *("data_parallel_size", "api_server_count", "kv_cache_memory_bytes"),
 )
+_SOCKET_BYTES = 107
+"""Source: `sun_path` of Linux' <sys/un.h>, less its last zero."""
+
 _BATCHED_TOKENS = 8192
 """vLLM's own default for a server lies between 2048 and 16384, by device and version; a plan needs a number of its own."""

@@ -106,6 +106,7 @@ def _given_up(server: Server, watch: _Watch, reason: str) -> Failed:
 
 def _failed(server: Server, watch: _Watch) -> Failed:
     watch.look()
+    server.forget()
     code = server.exit_code
     said = watch.first_error or _by_signal(code) or "its log names no error"
     return Failed(code, said.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)

@@ -13,15 +13,24 @@ import re
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.jobs import Task
-from qwen3_integrations.serving.supervise import amend
+from qwen3_integrations.serving.supervise import locked, store
 
 FOLDER_VARIABLE = "QWEN3_SERVERS_DIR"
 """Environment variable: where the records and logs are, instead of the platform's folder for a user's state."""
+
+MARK = "QWEN3_SERVER_RECORD"
+"""Environment variable of a server's processes: the record they belong to."""
+
+_STARTING = ".start.lock"
+_UNSUPERVISED_S = 10.0
+"""Seconds within which a record gets its supervisor: milliseconds, unless the machine is very busy."""
 
 KEEP_LOGS_S = 7 * 86400
 """Seconds for which the log of a server that has ended is kept."""
@@ -69,15 +78,30 @@ class Record:
     @property
     def path(self) -> Path:
         """Its file."""
-        return servers_folder() / f"{self.name}.json"
+        return _folder() / f"{self.name}.json"
 
     def write(self) -> None:
-        """Write it, mode 600."""
-        amend(str(self.path), **asdict(self))
+        """Write it, mode 600.
+
+        Raises:
+            ConfigError: If the folder of records can't be made or written.
+        """
+        with locked(servers_folder()):
+            store(str(self.path), asdict(self))
 
     def fresh(self) -> Record | None:
         """The record as it stands now; None once the server has ended."""
         return _read(self.path)
+
+    def remove(self) -> None:
+        """Take it off the list, with the file that holds its key; nothing happens to a later one of the same name."""
+        if not self.path.is_file():
+            return
+        with locked(self.path.parent):
+            now = self.fresh()
+            if now is not None and now.started_at == self.started_at:
+                for path in (self.path, *([Path(self.key_config)] if self.key_config else [])):
+                    path.unlink(missing_ok=True)
 
     @property
     def is_alive(self) -> bool:
@@ -86,19 +110,38 @@ class Record:
 
 
 def servers_folder() -> Path:
-    """Where records and logs are; made if it is not there, for this user alone."""
-    import platformdirs
+    """Where records and logs are; made if it is not there, for this user alone.
 
-    named = os.environ.get(FOLDER_VARIABLE)
-    folder = Path(named).expanduser().absolute() if named else platformdirs.user_state_path("qwen3-integrations") / "servers"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    Raises:
+        ConfigError: If it can't be made.
+    """
+    folder = _folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / _STARTING).touch(mode=0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} can't be written, where servers are noted ({error.strerror}): name another in {FOLDER_VARIABLE}"
+        ) from error
     return folder
 
 
+def starting() -> AbstractContextManager[None]:
+    """Held from the look for a running server until a new one is on record: two starts at once must not both miss the other."""
+    return locked(servers_folder(), _STARTING)
+
+
+def _folder() -> Path:
+    import platformdirs
+
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named).expanduser().absolute() if named else platformdirs.user_state_path("qwen3-integrations") / "servers"
+
+
 def live_records() -> list[Record]:
-    """The servers that run, oldest first; records and logs that outlived their servers are removed."""
+    """The servers that run, oldest first; records and logs that outlived their servers are removed. Makes no folder."""
     live = []
-    for path in servers_folder().glob("*.json"):
+    for path in _folder().glob("*.json"):
         record = _read(path)
         if record is None or not _is_old(record):
             live += [record] if record else []
@@ -116,22 +159,31 @@ def name_for(task: Task, model: str, place: str) -> str:
 
 def _is_old(record: Record) -> bool:
     """True once there is no supervisor; a record without one yet gets a moment to have one."""
-    if record.supervisor_pid:
-        return not record.is_alive
-    return time.time() - record.started_at > 60 and not _command_of(record.owner_pid)
+    return not record.is_alive if record.supervisor_pid else time.time() - record.started_at > _UNSUPERVISED_S
 
 
 def _bury(record: Record) -> None:
-    """Remove a record whose supervisor was killed, and what may be left of its server."""
-    if record.server_pid and tuple(_command_of(record.server_pid)) == tuple(record.command):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(record.server_pid, signal.SIGKILL)
-    for path in (record.path, Path(record.key_config)) if record.key_config else (record.path,):
-        path.unlink(missing_ok=True)
+    """Remove a record whose supervisor was killed, and end what is left of its server."""
+    for pid in _group(record.server_pid) if record.server_pid else ():
+        # A number is given again, also to a group; the record's name in its environment belongs to this server's processes alone.
+        if _environment_of(pid).get(MARK) == str(record.path):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    record.remove()
+
+
+def _group(group: int) -> list[int]:
+    import psutil
+
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            found += [pid] if os.getpgid(pid) == group else []
+    return found
 
 
 def _drop_old_logs(used: set[Path]) -> None:
-    for path in servers_folder().glob("*.log"):
+    for path in _folder().glob("*.log"):
         with contextlib.suppress(FileNotFoundError):
             if path not in used and time.time() - path.stat().st_mtime > KEEP_LOGS_S:
                 path.unlink()
@@ -140,11 +192,15 @@ def _drop_old_logs(used: set[Path]) -> None:
 def _read(path: Path) -> Record | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Record(**content | {"command": tuple(content["command"])})
-    except FileNotFoundError:
+    except OSError:
         return None
-    except (OSError, ValueError, TypeError, KeyError):  # of another version, or damaged: nobody can use it
+    except ValueError:  # damaged: it is nobody's
         path.unlink(missing_ok=True)
+        return None
+    try:
+        known = {each.name for each in fields(Record)}
+        return Record(**{name: value for name, value in content.items() if name in known} | {"command": tuple(content["command"])})
+    except (AttributeError, TypeError, KeyError):  # of another version of this package, whose it is to use
         return None
 
 
@@ -157,3 +213,13 @@ def _command_of(pid: int) -> list[str]:
     except psutil.Error:
         return []
     return words
+
+
+def _environment_of(pid: int) -> Mapping[str, str]:
+    import psutil
+
+    try:
+        found: Mapping[str, str] = psutil.Process(pid).environ()
+    except psutil.Error:
+        return {}
+    return found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import html
+import json
 import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +16,12 @@ from qwen3_integrations.engines.opening import KEY_VARIABLE, SharedEngine, open_
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.jobs import Task
 from qwen3_integrations.serving.log import tail_of
+from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.probe import Load, is_healthy, load_of
 from qwen3_integrations.serving.records import Record, live_records
 from qwen3_integrations.serving.snippets import snippets
 from qwen3_integrations.serving.supervise import amend
+from qwen3_integrations.serving.table import status_table
 
 if TYPE_CHECKING:
     from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank
@@ -64,7 +66,7 @@ class ServerStatus:
         return {name: getattr(self, name) for name in ServerStatus.__slots__ if name != "load"} | {"load": load}
 
     def _repr_html_(self) -> str:
-        return status_table([self])
+        return status_table(self)
 
 
 class Server:
@@ -106,12 +108,14 @@ class Server:
     @property
     def api_key(self) -> str | None:
         """What clients must send; None for none."""
+        if self._api_key is None and self._record.has_key:  # it is read from a process that may just be starting
+            self._api_key = key_of(self._now())
         return self._api_key
 
     @property
     def pid(self) -> int:
         """The server's process, which leads the process group that ends with it."""
-        return (self._record.fresh() or self._record).server_pid
+        return self._now().server_pid
 
     @property
     def owned(self) -> bool:
@@ -135,13 +139,23 @@ class Server:
         return self._record.command
 
     @property
+    def options(self) -> ServerOptions:
+        """What it was started with, and its key; the environment that it was given is not known.
+
+        Raises:
+            ConfigError: If another version of this package started it, with options that this one refuses.
+        """
+        known = {each.name for each in fields(ServerOptions)}
+        return ServerOptions(**{name: value for name, value in self._record.options.items() if name in known}, api_key=self.api_key)
+
+    @property
     def keep_running(self) -> bool:
         """Whether it goes on when the process that started it is gone. May be assigned."""
-        return (self._record.fresh() or self._record).keep_running
+        return self._now().keep_running
 
     @keep_running.setter
     def keep_running(self, keep: bool) -> None:
-        if self.is_running:
+        if self.is_running and bool(keep) != self.keep_running:
             amend(str(self._record.path), keep_running=bool(keep))
 
     @property
@@ -150,12 +164,13 @@ class Server:
         if self._process is not None:
             return self._process.poll() is None
         record = self._record.fresh()
-        return record is not None and record.started_at == self._record.started_at and (record.is_alive or not record.supervisor_pid)
+        return record is not None and self._is_of(record) and (record.is_alive or not record.supervisor_pid)
 
     @property
     def exit_code(self) -> int | None:
         """Of a server started here that has ended; 128 + the signal that ended it. None for others."""
-        return self._process.poll() if self._process is not None else None
+        code = self._process.poll() if self._process is not None else None
+        return code if code is None or code >= 0 else 128 - code
 
     @property
     def state(self) -> State:
@@ -164,7 +179,7 @@ class Server:
 
     def status(self) -> ServerStatus:
         """How it is now; asks the server."""
-        record = self._record.fresh() or self._record
+        record = self._now()
         state = self.state
         return ServerStatus(
             name=record.name,
@@ -190,7 +205,7 @@ class Server:
         Raises:
             EngineError: If it does not end within 25 seconds; names the processes.
         """
-        record = self._record.fresh() or self._record
+        record = self._now()
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.terminate()
@@ -204,11 +219,17 @@ class Server:
                     f"the server's process group is {record.server_pid}"
                 )
             time.sleep(0.05)
+        self.forget()
+
+    def forget(self) -> None:
+        """Take one that has ended off the list of running servers, where it could not do so itself."""
+        if not self.is_running:
+            self._record.remove()
 
     def engine(self, **engine_options: Any) -> SharedEngine:
         """An engine that asks this server; `engine_options` are `HttpEngine`'s."""
         options = ({"tokenizer": self.model_folder} if self.model_folder else {}) | engine_options
-        return open_engine(self.task, self.model, base_url=self.url, api_key=self._api_key, backend="http", **options)
+        return open_engine(self.task, self.model, base_url=self.url, api_key=self.api_key, backend="http", **options)
 
     def embeddings(self, **settings: Any) -> Qwen3Embeddings:
         """LangChain embeddings that ask this server; `settings` are `Qwen3Embeddings`'.
@@ -233,6 +254,14 @@ class Server:
         """Code for its clients by name: `curl`, `openai`, `langchain`, `llama_index`; the key is read from QWEN3_API_KEY."""
         return snippets(self.task, self.model, self.url, has_key=self._record.has_key)
 
+    def _now(self) -> Record:
+        """Its record as it stands, or stood last; a later server with the same name is another one."""
+        record = self._record.fresh()
+        return record if record is not None and self._is_of(record) else self._record
+
+    def _is_of(self, record: Record) -> bool:
+        return record.started_at == self._record.started_at
+
     def _check_task(self, task: Task, other: str) -> None:
         if self.task != task:
             raise ConfigError(f"{self.name} serves {self.model} for {self.task}: use {other}")
@@ -254,7 +283,7 @@ class Server:
         return f"Server({self.name!r}, task={self.task!r}, model={self.model!r}, url={self.url!r}, state={self.state!r})"
 
     def _repr_html_(self) -> str:
-        return status_table([self.status()])
+        return status_table(self.status())
 
 
 def servers() -> tuple[Server, ...]:
@@ -293,26 +322,9 @@ def key_of(record: Record) -> str | None:
         return None
     try:
         if record.key_config:
-            return str(Path(record.key_config).read_text(encoding="utf-8").partition('"')[2].partition('"')[0]) or None
+            content: str = json.loads(Path(record.key_config).read_text(encoding="utf-8").partition(": ")[2])
+            return content
         key: str | None = psutil.Process(record.supervisor_pid).environ().get("VLLM_API_KEY")
-    except (OSError, psutil.Error):
+    except (OSError, ValueError, psutil.Error):
         key = None
     return key or os.environ.get(KEY_VARIABLE)
-
-
-def status_table(statuses: list[ServerStatus]) -> str:
-    """Servers as an HTML table that reads without styles."""
-    heads = ("name", "state", "task", "model", "address", "engine", "pid", "up", "running", "waiting")
-    rows = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(str(value))}</td>" for value in _cells(status)) + "</tr>"
-        for status in statuses
-    )
-    return f"<table><thead><tr>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def _cells(status: ServerStatus) -> list[object]:
-    known = [status.load.running, status.load.waiting]
-    return [
-        *(status.name, status.state, status.task, status.model, status.url, status.engine, status.pid, f"{status.uptime_s:.0f} s"),
-        *("" if number is None else number for number in known),
-    ]

@@ -43,7 +43,7 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
     if installed.is_cpu_build:
         memory = host_memory()
         return (Device("this machine", memory.total_bytes, memory.available_bytes, wanted),)
-    found = gpus()
+    found = gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
     if len(found) < wanted:
         raise ConfigError(
             f"the options ask for {wanted} GPU{'s' * (wanted > 1)} (tensor {options.tensor_parallel_size} x pipeline "

@@ -19,8 +19,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  a system without POSIX' locks
+    fcntl = None  # type: ignore[assignment]
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 POLL_S = 0.2
 KILLED_S = 10.0  # for the kernel to take killed processes apart; one that holds a GPU takes seconds
 # Source: Linux' <sys/prctl.h>
@@ -31,24 +38,37 @@ PR_SET_CHILD_SUBREAPER = 36
 def main(record: str, owner: int, grace_s: float, command: list[str]) -> int:
     """Run the command and watch over it; returns its exit code."""
     stopped: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, lambda got, _: stopped.append(got))
+    # The owner starts this process with them blocked, so that none comes before there is somebody to take it.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
-    amend(record, supervisor_pid=os.getpid(), server_pid=server.pid)
+    keep = bool(amend(record, supervisor_pid=os.getpid(), server_pid=server.pid).get("keep_running"))
     watching = True
     while server.poll() is None and not stopped:
         if watching and os.getppid() != owner:
             watching = False
-            if not _read(record).get("keep_running"):
+            if not _read(record).get("keep_running", keep):
                 break
         # Not wait(POLL_S): it would poll much oftener.
         time.sleep(POLL_S)
     end_group(server, grace_s)
-    with contextlib.suppress(FileNotFoundError):
-        Path(record).unlink()
+    _clear(record)
     code = server.poll()
     return 1 if code is None else code if code >= 0 else 128 - code
+
+
+def _clear(record: str) -> None:
+    """Remove the record, if it still is this server's, and what stood beside it: a file with the key, a Unix socket."""
+    with locked(Path(record).parent):
+        content = _read(record)
+        if content.get("supervisor_pid") != os.getpid():
+            return
+        socket = str(content.get("url", "")).partition("unix://")[2]
+        for path in (record, str(content.get("key_config") or ""), socket):
+            if path:
+                Path(path).unlink(missing_ok=True)
 
 
 def end_group(server: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -81,13 +101,37 @@ def _bury_orphans() -> None:
             pass
 
 
-def amend(record: str, **fields: object) -> None:
-    """Change fields of a record, so that a reader sees the old or the new one and nothing between."""
-    content = _read(record) | fields
+@contextlib.contextmanager
+def locked(folder: Path, name: str = ".records.lock") -> Iterator[None]:
+    """Hold a folder's records for this process alone while they are read and written; where the system knows no such locks, not."""
+    path = folder / name
+    path.touch(mode=0o600)
+    with path.open("a") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def store(record: str, content: dict[str, object]) -> None:
+    """Write a record, mode 600, so that a reader sees the old or the new one and nothing between. Call it under `locked`."""
     fresh = Path(f"{record}.{os.getpid()}")
     fresh.touch(mode=0o600)
     fresh.write_text(json.dumps(content, indent=1), encoding="utf-8")
     fresh.replace(record)
+
+
+def amend(record: str, **fields: object) -> dict[str, object]:
+    """Change fields of a record, if it still is there; no change that others make is lost.
+
+    Returns:
+        The record as it stands then; empty where there is none.
+    """
+    with locked(Path(record).parent):
+        content = _read(record)
+        if content:
+            content |= fields
+            store(record, content)
+        return content
 
 
 def _read(record: str) -> dict[str, object]:

@@ -45,7 +45,7 @@ def test_a_good_embedder_is_proved_once(faulty, opened):
     assert engine.max_tokens is None
     vectors = _embed(engine)
     _embed(engine)
-    assert len(proxy.work) == 3
+    assert len(proxy.work) == 4  # one for the count, one for all easy texts, and the two calls
     assert engine.dimensions == vectors.shape[1]
     assert engine.max_tokens == 1024
     assert "dialect='vllm'" in repr(engine)
@@ -133,6 +133,23 @@ def test_an_embedder_that_can_not_be_right(faulty, opened, fault, says):
     proxy.always = fault
     with pytest.raises(HandshakeFailed, match=says):
         _embed(opened("embed", NAME, proxy.url))
+
+
+def test_an_embedder_whose_vectors_make_no_sense(faulty, opened):
+    """As of a server that pools another token, or runs weights that were not loaded."""
+
+    def turned(answer):
+        for item in answer["data"]:
+            vector = np.frombuffer(base64.b64decode(item["embedding"]), "<f4")
+            item["embedding"] = np.roll(vector, item["index"] * 7).tolist()
+
+    proxy = faulty("embed")
+    proxy.always = edited(turned)
+    with pytest.raises(
+        HandshakeFailed, match=r"relevant against irrelevant texts are .*: another model, or it does not pool the last token"
+    ):
+        _embed(opened("embed", NAME, proxy.url))
+    _embed(opened("embed", NAME, proxy.url, handshake="counts"))
 
 
 def test_vectors_of_another_length_are_normalised_and_said(faulty, opened, caplog):

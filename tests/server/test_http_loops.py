@@ -89,7 +89,7 @@ def test_64_first_callers_greet_once_and_share_requests(proxy, embedder, expecte
     assert _near(vectors, expected)
     assert sum(request.path == "/v1/models" for request in proxy.seen) == 1
     sent = [len(request.body["input"]) for request in proxy.work]
-    assert sum(sent) == 64 + 1  # one for the handshake
+    assert sum(sent) == 64 + 10  # the handshake's
     assert len(sent) < 32
     assert proxy.most_in_flight <= 4
 

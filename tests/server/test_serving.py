@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -265,11 +267,54 @@ def test_logs_are_followed_until_the_server_is_stopped(kept):
 
 def test_a_server_on_a_socket(tmp_path, tiny_embedder):
     path = tmp_path / "qwen3.sock"
+    with socket.socket(socket.AF_UNIX) as left_behind:  # as vLLM itself leaves it
+        left_behind.bind(str(path))
     with start(ServerOptions(task="embed", model="qwen3-tiny-demo", uds=path, **QUICK)).running() as server:
         assert server.url == f"unix://{path}"
         vectors = Embedder(server.engine()).embed_documents(PLAIN)
         assert np.abs(vectors - reference_embeddings(tiny_embedder, PLAIN)).max() < TOLERANCE
         assert server.status().load.requests >= len(PLAIN)
+        with pytest.raises(ConfigError, match="runs already, with other options"):
+            start(ServerOptions(task="embed", model="qwen3-tiny-demo", uds=path, **QUICK | {"max_tokens": 512}))
+    assert not path.exists()
+
+
+def test_two_starts_at_once_give_one_server(embedder):
+    options = ServerOptions(task="embed", model="qwen3-tiny-demo", served_name="shared", **QUICK)
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda _: start(options), range(2)))
+    assert {type(outcome) for outcome in outcomes} == {Launched, Reused}
+    assert len({outcome.server.url for outcome in outcomes}) == 1
+    with next(outcome.server for outcome in outcomes if isinstance(outcome, Launched)):
+        assert len(servers()) == 2
+    assert [server.name for server in servers()] == [embedder[0].name]
+
+
+def test_a_start_that_is_given_up_at_once_leaves_nothing(embedder):
+    cancel = threading.Event()
+    cancel.set()
+    for _ in range(3):
+        outcome = start(EMBED, reuse=False, cancel=cancel)
+        assert isinstance(outcome, Failed)
+        assert outcome.error == "the start was cancelled"
+        assert [server.name for server in servers()] == [embedder[0].name]
+
+
+def test_a_terminal_that_closes_while_it_loads_leaves_nothing(embedder):
+    """`--keep-running` is for a server that is ready."""
+    command = subprocess.Popen(
+        [*COMMAND, "serve", "embed", "qwen3-tiny-demo", *FLAGS, "--no-reuse", "--keep-running"], stderr=subprocess.PIPE, text=True
+    )
+    for line in command.stderr:
+        if line.startswith("starting"):
+            break
+    assert until(lambda: len(servers()) == 2)
+    (server,) = [server for server in servers() if server.name != embedder[0].name]
+    assert until(lambda: group_of(server.pid))
+    command.send_signal(signal.SIGHUP)
+    command.communicate(timeout=60)
+    assert until(lambda: not group_of(server.pid))
+    assert until(lambda: [server.name for server in servers()] == [embedder[0].name])
 
 
 OWNER = """
@@ -390,9 +435,11 @@ def test_a_cancelled_start_leaves_nothing():
         return groups
 
     before = {server.name for server in servers()}
-    groups = asyncio.run(cancelled())
+    pids = [pid for group in asyncio.run(cancelled()) for pid in group]
     assert {server.name for server in servers()} == before
-    assert groups
+    kept = [pid for server in servers() for pid in group_of(server.pid)]
+    assert len(set(pids) - set(kept)) >= 2
+    assert not any(map(psutil.pid_exists, set(pids) - set(kept)))
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_anything_starts(folder):

@@ -152,8 +152,45 @@ def test_the_exit_code_is_the_servers(tmp_path):
 
 def test_a_record_is_its_users_alone(tmp_path):
     path = tmp_path / "record.json"
-    supervise.amend(str(path), one=1)
-    supervise.amend(str(path), two=2)
+    supervise.store(str(path), {"one": 1})
+    assert supervise.amend(str(path), two=2) == {"one": 1, "two": 2}
     assert json.loads(path.read_text()) == {"one": 1, "two": 2}
     assert path.stat().st_mode & 0o777 == 0o600
-    assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".records.lock", "record.json"]
+
+
+def test_a_signal_in_the_first_moment_is_not_lost(tmp_path):
+    """It comes before the supervisor has anybody to take it; the owner starts it with signals blocked."""
+    for number in range(20):
+        record = tmp_path / f"{number}.json"
+        record.write_text('{"keep_running": false}')
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, supervise.SIGNALS)
+        try:
+            words = [
+                sys.executable,
+                supervise.__file__,
+                str(record),
+                str(os.getpid()),
+                "1",
+                "--",
+                sys.executable,
+                "-c",
+                "import time; time.sleep(60)",
+            ]
+            process = subprocess.Popen(words, start_new_session=True)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        time.sleep(0.01 * (number % 8))
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+        assert not record.exists()
+
+
+def test_what_stands_beside_the_record_goes_with_it(tmp_path):
+    record, key, path = tmp_path / "record.json", tmp_path / "key.yaml", tmp_path / "socket"
+    for each in (key, path):
+        each.touch()
+    record.write_text(json.dumps({"key_config": str(key), "url": f"unix://{path}"}))
+    words = [sys.executable, supervise.__file__, str(record), str(os.getpid()), "1", "--", sys.executable, "-c", ""]
+    assert subprocess.run(words, check=False).returncode == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".records.lock"]

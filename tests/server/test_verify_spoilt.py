@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from qwen3_integrations.cli import app
 from qwen3_integrations.verification import verify
+from qwen3_integrations.verification.answers import TEXTS
 from qwen3_integrations.verification.published import COSINES, DOCUMENTS, PLANETS, PROBABILITIES, QUERIES
 from tests.reference import embedding_ids, text_ids
 from tests.server.faults import status
@@ -52,6 +53,62 @@ def test_answers_in_another_order(faulty):
         assert report["concurrency"].state == report["determinism"].state == "passed", report
 
 
+def test_some_answers_in_another_order_though_they_score_alike(faulty):
+    """The scores of three in four texts lie within 0.014; those change places, in every request of many texts."""
+    proxy = faulty("rerank")
+
+    def partly_rotated(answer):
+        items = answer["data"]
+        alike = sorted(items, key=lambda item: item["probs"][-1])[: len(items) * 3 // 4]
+        if len(items) == len(TEXTS):
+            for item, index in zip(alike, [item["index"] for item in (*alike[1:], alike[0])], strict=True):
+                item["index"] = index
+
+    right = verify(proxy.url, model=ALIAS)
+    assert right["order"].state == right["concurrency"].state == "passed", right
+    assert re.search(r"; (2\d|3\d) of the 32 texts have answers unlike those of most others", right["order"].detail)
+    proxy.always = spoilt(partly_rotated)
+    report = verify(proxy.url, model=ALIAS)
+    assert report["order"].state == "failed", report
+    assert "has the answer of text" in report["order"].detail
+    assert report["concurrency"].state == report["determinism"].state == "passed", report
+
+
+def test_an_answer_that_another_request_gets_too(faulty):
+    """Where several are under way, one gets the answer of the one before it."""
+    proxy = faulty("rerank")
+    before = []
+
+    def shared(call):
+        code, body = call.upstream()
+        call.answer(code, before[-1] if proxy.in_flight > 1 else body)
+        if len(call.seen.body["input"]) == 1:
+            before.append(body)
+
+    proxy.always = shared
+    report = verify(proxy.url, model=ALIAS)
+    assert report["order"].state == "passed", report
+    assert report["concurrency"].state == "failed", report
+    assert "has the answer of text" in report["concurrency"].detail
+
+
+@pytest.mark.parametrize("spoil", ["rough", "noisy"])
+def test_an_order_that_can_not_be_told_is_not_said_to_be_right(faulty, spoil):
+    draw = np.random.default_rng(0)
+
+    def change(answer):
+        for item in answer["data"]:
+            score = item["probs"][-1]
+            item["probs"] = [round(score, 1) if spoil == "rough" else float(np.clip(score + draw.uniform(-0.005, 0.005), 0, 1))]
+
+    proxy = faulty("rerank")
+    proxy.always = spoilt(change)
+    report = verify(proxy.url, model=ALIAS)
+    for name in ("order", "concurrency"):
+        assert report[name].state == "warned", report
+        assert re.search(r"can't be told: on this server only \d+ of the 32 texts", report[name].detail)
+
+
 def test_answers_that_differ_each_time(faulty):
     draw = np.random.default_rng(0)
 
@@ -78,6 +135,33 @@ def test_counts_that_are_not_the_model_s(faulty):
     assert ended(report, "failed") == ["handshake", "tokens", "control tokens", "long input"], report
     assert "does not append the end token" in report["handshake"].detail
     assert "reads 13 tokens where this machine's tokenizer counts 14" in report["tokens"].detail
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "says"),
+    [
+        (lambda texts: [f"passage: {text}" for text in texts], "failed", "4 tokens more than each text has: something is put around texts"),
+        (lambda texts: [text + "\n" for text in texts], "failed", "1 token more than each text has"),
+        (lambda texts: [text * 2 for text in texts], "warned", "it counts in a way of its own"),
+        (lambda texts: texts, "passed", "it reads as many tokens"),
+    ],
+    ids=["prefix", "suffix", "varying", "right"],
+)
+def test_an_openai_like_server_that_puts_something_around_texts(faulty, change, state, says):
+    proxy = faulty("embed")
+
+    def answer(call):
+        if call.seen.path == "/v1/embeddings":
+            resend(call, call.seen.body | {"input": change(call.seen.body["input"])})
+        elif call.seen.path == "/v1/models":
+            spoilt(lambda answer: [entry.update(owned_by="someone") for entry in answer["data"]])(call)
+        else:
+            status(404, {"detail": "Not Found"})(call)
+
+    proxy.everywhere = answer
+    report = verify(proxy.url, model=NAME)
+    assert report.dialect == "openai"
+    assert (report["tokens"].state, says in report["tokens"].detail) == (state, True), report
 
 
 def test_a_gateway_that_lets_only_the_usual_routes_through(faulty):
@@ -206,6 +290,8 @@ def test_a_published_name_without_published_numbers(faulty):
     def answer(call):
         if call.seen.path == "/v1/models":
             renamed(call)
+        elif call.seen.body is None:
+            call.answer(*call.upstream())
         else:
             resend(call, call.seen.body | {"model": NAME})
 

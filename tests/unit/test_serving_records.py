@@ -14,7 +14,7 @@ import pytest
 
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.serving import attach, servers, supervise
-from qwen3_integrations.serving.records import FOLDER_VARIABLE, KEEP_LOGS_S, Record, live_records, name_for, servers_folder
+from qwen3_integrations.serving.records import FOLDER_VARIABLE, KEEP_LOGS_S, MARK, Record, live_records, name_for, servers_folder
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,7 @@ def supervised(record):
     words = [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), "1", "--", *command]
     process = subprocess.Popen(words, start_new_session=True)
     while not (fresh := record.fresh()).server_pid:
+        assert process.poll() is None
         time.sleep(0.02)
     yield fresh
     process.terminate()
@@ -77,6 +78,14 @@ def test_a_running_server_is_listed_and_can_be_stopped_by_another_process(superv
     server.stop()
 
 
+def test_a_later_server_of_the_same_name_is_another_one(supervised):
+    (before,) = servers()
+    replace(supervised, started_at=supervised.started_at + 1, server_pid=1).write()
+    assert (before.state, before.pid, before.status().pid) == ("stopped", supervised.server_pid, supervised.server_pid)
+    before.stop()
+    assert attach().is_running
+
+
 def test_a_record_whose_supervisor_is_gone_is_removed(record):
     replace(record, supervisor_pid=2**22 - 1, server_pid=2**22 - 2).write()
     assert live_records() == []
@@ -94,21 +103,66 @@ def test_a_process_that_got_the_same_number_is_not_the_supervisor(record):
         other.wait()
 
 
-def test_a_server_that_lost_its_supervisor_is_ended_with_its_record(record):
-    """Where the kernel does not do so by itself."""
+def test_what_lost_its_supervisor_is_ended_with_its_record(record):
+    """Where the kernel does not do so by itself: all that carry the record's name, and nobody else in a group of that number."""
     command = [sys.executable, "-c", "import time; time.sleep(61)"]
-    orphan = subprocess.Popen(command, process_group=0)
-    replace(record, supervisor_pid=2**22 - 1, server_pid=orphan.pid, command=tuple(command)).write()
-    assert live_records() == []
-    assert orphan.wait(10) == -9
+    orphan = subprocess.Popen(command, process_group=0, env=os.environ | {MARK: str(record.path)})
+    stranger = subprocess.Popen(command, process_group=orphan.pid)
+    try:
+        replace(record, supervisor_pid=2**22 - 1, server_pid=orphan.pid, command=tuple(command)).write()
+        assert live_records() == []
+        assert orphan.wait(10) == -9
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "x", "command": []}', '{"of": "another version", "command": []}'])
+def test_reading_makes_no_folder_and_writing_says_which_can_not_be_made(tmp_path, monkeypatch, record):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "not" / "there"))
+    assert servers() == ()
+    assert not (tmp_path / "not").exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
+    assert servers() == ()
+    with pytest.raises(ConfigError, match=rf"{tmp_path}/file can't be written.*name another in {FOLDER_VARIABLE}"):
+        record.write()
+
+
+def test_no_change_of_a_record_is_lost(record):
+    """Owner and supervisor write at the same time."""
+    record.write()
+    code = "import sys; from qwen3_integrations.serving.supervise import amend\nfor n in range(200): amend(sys.argv[1], **{sys.argv[2]: n})"
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(record.path), f"field{number}"]) for number in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    content = json.loads(record.path.read_text())
+    assert [content[f"field{number}"] for number in range(3)] == [199] * 3
+
+
+def test_a_record_that_is_gone_is_not_made_again(record):
+    assert supervise.amend(str(record.path), keep_running=True) == {}
+    assert not record.path.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "nothing"])
 def test_a_damaged_record_is_removed(folder, content):
     path = folder / "x.json"
     path.write_text(content)
     assert live_records() == []
     assert not path.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"name": "x", "command": []}', '{"of": "another version"}'])
+def test_a_record_of_another_version_is_left_to_it(folder, content):
+    path = folder / "x.json"
+    path.write_text(content)
+    assert live_records() == []
+    assert path.read_text() == content
+
+
+def test_a_record_with_fields_of_a_later_version_is_read(supervised):
+    supervise.amend(str(supervised.path), invented_later=1)
+    assert [server.name for server in servers()] == [supervised.name]
 
 
 def test_a_server_that_is_just_starting_is_no_stale_one(record):

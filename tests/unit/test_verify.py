@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from qwen3_integrations import serving
 from qwen3_integrations.cli import app
 from qwen3_integrations.cli.verify import show_report
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.planning import rerank_prompts
+from qwen3_integrations.tokens import Tokenizer
 from qwen3_integrations.verification import Check, Report, verify
 from qwen3_integrations.verification.published import COSINES, PROBABILITIES
+from qwen3_integrations.verification.reading import ENCLOSED, counts_finding
 from qwen3_integrations.verification.templates import FORMS, nearest
+from tests.models import TINY
+from tests.server.faults import FaultsProxy, status
 from tests.server.launch import free_port
 
 REPORT = Report(
@@ -137,6 +144,39 @@ def test_what_can_not_be_asked_is_an_error(words, says):
         verify(**{"base_url": f"http://127.0.0.1:{free_port()}", **words})
 
 
+@pytest.mark.parametrize(
+    ("task", "off", "state", "says"),
+    [
+        ("embed", (0, 0, 0, 0), "passed", "it reads as many tokens as this machine's tokenizer counts"),
+        ("embed", (3, 3, 3, 3), "failed", "3 tokens more than each text has: something is put around texts"),
+        ("rerank", (1, 1, 1, 1), "failed", "1 token more than each prompt has: something is put around prompts"),
+        ("embed", (-1, -1, -1, -1), "failed", "1 token less than each text has: the end token <|endoftext|> is missing"),
+        ("rerank", (-1, -1, -1, -1), "failed", "1 token less than each prompt has: something is left out"),
+        (
+            "embed",
+            (3, 0, 2, 3),
+            "warned",
+            "in a way of its own, so what it reads is not known: 23, 10, 42, 43 where the model has 20, 10, 40",
+        ),
+    ],
+)
+def test_what_nothing_but_counts_tell(task, off, state, says):
+    expected = [20, 10, 40, 40]
+    finding = counts_finding(task, [own + more for own, more in zip(expected, off, strict=True)], expected)
+    assert finding.state == state
+    assert says in finding.detail
+    assert bool(finding.fix) == (state == "failed")
+
+
+@pytest.mark.parametrize(("before", "after"), [("passage: ", ""), ("", "\n"), ("query:", " ."), ("Instruct: sort\nQuery: ", "\n\n")])
+def test_what_is_put_around_texts_adds_the_same_to_each(before, after):
+    tokenizer = Tokenizer.from_folder(TINY / "embedding")
+    plain, around = tokenizer.encode(ENCLOSED), tokenizer.encode([before + text + after for text in ENCLOSED])
+    assert len({len(ids) for ids in plain}) > 1
+    (added,) = {len(more) - len(ids) for ids, more in zip(plain, around, strict=True)}
+    assert added > 0
+
+
 def run(*words, **settings):
     return CliRunner().invoke(app, ["verify", *words], **settings)
 
@@ -173,3 +213,38 @@ def test_the_command_explains_itself():
     assert result.exit_code == 0
     for word in ("--task", "--model", "--api-key", "QWEN3_API_KEY", "--tokenizer", "--json", "warnings do not count"):
         assert word in result.stdout
+
+
+@contextmanager
+def keyed(key):
+    """A server that runs here and wants a key: (its record in the list of servers, the keys it was asked with)."""
+    with FaultsProxy() as proxy:
+        proxy.everywhere = status(401, {"error": "Unauthorized"})
+        yield SimpleNamespace(name="embed-here", url=proxy.url, api_key=key, model_folder=None), proxy
+
+
+@pytest.mark.parametrize("named", ["name", "address", "versioned", "slash"])
+def test_the_known_key_of_a_server_of_this_machine_goes_before_the_environment_s(monkeypatch, named):
+    with keyed("sk-known") as (server, proxy):
+        monkeypatch.setattr(serving, "servers", lambda: (server,))
+        monkeypatch.setenv("QWEN3_API_KEY", "sk-of-another")
+        url = {"name": server.name, "address": server.url, "versioned": f"{server.url}/v1", "slash": f"{server.url}/"}[named]
+        run(url)
+        assert {seen.headers.get("authorization") for seen in proxy.seen} == {"Bearer sk-known"}
+        proxy.seen.clear()
+        run(url, "--api-key", "sk-given")
+        assert {seen.headers.get("authorization") for seen in proxy.seen} == {"Bearer sk-given"}
+
+
+def test_a_server_elsewhere_gets_the_environment_s_key_whatever_is_wrong_with_the_servers_here(monkeypatch):
+    def broken():
+        raise ConfigError("/state can't be written: name another in QWEN3_SERVERS_DIR")
+
+    with keyed(None) as (server, proxy):
+        monkeypatch.setattr(serving, "servers", broken)
+        monkeypatch.setenv("QWEN3_API_KEY", "sk-of-the-environment")
+        assert run(server.url).exit_code == 1
+        assert {seen.headers.get("authorization") for seen in proxy.seen} == {"Bearer sk-of-the-environment"}
+        by_name = run("embed-here")
+        assert by_name.exit_code == 2
+        assert "QWEN3_SERVERS_DIR" in by_name.stderr
