@@ -1,30 +1,39 @@
-"""Run the notebooks top to bottom and keep their outputs, without widget state: `python examples/run_notebooks.py`."""
+"""Run the notebooks top to bottom and keep their outputs, without widgets' state: `python examples/run_notebooks.py [NAME ...]`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def is_progress(output: nbformat.NotebookNode) -> bool:
-    """A progress bar, drawn as text or as a widget."""
-    return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+def is_passing(output: nbformat.NotebookNode) -> bool:
+    """Progress bars, drawn as text or as a widget, and logs: they say nothing once they are over."""
+    return output.get("name") == "stderr" or (WIDGET in output.get("data", {}) and "text/html" not in output.data)
+
+
+def executed(path: Path) -> nbformat.NotebookNode:
+    """A notebook with its outputs. Of a widget the static form is kept: its state would break code hosts."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, store_widget_state=False, resources={"metadata": {"path": str(ROOT)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not is_passing(output)]
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET, None)
+    return notebook
 
 
 def main() -> None:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT)}}).execute()
-        notebook.metadata.pop("widgets", None)  # state breaks rendering on code hosts
-        for cell in notebook.cells:
-            cell.metadata.pop("execution", None)
-            if cell.cell_type == "code":  # progress bars say nothing once they are over
-                cell.outputs = [output for output in cell.outputs if not is_progress(output)]
-        nbformat.write(notebook, path)
+        if not sys.argv[1:] or any(name in path.stem for name in sys.argv[1:]):
+            nbformat.write(executed(path), path)
 
 
 if __name__ == "__main__":

@@ -50,3 +50,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext qwen3_integrations`: the magics of `qwen3_integrations.notebook.magics`."""
+    import_module(f"{__name__}.notebook.magics").load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext qwen3_integrations`."""
+    import_module(f"{__name__}.notebook.magics").unload(shell)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
+
+    from qwen3_integrations.notebook import RankInspector
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,39 @@ class Ranking:
         columns = ["rank", "index", "score", "moved", "truncated", "document"]
         frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(self.to_dicts(), columns=columns)
         return frame
+
+    def inspect(
+        self,
+        *,
+        compare: Ranking | None = None,
+        labels: Mapping[int, float] | Sequence[float | None] | None = None,
+        documents: Sequence[Any] | None = None,
+        reranker: Any = None,
+        top_n: int | None = None,
+        threshold: float | None = None,
+    ) -> RankInspector:
+        """Look into this ranking in a notebook: what moved, why, and what another instruction would make of it.
+
+        Args:
+            compare: A second ranking of the same documents.
+            labels: Relevance by position in what was passed, or one value a document.
+            documents: What was ranked, where that were not strings, so that metadata is at hand.
+            reranker: What runs again with another instruction.
+            top_n, threshold: Where the cut begins; this ranking's own unless told.
+
+        Returns:
+            A widget; see `RankInspector`.
+
+        Raises:
+            MissingExtra: If anywidget is not installed.
+            ConfigError: For arguments that do not fit this ranking.
+        """
+        from qwen3_integrations.extras import require
+
+        require("anywidget", "notebook")
+        from qwen3_integrations.notebook import RankInspector
+
+        return RankInspector(self, documents=documents, compare=compare, labels=labels, reranker=reranker, top_n=top_n, threshold=threshold)
 
     def __repr__(self) -> str:
         best = f", best {self.hits[0].score:.3f}" if self.hits else ""

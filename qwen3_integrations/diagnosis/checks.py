@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from qwen3_integrations.diagnosis import hardware, settings, software, storage
 from qwen3_integrations.diagnosis.finding import Finding
+from qwen3_integrations.diagnosis.storage import VARIABLES
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.hub.caches import cache_folders
+from qwen3_integrations.serving.records import FOLDER_VARIABLE
 
 Check = Callable[[], Sequence[Finding]]
 
@@ -40,6 +47,28 @@ def _guarded(area: str, check: Check) -> Sequence[Finding]:
     try:
         return check()
     except Exception as error:  # noqa: BLE001  a broken part is what a diagnosis is for
-        said = " ".join(str(error).split())[:300]
-        text = f"this could not be looked at: {type(error).__name__}: {said}"
-        return [Finding(area, "this check", "problem", text, "pip check")]
+        return [broken_finding(area, error)]
+
+
+def broken_finding(area: str, error: Exception) -> Finding:
+    """What stopped a check, and what to do about that."""
+    said = " ".join(str(error).split())[:300]
+    fix = "pip check"
+    if isinstance(error, OSError):
+        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
+        variable = _mover(area, path)
+        said = f"{path} can't be read or written: {error.strerror}" if path else said
+        fix = f"export {variable}=/a/folder/of/yours" if variable else f"ls -ld {shlex.quote(str(path))}" if path else "df -h"
+    elif isinstance(error, ConfigError) and area == "servers":  # its folder can't be made or read
+        fix = f"export {FOLDER_VARIABLE}=/a/folder/of/yours"
+    return Finding(area, "this check", "problem", f"this could not be looked at: {type(error).__name__}: {said}", fix)
+
+
+def _mover(area: str, path: Path | None) -> str | None:
+    """The environment variable that moves the folder an area looks into."""
+    if area == "servers":
+        return FOLDER_VARIABLE
+    if area not in ("models", "disk"):
+        return None
+    hubs = (hub for hub, folder in cache_folders().items() if path is not None and path.is_relative_to(folder))
+    return VARIABLES[next(hubs, "huggingface")]

@@ -65,13 +65,28 @@ def gpu() -> list[Finding]:
         found = gpus()
     except EngineError as error:
         return [Finding("GPU", "driver", "problem", str(error), "nvidia-smi")]
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not found and hidden is not None:
-        return [Finding("GPU", "NVIDIA", "note", f"none can be seen with CUDA_VISIBLE_DEVICES={hidden!r}", "unset CUDA_VISIBLE_DEVICES")]
+    if not found and has_driver():
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if hidden is not None:
+            text = f"none can be seen with CUDA_VISIBLE_DEVICES={hidden!r}"
+            return [Finding("GPU", "NVIDIA", "note", text, "unset CUDA_VISIBLE_DEVICES")]
+        return [Finding("GPU", "NVIDIA", "note", "a driver, but no GPU: models run on the CPU, or on a server elsewhere", ELSEWHERE)]
     if not found:
         text = "no NVIDIA driver: models run on the CPU, or on a server elsewhere"
         return [Finding("GPU", "NVIDIA", "note", text, ELSEWHERE)]
     return [Finding("GPU", f"GPU {card.index}", "ok", f"{card.name}, {in_gib(card.total_bytes)}, driver {card.driver}") for card in found]
+
+
+def has_driver() -> bool:
+    """Whether an NVIDIA driver answers, whatever GPUs it has."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    pynvml.nvmlShutdown()
+    return True
 
 
 def torch() -> list[Finding]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from qwen3_integrations.jobs import Rows
+from qwen3_integrations.jobs import Prompt, Rows
 from qwen3_integrations.verification.probe import Finding, Probe, together
+from qwen3_integrations.verification.templates import NOISY
 
 TEXTS = tuple(
     f"{verb} {thing}."
@@ -18,7 +22,14 @@ SAME = {"embed": 1e-3, "rerank": 0.03}
 """How far two answers to one text may be apart (1 - cosine; difference of scores). bfloat16 keeps 8 bits, and a kernel that sums
 a batch in another order moves the last of them; in float32 it is 1e-6."""
 
+_FLOOR = {"embed": 1e-6, "rerank": 1e-3}
+"""How far two answers to one text may be apart where no noise was measured (1 - cosine; difference of log odds): float32's rounding."""
+
+_ODDS = (1e-6, 0.999)
+"""Scores whose log odds are compared: beyond these a float32 has too few digits for them."""
+
 _REPEATED = 8
+_FEW = 4
 
 
 async def order(probe: Probe) -> Finding:
@@ -28,7 +39,7 @@ async def order(probe: Probe) -> Finding:
     wrong = _misplaced(probe, (await probe.ask(prompts)).rows, alone)
     if wrong:
         return Finding("failed", f"of {len(TEXTS)} texts in one request {_others(wrong)}", _PROXY)
-    return Finding("passed", f"{len(TEXTS)} texts in one request come back in order")
+    return _in_place(f"{len(TEXTS)} texts in one request come back in order", alone)
 
 
 async def determinism(probe: Probe) -> Finding:
@@ -53,25 +64,81 @@ async def concurrency(probe: Probe) -> Finding:
     wrong = _misplaced(probe, np.concatenate([answer.rows for answer in answers]), alone)
     if wrong:
         return Finding("failed", f"of {len(TEXTS)} requests at once {_others(wrong)}", _PROXY)
-    return Finding("passed", f"{len(TEXTS)} requests at once, each with its own answer")
+    return _in_place(f"{len(TEXTS)} requests at once, each with its own answer", alone)
 
 
 _PROXY = "Look at what stands before the model: a proxy, a cache or a load balancer over servers of different models"
 
 
-async def _alone(probe: Probe) -> Rows:
-    """The rows of `TEXTS`, asked one at a time and once a report."""
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """The answers to `TEXTS`, asked one at a time.
+
+    Attributes:
+        rows: In the order of `TEXTS`.
+        tolerance: How far two answers to one text may be apart on this server, in the unit of `_finely`.
+        told: How many texts have an answer unlike those of most others. A mix-up among the rest could not be seen.
+    """
+
+    rows: Rows
+    tolerance: float
+    told: int
+
+
+async def _alone(probe: Probe) -> _Alone:
+    """Asked once a report."""
     if "alone" not in probe.notes:
-        probe.notes["alone"] = await probe.alone(probe.prompts(TEXTS, tokenizer=probe.tokenizer))
-    rows: Rows = probe.notes["alone"]
-    return rows
+        prompts = probe.prompts(TEXTS, tokenizer=probe.tokenizer)
+        rows = await probe.alone(prompts)
+        tolerance = max(NOISY * await _noise(probe, prompts, rows), _FLOOR[probe.task])
+        others = (_apart(probe, rows, rows, tolerance) > 1).sum(axis=1)
+        probe.notes["alone"] = _Alone(rows, tolerance, int((others > len(TEXTS) / 2).sum()))
+    alone: _Alone = probe.notes["alone"]
+    return alone
 
 
-def _misplaced(probe: Probe, rows: Rows, expected: Rows) -> list[tuple[int, int]]:
-    """(position, position whose answer it got) of the rows that are not what was expected there."""
-    distances = probe.distances(rows, expected)
-    own, nearest = np.diagonal(distances), distances.argmin(axis=1)
-    return [(int(at), int(nearest[at])) for at in np.flatnonzero(own > SAME[probe.task])]
+async def _noise(probe: Probe, prompts: Sequence[Prompt], rows: Rows) -> float:
+    """How far the server's own answers to one text lie apart: alone again, and in requests of that text alone, which no mix-up changes."""
+    again = await probe.alone(prompts)
+    few = np.concatenate([(await probe.ask([prompt] * _FEW)).rows for prompt in prompts])
+    many = (await probe.ask([prompts[0]] * len(prompts))).rows
+    answers = np.concatenate([again, few, many])
+    own = np.concatenate([np.arange(len(prompts)), np.arange(len(prompts)).repeat(_FEW), np.zeros(len(prompts), dtype=int)])
+    return float(_finely(probe, answers, rows)[np.arange(len(answers)), own].max())
+
+
+def _finely(probe: Probe, these: Rows, those: Rows) -> Rows:
+    """How far each is from each, shape (these, those): 1 - cosine, or the difference of log odds.
+
+    In log odds a server's rounding is alike for all scores, and the scores of irrelevant texts, all near 0, differ.
+    """
+    if probe.task == "embed":
+        return probe.distances(these, those)
+    odds, others = (np.log(scores / (1 - scores)) for scores in (np.clip(rows.astype(np.float64), *_ODDS) for rows in (these, those)))
+    return np.asarray(np.abs(odds[:, None] - others[None, :]), dtype=np.float32)
+
+
+def _apart(probe: Probe, these: Rows, those: Rows, tolerance: float) -> Rows:
+    """How many times as far as rounding explains each is from each, shape (these, those): above 1 two answers are different."""
+    fine, coarse = _finely(probe, these, those) / tolerance, probe.distances(these, those) / SAME[probe.task]
+    return np.asarray(np.maximum(fine, coarse), dtype=np.float32)
+
+
+def _misplaced(probe: Probe, rows: Rows, alone: _Alone) -> list[tuple[int, int]]:
+    """(position, position whose answer it got, or its own) of rows that are another text's answer, or too far off for any noise."""
+    apart = _apart(probe, rows, alone.rows, alone.tolerance)
+    has = np.where(apart.min(axis=1) <= 1, apart.argmin(axis=1), np.arange(len(rows)))
+    far = np.diagonal(probe.distances(rows, alone.rows)) > SAME[probe.task]
+    wrong = (np.diagonal(apart) > 1) & ((has != np.arange(len(rows))) | far)
+    return [(int(at), int(has[at])) for at in np.flatnonzero(wrong)]
+
+
+def _in_place(seen: str, alone: _Alone) -> Finding:
+    """The finding where nothing is misplaced, as far as the answers tell."""
+    told = f"{alone.told} of the {len(TEXTS)} texts have answers unlike those of most others"
+    if alone.told < len(TEXTS) / 2:
+        return Finding("warned", f"whether {seen} can't be told: on this server only {told}, rounding considered")
+    return Finding("passed", f"{seen}; {told}")
 
 
 def _others(wrong: list[tuple[int, int]]) -> str:

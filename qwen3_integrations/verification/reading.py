@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from qwen3_integrations.engines.handshake import EASY, HOW_TO_SKIP, serving_advice, shake_hands
 from qwen3_integrations.errors import HandshakeFailed, RequestRefused, RouteNotServed
-from qwen3_integrations.jobs import Prompt, Rows
+from qwen3_integrations.jobs import Prompt, Rows, Task
 from qwen3_integrations.prompts import RERANK_SUFFIX
 from qwen3_integrations.tokens import END_TOKEN, neutral
 from qwen3_integrations.verification.answers import SAME, TEXTS
@@ -20,6 +20,10 @@ VARIED = (
     "Ünïcödé 👩‍👩‍👧‍👦 3.14159 \u00a0 end",
 )
 """Texts on which tokenizers differ."""
+
+ENCLOSED = tuple(f"1 {text} 1" for text in VARIED)
+"""Texts of different lengths to which anything may be added in front and behind without other tokens in between: a digit is always a
+token of its own. Source: the pattern by which the model's tokenizer.json splits texts."""
 
 ANSWERING = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 """What closes the user's turn when it is read as control tokens: the document then answers for the model."""
@@ -55,11 +59,11 @@ async def handshake(probe: Probe) -> Finding:
 async def tokens(probe: Probe) -> Finding:
     """The server reads the tokens that the model was trained on, its end token or template's end included."""
     prompts = probe.prompts(VARIED, tokenizer=probe.tokenizer)
-    read = [(await probe.raw([prompt])).tokens for prompt in prompts]
-    ours = [prompt.ids.tolist() for prompt in prompts if prompt.ids is not None]
     theirs = await _counted(probe, prompts)
     if not theirs:
-        return _foreign_counts(probe, read[0], len(ours[0]) if ours else None)
+        return await _foreign_counts(probe)
+    read = [(await probe.raw([prompt])).tokens for prompt in prompts]
+    ours = [prompt.ids.tolist() for prompt in prompts if prompt.ids is not None]
     source = "this machine's tokenizer" if ours else "its own /tokenize"
     for text, number, ids, counted in zip(VARIED, read, ours or theirs, theirs, strict=True):
         if counted != ids:
@@ -88,15 +92,40 @@ async def _counted(probe: Probe, prompts: Sequence[Prompt]) -> list[list[int]]:
         return []
 
 
-def _foreign_counts(probe: Probe, read: int | None, expected: int | None) -> Finding:
-    """The finding where nothing but the number of tokens read is known."""
-    if read is None:
-        return Finding("skipped", "the server does not say how many tokens it reads")
-    if expected is None:
+async def _foreign_counts(probe: Probe) -> Finding:
+    """The finding where nothing but the numbers of tokens read are known."""
+    prompts = probe.prompts(ENCLOSED, tokenizer=probe.tokenizer)
+    expected = [len(prompt.ids) for prompt in prompts if prompt.ids is not None]
+    if not expected:
         return Finding("skipped", f"no tokenizer of {probe.server.model} is on this machine to compare with", _NAME_TOKENIZER)
-    if read == expected:
+    read = []
+    for prompt in prompts:
+        number = (await probe.raw([prompt])).tokens
+        if number is None:
+            return Finding("skipped", "the server does not say how many tokens it reads")
+        read.append(number)
+    return counts_finding(probe.task, read, expected)
+
+
+def counts_finding(task: Task, read: Sequence[int], expected: Sequence[int]) -> Finding:
+    """What the numbers of tokens say that a server read of `ENCLOSED`, against those of the prompts. Pure."""
+    offsets = {number - own for number, own in zip(read, expected, strict=True)}
+    if len(offsets) > 1:
+        seen, known = (", ".join(map(str, numbers)) for numbers in (read, expected))
+        return Finding("warned", f"it counts in a way of its own, so what it reads is not known: {seen} where the model has {known} tokens")
+    (offset,) = offsets
+    what = "text" if task == "embed" else "prompt"
+    if not offset:
         return Finding("passed", "it reads as many tokens as this machine's tokenizer counts")
-    return Finding("skipped", f"the server counts in a way of its own: {read} where the model has {expected} tokens")
+    if offset > 0:
+        return Finding("failed", f"{_tokens(offset)} more than each {what} has: something is put around {what}s", _OTHER_TOKENIZER)
+    if task == "embed" and offset == -1:
+        return Finding("failed", f"1 token less than each text has: the end token {END_TOKEN} is missing", _OTHER_TOKENIZER)
+    return Finding("failed", f"{_tokens(-offset)} less than each {what} has: something is left out", _OTHER_TOKENIZER)
+
+
+def _tokens(number: int) -> str:
+    return f"{number} token{'s' * (number != 1)}"
 
 
 _NAME_TOKENIZER = "Name the folder with the model's tokenizer.json: --tokenizer FOLDER"

@@ -81,9 +81,9 @@ def verify(
 ) -> Report:
     """Prove that an endpoint is right, or say exactly what is wrong.
 
-    For any server: vLLM, SGLang, Text Embeddings Inference, infinity, OpenAI-compatible. Some hundred short texts are sent, and two that
-    are longer than the model's context. A reranker's `/score` and `/rerank` are checked for the sake of other clients: this package's own
-    sends finished prompts to `/classify`.
+    For any server: vLLM, SGLang, Text Embeddings Inference, infinity, OpenAI-compatible. Some four hundred short texts are sent, and
+    two that are longer than the model's context. A reranker's `/score` and `/rerank` are checked for the sake of other clients: this
+    package's own sends finished prompts to `/classify`.
 
     Args:
         base_url: The server's address, with or without `/v1`.

@@ -1,0 +1,97 @@
+"""What the magics' arguments are, and how a line and a cell are read."""
+
+# mypy: disable-error-code="no-untyped-call"
+# IPython's decorators have no types.
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Container, Sequence
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import argument
+
+from qwen3_integrations.engines.opening import KEY_VARIABLE
+from qwen3_integrations.errors import ConfigError, InputError
+
+
+def variable(name: str) -> str:
+    """A variable's name."""
+    if not name.isidentifier():
+        raise ArgumentTypeError(f"{name!r} is no variable's name")
+    return name
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """An option: its value is JSON where it reads as JSON, else a string."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+MODEL = argument("--model", metavar="NAME", help="A hub's name, a folder, or qwen3-tiny-demo; without it, the 0.6B model.")
+SERVER = argument("--server", metavar="NAME", help="Ask a server of this machine, by its name or address, as %%qwen3_status shows it.")
+BASE_URL = argument("--base-url", metavar="URL", help="Ask a server elsewhere; its key is read from QWEN3_API_KEY.")
+BACKEND = argument("--backend", default="auto", help="auto, vllm, torch, http or fake.")
+OPTION = argument(
+    "--option",
+    action="append",
+    type=pair,
+    default=[],
+    metavar="NAME=VALUE",
+    help="An option of the engine, such as device=cpu. May be given several times.",
+)
+INSTRUCTION = argument("--instruction", metavar="TEXT", help="What relevance means: one English sentence, in double quotes.")
+PARAGRAPHS = argument("--paragraphs", action="store_true", help="A blank line ends a text; without it, each line is a text.")
+NAME = argument("-o", "--output", type=variable, metavar="NAME", help="Also keep the result in this variable.")
+
+
+def parsed(magic: Any, line: str) -> Namespace:
+    """The arguments in a line. Double quotes keep words together; an apostrophe is one.
+
+    Raises:
+        UsageError: For what does not fit the magic's arguments.
+    """
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split, lexer.quotes, lexer.commenters = True, '"', ""
+    try:
+        words = list(lexer)
+    except ValueError:
+        raise UsageError("a double quote is not closed") from None
+    asked: Namespace = magic.parser.parse_args(words)
+    return asked
+
+
+def texts_in(cell: str, paragraphs: bool) -> list[str]:
+    """The texts of a cell; blank lines are none.
+
+    Raises:
+        InputError: If there is no text.
+    """
+    parts: Sequence[str] = re.split(r"\n[^\S\n]*\n", cell) if paragraphs else cell.splitlines()
+    texts = [part.strip() for part in parts if part.strip()]
+    if not texts:
+        raise InputError("the cell holds no text")
+    return texts
+
+
+def checked_options(pairs: Sequence[tuple[str, Any]], taken: Container[str]) -> dict[str, Any]:
+    """Options by name.
+
+    Raises:
+        ConfigError: For one that has an argument of its own, and for a key, which would be saved with the notebook.
+    """
+    for name, _ in pairs:
+        if name == "api_key":
+            raise ConfigError(f"--option can't set api_key, since it would be saved with the notebook: put it into {KEY_VARIABLE}")
+        if name in taken:
+            raise ConfigError(f"--option can't set {name}: it has an argument of its own")
+    return dict(pairs)

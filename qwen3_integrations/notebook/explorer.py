@@ -1,0 +1,317 @@
+"""EmbeddingExplorer: a corpus of embeddings as a map, a heat map, a curve of recall by width, and a bill of health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, wait
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+from numpy.typing import ArrayLike
+
+from qwen3_integrations.errors import ConfigError, InputError, Qwen3Error
+from qwen3_integrations.jobs import Rows
+from qwen3_integrations.notebook.explorer_views import (
+    MOST_READ,
+    clipped,
+    groups_view,
+    health_view,
+    heat_view,
+    map_view,
+    nearest_view,
+    point_view,
+    recall_view,
+)
+from qwen3_integrations.notebook.survey import Survey
+from qwen3_integrations.notebook.widget import Widget, assets
+from qwen3_integrations.vectors import Health
+
+if TYPE_CHECKING:
+    import pandas
+
+PATIENCE_S = 2.0
+"""How long the static form waits for figures that are being computed, which is enough for some thousand vectors."""
+
+
+class EmbeddingExplorer(Widget):
+    """Shows what embeddings are like: which texts are near each other, what a smaller width costs, and what is wrong with them.
+
+    Everything is computed in the background, and the vectors stay in Python; the browser gets a plane of points and what is shown.
+    In Python the same can be read: `selection`, `health`, `recall`, `duplicates`, `to_pandas()`, once `wait()` has returned.
+
+        EmbeddingExplorer(embedder, texts)
+        EmbeddingExplorer(vectors=array, texts=texts, labels=topics)
+
+    Args:
+        embedder: An `Embedder`, `Qwen3Embeddings` (LangChain) or `Qwen3Embedding` (LlamaIndex). It embeds the texts, unless `vectors`
+            are passed too, and queries.
+        texts: Strings, LangChain documents or LlamaIndex nodes.
+        vectors: Their embeddings, shape (texts, dimensions), of any length. Rows that are not finite, or zero, are named under
+            health and left out of the rest.
+        labels: A group for each text, shown by colour and shape.
+        query: Embedded behind the embedder's instruction; its nearest texts are shown.
+        widths: Dimensions to compare, each from 1 to the vectors' own, which is always among them.
+        dimensions: The one to begin with; the vectors' own unless told.
+        duplicates_above: The least cosine of a near-duplicate, in (0, 1].
+        selection: Indices of texts, as a lasso gives them.
+        focused: The text whose neighbours are shown.
+        search: Texts that hold this are highlighted.
+        view: `map`, `similarity`, `dimensions` or `health`.
+
+    Attributes:
+        ready: True when everything is computed.
+
+    Raises:
+        ConfigError: Without embedder and vectors, or for an embedder or a width that can't be used.
+        InputError: For vectors of another shape or count, or a selection outside the texts.
+        TypeError, InvalidText: For texts that are none.
+    """
+
+    _esm, _css = assets("explorer")
+
+    ready = traitlets.Bool(False, read_only=True).tag(sync=True)
+    focused: Any = traitlets.Int(None, allow_none=True).tag(sync=True)
+    selection: Any = traitlets.List(traitlets.Int()).tag(sync=True)
+    dimensions: Any = traitlets.Int(0).tag(sync=True)
+    query = traitlets.Unicode("").tag(sync=True)
+    search = traitlets.Unicode("").tag(sync=True)
+    view = traitlets.Enum(["map", "similarity", "dimensions", "health"], "map").tag(sync=True)
+
+    _facts: Any = traitlets.Dict().tag(sync=True)
+    _texts: Any = traitlets.List().tag(sync=True)
+    _groups: Any = traitlets.Dict().tag(sync=True)
+    _map: Any = traitlets.Dict().tag(sync=True)
+    _asked: Any = traitlets.Dict().tag(sync=True)
+    _nearest: Any = traitlets.Dict().tag(sync=True)
+    _found: Any = traitlets.List().tag(sync=True)
+    _heat: Any = traitlets.Dict().tag(sync=True)
+    _recall: Any = traitlets.Dict().tag(sync=True)
+    _health: Any = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        embedder: Any = None,
+        texts: Sequence[Any] | None = None,
+        *,
+        vectors: ArrayLike | None = None,
+        labels: Sequence[Any] | None = None,
+        query: str = "",
+        widths: Sequence[int] | None = None,
+        dimensions: int | None = None,
+        duplicates_above: float = 0.98,
+        selection: Sequence[int] = (),
+        focused: int | None = None,
+        search: str = "",
+        view: str = "map",
+    ) -> None:
+        self._survey = Survey(embedder, texts, vectors, labels, widths, dimensions, duplicates_above)
+        self._folded = [text.casefold() for text in self.texts]
+        super().__init__(selection=list(selection), focused=focused, query=query, search=search, view=view)
+        self._texts = [clipped(text) for text in self.texts]
+        self._groups = groups_view(self._survey.labels or [])
+        self._tell()
+        if self.texts:
+            self._go()
+        else:
+            self.set_trait("ready", True)
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, in the order in which they were passed."""
+        return self._survey.texts
+
+    @property
+    def vectors(self) -> Rows | None:
+        """Their vectors, float32, shape (texts, dimensions); None while they are being embedded."""
+        return self._survey.space.rows if self._survey.space else None
+
+    @property
+    def health(self) -> Health | None:
+        """What the vectors look like; None until it is known."""
+        return self._survey.space.health if self._survey.space else None
+
+    @property
+    def recall(self) -> dict[int, float]:
+        """Width -> the share of the 10 nearest neighbours that it keeps, in [0, 1]; empty until it is known."""
+        return dict(self._survey.recall)
+
+    @property
+    def duplicates(self) -> tuple[tuple[int, int, float], ...]:
+        """(text, later text, cosine) of near-duplicates, most similar first, at most 200; empty until they are known."""
+        pairs = self._survey.pairs
+        return pairs.best[: pairs.above] if pairs else ()
+
+    @property
+    def matches(self) -> tuple[int, ...]:
+        """Indices of the texts that hold what is searched for, in any case; empty without a search."""
+        return tuple(self._found)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for the background work; at once where it was cancelled.
+
+        Args:
+            timeout_s: At most so long; None for as long as it takes.
+
+        Raises:
+            TimeoutError: If it takes longer.
+            Qwen3Error: What the work failed with.
+        """
+        if self._running is not None:
+            try:
+                self._running.result(timeout_s)
+            except CancelledError:
+                return
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """All texts as a data frame; `frame[frame.selected]` is the selection.
+
+        Returns:
+            A row for each text, with the columns `text`, `label` (where there are labels), `x` and `y` in the map, `norm`, `match`,
+            `selected`, and `query_cosine` (where there is a query). What is not known yet, or has no direction, is NaN.
+
+        Raises:
+            MissingExtra: If pandas is not installed.
+        """
+        return self._survey.to_pandas(self.matches, self.selection)
+
+    # What a person does.
+
+    def _actions(self) -> Mapping[str, Callable[..., None]]:
+        return {"go": self._go, "cancel": self._cancel, "query": self._ask}
+
+    def _ask(self, text: str) -> None:
+        """Ask again even for the same words: the embedder's instruction may be another by now."""
+        if text == self.query:
+            self._take_query()
+        else:
+            self.query = text
+
+    @traitlets.validate("selection")
+    def _sound_selection(self, proposal: Any) -> list[int]:
+        wrong = [index for index in proposal.value if not 0 <= index < len(self.texts)]
+        if wrong:
+            raise InputError(f"selection holds {wrong[0]}, but texts are numbered from 0 to {len(self.texts) - 1}")
+        return sorted(set(proposal.value))
+
+    @traitlets.validate("focused")
+    def _sound_focus(self, proposal: Any) -> int | None:
+        index: int | None = proposal.value
+        if index is not None and not 0 <= index < len(self.texts):
+            raise InputError(f"focused is {index}, but texts are numbered from 0 to {len(self.texts) - 1}")
+        return index
+
+    @traitlets.validate("dimensions")
+    def _sound_dimensions(self, proposal: Any) -> int:
+        width: int = proposal.value
+        if width and width not in self._survey.widths:
+            measured = ", ".join(map(str, self._survey.widths))
+            raise ConfigError(f"dimensions is {width}, but recall is measured at {measured}: name others in widths=")
+        return width
+
+    @traitlets.validate("query")
+    def _sound_query(self, proposal: Any) -> str:
+        query: str = proposal.value.strip()
+        if query and self._survey.embedder is None:
+            raise ConfigError("a query needs an embedder: EmbeddingExplorer(embedder, texts, vectors=array)")
+        return query
+
+    @traitlets.observe("query")
+    def _take_query(self, _: Any = None) -> None:
+        self._survey.query_vector, self._asked = None, {}
+        if not self._facts:  # still being made
+            return
+        self.focused = None
+        self._show_nearest()
+        if self.query:
+            self._go()
+
+    # What is computed in the background. Each step is left out where its result is there: so it goes on where it was cancelled.
+
+    def _go(self) -> None:
+        self._begin("Looking", self._work(), lambda _: None)
+
+    async def _work(self) -> None:
+        survey, failed = self._survey, None
+        if survey.space is None:
+            await survey.open(self._say)
+            self._tell()
+            self.dimensions = survey.dimensions
+            self._show_heat()
+            self._show_health()
+            self._show_nearest()
+        if survey.plane is None:
+            await survey.draw(self._say)
+            self._show_map()
+        if self.query and survey.query_vector is None:
+            try:
+                await survey.ask(self.query, self._say)
+            except Qwen3Error as error:  # the rest does not hang on it
+                self._fail(error)
+                failed = error
+            self._show_query()
+        if not survey.recall:
+            await survey.compare(self._say)
+            self._recall = recall_view(survey)
+        if survey.pairs is None:
+            await survey.pair(self._say)
+            self._show_health()
+        self.set_trait("ready", True)
+        if failed:
+            raise failed
+
+    def _say(self, what: str) -> None:
+        self.busy = what
+
+    # What the browser is shown.
+
+    def _tell(self) -> None:
+        survey = self._survey
+        self._facts = {
+            "count": len(self.texts),
+            "widths": list(survey.widths) if survey.space else [],
+            "model": survey.embedder.engine.model if survey.embedder else "",
+            "instruction": survey.instruction,
+            "asks": survey.embedder is not None,
+        }
+
+    @traitlets.observe("focused", "dimensions")
+    def _show_nearest(self, _: Any = None) -> None:
+        survey, index = self._survey, self.focused
+        if survey.space is None or not self.dimensions:
+            return
+        if index is None:
+            text = self.query if survey.query_vector is not None else ""
+            self._nearest = nearest_view(survey.near_query(self.dimensions)) | {"of": None, "text": text}
+        else:
+            sound = survey.space.place(index) is not None
+            near = nearest_view(survey.near_text(index, self.dimensions))
+            self._nearest = near | {"of": index, "text": self.texts[index][:MOST_READ], "sound": sound}
+
+    @traitlets.observe("selection")
+    def _show_heat(self, _: Any = None) -> None:
+        if self._survey.space is not None:
+            self._heat = heat_view(self._survey.space, self.selection, self._groups)
+
+    @traitlets.observe("search")
+    def _show_found(self, _: Any = None) -> None:
+        wanted = self.search.casefold().strip()
+        self._found = [index for index, text in enumerate(self._folded) if wanted in text] if wanted else []
+
+    def _show_map(self) -> None:
+        if self._survey.space is not None and self._survey.plane is not None:
+            self._map = map_view(self._survey.space, self._survey.plane)
+
+    def _show_query(self) -> None:
+        vector, plane = self._survey.query_vector, self._survey.plane
+        if vector is not None and plane is not None:
+            self._asked = {"text": self.query, "point": point_view(plane, vector[None])[0]}
+        self._show_nearest()
+
+    def _show_health(self) -> None:
+        if self._survey.space is not None:
+            self._health = health_view(self._survey.space, self._survey.pairs, self._survey.above, self.texts)
+
+    def _static_html(self) -> str:
+        if self._running is not None:
+            wait([self._running], PATIENCE_S)
+        return self._survey._repr_html_()

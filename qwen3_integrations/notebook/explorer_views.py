@@ -1,0 +1,143 @@
+"""What the explorer's browser side is shown of a space: small dictionaries of JSON values. Cosines keep 6 decimals, of which it shows 3."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qwen3_integrations.jobs import Rows
+from qwen3_integrations.notebook.space import Neighbour, Space
+from qwen3_integrations.vectors import Pairs, Projection
+
+if TYPE_CHECKING:
+    from qwen3_integrations.notebook.survey import Survey
+
+MOST_CHARACTERS = 160
+"""Of a text in lists and in the map; the focused one is shown up to `MOST_READ`."""
+
+MOST_READ = 4000
+
+MOST_CELLS = 60
+"""Texts on a side of the heat map."""
+
+MOST_BARS = 128
+"""Bars in the chart of variances; wider vectors have several dimensions in one."""
+
+MOST_NAMED = 20
+"""Rows named one by one; the rest is counted."""
+
+MOST_GROUPS = 8
+"""Colours and shapes that can be told apart."""
+
+FEW = 5
+"""Nearest pairs shown where none is a near-duplicate."""
+
+OTHERS = "others"
+
+
+def clipped(text: str, length: int = MOST_CHARACTERS) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join(text[: 4 * length].split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def groups_view(labels: Sequence[str]) -> dict[str, Any]:
+    """Labels as names in order of appearance, at most `MOST_GROUPS`, and each text's position in them; rare ones are together."""
+    if not labels:
+        return {}
+    counts = Counter(labels)
+    if len(counts) > MOST_GROUPS:
+        common = {name for name, _ in counts.most_common(MOST_GROUPS - 1)}
+        labels = [label if label in common else OTHERS for label in labels]
+    names = list(dict.fromkeys(labels))
+    if OTHERS in names and len(counts) > MOST_GROUPS:
+        names = [*(name for name in names if name != OTHERS), OTHERS]
+    place = {name: number for number, name in enumerate(names)}
+    sizes = Counter(labels)
+    return {"names": names, "sizes": [sizes[name] for name in names], "of": [place[label] for label in labels]}
+
+
+def map_view(space: Space, plane: Projection) -> dict[str, Any]:
+    """Points [x, y] by text, None for one without a direction, and the axes' shares of the variance."""
+    points: list[list[float] | None] = [None] * len(space.rows)
+    for index, point in zip(space.usable.tolist(), point_view(plane, space.unit), strict=True):
+        points[index] = point
+    return {"points": points, "explained": [round(share, 4) for share in plane.explained]}
+
+
+def point_view(plane: Projection, rows: Rows) -> list[list[float]]:
+    """Rows in the plane, to 4 decimals: a ten-thousandth of the unit sphere's radius is less than a pixel."""
+    placed: list[list[float]] = np.round(plane.place(rows).astype(np.float64), 4).tolist()
+    return placed
+
+
+def heat_view(space: Space, selection: Sequence[int], groups: dict[str, Any]) -> dict[str, Any]:
+    """The similarity heat map: of the selection where it holds two texts or more, else of the first texts; by group where there are any."""
+    asked: Sequence[int] = [index for index in selection if space.place(index) is not None]
+    chosen = len(asked) > 1
+    if not chosen:
+        asked = space.usable.tolist()
+    indices, values = space.similarities(asked[:MOST_CELLS])
+    order = list(range(len(indices)))
+    if groups:
+        order.sort(key=lambda place: groups["of"][indices[place]])
+    return {
+        "indices": [indices[place] for place in order],
+        "values": np.round(values[np.ix_(order, order)].astype(np.float64), 6).tolist(),
+        "chosen": chosen,
+        "of": len(asked),
+    }
+
+
+def nearest_view(neighbours: Sequence[Neighbour]) -> dict[str, Any]:
+    """A list of neighbours, and how many of those at full width are kept."""
+    rows = [{"index": one.index, "cosine": round(one.cosine, 6), "cut": round(one.cut, 6), "fate": one.fate} for one in neighbours]
+    fates = Counter(one.fate for one in neighbours)
+    return {"rows": rows, "kept": fates["kept"], "k": fates["kept"] + fates["lost"]}
+
+
+def recall_view(survey: Survey) -> dict[str, Any]:
+    """The curve of recall by width, and over how many texts it was measured."""
+    curve = {"widths": list(survey.recall), "recall": [round(value, 6) for value in survey.recall.values()]}
+    return curve | {"k": survey.k, "asked": survey.asked}
+
+
+def health_view(space: Space, pairs: Pairs | None, above: float, texts: Sequence[str]) -> dict[str, Any]:
+    """The figures of `Health`, the chart of variances, and near-duplicates once they are found."""
+    health = space.health
+    edges = np.linspace(0, health.width, min(health.width, MOST_BARS) + 1).astype(int)
+    bars = [float(health.variance[left:right].mean()) for left, right in pairwise(edges)]
+    total = float(health.variance.sum())
+    return {
+        "count": health.count,
+        "width": health.width,
+        "norms": health.norms and list(health.norms),
+        "mean": health.mean_cosine,
+        "nonFinite": named(health.non_finite),
+        "zero": named(health.zero),
+        "constant": named(health.constant),
+        "variance": {
+            "bars": bars,
+            "edges": edges.tolist(),
+            "top": [int(health.variance.argmax()), float(health.variance.max()) / total] if total else None,
+            "cumulated": (np.cumsum(health.variance) / total).round(4)[edges[1:] - 1].tolist() if total else [],
+        },
+        "above": above,
+        "pairs": None
+        if pairs is None
+        else {"above": pairs.above, "best": [_pair(pair, texts) for pair in pairs.best[: pairs.above or FEW]]},
+    }
+
+
+def named(indices: Sequence[int]) -> dict[str, Any]:
+    """The first of some indices, and how many there are."""
+    return {"count": len(indices), "first": list(indices[:MOST_NAMED])}
+
+
+def _pair(pair: tuple[int, int, float], texts: Sequence[str]) -> dict[str, Any]:
+    first, second, cosine = pair
+    return {"first": first, "second": second, "cosine": round(cosine, 6), "equal": texts[first] == texts[second]}

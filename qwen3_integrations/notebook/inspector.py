@@ -1,0 +1,309 @@
+"""A widget that shows why documents moved: before and after, scores, another instruction, another ranking beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.measures import kendall_tau
+from qwen3_integrations.notebook.documents import first_equals, metadata_of, metadata_words, texts_of
+from qwen3_integrations.notebook.html import inspection_html, page_html
+from qwen3_integrations.notebook.inspector_views import Labels, all_hits, listed_labels, measured, order_of, texts_in, view_of
+from qwen3_integrations.notebook.widget import STATIC, Widget, assets
+from qwen3_integrations.prompts import INSTRUCTIONS
+from qwen3_integrations.reranker import Reranker, checked_cut
+from qwen3_integrations.results import Ranking
+from qwen3_integrations.tokens import checked_text
+
+if TYPE_CHECKING:
+    import pandas
+
+_IN_PAGE = (
+    *("instruction", "presets", "threshold", "top_n", "k", "sort", "reverse", "selection", "labels"),
+    *("_documents", "_view", "_other", "_measures"),
+)
+"""Traits that a page of its own holds."""
+
+
+class RankInspector(Widget):
+    """A ranking before and after, to look into, to run again with another instruction, and to compare.
+
+    Documents go by their position in what was passed, from 0, in everything that Python reads or sets here.
+
+    Args:
+        source: A `Ranking`; or a `Reranker`, or a `Qwen3Rerank` of LangChain or LlamaIndex, which then ranks at once.
+        query: What is searched for, with a reranker.
+        documents: Strings, LangChain documents or LlamaIndex nodes. With a `Ranking`: what was ranked, in the order in
+            which it was passed, so that metadata is at hand.
+        compare: A second ranking of the same documents, shown as A beside this one.
+        labels: Relevance by position, or one value a document: 0 for irrelevant, more for more relevant.
+        reranker: What runs again, where the source is a `Ranking`.
+        top_n: Keep at most so many; None for the ranking's own cut.
+        threshold: Keep those with at least this score, in [0, 1]; None for the ranking's own.
+        k: What nDCG and hit rate look at: the first so many.
+        presets: Instructions to choose from, by name.
+
+    Attributes:
+        ranking: What is shown; may be assigned, for the same documents.
+        compare: The ranking beside it, or None; may be assigned.
+        previous: The ranking before the last run; None before a second one.
+        documents: What was passed, untouched.
+        instruction: What stands in the instruction's box.
+        threshold: Least score of the kept, in [0, 1].
+        top_n: Most documents kept; None for any number.
+        selection: Positions of the documents selected.
+        labels: One relevance a document, None where not judged; may be assigned as the argument may be passed.
+        k: What nDCG and hit rate look at.
+        sort: What the rows stand in the order of: `new`, `old` or `score`; `reverse` turns it round.
+
+    Raises:
+        ConfigError: For a threshold, `top_n`, `k`, labels or rankings that do not fit.
+        TypeError: For a source or a document of another kind.
+        Qwen3Error: As in `Reranker.rank`, where the source is a reranker.
+    """
+
+    _esm, _css = assets("inspector")
+
+    ranking = traitlets.Instance(Ranking)
+    compare = traitlets.Instance(Ranking, allow_none=True)
+    previous = traitlets.Instance(Ranking, allow_none=True)
+    instruction = traitlets.Unicode("").tag(sync=True)
+    presets = traitlets.Dict().tag(sync=True)
+    threshold = traitlets.Float(0.0).tag(sync=True)
+    top_n = traitlets.Int(None, allow_none=True).tag(sync=True)
+    k = traitlets.Int(10).tag(sync=True)
+    sort = traitlets.Enum(["new", "old", "score"], "new").tag(sync=True)
+    reverse = traitlets.Bool(False).tag(sync=True)
+    selection = traitlets.List(traitlets.Int()).tag(sync=True)
+    labels = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True)
+
+    # What the browser draws from; set here alone.
+    _documents: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    _view = traitlets.Dict().tag(sync=True)
+    _other: Any = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
+    _previous = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    _measures: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    _can_run = traitlets.Bool(False).tag(sync=True)
+    _live = traitlets.Bool(True).tag(sync=True)
+    _note = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(
+        self,
+        source: Ranking | Reranker | Any,
+        query: str | None = None,
+        documents: Sequence[Any] | None = None,
+        *,
+        compare: Ranking | None = None,
+        labels: Labels | None = None,
+        reranker: Reranker | Any = None,
+        top_n: int | None = None,
+        threshold: float | None = None,
+        k: int = 10,
+        presets: Mapping[str, str] = INSTRUCTIONS,
+    ) -> None:
+        checked_cut(top_n, threshold)
+        if isinstance(source, Ranking):
+            if query is not None:
+                raise ConfigError("a ranking has its query: pass RankInspector(ranking), or RankInspector(reranker, query, documents)")
+            ranking, runs = source, reranker
+        elif reranker is not None:
+            raise ConfigError("reranker= is for RankInspector(ranking): here the first argument is the reranker already")
+        else:
+            if query is None or documents is None:
+                raise ConfigError("a reranker needs a query and documents: RankInspector(reranker, query, documents)")
+            documents = list(documents)
+            ranking, runs = _ranked(source, query, documents), source
+        self._texts = texts_in(ranking)
+        self.documents: tuple[Any, ...] = tuple(self._texts if documents is None else documents)
+        if len(self.documents) != len(self._texts):
+            raise ConfigError(f"the ranking has {len(self._texts)} documents, but {len(self.documents)} were passed")
+        self._reranker = None if runs is None else _core(runs)
+        self._same = first_equals(self._texts)
+        self._can_run = runs is not None
+        self._documents = [
+            {"text": text, "same": same, "about": metadata_words(document)}
+            for text, same, document in zip(self._texts, self._same, self.documents, strict=True)
+        ]
+        super().__init__(
+            ranking=ranking,
+            compare=compare,
+            instruction=ranking.instruction,
+            presets=dict(presets),
+            threshold=(ranking.score_threshold or 0.0) if threshold is None else threshold,
+            top_n=ranking.top_n if top_n is None else top_n,
+            k=k,
+            labels=listed_labels(labels, len(self._texts)),
+        )
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions of the documents that threshold and `top_n` keep, best first."""
+        passing = [hit.index for hit in all_hits(self.ranking) if hit.score >= self.threshold]
+        return passing[: self.top_n]
+
+    @property
+    def tau(self) -> float | None:
+        """Kendall's tau between `compare` and `ranking`, in [-1, 1]; None where nothing is compared."""
+        return None if self.compare is None else kendall_tau(order_of(self.compare), order_of(self.ranking))
+
+    def run_again(self, instruction: str | None = None) -> None:
+        """Rank again in the background, as the button does; the ranking before stays at hand as `previous`.
+
+        Args:
+            instruction: Instead of the one in the box.
+
+        Raises:
+            ConfigError: If there is no reranker.
+            TypeError, InvalidText: For an instruction that is no text.
+        """
+        if self._reranker is None:
+            raise ConfigError("nothing to run again with: pass reranker= to the inspector")
+        told = self.instruction = checked_text(self.instruction if instruction is None else instruction, "instruction")
+        self._note = ""
+        work = self._reranker.arank(self.ranking.query, self._texts, instruction=told)
+        self._begin(f"Reranking {len(self._texts):,} documents", work, self._show)
+
+    def cancel(self) -> None:
+        """Cancel what runs; the ranking before it stands."""
+        if self.busy:
+            self._cancel()
+            self._note = "Cancelled: the ranking from before stands"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """All documents, best first, as in `Ranking.to_dicts` and: kept, selected, duplicate_of, label, and metadata.
+
+        Next to a ranking to compare with also `other_rank` and `other_score`. Ranks and positions count from 0.
+        """
+        kept, selected = set(self.kept), set(self.selection)
+        other = {} if self.compare is None else {hit.index: hit for hit in all_hits(self.compare)}
+        return [
+            {
+                "rank": hit.rank,
+                "index": hit.index,
+                "score": hit.score,
+                "moved": hit.moved,
+                "truncated": hit.truncated,
+                "kept": hit.index in kept,
+                "selected": hit.index in selected,
+                "duplicate_of": self._same[hit.index],
+                "label": self.labels[hit.index],
+                **({"other_rank": other[hit.index].rank, "other_score": other[hit.index].score} if other else {}),
+                "document": hit.document,
+                "metadata": metadata_of(self.documents[hit.index]),
+            }
+            for hit in all_hits(self.ranking)
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """`to_dicts` as a data frame, one row a document.
+
+        Raises:
+            MissingExtra: If pandas is not installed.
+        """
+        from qwen3_integrations.extras import require
+
+        frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(self.to_dicts())
+        return frame
+
+    def to_html(self) -> str:
+        """A page that holds this inspector as it stands: to open offline, sort, hover and compare; without a kernel nothing runs again."""
+        state = {name: value for name, value in self.get_state().items() if name in _IN_PAGE}
+        state |= {"_can_run": False, "_live": False, "_previous": None, "busy": "", "error": "", "_note": ""}
+        runtime = (STATIC / "page.js").read_text(encoding="utf-8")
+        return page_html(f"Ranking: {self.ranking.query}", f"{self._esm}\n{runtime}", self._css, state, self._static_html(most=None))
+
+    def __repr__(self) -> str:
+        return f"RankInspector({self.ranking!r}, {len(self.kept)} kept)"
+
+    def _static_html(self, most: int | None = 50) -> str:
+        return inspection_html(
+            self.ranking,
+            kept=self.kept,
+            same=self._same,
+            labels=self.labels,
+            compare=self.compare,
+            tau=self.tau,
+            measures=self._measures,
+            k=self.k,
+            most=most,
+        )
+
+    def _actions(self) -> Mapping[str, Callable[..., None]]:
+        return {"run": self.run_again, "cancel": self.cancel, "compare": self._compare_with_previous}
+
+    def _compare_with_previous(self, on: bool) -> None:
+        self.compare = self.previous if on else None
+
+    def _show(self, ranking: Ranking) -> None:
+        before, beside_previous = self.ranking, self.compare is not None and self.compare is self.previous
+        with self.hold_sync():
+            self.previous, self.ranking = before, ranking
+            if beside_previous:
+                self.compare = before
+            tokens = f", {ranking.usage.tokens:,} tokens" if ranking.usage.tokens else ""
+            self._note = f"Ranked {len(self._texts):,} documents in {ranking.timing.total_s:.2f} s{tokens}"
+
+    @traitlets.observe("ranking", "compare", "previous")
+    def _draw_rankings(self, _: Any) -> None:
+        self._view = view_of(self.ranking)
+        self._other = None if self.compare is None else view_of(self.compare) | {"tau": self.tau}
+        self._previous = None if self.previous is None else self.previous.instruction
+        self._measure(None)
+
+    @traitlets.observe("labels", "k")
+    def _measure(self, _: Any) -> None:
+        orders: dict[str, Sequence[int]] = {"Old": range(len(self._texts))}
+        if self.compare is not None:
+            orders["A"] = order_of(self.compare)
+        self._measures = measured(orders | {"New": order_of(self.ranking)}, self.labels, self.k)
+
+    @traitlets.validate("labels")
+    def _valid_labels(self, proposal: Any) -> list[float | None]:
+        return listed_labels(proposal["value"], len(self._texts))
+
+    @traitlets.validate("threshold")
+    def _valid_threshold(self, proposal: Any) -> float:
+        checked_cut(None, proposal["value"])
+        return float(proposal["value"])
+
+    @traitlets.validate("top_n")
+    def _valid_top_n(self, proposal: Any) -> int | None:
+        checked_cut(proposal["value"], None)
+        return None if proposal["value"] is None else int(proposal["value"])
+
+    @traitlets.validate("k")
+    def _valid_k(self, proposal: Any) -> int:
+        if proposal["value"] < 1:
+            raise ConfigError(f"k must be at least 1, not {proposal['value']!r}")
+        return int(proposal["value"])
+
+    @traitlets.validate("selection")
+    def _valid_selection(self, proposal: Any) -> list[int]:
+        unknown = [at for at in proposal["value"] if not 0 <= at < len(self._texts)]
+        if unknown:
+            raise ConfigError(f"selection names document {unknown[0]!r}; there are {len(self._texts)}, counted from 0")
+        return list(dict.fromkeys(proposal["value"]))
+
+    @traitlets.validate("ranking", "compare")
+    def _valid_ranking(self, proposal: Any) -> Ranking | None:
+        ranking: Ranking | None = proposal["value"]
+        if ranking is not None and texts_in(ranking) != self._texts:
+            raise ConfigError(f"{proposal['trait'].name} must be a ranking of the same documents, passed in the same order")
+        return ranking
+
+
+def _core(reranker: Any) -> Reranker:
+    core = getattr(reranker, "_reranker", reranker)
+    if not isinstance(core, Reranker):
+        raise TypeError(f"a Ranking, a Reranker or a Qwen3Rerank is needed, not {type(reranker).__name__}")
+    return core
+
+
+def _ranked(reranker: Any, query: str, documents: Sequence[Any]) -> Ranking:
+    if isinstance(reranker, Reranker):
+        return reranker.rank(query, texts_of(documents))
+    texts = texts_of(documents, reranker)
+    return _core(reranker).rank(query, texts, reranker.top_n, reranker.score_threshold, reranker.instruction)

@@ -1,0 +1,77 @@
+"""What the inspector draws from: rankings, labels and measures as plain values. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.measures import hit_rate, mrr, ndcg
+from qwen3_integrations.results import Hit, Ranking
+
+Labels = Mapping[int, float] | Sequence[float | None]
+"""Relevance by position in what was passed, or one value a document; None for not judged."""
+
+
+def all_hits(ranking: Ranking) -> tuple[Hit, ...]:
+    """Kept and dropped, best first."""
+    return ranking.hits + ranking.dropped
+
+
+def order_of(ranking: Ranking) -> list[int]:
+    """Positions, best first."""
+    return [hit.index for hit in all_hits(ranking)]
+
+
+def texts_in(ranking: Ranking) -> list[str]:
+    """The documents in the order in which they were passed."""
+    return [hit.document for hit in sorted(all_hits(ranking), key=lambda hit: hit.index)]
+
+
+def view_of(ranking: Ranking) -> dict[str, Any]:
+    """A ranking for the browser: `order` holds positions by rank, `scores` stand by position."""
+    by_position = sorted(all_hits(ranking), key=lambda hit: hit.index)
+    return {
+        "query": ranking.query,
+        "instruction": ranking.instruction,
+        "model": ranking.model,
+        "order": order_of(ranking),
+        "scores": [hit.score for hit in by_position],
+        "truncated": [hit.index for hit in by_position if hit.truncated],
+        "tokens": ranking.usage.tokens,
+        "seconds": ranking.timing.total_s,
+    }
+
+
+def listed_labels(labels: Labels | None, count: int) -> list[float | None]:
+    """Labels as one value a document, whole numbers as such.
+
+    Raises:
+        ConfigError: For a document that is not there, a list of another length, or a relevance that is no number of at least 0.
+    """
+    if isinstance(labels, Mapping):
+        unknown = [at for at in labels if at not in range(count)]
+        if unknown:
+            raise ConfigError(f"labels name document {unknown[0]!r}; there are {count}, counted from 0")
+        listed: list[Any] = [labels.get(index) for index in range(count)]
+    else:
+        listed = [None] * count if labels is None else list(labels)
+    if len(listed) != count:
+        raise ConfigError(f"{len(listed)} labels for {count} documents: pass one a document, None where not judged, or a mapping")
+    for index, label in enumerate(listed):
+        if label is not None and not (isinstance(label, int | float) and math.isfinite(label) and label >= 0):
+            raise ConfigError(f"labels[{index}] is {label!r}; a relevance is a number of at least 0, or None")
+    return [label if label is None else float(label) if label % 1 else int(label) for label in listed]
+
+
+def measured(orders: Mapping[str, Sequence[int]], labels: Sequence[float | None], k: int) -> list[dict[str, Any]]:
+    """nDCG, MRR and hit rate of several orders of the same documents; what is not judged counts as irrelevant.
+
+    Returns:
+        One mapping an order: `order` (its name), `ndcg`, `mrr`, `hit_rate`, each in [0, 1]. Empty where nothing is relevant.
+    """
+    if not any(labels):
+        return []
+    listed = {name: [[labels[index] or 0 for index in order]] for name, order in orders.items()}
+    return [{"order": name, "ndcg": ndcg(one, k), "mrr": mrr(one), "hit_rate": hit_rate(one, k)} for name, one in listed.items()]

@@ -1,0 +1,284 @@
+"""Magics, as `%load_ext qwen3_integrations` brings them: sugar over `serving`, `Reranker` and `Embedder`."""
+
+# mypy: disable-error-code="untyped-decorator, no-untyped-call, no-any-return"
+# IPython's decorators have no types.
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from qwen3_integrations.engines.opening import SharedEngine, open_engine
+from qwen3_integrations.errors import ConfigError, InputError, ModelNotFound, Qwen3Error, ServerUnreachable
+from qwen3_integrations.jobs import Task
+from qwen3_integrations.notebook.arguments import (
+    BACKEND,
+    BASE_URL,
+    INSTRUCTION,
+    MODEL,
+    NAME,
+    OPTION,
+    PARAGRAPHS,
+    SERVER,
+    checked_options,
+    pair,
+    parsed,
+    texts_in,
+)
+from qwen3_integrations.options import check_options
+from qwen3_integrations.results import Ranking
+from qwen3_integrations.serving.server import ServerStatus
+
+if TYPE_CHECKING:
+    from qwen3_integrations.serving import Server
+
+_HINTS: tuple[tuple[type[Qwen3Error], str], ...] = (
+    (ServerUnreachable, "%qwen3_status lists the servers that run on this machine"),
+    (ModelNotFound, "!qwen3-integrations doctor shows which models are on this machine"),
+    (ConfigError, "%{magic}? shows all arguments"),
+    (InputError, "%{magic}? shows all arguments"),
+)
+
+
+class ServerStatuses(tuple[ServerStatus, ...]):
+    """Servers at one moment, shown as a table."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{each.name}: {each.state}, {each.url}" for each in self) or "no servers run here; %qwen3_serve starts one"
+
+    def _repr_html_(self) -> str | None:
+        return "".join(each._repr_html_() for each in self) or None
+
+
+@magics_class
+class Qwen3Magics(Magics):
+    """The magics, and the engines that they hold open between cells, one for each task."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._held: dict[Task, tuple[object, SharedEngine]] = {}
+
+    @magic_arguments()
+    @argument("task", choices=("embed", "rerank"), help="What the model does.")
+    @argument("model", nargs="?", help="A hub's name, a folder, or qwen3-tiny-demo; without it, the 0.6B model.")
+    @argument("--port", type=int, default=0, help="Where it listens; without it, a free port.")
+    @argument("--max-tokens", type=int, default=8192, help="Longest prompt.")
+    @argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16.")
+    @argument("--enforce-eager", action="store_true", help="Start sooner, run slower.")
+    @argument(
+        "--option",
+        action="append",
+        type=pair,
+        default=[],
+        metavar="NAME=VALUE",
+        help="Any other field of ServerOptions, such as concurrency=8 or engine=sglang.",
+    )
+    @argument("--timeout", type=float, default=900.0, metavar="SECONDS", help="How long to wait; downloading is not counted.")
+    @argument("--keep-running", action="store_true", help="Let it outlive this kernel.")
+    @argument("--new", action="store_true", help="Start another, even where one with the same options runs.")
+    @line_magic
+    def qwen3_serve(self, line: str) -> Server:
+        """Start a server, or take one with the same options, and wait until it has given a right answer.
+
+        The result is a `Server`. It ends with this kernel unless --keep-running is given. Words behind -- go to the program
+        as they are:
+
+            server = %qwen3_serve rerank qwen3-tiny-demo --port 8001 -- --seed 1
+        """
+        with self._told("qwen3_serve"):
+            from qwen3_integrations.progress import start_bar
+            from qwen3_integrations.serving import ServerOptions, start
+
+            own, _, extra = f"{line} ".partition(" -- ")
+            asked = parsed(self.qwen3_serve, own)
+            told: dict[str, Any] = {
+                "task": asked.task,
+                "model": asked.model,
+                "port": asked.port,
+                "max_tokens": asked.max_tokens,
+                "dtype": asked.dtype,
+                "enforce_eager": asked.enforce_eager,
+                "extra_args": tuple(shlex.split(extra)),
+            }
+            given = checked_options(asked.option, told)
+            check_options(given, [each.name for each in fields(ServerOptions)], "a server")
+            options = ServerOptions(**told | given)
+            with start_bar() as tell:
+                outcome = start(
+                    options,
+                    timeout_s=asked.timeout,
+                    keep_running=asked.keep_running,
+                    reuse=not asked.new,
+                    on_progress=tell,
+                )
+            return outcome.running()
+
+    @magic_arguments()
+    @argument("name", nargs="?", help="A server's name or address; without it, all.")
+    @line_magic
+    def qwen3_status(self, line: str) -> ServerStatus | ServerStatuses:
+        """The servers that run on this machine, whatever started them: notebooks, programs, the command line.
+
+        The result is a tuple of `ServerStatus`, or the one of the server that is named.
+        """
+        with self._told("qwen3_status"):
+            from qwen3_integrations.serving import attach, servers
+
+            asked = parsed(self.qwen3_status, line)
+            return attach(asked.name).status() if asked.name else ServerStatuses(server.status() for server in servers())
+
+    @magic_arguments()
+    @argument("names", nargs="*", help="Servers' names or addresses; not needed where only one runs.")
+    @argument("--all", action="store_true", help="All that run on this machine.")
+    @line_magic
+    def qwen3_stop(self, line: str) -> tuple[str, ...]:
+        """Stop servers, with all their processes; the result is a tuple of their names."""
+        with self._told("qwen3_stop"):
+            from qwen3_integrations.serving import attach, servers
+
+            asked = parsed(self.qwen3_stop, line)
+            chosen = list(servers()) if asked.all else [attach(name) for name in asked.names] or [attach()]
+            for server in chosen:
+                server.stop()
+            return tuple(server.name for server in chosen)
+
+    @magic_arguments("%qwen3_rank")
+    @argument("query", nargs="+", help="What is searched for.")
+    @argument("--top-n", type=int, metavar="N", help="Keep at most so many.")
+    @argument("--threshold", type=float, metavar="SCORE", help="Keep those with at least this score, in [0, 1].")
+    @INSTRUCTION
+    @MODEL
+    @SERVER
+    @BASE_URL
+    @BACKEND
+    @OPTION
+    @PARAGRAPHS
+    @NAME
+    @cell_magic
+    def qwen3_rank(self, line: str, cell: str) -> Ranking:
+        """Rank the texts of the cell, one a line, by their relevance to the query on the first line.
+
+        The result is a `Ranking`; `_.inspect()` in the next cell shows why a text moved. The engine stays open for the next
+        cell.
+
+            %%qwen3_rank how do I copy a file --model qwen3-tiny-demo -o ranking
+            shutil.copyfile copies the contents of a file.
+            os.remove deletes a file.
+        """
+        with self._told("%qwen3_rank"):
+            from qwen3_integrations.reranker import Reranker
+
+            asked = parsed(self.qwen3_rank, line)
+            texts = texts_in(cell, asked.paragraphs)
+            reranker = Reranker(self._engine("rerank", asked))
+            return self._kept(asked, reranker.rank(" ".join(asked.query), texts, asked.top_n, asked.threshold, asked.instruction))
+
+    @magic_arguments("%qwen3_embed")
+    @argument("--queries", action="store_true", help="Embed the texts as queries, behind the instruction.")
+    @INSTRUCTION
+    @argument("--dimensions", type=int, metavar="N", help="Width of the vectors; without it, the model's own.")
+    @MODEL
+    @SERVER
+    @BASE_URL
+    @BACKEND
+    @OPTION
+    @PARAGRAPHS
+    @NAME
+    @cell_magic
+    def qwen3_embed(self, line: str, cell: str) -> Any:
+        """Embed the texts of the cell, one a line.
+
+        The result is a float32 array of shape (texts, dimensions) with rows of unit length. The engine stays open for the
+        next cell.
+
+            %%qwen3_embed --model qwen3-tiny-demo -o vectors
+            The capital of China is Beijing.
+            Pandas eat bamboo.
+        """
+        with self._told("%qwen3_embed"):
+            from qwen3_integrations.embedder import Embedder
+
+            asked = parsed(self.qwen3_embed, line)
+            if asked.instruction is not None and not asked.queries:
+                raise ConfigError("--instruction goes before queries only: add --queries, or leave it out")
+            embedder = Embedder(self._engine("embed", asked), dimensions=asked.dimensions)
+            texts = texts_in(cell, asked.paragraphs)
+            done = embedder.embed_queries(texts, asked.instruction) if asked.queries else embedder.embed_documents(texts, progress=True)
+            return self._kept(asked, done)
+
+    def close(self) -> None:
+        """Let go of the engines."""
+        for _, engine in self._held.values():
+            engine.close()
+        self._held.clear()
+
+    def _engine(self, task: Task, asked: Namespace) -> SharedEngine:
+        """The engine that is asked for: the one that is held, if that still works, or a new one in its place."""
+        wanted = (asked.model, asked.server, asked.base_url, asked.backend, asked.option)
+        held = self._held.get(task)
+        if held and held[0] != wanted:
+            self._held.pop(task)[1].close()  # first: two models may not fit
+        options = checked_options(asked.option, ("task", "model", "base_url", "backend"))
+        if asked.server:
+            if asked.model or asked.base_url or asked.backend != "auto":
+                raise ConfigError("--server says which model and where: leave out --model, --base-url and --backend")
+            from qwen3_integrations.serving import attach
+
+            engine = attach(asked.server, task=task).engine(**options)
+        else:
+            engine = open_engine(task, asked.model, base_url=asked.base_url, backend=asked.backend, **options)
+        if held:
+            held[1].close()  # this cell's own hold keeps it open
+        self._held[task] = (wanted, engine)
+        return engine
+
+    def _kept(self, asked: Namespace, value: Any) -> Any:
+        if asked.output:
+            assert self.shell is not None
+            self.shell.user_ns[asked.output] = value
+        return value
+
+    @contextmanager
+    def _told(self, magic: str) -> Iterator[None]:
+        """Errors of this package as one line and a hint, instead of a traceback."""
+        try:
+            yield
+        except UsageError as error:
+            raise UsageError(f"{error}. %{magic}? shows all arguments") from None
+        except Qwen3Error as error:
+            hint = next((text.format(magic=magic) for kind, text in _HINTS if isinstance(error, kind)), None)
+            raise _shown_short(error, hint) from None
+
+
+def load(shell: Any) -> None:
+    """Register the magics with a shell; once more is fine."""
+    unload(shell)
+    shell.register_magics(Qwen3Magics(shell))
+
+
+def unload(shell: Any) -> None:
+    """Take the magics away again, and close the engines that they hold."""
+    held = shell.magics_manager.registry.pop(Qwen3Magics.__name__, None)
+    if held is None:
+        return
+    held.close()
+    for kind, names in Qwen3Magics.magics.items():
+        for name in names:
+            shell.magics_manager.magics[kind].pop(name, None)
+
+
+def _shown_short(error: Qwen3Error, hint: str | None) -> Qwen3Error:
+    lines = [f"{type(error).__name__}: {error}"] + ([f"hint: {hint}"] if hint else [])
+    error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]  # IPython's way for errors that show themselves,
+    error.__context__ = None  # unless a group of exceptions led to them
+    return error

@@ -1,0 +1,350 @@
+"""A panel that starts, watches and stops a server: a thin face on `qwen3_integrations.serving`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import traitlets
+
+from qwen3_integrations import serving
+from qwen3_integrations.errors import ConfigError, Qwen3Error
+from qwen3_integrations.jobs import Task
+from qwen3_integrations.notebook.panel_form import FIELDS, SECRET, changed, described, field_of, form_of, read_form
+from qwen3_integrations.notebook.panel_meters import Watched
+from qwen3_integrations.notebook.panel_views import load_view, other_view, preview_view, server_view, static_view
+from qwen3_integrations.notebook.watching import Watching
+from qwen3_integrations.notebook.widget import assets
+from qwen3_integrations.options import suggest
+from qwen3_integrations.serving import Failed, Launched, Outcome, Progress, Server, ServerOptions, TimedOut
+from qwen3_integrations.serving.preview import preview
+
+STATES = ("stopped", "downloading", "starting", "loading", "compiling", "capturing", "answering", "ready", "failed")
+
+_IDLE = ("stopped", "failed")
+_STARTING_S, _READY_S, _IDLE_S = 0.5, 2.0, 4.0
+"""Seconds between two looks: at the log of a server that starts, at one that is ready, at free memory and servers elsewhere."""
+
+
+class _Cancelled(BaseException):
+    """No Exception: after one of those the hubs' clients would try again."""
+
+
+class ServerPanel(Watching):
+    """Start, watch, use and stop a server from a notebook.
+
+    Everything is done by `qwen3_integrations.serving`, so that `panel.server` is what `start` would have given, and a server that
+    another notebook or the command line started can be attached to. The key is never in the panel's state, its static form or a
+    saved notebook: it reaches the browser when somebody clicks "Copy key", and then only the clipboard.
+
+    Closing the panel ends its thread, and a start that is not finished with the server that was starting. A server that runs goes
+    on: `panel.server.stop()` or the kernel's end stops it, and with `keep_running` not even that.
+
+    Attributes:
+        state: `stopped`, `downloading`, `starting`, `loading`, `compiling`, `capturing`, `answering`, `ready` or `failed`.
+        note: One sentence about it; may be empty.
+        first_error: The line that says why it failed, or the first error in its log since it was ready.
+
+    Args:
+        task: `embed` or `rerank`.
+        server: One that runs already, to attach to; its options are then shown.
+        timeout_s: Seconds to wait until a server that was started is ready; downloading is not counted.
+        options: As of `ServerOptions`. `api_key` and `env` can be given here alone: no form shows them.
+
+    Raises:
+        TypeError: For an option that there is not; names the nearest.
+        ConfigError: For a value that can't work.
+    """
+
+    _esm, _css = assets("panel")
+
+    state = traitlets.Enum(STATES, "stopped").tag(sync=True)
+    note = traitlets.Unicode("").tag(sync=True)
+    first_error = traitlets.Unicode("").tag(sync=True)
+    progress = traitlets.Dict().tag(sync=True)
+    fields: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
+    form = traitlets.Dict().tag(sync=True)
+    wrong = traitlets.Dict().tag(sync=True)
+    preview = traitlets.Dict().tag(sync=True)
+    info = traitlets.Dict().tag(sync=True)
+    load = traitlets.Dict().tag(sync=True)
+    tail = traitlets.Dict().tag(sync=True)
+    others: traitlets.List[dict[str, str]] = traitlets.List().tag(sync=True)
+
+    def __init__(self, *, task: Task = "embed", server: Server | None = None, timeout_s: float = 900.0, **options: Any) -> None:
+        self._cancelled = threading.Event()  # first: one that refuses its arguments is closed too
+        known = {*(field.name for field in FIELDS), *SECRET}
+        for name in options:
+            if name not in known:
+                raise TypeError(f"ServerPanel has no argument {name!r}{suggest(name, known)}")
+        self._timeout_s = timeout_s
+        self._watched: Watched | None = None
+        self._is_starting = False
+        wanted = ServerOptions(task=task, **options)
+        super().__init__(fields=described())
+        self.options = wanted
+        if server is not None:
+            self._take(server)
+
+    @property
+    def server(self) -> Server | None:
+        """The server, from the moment there is one, long before it is ready; None once it has ended."""
+        watched = self._watched
+        return watched.server if watched is not None and watched.server.is_running else None
+
+    @property
+    def options(self) -> ServerOptions:
+        """What a start would start: the form. May be assigned.
+
+        Raises:
+            ConfigError: If something in the form can't work.
+        """
+        options, wrong = read_form(self.form, self._secrets)
+        if options is None:
+            raise ConfigError(next(iter(wrong.values())))
+        return options
+
+    @options.setter
+    def options(self, options: ServerOptions) -> None:
+        self._secrets: dict[str, Any] = {name: getattr(options, name) for name in SECRET}
+        self.form, self.wrong = form_of(options), {}
+        self._look_now()
+
+    def start(self) -> None:
+        """Start a server with these options, in the background; or take one that runs already with the same. Returns at once.
+
+        Raises:
+            ConfigError: If the panel has a server already, or an option can't work.
+        """
+        self._refuse_a_second()
+        self._launch(self.options)
+
+    def cancel(self) -> None:
+        """Give up a start that is not finished, and end the server that is starting. Returns at once."""
+        if self._is_starting:
+            self._cancelled.set()
+            self.busy = "Cancelling"
+        elif self.state not in (*_IDLE, "ready"):  # the wait for it is over, and it goes on
+            self.stop()
+
+    def stop(self) -> None:
+        """End the server, in the background; also one that was attached to. Returns at once; cancels a start that is not finished."""
+        server = self.server
+        if self._is_starting:
+            self.cancel()
+        elif server is not None:
+            self._begin("Stopping", asyncio.to_thread(server.stop), lambda _: self._leave("stopped", ""))
+
+    def restart(self) -> None:
+        """End the server and start it again with the options, the address and the key that it had. Returns at once.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        server = self.server
+        if server is None or self._is_starting:
+            raise ConfigError("there is no server to restart: start one")
+        env = self._secrets["env"] if server.owned else None
+        self._launch(replace(server.options, port=urlsplit(server.url).port or 0, env=env), server)
+
+    def attach(self, name: str) -> None:
+        """Watch a server that runs already, whoever started it.
+
+        Args:
+            name: Its name or address.
+
+        Raises:
+            ConfigError: If there is none of that name, or the panel has a server already.
+        """
+        self._refuse_a_second()
+        self._take(serving.attach(name))
+
+    def detach(self) -> None:
+        """Show the form again; the server runs on as before."""
+        server = self.server
+        if server is not None and not self._is_starting:
+            self._leave("stopped", f"{server.name} runs on without this panel")
+
+    def close(self) -> None:
+        """End the panel's thread, and a start that is not finished with its server. A server that runs goes on. Twice is fine."""
+        self._cancelled.set()
+        super().close()
+
+    def _actions(self) -> Mapping[str, Callable[..., None]]:
+        return {
+            "set": self._set,
+            "start": self.start,
+            "cancel": self.cancel,
+            "stop": self.stop,
+            "restart": self.restart,
+            "attach": self.attach,
+            "detach": self.detach,
+            "keep": self._keep,
+            "key": self._send_key,
+            "show": self._show,
+            "hide": self._hide,
+        }
+
+    def _set(self, name: str, value: object) -> None:
+        self.form = changed(self.form, name, value)
+        _, self.wrong = read_form(self.form, self._secrets)
+        self._look_now()
+
+    def _keep(self, on: bool) -> None:
+        if (server := self.server) is not None:
+            server.keep_running = on
+            self.info = self.info | {"keep_running": server.keep_running}
+
+    def _send_key(self, view: str) -> None:
+        """To the one view that was clicked, as a message: messages are in no state, and in no saved notebook."""
+        self.send({"view": view, "key": server.api_key if (server := self.server) is not None else None})
+
+    def _refuse_a_second(self) -> None:
+        if self._is_starting or self.server is not None:
+            raise ConfigError("this panel has a server: stop or detach it first")
+
+    def _launch(self, options: ServerOptions, before: Server | None = None) -> None:
+        self._cancelled = threading.Event()
+        self._is_starting = True
+        self.wrong, self.first_error, self.note, self.progress = {}, "", "", {}
+        self.state = "starting"
+        self._begin("", asyncio.to_thread(self._start, options, before, self._cancelled), self._started)
+        self._watch()
+
+    def _start(self, options: ServerOptions, before: Server | None, cancelled: threading.Event) -> Outcome | None:
+        """In a thread of the background loop; None where the start was cancelled."""
+        try:
+            if before is not None:
+                before.stop()
+            outcome = serving.start(
+                options,
+                timeout_s=self._timeout_s,
+                reuse=before is None,
+                on_progress=lambda progress: self._tell(progress, cancelled),
+                on_server=lambda server: self._hold(server, fresh=True),
+                cancel=cancelled,
+            )
+            if not cancelled.is_set():
+                return outcome
+            if isinstance(outcome, Launched | TimedOut):  # cancelled too late for the start to see it
+                outcome.server.stop()
+            return None
+        except _Cancelled:
+            return None
+        except Qwen3Error as error:
+            self._leave("stopped", "")
+            if field := field_of(str(error)):
+                self.wrong = {field: str(error)}
+                return None
+            raise
+        except BaseException:
+            self._leave("failed", "")
+            raise
+        finally:
+            self._is_starting = False
+
+    def _tell(self, progress: Progress, cancelled: threading.Event) -> None:
+        if cancelled.is_set():  # a download is given up in no other way
+            raise _Cancelled
+        if progress.phase != "ready":  # that is said with the outcome
+            self.progress = {"fraction": progress.fraction, "detail": self._without_key(progress.detail), "elapsed_s": progress.elapsed_s}
+            self.state = progress.phase
+
+    def _started(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            if self._cancelled.is_set():
+                self._leave("stopped", "the start was cancelled")
+        elif isinstance(outcome, Failed):
+            self.first_error = self._without_key(outcome.error)
+            self._leave("failed", "it did not start" + (f" (exit code {outcome.exit_code})" if outcome.exit_code is not None else ""))
+        elif isinstance(outcome, TimedOut):
+            self.error = f"not ready after {outcome.seconds:.0f} s, and still {outcome.phase}: wait, or stop it"
+        else:
+            self._be_ready(f"started in {outcome.seconds:.0f} s" if isinstance(outcome, Launched) else "it ran already, with these options")
+
+    def _take(self, server: Server) -> None:
+        with contextlib.suppress(ConfigError):  # another version of this package started it
+            self.options = server.options
+        self.first_error, self.error, self.progress = "", "", {}
+        self._hold(server, fresh=False)
+        self.state, self.note = "starting", "attached"
+        self._watch()
+        self._look_now()
+
+    def _hold(self, server: Server, *, fresh: bool) -> None:
+        self._watched = Watched(server, fresh=fresh)
+        self.tail, self.load, self.info = {}, {}, server_view(server)
+
+    def _be_ready(self, note: str) -> None:
+        if self._watched is not None:
+            self._read_log(self._watched)
+            self._watched.log.error = ""  # what was said on the way did no harm
+            self.info = server_view(self._watched.server)
+        self.state, self.note, self.progress, self.first_error = "ready", note, {}, ""
+        self._look_now()
+
+    def _leave(self, state: str, note: str) -> None:
+        """The server has ended, or goes on without the panel; its log stays to be read."""
+        if self._watched is not None:
+            self._read_log(self._watched)
+        self._watched = None
+        if state == "stopped":
+            self.first_error = ""
+        self.info, self.load, self.progress = {}, {}, {}
+        self.state, self.note = state, note
+        self._look_now()
+
+    def _pause_s(self) -> float:
+        return _IDLE_S if self.state in _IDLE else _READY_S if self.state == "ready" else _STARTING_S
+
+    def _see(self) -> None:
+        """Look at what is watched: little while nobody sees the panel."""
+        watched = self._watched
+        if watched is not None:
+            self._see_server(watched)
+        elif self._is_shown and not self._is_starting:
+            self.others = [other_view(each) for each in serving.servers()]
+            options, _ = read_form(self.form, self._secrets)
+            self.preview = {} if options is None else preview_view(preview(options), options)
+
+    def _see_server(self, watched: Watched) -> None:
+        self._read_log(watched)
+        if self._is_starting or self.busy:
+            return
+        server = watched.server
+        if not server.is_running:
+            self._leave(*watched.ending())
+        elif self._is_shown or self.state != "ready":
+            status = server.status()
+            if watched is not self._watched:  # it was left meanwhile
+                return
+            watched.meter.add(status.load.prompt_tokens, time.monotonic())
+            self.load = load_view(status, watched.meter)
+            if status.state == "ready" and self.state != "ready":
+                self.error = ""
+                self._be_ready(self.note)
+
+    def _read_log(self, watched: Watched) -> None:
+        if tail := watched.gained():
+            self.tail = tail
+            self.first_error = self.first_error or watched.without_key(watched.log.error)
+
+    def _without_key(self, text: str) -> str:
+        return self._watched.without_key(text) if self._watched is not None else text
+
+    def _static_html(self) -> str:
+        server = self.server
+        status = server.status() if server is not None else None
+        options, _ = read_form(self.form, self._secrets)
+        needed = f"{self.preview['needed']} ({self.preview['detail']})" if self.preview.get("parts") else ""
+        return static_view(self.state, self.first_error or self.error or self.note, options, status, needed)
+
+    def __repr__(self) -> str:
+        named = self._watched.server.name if self._watched is not None else self.form["model"] or self.form["task"]
+        return f"ServerPanel({named!r}, state={self.state!r})"

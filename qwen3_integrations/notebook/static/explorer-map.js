@@ -1,0 +1,303 @@
+// The map: 10,000 points on a canvas. The lower canvas holds the points and is drawn when they change; the upper one what the pointer does.
+
+// JupyterLab leaves the keys alone in an element with this attribute; it has its own arrows, Enter and Esc.
+const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
+
+function inside(polygon, x, y) {
+  let odd = false;
+  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
+    const [xi, yi] = polygon[i], [xj, yj] = polygon[j];
+    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) odd = !odd;
+  }
+  return odd;
+}
+
+/** The map's stage. `bright(index)` says which points are not dimmed; `describe(index)` gives what the tip says of one;
+ *  `themed(colours)` is called with the theme's colours, and again when they change. */
+function mapStage({ model, root, bright, describe, themed, hintId }) {
+  const lower = h("canvas", { "aria-hidden": "true" });
+  const upper = h("canvas", { "aria-hidden": "true" });
+  const tip = h("div", { class: "q3-tip", "aria-hidden": "true", hidden: true });
+  const stage = h("div", { class: "q3-stage", tabindex: "0", role: "application", "aria-roledescription": "map", "aria-describedby": hintId, ...OWN_KEYS }, lower, upper, tip);
+  let points = [], xs = new Float32Array(0), ys = new Float32Array(0), cells = new Map();
+  let width = 0, height = 0, ratio = 1, radius = 4, sprites = new Map(), colours = null, star = null;
+  let zoomed = false, stale = false, hovered = null, lasso = null, pending = 0;
+  const CELL = 24, REACH = 14, PAD = 26;
+  const read = themeColours(root, () => { recolour(); redraw(); });
+  const recolour = () => { colours = read(); sprites = new Map(); themed(colours); };
+
+  function layOut() {
+    points = model.get("_map").points ?? [];
+    const asked = model.get("_asked").point;
+    const chosen = model.get("selection").map((index) => points[index]).filter(Boolean);
+    zoomed = zoomed && chosen.length > 1;
+    const framed = zoomed ? chosen : [...points.filter(Boolean), ...(asked ? [asked] : [])];
+    let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
+    for (const [x, y] of framed) { left = Math.min(left, x); right = Math.max(right, x); low = Math.min(low, y); high = Math.max(high, y); }
+    const scale = Math.min((width - 2 * PAD) / Math.max(right - left, 1e-6), (height - 2 * PAD) / Math.max(high - low, 1e-6));
+    const at = ([x, y]) => [width / 2 + (x - (left + right) / 2) * scale, height / 2 - (y - (low + high) / 2) * scale];
+    xs = new Float32Array(points.length).fill(NaN);
+    ys = new Float32Array(points.length).fill(NaN);
+    cells = new Map();
+    points.forEach((point, index) => {
+      if (!point) return;
+      [xs[index], ys[index]] = at(point);
+      const cell = `${Math.floor(xs[index] / CELL)},${Math.floor(ys[index] / CELL)}`;
+      cells.has(cell) ? cells.get(cell).push(index) : cells.set(cell, [index]);
+    });
+    star = asked ? at(asked) : null;
+    radius = framed.length > 3000 ? 2.6 : framed.length > 300 ? 3.6 : 5;
+    sprites = new Map();
+    redraw();
+  }
+
+  function resize() {
+    [width, height] = [stage.clientWidth, stage.clientHeight];
+    if (!width || !height) return;
+    ratio = window.devicePixelRatio || 1;
+    for (const canvas of [lower, upper]) { canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio); }
+    recolour(); // before the stage is in the page there are no colours to read
+    layOut();
+  }
+
+  /** A picture drawn once and then stamped: a point of a group, a dimmed one (grey, so that others stand out of a crowd), a ring. */
+  function sprite(key, draw) {
+    if (!sprites.has(key)) {
+      const side = Math.ceil(2 * (1.4 * radius + 4) * ratio);
+      const canvas = h("canvas", { width: side, height: side });
+      const pen = canvas.getContext("2d");
+      pen.setTransform(ratio, 0, 0, ratio, side / 2, side / 2);
+      draw(pen);
+      sprites.set(key, canvas);
+    }
+    return sprites.get(key);
+  }
+
+  const pointSprite = (group, lit) => sprite(`${group} ${lit}`, (pen) => {
+    pen.fillStyle = lit ? colours.groups[group] : colours["ink-soft"];
+    const path = shapeOf(SHAPES[group], radius);
+    pen.fill(path);
+    pen.strokeStyle = colours.bg; // a hairline keeps overlapping points apart
+    pen.lineWidth = radius > 3 ? 0.8 : 0.4;
+    pen.stroke(path);
+  });
+
+  const ringSprite = () => sprite("ring", (pen) => {
+    pen.strokeStyle = colours.ink;
+    pen.lineWidth = 1.6;
+    pen.stroke(shapeOf("circle", radius + 2.2));
+  });
+
+  function drawPoints() {
+    if (!colours || !width) return;
+    const pen = lower.getContext("2d");
+    const group = model.get("_groups").of;
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, lower.width, lower.height);
+    const crowd = xs.length > 3000;
+    let dimmed = 0;
+    const stamp = (image, index) => pen.drawImage(image, Math.round(xs[index] * ratio - image.width / 2), Math.round(ys[index] * ratio - image.height / 2));
+    const draw = (lit, alpha) => {
+      const images = SHAPES.map((_, at) => pointSprite(at, lit));
+      pen.globalAlpha = alpha;
+      for (let index = 0; index < xs.length; index++) {
+        if (Number.isNaN(xs[index]) || bright(index) !== lit) continue;
+        if (!lit) dimmed++;
+        stamp(images[group ? group[index] : 0], index);
+      }
+    };
+    draw(false, crowd ? 0.1 : 0.2);
+    draw(true, crowd && !dimmed ? 0.75 : 0.95);
+    pen.globalAlpha = 1;
+    for (const index of model.get("selection")) if (!Number.isNaN(xs[index] ?? NaN)) stamp(ringSprite(), index);
+  }
+
+  function later() {
+    pending ||= requestAnimationFrame(() => {
+      pending = 0;
+      if (stale) drawPoints();
+      stale = false;
+      drawOver();
+    });
+  }
+
+  function redraw() { stale = true; later(); }
+
+  function drawOver() {
+    if (!colours || !width) return;
+    const pen = upper.getContext("2d");
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, upper.width, upper.height);
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const nearest = model.get("_nearest");
+    const from = nearest.of === null ? star : nearest.of === undefined ? null : [xs[nearest.of], ys[nearest.of]];
+    if (from && nearest.of === model.get("focused")) {
+      for (const { index, fate } of nearest.rows) {
+        pen.beginPath();
+        pen.moveTo(...from);
+        pen.lineTo(xs[index], ys[index]);
+        pen.setLineDash(fate === "lost" ? [5, 4] : fate === "gained" ? [1.5, 3] : []);
+        pen.strokeStyle = fate === "lost" ? colours.bad : fate === "gained" ? colours.good : colours.accent;
+        pen.lineWidth = 1.4;
+        pen.stroke();
+      }
+      pen.setLineDash([]);
+    }
+    ringAt(pen, model.get("focused"), colours.accent, 2.5, 5);
+    ringAt(pen, hovered, colours.ink, 1.5, 4);
+    if (star) {
+      const path = new Path2D();
+      for (let spike = 0; spike < 10; spike++) {
+        const [r, turn] = [spike % 2 ? 4 : 9.5, (spike * Math.PI) / 5 - Math.PI / 2];
+        path.lineTo(star[0] + r * Math.cos(turn), star[1] + r * Math.sin(turn));
+      }
+      path.closePath();
+      pen.lineWidth = 3;
+      pen.strokeStyle = colours.bg;
+      pen.stroke(path);
+      pen.fillStyle = colours.ink;
+      pen.fill(path);
+      pen.font = `600 12px ${getComputedStyle(root).fontFamily}`;
+      pen.textAlign = star[0] > width - 60 ? "right" : "left";
+      const x = star[0] + (star[0] > width - 60 ? -13 : 13);
+      pen.strokeText("query", x, star[1] + 4);
+      pen.fillText("query", x, star[1] + 4);
+    }
+    if (lasso && lasso.path.length > 1) {
+      pen.beginPath();
+      lasso.path.forEach(([x, y], at) => (at ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+      pen.closePath();
+      pen.globalAlpha = 0.14;
+      pen.fillStyle = colours.accent;
+      pen.fill();
+      pen.globalAlpha = 1;
+      pen.strokeStyle = colours.accent;
+      pen.lineWidth = 1.5;
+      pen.setLineDash([4, 3]);
+      pen.stroke();
+      pen.setLineDash([]);
+    }
+  }
+
+  function ringAt(pen, index, colour, line, gap) {
+    if (index === null || index === undefined || Number.isNaN(xs[index] ?? NaN)) return;
+    pen.beginPath();
+    pen.arc(xs[index], ys[index], radius + gap, 0, 2 * Math.PI);
+    pen.strokeStyle = colour;
+    pen.lineWidth = line;
+    pen.stroke();
+  }
+
+  function pick(x, y) {
+    let [best, least] = [null, REACH * REACH];
+    for (let cx = -1; cx <= 1; cx++) for (let cy = -1; cy <= 1; cy++) {
+      for (const index of cells.get(`${Math.floor(x / CELL) + cx},${Math.floor(y / CELL) + cy}`) ?? []) {
+        const far = (xs[index] - x) ** 2 + (ys[index] - y) ** 2 + (bright(index) ? 0 : 60);
+        if (far < least) [best, least] = [index, far];
+      }
+    }
+    return best;
+  }
+
+  function hover(index) {
+    if (index === hovered) return;
+    hovered = index;
+    tip.hidden = index === null;
+    if (index !== null) {
+      tip.replaceChildren(...describe(index));
+      const right = xs[index] > width / 2;
+      tip.style.left = right ? "" : `${xs[index] + 12}px`;
+      tip.style.right = right ? `${width - xs[index] + 12}px` : "";
+      tip.style.top = `${Math.min(Math.max(ys[index] - 14, 6), height - 70)}px`;
+    }
+    later();
+  }
+
+  const spot = (event) => { const box = lower.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+
+  stage.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    const [x, y] = spot(event);
+    lasso = { path: [[x, y]], start: [x, y], drags: false };
+    stage.setPointerCapture(event.pointerId);
+  });
+  stage.addEventListener("pointermove", (event) => {
+    const [x, y] = spot(event);
+    if (!lasso) return hover(pick(x, y));
+    lasso.drags ||= Math.hypot(x - lasso.start[0], y - lasso.start[1]) > 4;
+    if (lasso.drags && event.pointerType !== "touch") {
+      hover(null);
+      const all = event.getCoalescedEvents?.() ?? []; // a quick hand moves further within a frame than its last event tells
+      lasso.path.push(...(all.length ? all : [event]).map(spot));
+      later();
+    }
+  });
+  stage.addEventListener("pointerup", (event) => {
+    const ended = lasso;
+    lasso = null;
+    later();
+    if (!ended) return;
+    if (ended.drags) return event.pointerType === "touch" ? undefined : choose(ended.path, event.shiftKey);
+    const index = pick(...ended.start);
+    if (index !== null && (event.ctrlKey || event.metaKey)) toggle(index);
+    else put(model, "focused", index);
+  });
+  stage.addEventListener("pointercancel", () => { lasso = null; later(); });
+  stage.addEventListener("pointerleave", () => hover(null));
+
+  function choose(path, adding) {
+    const chosen = new Set(adding ? model.get("selection") : []);
+    for (let index = 0; index < xs.length; index++) if (bright(index) && inside(path, xs[index], ys[index])) chosen.add(index);
+    put(model, "selection", [...chosen].sort((a, b) => a - b));
+  }
+
+  function toggle(index) {
+    const chosen = new Set(model.get("selection"));
+    if (!chosen.delete(index)) chosen.add(index);
+    put(model, "selection", [...chosen].sort((a, b) => a - b));
+  }
+
+  /** The nearest point that lies more this way than sideways. */
+  function towards([ux, uy]) {
+    const here = model.get("focused");
+    const placed = here !== null && !Number.isNaN(xs[here] ?? NaN);
+    const [x, y] = placed ? [xs[here], ys[here]] : star ?? [width / 2, height / 2];
+    let [best, least] = [null, Infinity];
+    for (let index = 0; index < xs.length; index++) {
+      const [dx, dy] = [xs[index] - x, ys[index] - y];
+      const [along, across] = [dx * ux + dy * uy, Math.abs(dx * uy - dy * ux)];
+      const far = placed ? along + 2 * across : Math.hypot(dx, dy);
+      if (index !== here && far < least && (!placed || (along > 0 && across <= along)) && bright(index)) [best, least] = [index, far];
+    }
+    return best;
+  }
+
+  const WAYS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  stage.addEventListener("keydown", (event) => {
+    const focused = model.get("focused");
+    if (WAYS[event.key]) {
+      const next = towards(WAYS[event.key]);
+      if (next !== null) put(model, "focused", next);
+    } else if ((event.key === "Enter" || event.key === " ") && focused !== null) toggle(focused);
+    else if (event.key === "Escape") {
+      if (lasso) { lasso = null; later(); }
+      else if (model.get("selection").length) put(model, "selection", []);
+      else if (focused !== null) put(model, "focused", null);
+      else return;
+    } else return;
+    event.preventDefault();
+  });
+
+  const watching = new ResizeObserver(resize);
+  watching.observe(stage);
+  return {
+    stage,
+    toggle,
+    redraw,
+    recolour,
+    zoom: (on) => { zoomed = on; layOut(); return zoomed; },
+    layOut: () => { layOut(); return zoomed; },
+    later,
+    end: () => { watching.disconnect(); cancelAnimationFrame(pending); },
+  };
+}

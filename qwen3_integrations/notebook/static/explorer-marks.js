@@ -1,0 +1,45 @@
+// What the map draws: a mark for each group, and the theme's colours for canvases, which know no style sheets.
+
+const SHAPES = ["circle", "square", "triangle", "diamond", "plus", "down", "cross", "ring"];
+
+/** A shape around 0, 0 that fills about the same area as a circle of this radius. */
+function shapeOf(name, r) {
+  const path = new Path2D();
+  const polygon = (...points) => { points.forEach(([x, y], at) => (at ? path.lineTo(x * r, y * r) : path.moveTo(x * r, y * r))); path.closePath(); };
+  if (name === "circle" || name === "ring") path.arc(0, 0, r, 0, 2 * Math.PI);
+  if (name === "ring") path.arc(0, 0, 0.45 * r, 0, 2 * Math.PI, true);
+  if (name === "square") path.rect(-0.9 * r, -0.9 * r, 1.8 * r, 1.8 * r);
+  if (name === "triangle") polygon([0, -1.25], [1.15, 0.85], [-1.15, 0.85]);
+  if (name === "down") polygon([0, 1.25], [1.15, -0.85], [-1.15, -0.85]);
+  if (name === "diamond") polygon([0, -1.3], [1.1, 0], [0, 1.3], [-1.1, 0]);
+  const arms = [[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]];
+  if (name === "plus") polygon(...arms);
+  if (name === "cross") polygon(...arms.map(([x, y]) => [(x - y) * 0.7071, (x + y) * 0.7071]));
+  return path;
+}
+
+/** A group's mark for the legend; the canvas draws the same. */
+function swatch(group) {
+  const canvas = h("canvas", { class: "q3-swatch", width: 28, height: 28, "aria-hidden": "true" });
+  return { canvas, draw: (colours) => {
+    const pen = canvas.getContext("2d");
+    pen.setTransform(2, 0, 0, 2, 14, 14);
+    pen.clearRect(-7, -7, 14, 14);
+    pen.fillStyle = colours.groups[group];
+    pen.fill(shapeOf(SHAPES[group], 4.6));
+  } };
+}
+
+/** The theme's colours as the canvas needs them, and a call when they change, whatever changes them: a transition tells. */
+function themeColours(root, changed) {
+  const names = ["ink", "ink-soft", "bg", "accent", "good", "bad", ...SHAPES.map((_, at) => `group-${at}`)];
+  const probes = names.map((name) => h("i", { class: "q3-probe", style: `color: var(--q3-${name})` }));
+  const holder = h("div", { class: "q3-hidden", "aria-hidden": "true" }, probes);
+  root.append(holder);
+  const read = () => {
+    const colour = Object.fromEntries(probes.map((probe, at) => [names[at], getComputedStyle(probe).color]));
+    return { ...colour, groups: SHAPES.map((_, at) => colour[`group-${at}`]) };
+  };
+  holder.addEventListener("transitionend", () => changed());
+  return read;
+}

@@ -1,0 +1,292 @@
+// The explorer: header, search and query, four views in tabs, and beside them the text in focus with its nearest texts.
+
+const VIEWS = [["map", "Map"], ["similarity", "Similarity"], ["dimensions", "Dimensions"], ["health", "Health"]];
+const number = (value) => value.toLocaleString("en");
+const counted = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+
+function render({ model, el }) {
+  const own = `q3-${Math.random().toString(36).slice(2)}`;
+  const root = h("div", { class: "q3 q3-explorer", role: "group", "aria-label": "Embedding explorer" });
+  const endings = [];
+  const on = (names, draw) => endings.push(follow(model, names, draw));
+  const textOf = (index) => model.get("_texts")[index] ?? "";
+  const groupOf = (index) => { const { names, of } = model.get("_groups"); return names ? names[of[index]] : null; };
+  const focus = (index) => put(model, "focused", index);
+  el.append(root);
+
+  if (!model.get("_facts").count) {
+    root.append(h("h3", {}, "Embeddings"), h("p", { class: "q3-soft q3-note" }, "There are no texts to look at."));
+    return () => root.remove();
+  }
+
+  const lines = stateLines(model);
+  const map = mapView({ model, root, on, own, textOf, groupOf });
+  const heat = heatMap({ model, textOf, focus });
+  const curve = recallChart({ model });
+  const health = healthView({ model, focus, textOf, on });
+  const panels = { map: map.element, similarity: heat.element, dimensions: curve.element, health: health.element };
+  on(["_heat", "view"], () => { if (model.get("view") === "similarity") heat.draw(); }); // 3,600 cells are drawn when they are seen
+  on(["_recall", "dimensions"], curve.draw);
+
+  root.append(
+    headOf({ model, on, lines }),
+    toolsOf({ model, on, own, focus }),
+    tabsOf({ model, on, own }),
+    h("div", { class: "q3-body" }, h("div", { class: "q3-views" }, VIEWS.map(([name]) => panelOf({ model, on, own, name, content: panels[name] }))),
+      sideOf({ model, root, on, textOf, groupOf, focus, toggle: map.toggle })),
+    lines.error,
+  );
+  endings.push(lines.end, map.end);
+  return () => { endings.forEach((end) => end()); root.remove(); };
+}
+
+/** Title, facts, what is being done, and the buttons to stop it and to go on. */
+function headOf({ model, on, lines }) {
+  const facts = h("span", { class: "q3-soft q3-num" });
+  const cancel = h("button", { type: "button", onclick: () => ask(model, "cancel") }, "Cancel");
+  const go = h("button", { type: "button", onclick: () => ask(model, "go") }, "Go on");
+  on(["_facts"], () => {
+    const { count, widths, model: name } = model.get("_facts");
+    facts.textContent = [counted(count, "text"), widths.length ? counted(widths[widths.length - 1], "dimension") : null, name].filter(Boolean).join(" · ");
+  });
+  on(["busy", "ready", "error"], () => {
+    cancel.hidden = !model.get("busy");
+    go.hidden = Boolean(model.get("busy")) || model.get("ready");
+    go.textContent = model.get("error") ? "Try again" : "Go on";
+  });
+  return h("div", { class: "q3-row q3-head" }, h("h3", {}, "Embeddings"), facts, h("span", { class: "q3-grow" }), lines.busy, cancel, go);
+}
+
+/** The search, which highlights, and the query, which is embedded. */
+function toolsOf({ model, on, own, focus }) {
+  const search = h("input", { type: "search", id: `${own}-search`, placeholder: "words in the texts", spellcheck: "false" });
+  const found = h("span", { class: "q3-soft q3-num", role: "status", "aria-live": "polite" });
+  let waiting = 0;
+  search.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => put(model, "search", search.value), 120); });
+  search.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && search.value) { search.value = ""; put(model, "search", ""); }
+    else if (event.key === "Enter") {
+      const matches = model.get("_found");
+      if (matches.length) focus(matches.find((index) => index > (model.get("focused") ?? -1)) ?? matches[0]);
+    } else return;
+    event.preventDefault();
+  });
+  on(["search", "_found"], () => {
+    if (document.activeElement !== search && search.getRootNode().activeElement !== search) search.value = model.get("search");
+    found.textContent = model.get("search").trim() ? `${number(model.get("_found").length)} found` : "";
+  });
+
+  const query = h("input", { type: "text", id: `${own}-query`, placeholder: "a question; its nearest texts are shown", spellcheck: "false" });
+  const clear = h("button", { type: "button", "aria-label": "Remove the query", onclick: () => { query.value = ""; ask(model, "query", { text: "" }); } }, "×");
+  const find = () => ask(model, "query", { text: query.value });
+  query.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.isComposing) find(); }); // JupyterLab submits no forms
+  const form = h("div", { class: "q3-field" },
+    h("label", { for: query.id }, "Query"), query, clear, h("button", { type: "button", class: "q3-main", onclick: find }, "Find"));
+  on(["query"], () => { query.value = model.get("query"); clear.hidden = !model.get("query"); });
+  on(["_facts"], () => {
+    const { asks, instruction } = model.get("_facts");
+    form.hidden = !asks;
+    query.title = instruction ? `Embedded behind the instruction: ${instruction}` : "Embedded without an instruction";
+  });
+  return h("div", { class: "q3-tools" }, h("div", { class: "q3-field" }, h("label", { for: search.id }, "Search"), search, found), form);
+}
+
+function tabsOf({ model, on, own }) {
+  const tabs = VIEWS.map(([name, label]) => h("button", { type: "button", role: "tab", id: `${own}-tab-${name}`, "aria-controls": `${own}-${name}`, "data-label": label, onclick: () => put(model, "view", name) }, label));
+  const list = h("div", { class: "q3-tabs", role: "tablist", "aria-label": "Views", ...OWN_KEYS }, tabs);
+  list.addEventListener("keydown", (event) => {
+    const at = VIEWS.findIndex(([name]) => name === model.get("view"));
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: VIEWS.length - 1 }[event.key];
+    if (to === undefined) return;
+    const next = (to + VIEWS.length) % VIEWS.length;
+    put(model, "view", VIEWS[next][0]);
+    tabs[next].focus();
+    event.preventDefault();
+  });
+  on(["view"], () => tabs.forEach((tab, at) => {
+    const chosen = VIEWS[at][0] === model.get("view");
+    tab.setAttribute("aria-selected", String(chosen));
+    tab.tabIndex = chosen ? 0 : -1;
+  }));
+  on(["_health"], () => {
+    const { nonFinite, zero, constant, pairs } = model.get("_health");
+    const notes = nonFinite ? [nonFinite.count, zero.count, constant.count, pairs?.above ?? 0].filter(Boolean).length : 0;
+    tabs[3].replaceChildren("Health", notes ? h("span", { class: "q3-badge" }, notes) : "");
+    tabs[3].setAttribute("aria-label", notes ? `Health, ${counted(notes, "note")}` : "Health");
+  });
+  return list;
+}
+
+function panelOf({ model, on, own, name, content }) {
+  const early = h("p", { class: "q3-soft q3-early" });
+  const panel = h("div", { role: "tabpanel", id: `${own}-${name}`, "aria-labelledby": `${own}-tab-${name}` }, early, content);
+  const needs = { map: ["_map", "points"], similarity: ["_heat", "indices"], dimensions: ["_recall", "widths"], health: ["_health", "count"] }[name];
+  on(["view"], () => { panel.hidden = model.get("view") !== name; });
+  on([needs[0], "busy"], () => {
+    const there = model.get(needs[0])[needs[1]] !== undefined;
+    early.hidden = there;
+    content.classList.toggle("q3-gone", !there);
+    early.textContent = model.get("busy") ? "Not there yet: it is being computed." : "Stopped before this was computed.";
+  });
+  return panel;
+}
+
+/** The map with its legend and its selection. */
+function mapView({ model, root, on, own, textOf, groupOf }) {
+  let found = null, only = null, swatches = [];
+  const themed = (colours) => swatches.forEach((one) => one.draw(colours));
+  const bright = (index) => (found === null || found.has(index)) && (only === null || model.get("_groups").of[index] === only);
+  const describe = (index) => [h("b", { class: "q3-num" }, index), groupOf(index) ? ` ${groupOf(index)}` : "", h("div", {}, textOf(index))];
+  const map = mapStage({ model, root, bright, describe, themed, hintId: `${own}-hint` });
+  const said = h("span", { class: "q3-hidden", role: "status", "aria-live": "polite" });
+  const chosen = h("span", { class: "q3-num" });
+  const clear = h("button", { type: "button", onclick: () => put(model, "selection", []) }, "Clear");
+  const zoom = h("button", { type: "button", "aria-pressed": "false", onclick: () => pressed(map.zoom(zoom.getAttribute("aria-pressed") === "false")) }, "Zoom to selection");
+  const pressed = (is) => zoom.setAttribute("aria-pressed", String(is));
+  const share = h("span", { class: "q3-soft q3-num" });
+  const legend = h("div", { class: "q3-legend", role: "group", "aria-label": "Groups" });
+  const hint = h("p", { class: "q3-soft q3-note", id: `${own}-hint` }, "Drag to select, with Shift to add. Arrows move, Enter selects, Esc clears.");
+  const element = h("div", {}, map.stage, legend, h("div", { class: "q3-row q3-under" }, chosen, clear, zoom, h("span", { class: "q3-grow" }), share), hint, said);
+
+  on(["_map", "_asked"], () => {
+    pressed(map.layOut());
+    const { explained, points = [] } = model.get("_map");
+    if (!explained) return;
+    const shown = points.filter(Boolean).length;
+    map.stage.setAttribute("aria-label", `Map of ${counted(shown, "text")}`);
+    const out = points.length - shown;
+    share.textContent = `${explained[0] ? `PCA: ${explained.map((each) => (100 * each).toFixed(1)).join(" + ")} % of the variance` : ""}${out ? ` · ${number(out)} left out, see Health` : ""}`;
+  });
+  on(["search", "_found"], () => { found = model.get("search").trim() ? new Set(model.get("_found")) : null; map.redraw(); });
+  on(["selection"], () => {
+    const count = model.get("selection").length;
+    chosen.textContent = count ? `${number(count)} selected` : "Nothing selected";
+    chosen.classList.toggle("q3-soft", !count);
+    clear.hidden = !count;
+    zoom.hidden = count < 2;
+    zoom.getAttribute("aria-pressed") === "true" ? pressed(map.layOut()) : map.redraw();
+  });
+  on(["_nearest", "focused"], () => map.later());
+  on(["focused", "selection"], () => {
+    const index = model.get("focused");
+    said.textContent = index === null ? "" : `Text ${index}${model.get("selection").includes(index) ? ", selected" : ""}: ${textOf(index)}${groupOf(index) ? `, group ${groupOf(index)}` : ""}`;
+  });
+  on(["_groups"], () => {
+    const { names = [], sizes } = model.get("_groups");
+    swatches = names.map((_, group) => swatch(group));
+    legend.hidden = !names.length;
+    legend.replaceChildren(...names.map((name, group) => {
+      const button = h("button", { type: "button", "aria-pressed": "false", onclick: () => {
+        only = only === group ? null : group;
+        [...legend.children].forEach((each, at) => each.setAttribute("aria-pressed", String(at === only)));
+        map.redraw();
+      } }, swatches[group].canvas, h("span", { class: "q3-name" }, name), h("span", { class: "q3-soft q3-num" }, number(sizes[group])));
+      return button;
+    }));
+    map.recolour();
+  });
+  return { element, toggle: map.toggle, end: map.end };
+}
+
+/** The text in focus, or the query, and its nearest texts. */
+function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
+  const title = h("h4");
+  const select = h("button", { type: "button", onclick: () => toggle(model.get("focused")) });
+  const back = h("button", { type: "button", "aria-label": "Close this text", onclick: () => { focus(null); root.querySelector('[role="tab"][aria-selected="true"]').focus(); } }, "×");
+  const text = h("div", { class: "q3-text", tabindex: "0", role: "region", "aria-label": "The text in focus" });
+  const words = h("div", { class: "q3-soft q3-note q3-num" });
+  const list = h("ol", { class: "q3-near", "aria-label": "Nearest texts", ...OWN_KEYS });
+  const head = h("div", { class: "q3-row q3-side-head" }, title, h("span", { class: "q3-grow" }), select, back);
+  const behind = h("div", { class: "q3-soft q3-note" });
+  const hint = h("p", { class: "q3-soft q3-hint" }, "Choose a text, in the map or anywhere else, to see its nearest texts here.");
+  const side = h("aside", { class: "q3-side", "aria-label": "Text in focus" }, hint, head, text, behind, words, list);
+  list.addEventListener("keydown", (event) => {
+    const rows = [...list.querySelectorAll("button")];
+    const at = rows.indexOf(event.target);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[event.key];
+    if (at < 0 || to === undefined) return;
+    rows[Math.min(Math.max(to, 0), rows.length - 1)].focus();
+    event.preventDefault();
+  });
+
+  on(["focused", "selection"], () => {
+    const index = model.get("focused");
+    select.hidden = back.hidden = index === null;
+    const is = index !== null && model.get("selection").includes(index);
+    select.textContent = is ? "Unselect" : "Select";
+  });
+  on(["_nearest", "_texts"], () => {
+    const { of, text: whole, rows = [], kept, k, sound } = model.get("_nearest");
+    const something = of !== undefined && Boolean(whole || of !== null);
+    hint.hidden = something;
+    for (const part of [head, text, behind, words, list]) part.hidden = !something;
+    if (!something) return;
+    const { instruction } = model.get("_facts");
+    behind.hidden = of !== null;
+    behind.textContent = instruction ? `Behind the instruction “${instruction}”` : "Without an instruction";
+    const widths = model.get("_facts").widths, width = model.get("dimensions"), full = widths[widths.length - 1];
+    const cut = width < full;
+    const group = of === null ? null : groupOf(of);
+    title.replaceChildren(of === null ? "Query" : `Text ${of}`, ...(group ? [h("span", { class: "q3-soft" }, ` ${group}`)] : []));
+    text.textContent = whole || "(empty)";
+    words.textContent = sound === false ? "Its vector is not finite, or zero: it has no neighbours."
+      : !k ? "There is no other text."
+      : cut ? `${kept} of ${k} nearest texts are kept at ${number(width)} dimensions` : `${counted(k, "nearest text")} by cosine`;
+    list.classList.toggle("q3-cut", cut);
+    const columns = rows.length ? h("li", { class: "q3-near-head q3-soft", "aria-hidden": "true" }, h("span", {}, "text"), h("span", {}, cut ? number(full) : "cosine"), cut ? h("span", {}, number(width)) : "") : "";
+    const parts = cut ? [["kept", "", "kept"], ["lost", "− ", `lost at ${number(width)}`], ["gained", "+ ", `gained at ${number(width)}`]] : [["kept", "", ""]];
+    const inList = list.contains(list.getRootNode().activeElement);
+    list.replaceChildren(columns, ...parts.flatMap(([fate, sign, said]) => {
+      const those = rows.filter((row) => row.fate === fate);
+      return [said && those.length ? h("li", { class: `q3-fate q3-${fate}` }, `${sign}${those.length} ${said}`) : "", ...those.map(rowOf)];
+    }));
+    if (inList) text.focus(); // the row that was chosen is gone
+
+    function rowOf(row) {
+      const told = `Text ${row.index}: ${textOf(row.index)}; cosine ${three(row.cosine)}${cut ? `, at ${width} dimensions ${three(row.cut)}, ${row.fate}` : ""}`;
+      return h("li", {}, h("button", { type: "button", "aria-label": told, title: textOf(row.index), onclick: () => focus(row.index) },
+        h("span", { class: "q3-line" }, h("span", { class: "q3-soft q3-num" }, row.index), " ", textOf(row.index)),
+        h("span", { class: "q3-num" }, three(row.cosine)),
+        cut ? h("span", { class: "q3-num" }, three(row.cut)) : null));
+    }
+  });
+  return side;
+}
+
+/** Figures in words with a sign each, the chart of variance, and the near-duplicates. */
+function healthView({ model, focus, textOf, on }) {
+  const figures = h("dl", { class: "q3-figures" });
+  const variance = varianceChart({ model });
+  const heading = h("h4");
+  const pairs = h("div", { class: "q3-pairs" });
+  const element = h("div", {}, figures, variance.element, h("section", {}, heading, pairs));
+  const jump = (index) => h("button", { type: "button", class: "q3-link q3-num", "aria-label": `Text ${index}`, onclick: () => focus(index) }, index);
+  const listed = ({ count, first }, what, link) => (count
+    ? [counted(count, what), ": ", ...first.flatMap((index, at) => [at ? ", " : "", link ? jump(index) : String(index)]), count > first.length ? ` and ${number(count - first.length)} more` : ""]
+    : ["none"]);
+  const figure = (name, good, ...value) => [h("dt", {}, name),
+    h("dd", { class: "q3-num" }, good === null ? null : h("span", { class: good ? "q3-ok" : "q3-note-mark", role: "img", "aria-label": good ? "good" : "note" }, good ? "✓" : "!"), h("span", {}, ...value))];
+
+  on(["_health"], () => {
+    const { count, norms, mean, nonFinite, zero, constant, above, pairs: near } = model.get("_health");
+    if (count === undefined) return;
+    const even = norms && norms[2] - norms[0] < 1e-3 && Math.abs(norms[1] - 1) < 1e-3;
+    figures.replaceChildren(
+      ...figure("Length", norms ? even : null, norms ? (even ? "1.000, all of unit length" : `${three(norms[0])} to ${three(norms[2])}, median ${three(norms[1])}`) : "no finite vector"),
+      ...figure("Mean cosine", null, mean === null ? "needs two texts" : `${three(mean)} between two texts`),
+      ...figure("Not finite", !nonFinite.count, ...listed(nonFinite, "row", true)),
+      ...figure("Zero", !zero.count, ...listed(zero, "row", true)),
+      ...figure("Hardly vary", !constant.count, ...listed(constant, "dimension", false)),
+      ...figure("Near-duplicates", near ? !near.above : null, near ? (near.above ? `${counted(near.above, "pair")} with a cosine of ${above} or more` : `none with a cosine of ${above} or more`) : "not looked for yet"),
+    );
+    heading.hidden = !near?.best.length;
+    heading.textContent = near?.above ? (near.above > near.best.length ? `Near-duplicates, the nearest ${near.best.length} of ${number(near.above)}` : "Near-duplicates") : "Nearest pairs";
+    const side = (index) => h("button", { type: "button", class: "q3-link q3-line", "aria-label": `Text ${index}: ${textOf(index)}`, onclick: () => focus(index) }, h("span", { class: "q3-num q3-soft" }, index), " ", textOf(index));
+    pairs.replaceChildren(...(near?.best ?? []).map(({ first, second, cosine, equal }) =>
+      h("div", { class: "q3-pair" }, h("div", { class: "q3-num q3-strong" }, three(cosine), equal ? h("div", { class: "q3-soft" }, "same text") : null), h("div", { class: "q3-grow" }, side(first), side(second)))));
+  });
+  on(["_health", "dimensions"], variance.draw);
+  return { element };
+}
+
+export default { render };

@@ -1,0 +1,69 @@
+// One row of the table: cells, marks, and the whole document below them when it is open.
+
+const SNIPPET = 400;
+
+/** Fills a row's element anew; the element itself stays, and with it the focus. */
+function fillRow(row, facts, item, { labelling, open, slot, act }) {
+  const text = facts.documents[item].text, score = facts.view.scores[item], moved = facts.moved(item), kept = facts.kept(item);
+  const selected = facts.selected.has(item);
+  row.className = `q3-item${kept ? "" : " q3-dropped"}${selected ? " q3-selected" : ""}${open ? " q3-open" : ""}`;
+  row.setAttribute("aria-rowindex", slot + 2);
+  row.setAttribute("aria-selected", selected);
+  const cell = (name, ...children) => h("div", { role: "gridcell", class: `q3-cell q3-${name}` }, ...children);
+  row.replaceChildren(
+    h("div", { class: "q3-cells", role: "presentation" },
+      cell("check", h("input", {
+        type: "checkbox", tabindex: -1, checked: selected, "aria-label": `Select ${named(item)}`, onchange: () => act.select(item) })),
+      cell("new q3-num", String(facts.rank[item] + 1)),
+      cell("old q3-num", String(item + 1)),
+      cell("change q3-num", h("span", { class: `q3-${direction(moved)}` },
+        h("span", { class: "q3-sign", "aria-hidden": "true" }, sign(moved)), ` ${movedInWords(moved)}`)),
+      cell("score q3-num", h("span", { class: "q3-value" }, three(score)), bar(facts, item)),
+      facts.other && cell("was q3-num", three(facts.other.scores[item])),
+      labelling && cell("label", labelButton(facts, item, act)),
+      cell("text", ...marks(facts, item), h("span", { class: "q3-snippet", onclick: () => act.open(item) },
+        ...marked(text.slice(0, SNIPPET).replace(/\s+/g, " "), facts.pattern), text.trim() ? null : h("i", { class: "q3-soft" }, "empty"))),
+      cell("more", h("button", {
+        type: "button", tabindex: -1, class: "q3-chevron", "aria-expanded": String(open),
+        "aria-label": `${open ? "Close" : "Read"} ${named(item)}`, onclick: () => act.open(item) }, open ? "−" : "+")),
+    ),
+    ...(open ? [detail(facts, item)] : []),
+  );
+}
+
+/** The score on a fixed axis from 0 to 1, with the threshold on it, and A's score where two are compared. */
+function bar(facts, item) {
+  const other = facts.other ? h("span", { class: "q3-tick", style: `left: ${100 * facts.other.scores[item]}%` }) : null;
+  const least = facts.threshold > 0 ? h("span", { class: "q3-least", style: `left: ${100 * facts.threshold}%` }) : null;
+  return h("span", { class: "q3-bar", "aria-hidden": "true" },
+    h("span", { class: "q3-fill", style: `width: ${100 * facts.view.scores[item]}%` }), least, other);
+}
+
+function marks(facts, item) {
+  const same = facts.documents[item].same;
+  const mark = (name, words, title) => h("span", { class: `q3-chip q3-chip-${name}`, title }, words);
+  return [
+    // Where the rows stand by score, a line shows where the kept ones end.
+    facts.kept(item) ? null : facts.byOld ? mark("dropped", "dropped", "Below the threshold, or behind the first so many") : h("span", { class: "q3-hidden" }, "dropped"),
+    facts.truncated.has(item) ? mark("cut", "truncated", "The model read only its beginning") : null,
+    same === null ? null : mark("same", `same as ${same + 1}`, `The same text as the document at old rank ${same + 1}`),
+  ];
+}
+
+function labelButton(facts, item, act) {
+  const label = facts.labels[item];
+  return h("button", {
+    type: "button", tabindex: -1, class: `q3-judge${label === null ? " q3-soft" : ""}`, disabled: !act.label,
+    "aria-label": `Relevance of ${named(item)}: ${relevanceWords(label)}`, onclick: () => act.label(item),
+  }, label === null ? "–" : label === 0 ? "✗ 0" : `✓ ${label}`);
+}
+
+function detail(facts, item) {
+  const { text, about } = facts.documents[item];
+  const names = Object.keys(about);
+  const beside = facts.other ? ` · A scored ${three(facts.other.scores[item])}` : "";
+  return h("div", { class: "q3-detail", role: "gridcell" },
+    names.length ? h("dl", {}, ...names.flatMap((name) => [h("dt", {}, name), h("dd", {}, about[name])])) : null,
+    h("div", { class: "q3-whole", tabindex: 0, role: "group", "aria-label": `The text of ${named(item)}` }, ...marked(text, facts.pattern)),
+    h("div", { class: "q3-soft" }, `${pathWords(facts, item)}${beside} · ${text.length.toLocaleString("en")} characters`));
+}

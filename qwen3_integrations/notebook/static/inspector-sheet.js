@@ -1,0 +1,222 @@
+// Chart and table in one scrolled sheet. Only what is in view stands in the page, so that a thousand documents stay fluid.
+
+const OVERSCAN = 4;  // rows above and below what is in view
+const NARROW = 780, ROOMY = 1080;  // a sheet of fewer pixels has its texts on a second line; with more columns, sooner
+
+/** Returns the sheet's element, `update` for changed traits, `show(item)` to go to a document, and `end`. */
+function makeSheet(model, isLabelling) {
+  const rows = new Map(), lines = new Map(), open = new Map();  // by document; `open` holds the height of what is open below the row
+  let facts, tops = [0], rowHeight = 34, seen = { first: 0, last: -1 }, hovered = null, focused = null, current = null, waiting = 0;
+
+  const places = svg("g", { class: "q3-places", "aria-hidden": "true" });
+  const chart = svg("svg", { class: "q3-chart", role: "listbox", "aria-label": "Rank changes", "aria-multiselectable": "true" }, places);
+  const names = h("div", { class: "q3-head q3-names", "aria-hidden": "true" });
+  const slope = h("div", { class: "q3-slope" }, names, chart);
+  const head = h("div", { role: "row", class: "q3-head q3-cells", "aria-rowindex": 1 });
+  const body = h("div", { role: "rowgroup", class: "q3-body" });
+  const grid = h("div", { role: "grid", class: "q3-grid", "aria-label": "Documents", "aria-multiselectable": "true" }, head, body);
+  const cut = h("div", { class: "q3-cut", "aria-hidden": "true" }, h("span"));
+  const sheet = h("div", { class: "q3-sheet" }, slope, grid, cut);
+  const scroller = h("div", { class: "q3-scroller", tabindex: -1, onscroll: () => { waiting ||= requestAnimationFrame(() => { waiting = 0; draw(); }); } }, sheet);
+
+  const act = {
+    select(item) {
+      const selection = model.get("selection");
+      put(model, "selection", selection.includes(item) ? selection.filter((one) => one !== item) : [...selection, item]);
+      refocus(item);
+    },
+    open(item) {
+      if (!open.delete(item)) open.set(item, 0);
+      update();
+      refocus(item);
+    },
+    label(item, value) {
+      const labels = [...model.get("labels")], most = Math.max(1, ...labels);
+      const next = labels[item] === null ? 1 : labels[item] === 0 ? null : labels[item] < most ? labels[item] + 1 : 0;
+      labels[item] = value === undefined ? next : value;
+      put(model, "labels", labels);
+      refocus(item);
+    },
+  };
+  if (!model.get("_live")) act.label = null;
+
+  /** A click on a button inside a row replaces the row's content: the focus goes to the row. */
+  function refocus(item) {
+    if (!chart.contains(scroller.getRootNode().activeElement)) rows.get(item)?.focus({ preventScroll: true });
+  }
+
+  function headCell(name, words, sort) {
+    const on = sort && model.get("sort") === sort, reverse = model.get("reverse");
+    const turn = () => { scroller.scrollTop = 0; model.set("reverse", on && !reverse); put(model, "sort", sort); };
+    const falling = sort === "score" ? !reverse : reverse;  // scores stand from high to low
+    return h("div", { role: "columnheader", class: `q3-cell q3-${name}`, "aria-sort": on ? (falling ? "descending" : "ascending") : null },
+      sort ? h("button", { type: "button", class: "q3-sort", onclick: turn },
+        h("span", { class: "q3-arrow", "aria-hidden": "true" }, on ? (falling ? "↓" : "↑") : ""), words) : words);
+  }
+
+  function drawHead() {
+    const hidden = (words) => h("span", { class: "q3-hidden" }, words);
+    const axis = h("span", { class: "q3-axis", "aria-hidden": "true" }, h("span", {}, "0"), h("span", {}, "1"));
+    const score = headCell("score", "Score", "score");
+    score.append(axis);
+    const active = [...head.children].findIndex((cell) => cell.contains(scroller.getRootNode().activeElement));
+    head.replaceChildren(
+      headCell("check", hidden("Selected")), headCell("new", "New", "new"), headCell("old", "Old", "old"),
+      headCell("change", facts.other ? "From A" : "Change"), score,
+      ...(facts.other ? [headCell("was", "A score")] : []), ...(isLabelling() ? [headCell("label", "Relevance")] : []),
+      headCell("text", "Document"), headCell("more", hidden("Open")),
+    );
+    if (active >= 0) head.children[active].querySelector("button")?.focus({ preventScroll: true });
+    const x = columnPlaces(facts, chart.clientWidth);
+    names.replaceChildren(...facts.columns.map((column, at) => h("span", { style: `left: ${x[at]}px` }, column.name)));
+  }
+
+  /** The tops of all rows; those that are open are taller. */
+  function layout() {
+    tops = [0];
+    for (let slot = 0; slot < facts.count; slot += 1) tops.push(tops[slot] + rowHeight + (open.get(facts.itemAt(slot)) ?? 0));
+    body.style.height = `${tops[facts.count]}px`;
+    const edge = facts.turned(facts.keptCount) + (facts.reverse ? 1 : 0);
+    cut.hidden = facts.byOld || facts.keptCount === facts.count;
+    if (!cut.hidden) cut.style.top = `${head.offsetHeight + tops[edge]}px`;
+    cut.firstChild.textContent = `${facts.keptCount} kept`;
+  }
+
+  function slotAt(height) {
+    let low = 0, high = facts.count - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (tops[middle] <= height) low = middle; else high = middle - 1;
+    }
+    return low;
+  }
+
+  const viewHeight = () => Math.max(0, scroller.clientHeight - head.offsetHeight);
+
+  function draw(refill = false) {
+    if (!facts?.count) { body.replaceChildren(); return; }
+    const spare = OVERSCAN * rowHeight, at = scroller.scrollTop;
+    seen = { first: slotAt(at - spare), last: slotAt(at + viewHeight() + spare) };
+    drawRows(refill);
+    const width = chart.clientWidth, start = tops[seen.first];
+    const drawing = { ...seen, width, middle: (slot) => tops[slot] - start + rowHeight / 2 };
+    chart.style.top = `${head.offsetHeight + start}px`;
+    chart.style.height = `${tops[seen.last + 1] - start}px`;
+    drawPlaces(places, facts, drawing);
+    drawSlope(chart, facts, { ...drawing, lines, keep: focused === null ? [] : [focused] });
+    light();
+  }
+
+  function drawRows(refill) {
+    const active = scroller.getRootNode().activeElement;
+    const slots = new Set();
+    for (let slot = seen.first; slot <= seen.last; slot += 1) slots.add(slot);
+    if (focused !== null) slots.add(facts.slotOf(focused));
+    const items = new Set([...slots].map(facts.itemAt));
+    for (const [item, row] of rows) if (!items.has(item)) { row.remove(); rows.delete(item); }
+    let after = body.firstChild, grown = false;
+    for (const slot of [...slots].sort((a, b) => a - b)) {
+      const item = facts.itemAt(slot), isNew = !rows.has(item);
+      if (isNew) rows.set(item, h("div", { role: "row", tabindex: -1, "data-item": item }));
+      const row = rows.get(item);
+      if (isNew || refill) fillRow(row, facts, item, { labelling: isLabelling(), open: open.has(item), slot, act });
+      if (row === after) after = after.nextSibling; else body.insertBefore(row, after);
+      row.style.transform = `translateY(${tops[slot]}px)`;
+      if (open.has(item)) {
+        const height = row.lastChild.offsetHeight;
+        grown ||= height !== open.get(item);
+        open.set(item, height);
+      }
+    }
+    if (grown) {
+      layout();
+      for (const [item, row] of rows) row.style.transform = `translateY(${tops[facts.slotOf(item)]}px)`;
+    }
+    if (active !== scroller.getRootNode().activeElement && rows.has(focused)) rows.get(focused).focus({ preventScroll: true });
+  }
+
+  /** Lights the document under the pointer, or with the focus, in chart and table alike. */
+  function light() {
+    const lit = hovered ?? focused;
+    chart.classList.toggle("q3-dim", lit !== null);
+    const first = facts.itemAt(slotAt(scroller.scrollTop + rowHeight / 2));
+    const stop = rows.has(current) ? current : first;
+    for (const part of [rows, lines]) {
+      for (const [item, element] of part) {
+        element.classList.toggle("q3-lit", item === lit);
+        element.setAttribute("tabindex", item === stop ? 0 : -1);
+      }
+    }
+  }
+
+  /** Brings a document into view. */
+  function reveal(item) {
+    const slot = facts.slotOf(item), bottom = Math.min(tops[slot + 1], tops[slot] + viewHeight());
+    if (tops[slot] < scroller.scrollTop) scroller.scrollTop = tops[slot];
+    else if (bottom > scroller.scrollTop + viewHeight()) scroller.scrollTop = bottom - viewHeight();
+  }
+
+  function show(item, part = rows) {
+    focused = current = item;
+    reveal(item);
+    draw();
+    part.get(item).focus({ preventScroll: true });
+    rows.get(item).scrollIntoView({ block: "nearest" });  // in the notebook too, where the sheet itself is half out of view
+  }
+
+  const itemOf = (event) => {
+    const element = event.target.closest("[data-item]");
+    return element ? Number(element.dataset.item) : null;
+  };
+
+  function onKey(event) {
+    const item = itemOf(event), part = chart.contains(event.target) ? lines : rows;
+    if (item === null || event.ctrlKey || event.metaKey || event.altKey) return;
+    const slot = facts.slotOf(item), page = Math.max(1, Math.floor(viewHeight() / rowHeight) - 1);
+    const to = { ArrowDown: slot + 1, ArrowUp: slot - 1, PageDown: slot + page, PageUp: slot - page, Home: 0, End: facts.count - 1 }[event.key];
+    if (event.key === "Escape") {
+      if (open.has(item)) { act.open(item); rows.get(item)?.focus(); }
+      else if (facts.selected.size) put(model, "selection", []);
+      else return;
+    } else if (event.target !== part.get(item)) return;  // a button or the text inside has keys of its own
+    else if (to !== undefined) show(facts.itemAt(Math.min(facts.count - 1, Math.max(0, to))), part);
+    else if (event.key === "Enter") act.open(item);
+    else if (event.key === " ") act.select(item);
+    else if (act.label && isLabelling() && /^[0-9]$/.test(event.key)) act.label(item, Number(event.key));
+    else if (act.label && isLabelling() && ["Delete", "Backspace"].includes(event.key)) act.label(item, null);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();  // the notebook has keys of its own
+  }
+
+  for (const part of [body, slope]) {  // not the chart itself: Chromium puts an SVG that listens for the focus into the Tab order
+    part.addEventListener("pointerover", (event) => { hovered = itemOf(event); light(); });
+    part.addEventListener("pointerleave", () => { hovered = null; light(); });
+    part.addEventListener("focusin", (event) => { focused = current = itemOf(event) ?? focused; light(); });
+    part.addEventListener("focusout", (event) => { if (!part.contains(event.relatedTarget)) { focused = null; light(); } });
+    part.addEventListener("keydown", onKey);
+  }
+  chart.addEventListener("click", (event) => { const item = itemOf(event); if (item !== null) show(item, lines); });
+
+  function update() {
+    facts = factsOf(model);
+    sheet.classList.toggle("q3-compared", Boolean(facts.other));
+    sheet.classList.toggle("q3-judged", isLabelling());
+    const two = scroller.clientWidth < (facts.other || isLabelling() ? ROOMY : NARROW);
+    sheet.classList.toggle("q3-two", two);
+    rowHeight = two ? 56 : 34;
+    sheet.style.setProperty("--q3-row", `${rowHeight}px`);
+    grid.setAttribute("aria-rowcount", facts.count + 1);
+    drawHead();
+    layout();
+    draw(true);
+  }
+
+  let width = 0;
+  const sizes = new ResizeObserver(() => {
+    if (scroller.clientWidth !== width) { width = scroller.clientWidth; update(); }
+    else draw();
+  });
+  sizes.observe(scroller);
+  return { element: scroller, update, show, end: () => { sizes.disconnect(); cancelAnimationFrame(waiting); } };
+}

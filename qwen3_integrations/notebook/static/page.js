@@ -1,0 +1,18 @@
+// What stands for the kernel's model in a page of its own: traits change here and go nowhere.
+
+class Alone {
+  #traits; #listeners = new Map();
+  constructor(traits) { this.#traits = traits; }
+  get(name) { return this.#traits[name]; }
+  set(name, value) {
+    if (this.#traits[name] === value) return;
+    this.#traits[name] = value;
+    for (const call of [...(this.#listeners.get(`change:${name}`) ?? [])]) call();
+  }
+  on(event, call) { this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), call]); }
+  off(event, call) { this.#listeners.set(event, (this.#listeners.get(event) ?? []).filter((one) => one !== call)); }
+  save_changes() {}
+  send() {}
+}
+
+render({ model: new Alone(JSON.parse(document.getElementById("state").textContent)), el: document.getElementById("root") });

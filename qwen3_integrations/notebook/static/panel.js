@@ -1,0 +1,51 @@
+// The panel of a server: what it shall be, whether it fits, how its start goes, and how it is used.
+
+const PHASES = ["downloading", "starting", "loading", "compiling", "capturing", "answering", "ready"];
+const CLIENTS = { curl: "curl", openai: "openai", langchain: "LangChain", llama_index: "LlamaIndex" };
+const RATES = 60; // points of the curve
+const STILL_HERE_MS = 60_000;
+const TYPED_MS = 400;
+
+const isIdle = (model) => ["stopped", "failed"].includes(model.get("state"));
+const isReady = (model) => model.get("state") === "ready";
+const count = (number) => (number === null || number === undefined ? "–" : Math.round(number).toLocaleString("en-US"));
+const heading = (text, ...more) => h("div", { class: "q3-row q3-heading" }, h("h4", {}, text), ...more);
+
+function render({ model, el }) {
+  const view = `view-${Math.random().toString(36).slice(2)}`;
+  const ends = [];
+  const on = (names, draw) => ends.push(follow(model, names, draw));
+  const panel = { model, view, on, ends };
+  const root = h("section", { class: "q3 q3-panel", "data-lm-suppress-shortcuts": "true", "aria-label": "Server panel" });
+  root.append(
+    head(panel), steps(panel), lifted(panel), h("div", { class: "q3-error", role: "alert" }),
+    form(panel), memory(panel), others(panel), address(panel), meters(panel), use(panel), log(panel), commands(panel),
+  );
+  on(["error"], () => { root.querySelector(":scope > .q3-error").textContent = model.get("error"); });
+  ends.push(watchedBy(root, (seen) => ask(model, seen ? "show" : "hide", { view })));
+  el.append(root);
+  return () => ends.forEach((end) => end());
+}
+
+/** Calls `tell` with whether the element can be seen: now, when that changes, and each minute while it can. */
+function watchedBy(element, tell) {
+  let within = false;
+  let told = null;
+  const look = () => {
+    const seen = within && document.visibilityState === "visible";
+    if (seen !== told && (seen || told !== null)) tell(seen);
+    told = seen;
+  };
+  const observer = new IntersectionObserver((entries) => { within = entries.at(-1).isIntersecting; look(); });
+  observer.observe(element);
+  document.addEventListener("visibilitychange", look);
+  const timer = setInterval(() => { if (told) tell(true); }, STILL_HERE_MS);
+  return () => {
+    observer.disconnect();
+    document.removeEventListener("visibilitychange", look);
+    clearInterval(timer);
+    if (told) tell(false);
+  };
+}
+
+export default { render };

@@ -1,0 +1,141 @@
+"""What all widgets share: assets from files, messages, work in the background, errors under the widget, a static form."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anywidget
+import traitlets
+
+from qwen3_integrations.engines.loop import BackgroundLoop
+from qwen3_integrations.errors import Qwen3Error
+
+log = logging.getLogger("qwen3_integrations")
+
+T = TypeVar("T")
+STATIC = Path(__file__).parent / "static"
+
+
+def assets(name: str) -> tuple[str, str]:
+    """A widget's module and styles: `shared.js` and `shared.css` first, then its own; read from files, nothing is built or fetched.
+
+    Args:
+        name: Of the files in `static/`, without suffix. Files named `name-*.js` are parts of the module and stand before it.
+
+    Returns:
+        The ES module and the style sheet, as text.
+    """
+    parts = ["shared", *(path.stem for path in sorted(STATIC.glob(f"{name}-*.js"))), name]
+    script = "\n".join((STATIC / f"{part}.js").read_text(encoding="utf-8") for part in parts)
+    style = "\n".join((STATIC / f"{part}.css").read_text(encoding="utf-8") for part in ("shared", name))
+    return script, style
+
+
+class Widget(anywidget.AnyWidget):
+    """Base of the widgets.
+
+    State goes to the browser in traits; what a person does there comes back as messages `{"do": name, ...}`, each handled by the
+    function that `_actions` names. Work that takes time runs on an event loop in a thread of the widget's own, so that the kernel
+    stays free; `close()` ends it.
+
+    Attributes:
+        busy: What is being done, in a few words; empty when nothing is.
+        error: What went wrong last; shown under the widget, never raised into the notebook's log.
+    """
+
+    busy = traitlets.Unicode("").tag(sync=True)
+    error = traitlets.Unicode("").tag(sync=True)
+
+    # Here and not in the constructor: one that refuses its arguments is closed too, when it is thrown away.
+    _background: BackgroundLoop | None = None
+    _running: Future[Any] | None = None
+
+    def __init__(self, **traits: Any) -> None:
+        unknown = [name for name in traits if not self.has_trait(name) or name.startswith("_")]
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no argument {unknown[0]!r}")
+        super().__init__(**traits)
+        self.on_msg(self._receive)
+
+    def _actions(self) -> Mapping[str, Callable[..., None]]:
+        """What the browser may ask for: name -> function of the message's other fields."""
+        return {}
+
+    def _receive(self, _: Any, content: Any, __: Any) -> None:
+        try:
+            words = dict(content)
+            act = self._actions().get(words.pop("do", ""))
+            if act is not None:
+                act(**words)
+        except Exception as error:  # noqa: BLE001  a person's click has nobody above it to catch what it raises
+            self._fail(error)
+
+    def _begin(self, what: str, work: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
+        """Do work in the background; what ran before is cancelled.
+
+        Args:
+            what: Shown while it runs.
+            work: The work.
+            then: Called with its result, in the background thread.
+        """
+        self._cancel()
+        self.error, self.busy = "", what
+        running = self._running = self._in_background(work)
+
+        def done(future: Future[T]) -> None:
+            if self._running is not running:  # something newer runs
+                return
+            try:
+                then(future.result())
+            except CancelledError:
+                pass
+            except Exception as error:  # noqa: BLE001  as in _receive
+                self._fail(error)
+            finally:
+                self.busy = ""
+
+        running.add_done_callback(done)
+
+    def _in_background(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start work on the widget's own loop, beside what `_begin` began there; `close()` cancels it."""
+        if self._background is None:
+            self._background = BackgroundLoop(f"the {type(self).__name__}")
+        return self._background.submit(work)
+
+    def _cancel(self) -> None:
+        """Cancel what runs, if anything does."""
+        running, self._running = self._running, None
+        if running is not None and running.cancel():
+            self.busy = ""
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, Qwen3Error | TypeError | ValueError):
+            log.exception("a widget's action failed", exc_info=error)
+        self.error = str(error) or type(error).__name__
+
+    def close(self) -> None:
+        """End the background work and its thread, and take the widget off the page. Twice is fine."""
+        self._running = None  # what runs is cancelled with its loop
+        background, self._background = self._background, None
+        if background is not None:
+            background.close(_nothing)
+        super().close()
+
+    def _static_html(self) -> str:
+        """The widget as HTML that reads without scripts: for exported notebooks, and hosts that run no widgets."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is not None:
+            data = bundle[0] if isinstance(bundle, tuple) else bundle
+            data["text/html"] = self._static_html()
+        return bundle
+
+
+async def _nothing() -> None:
+    pass

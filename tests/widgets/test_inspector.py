@@ -1,0 +1,404 @@
+"""The inspector without a browser: what goes in, what a message does, what Python reads, and the static form."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import threading
+import time
+from math import log2
+from types import SimpleNamespace
+
+import pytest
+import traitlets
+
+from qwen3_integrations import INSTRUCTIONS, FakeEngine, Reranker
+from qwen3_integrations.errors import ConfigError, InputError, MissingExtra, ServerUnreachable
+from qwen3_integrations.notebook import RankInspector
+
+pytest.importorskip("anywidget")
+
+QUERY = "sort a list"
+DOCUMENTS = ["no match", "<b>bold</b> & sort", "sort a list", "a list", "no  match "]
+SCORES = {"no match": 0.25, "<b>bold</b> & sort": 0.5, "sort a list": 1.0, "a list": 0.75, "no  match ": 0.125}
+OTHER = {"no match": 0.5, "<b>bold</b> & sort": 0.25, "sort a list": 0.75, "a list": 1.0, "no  match ": 0.125}
+
+
+def reranker(scores=SCORES, **settings) -> Reranker:
+    return Reranker(FakeEngine("rerank", score=lambda query, document: scores[document]), **settings)
+
+
+def other_for(told: str, scores=SCORES, other=OTHER) -> Reranker:
+    """Scores otherwise when it is told `told`."""
+
+    class Engine(FakeEngine):
+        def _score_of(self, prompt):
+            return (other if prompt.head.instruction == told else scores)[prompt.body.text[1:]]
+
+    return Reranker(Engine("rerank"))
+
+
+class Waiting(FakeEngine):
+    """Answers the first run, and lets every later one wait for ever."""
+
+    def __init__(self):
+        super().__init__("rerank", score=lambda query, document: SCORES[document])
+        self.started, self.cancelled = threading.Event(), threading.Event()
+
+    async def arun(self, job):
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+@pytest.fixture
+def inspector():
+    """(arguments) -> an inspector that is closed after the test."""
+    made = []
+
+    def make(*words, **settings):
+        made.append(RankInspector(*words, **settings))
+        return made[-1]
+
+    yield make
+    for widget in made:
+        widget.close()
+
+
+def send(widget, what, **words):
+    widget._handle_custom_msg({"do": what, **words}, [])
+
+
+def settle(widget):
+    """Wait until nothing runs."""
+    until = time.monotonic() + 30
+    while widget.busy:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_a_ranking_inspects_itself(inspector):
+    ranking = reranker().rank(QUERY, DOCUMENTS, top_n=3, score_threshold=0.3)
+    widget = ranking.inspect()
+    assert widget.ranking is ranking
+    assert (widget.top_n, widget.threshold) == (3, 0.3)
+    assert widget.kept == [2, 3, 1]
+    assert widget._view["order"] == [2, 3, 1, 0, 4]
+    assert widget._view["scores"] == [0.25, 0.5, 1.0, 0.75, 0.125]
+    assert widget._can_run is False
+    assert ranking.inspect(threshold=0.6, top_n=1).kept == [2]
+    assert widget.presets == dict(INSTRUCTIONS)
+    assert repr(widget) == f"RankInspector({ranking!r}, 3 kept)"
+
+
+def test_a_reranker_ranks_at_once(inspector):
+    widget = inspector(reranker(instruction="Find sorting"), QUERY, iter(DOCUMENTS))
+    assert widget.ranking.query == QUERY
+    assert widget.instruction == "Find sorting"
+    assert widget.documents == tuple(DOCUMENTS)
+    assert widget.kept == [2, 3, 1, 0, 4]
+    assert widget._can_run is True
+
+
+def test_langchain_documents_keep_their_metadata(inspector):
+    pytest.importorskip("langchain_core")
+    from langchain_core.documents import Document
+
+    from qwen3_integrations.langchain import Qwen3Rerank
+
+    documents = [Document(text, metadata={"page": page, "long": "x" * 500}) for page, text in enumerate(DOCUMENTS)]
+    component = Qwen3Rerank(engine=reranker().engine, top_n=2, score_threshold=0.1, instruction="Find sorting")
+    widget = inspector(component, QUERY, documents)
+    assert widget.documents == tuple(documents)
+    assert widget.ranking.instruction == "Find sorting"
+    assert widget.kept == [2, 3]
+    assert [row["metadata"]["page"] for row in widget.to_dicts()] == [2, 3, 1, 0, 4]
+    assert widget._documents[1]["about"]["page"] == "1"
+    assert len(widget._documents[1]["about"]["long"]) == 200
+    send(widget, "run", instruction="Find lists")
+    settle(widget)
+    assert widget.ranking.instruction == "Find lists"
+
+    titled = Qwen3Rerank(engine=FakeEngine("rerank"), document_text="page")
+    assert inspector(titled, QUERY, documents).ranking[0].document == "2\nsort a list"
+
+
+def test_llama_index_nodes_are_read_as_the_component_reads_them(inspector):
+    pytest.importorskip("llama_index.core")
+    from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+
+    from qwen3_integrations.llama_index import Qwen3Rerank
+
+    nodes = [TextNode(text=text, metadata={"page": page}) for page, text in enumerate(DOCUMENTS)]
+    plain = inspector(reranker(), QUERY, nodes)
+    assert plain.kept == [2, 3, 1, 0, 4]
+    scored = [NodeWithScore(node=node, score=0.5) for node in nodes]
+    component = Qwen3Rerank(engine=FakeEngine("rerank"))
+    for listed in (nodes, scored):
+        widget = inspector(component, QUERY, listed)
+        assert widget.ranking[0].document == "page: 2\n\nsort a list"
+        assert widget.to_dicts()[0]["metadata"] == {"page": 2}
+    bare = Qwen3Rerank(engine=reranker().engine, metadata_mode=MetadataMode.NONE)
+    assert inspector(bare, QUERY, scored).ranking[0].document == "sort a list"
+
+
+def test_documents_may_join_a_ranking(inspector):
+    pages = [SimpleNamespace(metadata={"source": "a.html"}) for _ in DOCUMENTS]
+    widget = inspector(reranker().rank(QUERY, DOCUMENTS), documents=pages, reranker=reranker())
+    assert widget.to_dicts()[0]["metadata"] == {"source": "a.html"}
+    assert widget._can_run is True
+
+
+def test_the_cut_follows_threshold_and_top_n(inspector):
+    widget = inspector(reranker(), QUERY, DOCUMENTS)
+    widget.threshold = 0.5
+    assert widget.kept == [2, 3, 1]
+    widget.top_n = 2
+    assert widget.kept == [2, 3]
+    for wrong in ({"threshold": 1.5}, {"top_n": 0}, {"k": 0}, {"selection": [5]}):
+        name, value = next(iter(wrong.items()))
+        with pytest.raises(ConfigError, match=name.replace("threshold", "score_threshold")):
+            setattr(widget, name, value)
+    assert (widget.threshold, widget.top_n) == (0.5, 2)
+
+
+def test_duplicates_and_truncated_documents_are_marked(inspector):
+    engine = FakeEngine("rerank")
+    widget = inspector(Reranker(engine, max_tokens=120), QUERY, ["list " * 200, "one", " one\n", "two"])
+    assert [about["same"] for about in widget._documents] == [None, None, 1, None]
+    assert widget._view["truncated"] == [0]
+    static = widget._repr_mimebundle_()[0]["text/html"]
+    assert static.count("<i>(truncated)</i>") == 1
+    assert static.count("<i>(duplicate of old 2)</i>") == 1
+
+
+def test_run_again_works_in_the_background_and_keeps_the_ranking_before(inspector):
+    widget = inspector(other_for("Find lists"), QUERY, DOCUMENTS)
+    first = widget.ranking
+    threads = []
+    widget.observe(lambda change: threads.append(threading.current_thread()), "ranking")
+    send(widget, "run", instruction="Find lists")
+    settle(widget)
+    assert widget.error == ""
+    assert threads != [threading.current_thread()]
+    assert len(threads) == 1
+    assert widget.ranking.instruction == widget.instruction == "Find lists"
+    assert widget.kept == [3, 2, 0, 1, 4]
+    assert widget.previous is first
+    assert widget.compare is None
+    assert re.fullmatch(r"Ranked 5 documents in \d+\.\d\d s, [\d,]+ tokens", widget._note)
+
+    send(widget, "compare", on=True)
+    assert widget.compare is first
+    assert widget.tau == pytest.approx(1 - 2 * 2 / 10)  # [2 3 1 0 4] against [3 2 0 1 4]: two of ten pairs are swapped
+    assert widget._other["order"] == [2, 3, 1, 0, 4]
+
+    second = widget.ranking
+    widget.run_again("Find sorting")
+    settle(widget)
+    assert widget.previous is widget.compare is second  # the comparison goes along
+    send(widget, "compare", on=False)
+    assert widget.compare is None
+    assert widget._other is None
+
+
+def test_cancel_really_cancels(inspector):
+    engine = Waiting()
+    widget = inspector(Reranker(engine), QUERY, DOCUMENTS)
+    before = widget.ranking
+    send(widget, "run", instruction="Find lists")
+    assert engine.started.wait(10)
+    assert widget.busy == "Reranking 5 documents"
+    send(widget, "cancel")
+    assert engine.cancelled.wait(10)
+    assert widget.busy == widget.error == ""
+    assert widget._note == "Cancelled: the ranking from before stands"
+    assert widget.ranking is before
+
+
+def test_closing_ends_the_run_and_its_thread(inspector):
+    engine = Waiting()
+    widget = inspector(Reranker(engine), QUERY, DOCUMENTS)
+    widget.run_again()
+    assert engine.started.wait(10)
+    widget.close()
+    assert engine.cancelled.is_set()
+    assert not [thread for thread in threading.enumerate() if "RankInspector" in thread.name]
+
+
+def test_an_error_stands_under_the_widget(inspector):
+    refused = ServerUnreachable("http://127.0.0.1:9 refused the connection", url="http://127.0.0.1:9")
+    ranking = reranker().rank(QUERY, DOCUMENTS)
+    widget = inspector(ranking, reranker=Reranker(FakeEngine("rerank", error=refused)))
+    send(widget, "run", instruction="Find lists")
+    settle(widget)
+    assert widget.error == "http://127.0.0.1:9 refused the connection"
+    assert widget.ranking is ranking
+    send(widget, "run", instruction="lone \ud800")
+    assert "instruction" in widget.error
+    with pytest.raises(InputError):
+        widget.run_again("lone \ud800")
+
+    send(ranking.inspect(), "run", instruction="")  # no button asks for it
+    with pytest.raises(ConfigError, match="reranker="):
+        ranking.inspect().run_again()
+
+
+def test_labels_give_measures_of_all_orders(inspector):
+    compare = reranker(OTHER).rank(QUERY, DOCUMENTS)
+    widget = inspector(reranker(), QUERY, DOCUMENTS, compare=compare, labels={2: 2, 1: 1, 0: 0}, k=2)
+    assert widget.labels == [0, 1, 2, None, None]
+    ideal = 2 + 1 / log2(3)
+    assert widget._measures == [
+        {"order": "Old", "ndcg": pytest.approx((1 / log2(3)) / ideal), "mrr": 1 / 2, "hit_rate": 1.0},
+        {"order": "A", "ndcg": pytest.approx((2 / log2(3)) / ideal), "mrr": 1 / 2, "hit_rate": 1.0},
+        {"order": "New", "ndcg": pytest.approx(2 / ideal), "mrr": 1.0, "hit_rate": 1.0},
+    ]
+    widget.labels = [None, None, None, 1, None]  # as the browser sends it
+    widget.k = 1
+    assert [one["hit_rate"] for one in widget._measures] == [0, 1, 0]
+    widget.labels = {4: 0}
+    assert widget._measures == []
+
+
+def test_all_can_be_taken_away(inspector):
+    compare = reranker(OTHER).rank(QUERY, DOCUMENTS)
+    widget = inspector(reranker(), QUERY, DOCUMENTS, compare=compare, labels={2: 1}, threshold=0.5)
+    widget.selection = [2, 4, 2]
+    assert widget.selection == [2, 4]
+    rows = widget.to_dicts()
+    assert rows[0] == {
+        "rank": 0,
+        "index": 2,
+        "score": 1.0,
+        "moved": 2,
+        "truncated": False,
+        "kept": True,
+        "selected": True,
+        "duplicate_of": None,
+        "label": 1,
+        "other_rank": 1,
+        "other_score": 0.75,
+        "document": "sort a list",
+        "metadata": {},
+    }
+    assert [row["duplicate_of"] for row in rows] == [None, None, None, None, 0]
+    frame = widget.to_pandas()
+    assert list(frame.columns) == list(rows[0])
+    assert frame["kept"].tolist() == [True, True, True, False, False]
+
+
+def test_the_static_form_is_a_plain_table(inspector):
+    widget = inspector(reranker(), QUERY, DOCUMENTS[:3], labels={2: 1}, threshold=0.5, compare=reranker(OTHER).rank(QUERY, DOCUMENTS[:3]))
+    static = widget._repr_mimebundle_()[0]["text/html"]
+    seconds = f"{widget.ranking.timing.total_s:.2f}"
+    assert static == (
+        "<div><p><b>sort a list</b><br>Given a web search query, retrieve relevant passages that answer the query"
+        f"<br>fake, 2 of 3 documents kept, {widget.ranking.usage.tokens} tokens, {seconds} s"
+        "<br>A: fake, Given a web search query, retrieve relevant passages that answer the query; Kendall's tau 0.333</p>"
+        "<table><thead><tr>"
+        + "".join(
+            f"<th scope='col' align='left'>{name}</th>"
+            for name in ("new", "old", "from\u00a0A", "score", "0 to 1", "A", "A\u00a0score", "relevance", "document")
+        )
+        + "</tr></thead><tbody>"
+        "<tr><td align='right'>1</td><td align='right'>3</td><td align='left'>=\u00a0same</td><td align='right'>1.000</td>"
+        "<td><code>██████████</code></td><td align='right'>1</td><td align='right'>0.750</td><td align='right'>1</td>"
+        "<td align='left'>sort a list</td></tr>"
+        "<tr><td align='right'>2</td><td align='right'>2</td><td align='left'>▲\u00a0up\u00a01</td><td align='right'>0.500</td>"
+        "<td><code>█████░░░░░</code></td><td align='right'>3</td><td align='right'>0.250</td><td align='right'>–</td>"
+        "<td align='left'>&lt;b&gt;bold&lt;/b&gt; &amp; sort</td></tr>"
+        "<tr><td align='right'>3</td><td align='right'>1</td><td align='left'>▼\u00a0down\u00a01</td><td align='right'>0.250</td>"
+        "<td><code>██░░░░░░░░</code></td><td align='right'>2</td><td align='right'>0.500</td><td align='right'>–</td>"
+        "<td align='left'><i>(dropped)</i> no match</td></tr>"
+        "</tbody></table>"
+        "<table><thead><tr><th scope='col'></th><th scope='col'>nDCG@10</th><th scope='col'>MRR</th><th scope='col'>hit rate@10</th></tr>"
+        "</thead><tbody>"
+        "<tr><th scope='row' align='left'>Old</th><td align='right'>0.500</td><td align='right'>0.333</td><td align='right'>1.000</td></tr>"
+        "<tr><th scope='row' align='left'>A</th><td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td></tr>"
+        "<tr><th scope='row' align='left'>New</th><td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td></tr>"
+        "</tbody></table></div>"
+    )
+
+
+def test_the_static_form_of_a_long_ranking_is_short(inspector):
+    widget = inspector(Reranker(FakeEngine("rerank")), QUERY, [f"document {number} " + "words " * 500 for number in range(200)])
+    static = widget._repr_mimebundle_()[0]["text/html"]
+    assert static.count("<tr>") == 51
+    assert "and 150 more documents" in static
+    assert len(static) < 50_000
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(inspector):
+    hostile = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!-- <script>"]
+    page = inspector(Reranker(FakeEngine("rerank")), "</title><script>alert(1)</script>", hostile).to_html()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<script") == page.count("</script>") == 2  # the data and the module
+    assert "<img" not in page
+    assert "<!--" not in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(", page)
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "error", "said"),
+    [
+        (("reranker",), {}, ConfigError, "needs a query and documents"),
+        (("reranker", QUERY), {}, ConfigError, "needs a query and documents"),
+        (("reranker", QUERY, DOCUMENTS), {"reranker": "reranker"}, ConfigError, "reranker="),
+        (("reranker", QUERY, [*DOCUMENTS, 1]), {}, TypeError, r"documents\[5\] is int"),
+        (("ranking", QUERY), {}, ConfigError, "has its query"),
+        (("ranking",), {"documents": DOCUMENTS[:2]}, ConfigError, "has 5 documents, but 2"),
+        (("ranking",), {"reranker": 1}, TypeError, "not int"),
+        (("ranking",), {"compare": "fewer"}, ConfigError, "same documents"),
+        (("ranking",), {"labels": {5: 1}}, ConfigError, "document 5"),
+        (("ranking",), {"labels": {-1: 1}}, ConfigError, "document -1"),
+        (("ranking",), {"labels": [1]}, ConfigError, "1 labels for 5"),
+        (("ranking",), {"labels": {0: -1}}, ConfigError, r"labels\[0\]"),
+        (("ranking",), {"labels": {0: float("nan")}}, ConfigError, r"labels\[0\]"),
+        (("ranking",), {"threshold": 2}, ConfigError, "score_threshold"),
+        (("ranking",), {"top_n": 0}, ConfigError, "top_n"),
+        (("ranking",), {"k": 0}, ConfigError, "k must"),
+        (("ranking",), {"colour": "red"}, TypeError, "colour"),
+        ((1, QUERY, DOCUMENTS), {}, TypeError, "not int"),
+    ],
+)
+def test_what_does_not_fit_is_refused(words, settings, error, said):
+    made = {"reranker": reranker(), "ranking": reranker().rank(QUERY, DOCUMENTS), "fewer": reranker().rank(QUERY, DOCUMENTS[:2])}
+    named = {name: made.get(value, value) if isinstance(value, str) else value for name, value in settings.items()}
+    with pytest.raises(error, match=said):
+        RankInspector(*(made.get(word, word) if isinstance(word, str) else word for word in words), **named)
+
+
+def test_another_ranking_of_the_same_documents_may_be_assigned(inspector):
+    widget = inspector(reranker().rank(QUERY, DOCUMENTS))
+    widget.compare = reranker(OTHER).rank("another query", DOCUMENTS)
+    assert widget._other["query"] == "another query"
+    with pytest.raises(ConfigError, match="same documents"):
+        widget.ranking = reranker().rank(QUERY, DOCUMENTS[::-1])
+    with pytest.raises(traitlets.TraitError):
+        widget.sort = "moved"
+
+
+def test_no_documents_are_a_ranking_too(inspector):
+    widget = inspector(reranker(), QUERY, [])
+    assert widget.kept == []
+    assert widget.to_dicts() == []
+    assert "0 of 0 documents" in widget._static_html()
+
+
+def test_a_missing_anywidget_is_named_with_its_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'qwen3-integrations\[notebook\]'"):
+        reranker().rank(QUERY, DOCUMENTS).inspect()
+
+
+def test_the_html_of_a_ranking_needs_no_widgets():
+    code = "import sys, qwen3_integrations.notebook.html\nprint(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"anywidget", "ipywidgets", "traitlets", "numpy"} & set(loaded)
