@@ -99,7 +99,7 @@ def test_without_vllm_the_notebook_on_servers_says_so_and_goes_on(tmp_path, monk
     told += "extras.installed = lambda module: module != 'vllm' and asked(module)"
     notebook = run_notebook(ROOT / "notebooks" / "04_servers.ipynb", tmp_path, monkeypatch, told)
     outputs = json.dumps(outputs_of(notebook))
-    assert "vLLM is not installed, so no server is started here: pip install" in outputs
+    assert "vLLM is not installed, so no server is started here." in outputs
     assert "Ranking('How do I copy a file?', 3 of 3 documents" in outputs
     assert "there was none" in outputs
 
