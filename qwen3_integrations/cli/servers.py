@@ -92,12 +92,14 @@ def _write(lines: list[str]) -> None:
 
 
 def _show(server: Server, *, show_key: bool) -> None:
+    from qwen3_integrations.serving.table import duration
+
     now = server.status()
     out = console()
     life = "keeps running" if now.keep_running else f"ends with process {now.owner_pid}"
     out.print(f"{now.name}: {now.state}, {now.task} {now.model} on {now.engine}", markup=False, highlight=False, soft_wrap=True)
     out.print(f"  {now.url}", markup=False, highlight=False, soft_wrap=True)
-    out.print(f"  process {now.pid}, up {_duration(now.uptime_s)}, {life}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"  process {now.pid}, up {duration(now.uptime_s)}, {life}", markup=False, highlight=False, soft_wrap=True)
     load = now.load
     if load.running is not None:
         parts = [f"{load.running} running", f"{load.waiting or 0} waiting"]
@@ -106,10 +108,3 @@ def _show(server: Server, *, show_key: bool) -> None:
         out.print(f"  {', '.join(parts)}", markup=False, highlight=False, soft_wrap=True)
     if show_key:
         out.print(f"  key: {server.api_key or 'none'}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as `45 s`, `3 min` or `2.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

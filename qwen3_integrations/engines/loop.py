@@ -70,11 +70,12 @@ class BackgroundLoop:
         try:
             return await work
         except BaseExceptionGroup as group:  # the first failure; its siblings were only cancelled for it
-            raise group.exceptions[0] from None
+            first = group.exceptions[0]
         except asyncio.CancelledError:
             if self._closing:
                 raise self.closed() from None
             raise
+        raise first  # not in the except block: it would be shown with the group as its context
 
     async def _end(self, last: Callable[[], Awaitable[None]]) -> None:
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

@@ -311,6 +311,9 @@ class EmbeddingExplorer(Widget):
         if self._survey.space is not None:
             self._health = health_view(self._survey.space, self._survey.pairs, self._survey.above, self.texts)
 
+    def __repr__(self) -> str:
+        return f"EmbeddingExplorer({len(self.texts):,} texts, dimensions={self.dimensions})"
+
     def _static_html(self) -> str:
         if self._running is not None:
             wait([self._running], PATIENCE_S)

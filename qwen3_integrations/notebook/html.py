@@ -75,9 +75,9 @@ def inspection_html(
             cells += [_right(before.rank + 1), _right(f"{before.score:.3f}")]
         if labelled:
             cells.append(_right(relevance_words(labels[hit.index])))
-        rows.append(f"<tr>{''.join(cells)}<td align='left'>{_document(hit, same[hit.index], hit.index in kept)}</td></tr>")
+        rows.append(f"<tr>{''.join(cells)}<td style='text-align:left'>{_document(hit, same[hit.index], hit.index in kept)}</td></tr>")
     more = f"<p>and {len(hits) - len(shown):,} more documents</p>" if len(shown) < len(hits) else ""
-    head = "".join(f"<th scope='col' align='left'>{name}</th>" for name in heads)
+    head = "".join(f"<th scope='col' style='text-align:left'>{name}</th>" for name in heads)
     return (
         f"<div>{_about(ranking, len(kept), compare, tau)}"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}{measures_html(measures, k)}</div>"
@@ -89,7 +89,7 @@ def measures_html(measures: Sequence[Mapping[str, Any]], k: int) -> str:
     if not measures:
         return ""
     rows = "".join(
-        f"<tr><th scope='row' align='left'>{html.escape(str(one['order']))}</th>"
+        f"<tr><th scope='row' style='text-align:left'>{html.escape(str(one['order']))}</th>"
         + "".join(_right(f"{one[name]:.3f}") for name in ("ndcg", "mrr", "hit_rate"))
         + "</tr>"
         for one in measures
@@ -163,8 +163,8 @@ def _document(hit: Hit, same: int | None, kept: bool) -> str:
 
 
 def _left(value: object) -> str:
-    return f"<td align='left'>{value}</td>"
+    return f"<td style='text-align:left'>{value}</td>"
 
 
 def _right(value: object) -> str:
-    return f"<td align='right'>{value}</td>"
+    return f"<td style='text-align:right'>{value}</td>"
