@@ -178,13 +178,17 @@ class Ranking:
         tokens = f", {self.usage.tokens:,} tokens" if self.usage.tokens else ""  # some servers do not say
         cut = f", {self.usage.truncated} truncated" if self.usage.truncated else ""
         return (
-            "<table><caption style='text-align:left'>"
+            f"<table class='{NO_FORMULAS}'><caption style='text-align:left'>"
             f"<b>{html.escape(self.query)}</b><br>{html.escape(self.instruction)}<br>"
             f"{html.escape(self.model)}: {len(self.hits)} of {total} documents{tokens}{cut}, "
             f"{self.timing.total_s:.2f} s</caption>"
             "<thead><tr><th scope='col'>rank</th><th scope='col'>moved</th><th scope='col'>score</th><th scope='col'></th>"
             f"<th scope='col' style='text-align:left'>document</th></tr></thead><tbody>{rows}</tbody></table>"
         )
+
+
+NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
+"""HTML classes within which a notebook leaves dollar signs alone: prices in documents are no formulas. Source: MathJax' documentation."""
 
 
 def moved_in_words(moved: int) -> str:

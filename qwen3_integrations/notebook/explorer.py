@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, wait
+from concurrent.futures import CancelledError, Future, wait
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -29,7 +29,7 @@ from qwen3_integrations.vectors import Health
 if TYPE_CHECKING:
     import pandas
 
-PATIENCE_S = 2.0
+PATIENCE_S = 0.3
 """How long the static form waits for figures that are being computed, which is enough for some thousand vectors."""
 
 
@@ -104,6 +104,7 @@ class EmbeddingExplorer(Widget):
         search: str = "",
         view: str = "map",
     ) -> None:
+        self._last: Future[None] | None = None
         self._survey = Survey(embedder, texts, vectors, labels, widths, dimensions, duplicates_above)
         self._folded = [text.casefold() for text in self.texts]
         super().__init__(selection=list(selection), focused=focused, query=query, search=search, view=view)
@@ -156,9 +157,9 @@ class EmbeddingExplorer(Widget):
             TimeoutError: If it takes longer.
             Qwen3Error: What the work failed with.
         """
-        if self._running is not None:
+        if self._last is not None:
             try:
-                self._running.result(timeout_s)
+                self._last.result(timeout_s)
             except CancelledError:
                 return
 
@@ -217,7 +218,8 @@ class EmbeddingExplorer(Widget):
 
     @traitlets.observe("query")
     def _take_query(self, _: Any = None) -> None:
-        self._survey.query_vector, self._asked = None, {}
+        self._survey.query_vector = self._survey.query_of = None
+        self._asked = {}
         if not self._facts:  # still being made
             return
         self.focused = None
@@ -228,7 +230,7 @@ class EmbeddingExplorer(Widget):
     # What is computed in the background. Each step is left out where its result is there: so it goes on where it was cancelled.
 
     def _go(self) -> None:
-        self._begin("Looking", self._work(), lambda _: None)
+        self._last = self._begin("Looking", self._work(), lambda _: None)
 
     async def _work(self) -> None:
         survey, failed = self._survey, None
@@ -242,7 +244,7 @@ class EmbeddingExplorer(Widget):
         if survey.plane is None:
             await survey.draw(self._say)
             self._show_map()
-        if self.query and survey.query_vector is None:
+        if self.query and not self._is_asked:
             try:
                 await survey.ask(self.query, self._say)
             except Qwen3Error as error:  # the rest does not hang on it
@@ -258,6 +260,11 @@ class EmbeddingExplorer(Widget):
         self.set_trait("ready", True)
         if failed:
             raise failed
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether the vector at hand is the present query's: another's may come in late."""
+        return bool(self.query) and self._survey.query_of == (self.query, self._survey.instruction)
 
     def _say(self, what: str) -> None:
         self.busy = what
@@ -280,8 +287,8 @@ class EmbeddingExplorer(Widget):
         if survey.space is None or not self.dimensions:
             return
         if index is None:
-            text = self.query if survey.query_vector is not None else ""
-            self._nearest = nearest_view(survey.near_query(self.dimensions)) | {"of": None, "text": text}
+            near = nearest_view(survey.near_query(self.dimensions) if self._is_asked else ())
+            self._nearest = near | {"of": None, "text": self.query if self._is_asked else ""}
         else:
             sound = survey.space.place(index) is not None
             near = nearest_view(survey.near_text(index, self.dimensions))
@@ -302,7 +309,7 @@ class EmbeddingExplorer(Widget):
             self._map = map_view(self._survey.space, self._survey.plane)
 
     def _show_query(self) -> None:
-        vector, plane = self._survey.query_vector, self._survey.plane
+        vector, plane = self._survey.query_vector if self._is_asked else None, self._survey.plane
         if vector is not None and plane is not None:
             self._asked = {"text": self.query, "point": point_view(plane, vector[None])[0]}
         self._show_nearest()

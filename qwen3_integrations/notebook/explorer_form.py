@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from qwen3_integrations.html import facts_table
 from qwen3_integrations.notebook.explorer_views import MOST_NAMED, clipped
-from qwen3_integrations.results import text_bar
+from qwen3_integrations.results import NO_FORMULAS, text_bar
 from qwen3_integrations.vectors import Health, Pairs
 
 MOST_PAIRS = 10
@@ -54,7 +54,7 @@ def pairs_table(pairs: Pairs, texts: Sequence[str]) -> str:
         for first, second, cosine in pairs.best[:MOST_PAIRS]
     )
     return (
-        f"<table><caption style='{_LEFT}'><b>Nearest pairs</b></caption><thead><tr><th scope='col'>cosine</th>"
+        f"<table class='{NO_FORMULAS}'><caption style='{_LEFT}'><b>Nearest pairs</b></caption><thead><tr><th scope='col'>cosine</th>"
         f"<th scope='col' style='{_LEFT}'>text</th><th scope='col' style='{_LEFT}'>text</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from qwen3_integrations.notebook.inspector_views import all_hits
-from qwen3_integrations.results import Hit, Ranking, moved_in_words, text_bar
+from qwen3_integrations.results import NO_FORMULAS, Hit, Ranking, moved_in_words, text_bar
 
 CLIP = 240
 """Characters of a document in a table."""
@@ -79,7 +79,7 @@ def inspection_html(
     more = f"<p>and {len(hits) - len(shown):,} more documents</p>" if len(shown) < len(hits) else ""
     head = "".join(f"<th scope='col' style='text-align:left'>{name}</th>" for name in heads)
     return (
-        f"<div>{_about(ranking, len(kept), compare, tau)}"
+        f"<div class='{NO_FORMULAS}'>{_about(ranking, len(kept), compare, tau)}"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}{measures_html(measures, k)}</div>"
     )
 

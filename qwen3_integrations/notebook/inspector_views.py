@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from qwen3_integrations.errors import ConfigError
@@ -60,7 +61,7 @@ def listed_labels(labels: Labels | None, count: int) -> list[float | None]:
     if len(listed) != count:
         raise ConfigError(f"{len(listed)} labels for {count} documents: pass one a document, None where not judged, or a mapping")
     for index, label in enumerate(listed):
-        if label is not None and not (isinstance(label, int | float) and math.isfinite(label) and label >= 0):
+        if label is not None and not (isinstance(label, Real) and math.isfinite(label) and float(label) >= 0):
             raise ConfigError(f"labels[{index}] is {label!r}; a relevance is a number of at least 0, or None")
     return [label if label is None else float(label) if label % 1 else int(label) for label in listed]
 

@@ -315,20 +315,24 @@ class ServerPanel(Watching):
 
     def _see_server(self, watched: Watched) -> None:
         self._read_log(watched)
-        if self._is_starting or self.busy:
+        if self._is_left(watched):
             return
         server = watched.server
         if not server.is_running:
             self._leave(*watched.ending())
         elif self._is_shown or self.state != "ready":
             status = server.status()
-            if watched is not self._watched:  # it was left meanwhile
+            if self._is_left(watched):
                 return
             watched.meter.add(status.load.prompt_tokens, time.monotonic())
             self.load = load_view(status, watched.meter)
             if status.state == "ready" and self.state != "ready":
                 self.error = ""
                 self._be_ready(self.note)
+
+    def _is_left(self, watched: Watched) -> bool:
+        """Whether it was left, or is being ended or started anew, while it was asked."""
+        return watched is not self._watched or self._is_starting or bool(self.busy)
 
     def _read_log(self, watched: Watched) -> None:
         if tail := watched.gained():

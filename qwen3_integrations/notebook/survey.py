@@ -56,6 +56,7 @@ class Survey:
         recall: Width -> recall@10 against the full width, in [0, 1]; empty until `compare`.
         pairs: The nearest pairs; None until `pair`.
         query_vector: Of the last query, unit length; None without one.
+        query_of: That query, and the instruction it was asked behind.
 
     Raises:
         ConfigError, InputError, TypeError: As `EmbeddingExplorer`.
@@ -96,6 +97,7 @@ class Survey:
         self.recall: dict[int, float] = {}
         self.pairs: Pairs | None = None
         self.query_vector: Rows | None = None
+        self.query_of: tuple[str, str] | None = None
 
     @property
     def instruction(self) -> str:
@@ -158,7 +160,7 @@ class Survey:
         vector = (await self.embedder.aembed_queries([query], self.instruction))[0]
         if len(vector) != self._opened.width:
             raise ConfigError(f"the embedder gives {len(vector)} dimensions, but the texts' vectors have {self._opened.width}")
-        self.query_vector = vector
+        self.query_vector, self.query_of = vector, (query, self.instruction)
 
     def near_text(self, index: int, width: int) -> tuple[Neighbour, ...]:
         """The texts nearest to a text; none if its vector has no direction."""

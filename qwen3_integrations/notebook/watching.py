@@ -24,7 +24,6 @@ class Watching(Widget):
         self._views: dict[str, float] = {}
         self._looking = asyncio.Lock()
         self._watching: Future[None] | None = None
-        self._is_closed = False
         super().__init__(**traits)
 
     def _see(self) -> None:
@@ -71,8 +70,3 @@ class Watching(Widget):
                 await asyncio.to_thread(self._see)
             except Exception as error:  # noqa: BLE001  the next look may go well
                 self._fail(error)
-
-    def close(self) -> None:
-        """As of every widget; nothing is watched any more."""
-        self._is_closed = True
-        super().close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -12,7 +13,7 @@ import anywidget
 import traitlets
 
 from qwen3_integrations.engines.loop import BackgroundLoop
-from qwen3_integrations.errors import Qwen3Error
+from qwen3_integrations.errors import EngineClosed, Qwen3Error
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -38,6 +39,8 @@ def assets(name: str) -> tuple[str, str]:
 class Widget(anywidget.AnyWidget):
     """Base of the widgets.
 
+    A cell that is run again makes another one: the one before goes with `close()`, its thread with it.
+
     State goes to the browser in traits; what a person does there comes back as messages `{"do": name, ...}`, each handled by the
     function that `_actions` names. Work that takes time runs on an event loop in a thread of the widget's own, so that the kernel
     stays free; `close()` ends it.
@@ -53,11 +56,13 @@ class Widget(anywidget.AnyWidget):
     # Here and not in the constructor: one that refuses its arguments is closed too, when it is thrown away.
     _background: BackgroundLoop | None = None
     _running: Future[Any] | None = None
+    _is_closed = False
 
     def __init__(self, **traits: Any) -> None:
         unknown = [name for name in traits if not self.has_trait(name) or name.startswith("_")]
         if unknown:
             raise TypeError(f"{type(self).__name__} has no argument {unknown[0]!r}")
+        self._turn = threading.RLock()
         super().__init__(**traits)
         self.on_msg(self._receive)
 
@@ -74,13 +79,32 @@ class Widget(anywidget.AnyWidget):
         except Exception as error:  # noqa: BLE001  a person's click has nobody above it to catch what it raises
             self._fail(error)
 
-    def _begin(self, what: str, work: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take traits from the browser; one that is refused is put back there and said under the widget: nobody above would hear of it."""
+        refused = [name for name, value in sync_data.items() if self.has_trait(name) and not self._accepts(name, value)]
+        super().set_state({name: value for name, value in sync_data.items() if name not in refused})
+        if refused:
+            self.send_state(refused)
+
+    def _accepts(self, name: str, value: Any) -> bool:
+        try:
+            read = self.trait_metadata(name, "from_json", self._trait_from_json)
+            self.traits()[name]._validate(self, read(value, self))
+        except (Qwen3Error, traitlets.TraitError, TypeError, ValueError) as error:
+            self._fail(error)
+            return False
+        return True
+
+    def _begin(self, what: str, work: Coroutine[Any, Any, T], then: Callable[[T], None]) -> Future[T]:
         """Do work in the background; what ran before is cancelled.
 
         Args:
             what: Shown while it runs.
             work: The work.
             then: Called with its result, in the background thread.
+
+        Returns:
+            The work's own future, which ends before `then` is called.
         """
         self._cancel()
         self.error, self.busy = "", what
@@ -96,21 +120,32 @@ class Widget(anywidget.AnyWidget):
             except Exception as error:  # noqa: BLE001  as in _receive
                 self._fail(error)
             finally:
-                self.busy = ""
+                self._end(running)
 
         running.add_done_callback(done)
+        return running
+
+    def _end(self, running: Future[Any] | None) -> None:
+        """Nothing is done any more, unless something newer has begun meanwhile."""
+        with self._turn:
+            if self._running is running:
+                self._running, self.busy = None, ""
 
     def _in_background(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start work on the widget's own loop, beside what `_begin` began there; `close()` cancels it."""
+        if self._is_closed:
+            work.close()
+            raise EngineClosed(f"this {type(self).__name__} is closed: make a new one")
         if self._background is None:
             self._background = BackgroundLoop(f"the {type(self).__name__}")
         return self._background.submit(work)
 
     def _cancel(self) -> None:
         """Cancel what runs, if anything does."""
-        running, self._running = self._running, None
-        if running is not None and running.cancel():
-            self.busy = ""
+        running = self._running
+        if running is not None:
+            running.cancel()
+            self._end(running)
 
     def _fail(self, error: BaseException) -> None:
         if not isinstance(error, Qwen3Error | TypeError | ValueError):
@@ -119,6 +154,7 @@ class Widget(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the background work and its thread, and take the widget off the page. Twice is fine."""
+        self._is_closed = True
         self._running = None  # what runs is cancelled with its loop
         background, self._background = self._background, None
         if background is not None:

@@ -32,6 +32,7 @@ _SHORT = {"-tp": "tensor_parallel_size", "-pp": "pipeline_parallel_size", "-dp":
 _OWNED = {
     "trust_remote_code": "Qwen3 models need no code of their own, and none is run",
     "api_key": "a key in a command line is seen by everybody on the machine: api_key puts it where it is not",
+    "hf_token": "a token in a command line is seen by everybody on the machine: set HF_TOKEN in the environment",
     **dict.fromkeys(("model", "model_path", "model_tag"), "model says it"),
     **dict.fromkeys(
         ("host", "port", "uds", "served_model_name", "dtype", "quantization", "runner", "is_embedding"), "an option of its own says it"

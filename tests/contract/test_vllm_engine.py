@@ -255,7 +255,7 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
         ({"concurrency": 0}, "concurrency must be a whole number"),
         ({"dtype": "int3"}, "vLLM refuses these options for .*embed"),
         ({"max_model_len": 10**6}, "vLLM refuses these options"),
-        ({"kv_cache_memory_bytes": 1 << 50}, r"needs 1048577\.5\d GiB: weights .* but this machine has .* GiB free\. concurrency="),
+        ({"kv_cache_memory_bytes": 1 << 50}, r"needs 1048577\.\d\d GiB: weights .* but this machine has .* GiB free\. concurrency="),
     ],
 )
 def test_settings_that_cannot_work_are_refused(here, random_embedder, options, said):

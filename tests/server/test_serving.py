@@ -310,10 +310,12 @@ def test_a_terminal_that_closes_while_it_loads_leaves_nothing(embedder):
             break
     assert until(lambda: len(servers()) == 2)
     (server,) = [server for server in servers() if server.name != embedder[0].name]
-    assert until(lambda: group_of(server.pid))
+    assert until(lambda: server.pid)
+    pid = server.pid
+    assert group_of(pid)
     command.send_signal(signal.SIGHUP)
     command.communicate(timeout=60)
-    assert until(lambda: not group_of(server.pid))
+    assert until(lambda: not group_of(pid))
     assert until(lambda: [server.name for server in servers()] == [embedder[0].name])
 
 

@@ -93,3 +93,10 @@ async def test_the_async_twin_takes_any_iterable_too():
 def test_tokens_are_shown_where_they_are_known(ranking):
     assert f"{ranking.usage.tokens:,} tokens" in ranking._repr_html_()
     assert "tokens" not in replace(ranking, usage=Usage(prompts=4))._repr_html_()
+
+
+def test_prices_are_no_formulas():
+    """A notebook would set what stands between two dollar signs as one."""
+    assert (
+        "<table class='mathjax_ignore tex2jax_ignore'>" in Reranker(FakeEngine("rerank")).rank("price", ["was $5, now $10"])._repr_html_()
+    )

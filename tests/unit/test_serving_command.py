@@ -201,6 +201,12 @@ def test_a_version_without_pooling_runners_is_refused():
     [
         ("--trust-remote-code", "none is run"),
         ("--api-key=secret", "seen by everybody"),
+        ("--hf-token", "seen by everybody"),
+        ("--pooler-config", "pool the last token"),
+        ("--config", "can't be looked at"),
+        ("-tp", "an option of its own"),
+        ("--max-model-len=64", "an option of its own"),
+        ("--ssl-certfile", "plain HTTP"),
         ("--hf-overrides", "prompts and scores depend on it"),
         ("--hf-overrides.architectures", "prompts and scores depend on it"),
         ("--port", "an option of its own"),

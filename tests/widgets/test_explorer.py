@@ -267,6 +267,21 @@ def test_a_query_is_embedded_behind_the_instruction_and_its_nearest_texts_are_li
     assert "query_cosine" not in widget.to_pandas()
 
 
+def test_an_answer_that_comes_late_is_not_taken_for_the_next_query(explorer):
+    """The query before is answered in the very moment in which the next one is set."""
+    widget = settled(explorer(embedder(), TEXTS, focused=1))
+    late = embedder().embed_queries(["another"])[0]
+
+    def answer_late(_):
+        widget._survey.query_vector, widget._survey.query_of = late, ("another", widget._survey.instruction)
+
+    widget.observe(answer_late, "focused")
+    widget.query = "red apple"
+    settled(widget)
+    np.testing.assert_allclose(widget._survey.query_vector, embedder().embed_queries(["red apple"])[0], atol=1e-6)
+    assert widget._nearest["text"] == "red apple"
+
+
 def test_a_query_may_be_given_from_the_start_with_vectors(explorer):
     engine = FakeEngine("embed")
     widget = settled(explorer(embedder(engine), TEXTS, vectors=rows(6, 64), query="capital"))

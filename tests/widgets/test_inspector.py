@@ -15,7 +15,7 @@ import pytest
 import traitlets
 
 from qwen3_integrations import INSTRUCTIONS, FakeEngine, Reranker
-from qwen3_integrations.errors import ConfigError, InputError, MissingExtra, ServerUnreachable
+from qwen3_integrations.errors import ConfigError, EngineClosed, InputError, MissingExtra, ServerUnreachable
 from qwen3_integrations.notebook import RankInspector
 
 pytest.importorskip("anywidget")
@@ -302,7 +302,7 @@ def test_the_static_form_is_a_plain_table(inspector):
         assert f" align='{side}'" not in static
         static = static.replace(f"style='text-align:{side}'", f"align='{side}'")
     assert static == (
-        "<div><p><b>sort a list</b><br>Given a web search query, retrieve relevant passages that answer the query"
+        "<div class='mathjax_ignore tex2jax_ignore'><p><b>sort a list</b><br>Given a web search query, retrieve relevant passages that answer the query"
         f"<br>fake, 2 of 3 documents kept, {widget.ranking.usage.tokens} tokens, {seconds} s"
         "<br>A: fake, Given a web search query, retrieve relevant passages that answer the query; Kendall's tau 0.333</p>"
         "<table><thead><tr>"
@@ -406,3 +406,58 @@ def test_the_html_of_a_ranking_needs_no_widgets():
     code = "import sys, qwen3_integrations.notebook.html\nprint(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"anywidget", "ipywidgets", "traitlets", "numpy"} & set(loaded)
+
+
+# What a person does while work is on its way
+
+
+def test_a_value_that_is_refused_goes_back_and_is_said(inspector):
+    widget = inspector(reranker(), QUERY, DOCUMENTS)
+    for name, value, before in (("threshold", 5.0, 0.0), ("top_n", 0, None), ("selection", [99], []), ("k", 0, 10), ("labels", [1], None)):
+        kept = getattr(widget, name)
+        assert before is None or kept == before
+        widget.error = ""
+        widget.set_state({name: value})
+        assert getattr(widget, name) == kept, name
+        assert widget.error, name
+    assert len(widget.to_dicts()) == len(DOCUMENTS)
+    widget.set_state({"threshold": 0.5})
+    assert widget.threshold == 0.5
+
+
+def test_a_run_that_begins_while_another_ends_stays_busy_and_can_be_cancelled(inspector):
+    engine = Waiting()
+    widget = inspector(Reranker(engine), QUERY, DOCUMENTS)
+    engine.arun, waiting = engine.__class__.__mro__[1].arun.__get__(engine), engine.arun
+    begun = threading.Event()
+
+    def again(_):
+        if not begun.is_set():
+            begun.set()
+            engine.arun = waiting
+            widget.run_again("another")
+
+    widget.observe(again, "_view")
+    widget.run_again("one")
+    assert begun.wait(5)
+    assert engine.started.wait(5)
+    assert widget.busy
+    widget.cancel()
+    assert engine.cancelled.wait(5)
+    assert widget.busy == ""
+
+
+def test_a_closed_inspector_runs_nothing_again(inspector):
+    widget = inspector(reranker(), QUERY, DOCUMENTS)
+    widget.close()
+    before = threading.active_count()
+    with pytest.raises(EngineClosed, match="is closed: make a new one"):
+        widget.run_again()
+    assert threading.active_count() == before
+
+
+def test_labels_may_be_numbers_of_any_kind(inspector):
+    import numpy as np
+
+    widget = inspector(reranker(), QUERY, DOCUMENTS, labels=np.array([1, 0, 0, 2, 0]))
+    assert list(widget.labels) == [1, 0, 0, 2, 0]

@@ -492,3 +492,23 @@ def test_the_page_of_its_own_works_without_kernel_and_network(browser_page):
     expect(page.get_by_text("1 of 5 kept")).to_be_visible()
     expect(page.locator("[role=row][data-item='1'] .q3-judge")).to_be_disabled()
     assert page.locator("section").evaluate("element => getComputedStyle(element).backgroundColor") == "rgb(30, 32, 36)"
+
+
+def test_a_result_that_arrives_leaves_alone_what_is_being_typed(shown):
+    page = shown()
+    box, most = page.page.get_by_label("Instruction"), page.page.get_by_label("Keep at most")
+    box.fill("my next, half-typed instruction")
+    page.state(_view=page.get("_view") | {"seconds": 1.0}, busy="")
+    expect(box).to_have_value("my next, half-typed instruction")
+    most.fill("12")
+    page.state(_view=page.get("_view") | {"seconds": 2.0})
+    expect(most).to_have_value("12")
+
+
+def test_labels_that_python_sets_show_what_they_measure(shown):
+    page = shown()
+    labelled = inspector(labels=[1, 0, 0, 0, 0])
+    expect(page.page.get_by_role("button", name="Label relevance")).to_have_attribute("aria-pressed", "false")
+    page.state(labels=[1, 0, 0, 0, 0], _measures=state_of(labelled)["_measures"])
+    expect(page.page.get_by_role("button", name="Label relevance")).to_have_attribute("aria-pressed", "true")
+    expect(page.page.get_by_role("columnheader", name="Relevance")).to_be_visible()

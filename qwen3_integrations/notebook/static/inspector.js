@@ -4,7 +4,8 @@ const DRAWN = ["_view", "_other", "_measures", "threshold", "top_n", "sort", "re
 const MOVERS = 5;
 
 function render({ model, el }) {
-  let labelling = model.get("labels").some((label) => label !== null);
+  const isLabelled = () => model.get("labels").some((label) => label !== null);
+  let labelling = isLabelled();
   const sheet = makeSheet(model, () => labelling);
   const about = h("div", { class: "q3-about" });
   const summaries = h("div", { class: "q3-summaries" });
@@ -31,6 +32,7 @@ function render({ model, el }) {
     sheet.update();
   }
   const ends = [
+    follow(model, ["labels"], () => { if (isLabelled() && !labelling) { labelling = true; controls.showLabelling(); } }),
     follow(model, DRAWN, draw),
     follow(model, ["_note", "busy"], () => { note.textContent = model.get("busy") ? "" : model.get("_note"); }),
     lines.end, sheet.end, run?.end,
@@ -75,7 +77,8 @@ function makeRun(model) {
     choose.value = "";
   });
   const ends = [
-    follow(model, ["instruction", "_view"], () => { if (box.value !== model.get("instruction")) box.value = model.get("instruction"); note(); }),
+    follow(model, ["instruction"], () => { if (box.value !== model.get("instruction")) box.value = model.get("instruction"); note(); }),
+    follow(model, ["_view"], note),  // a result that arrives leaves alone what is being typed
     follow(model, ["busy", "_previous", "_other"], () => {
       again.disabled = Boolean(model.get("busy"));
       cancel.disabled = !model.get("busy");
@@ -118,8 +121,9 @@ function makeControls(model, onLabelling, labelling) {
       slider.setAttribute("aria-valuetext", `${three(threshold)}, ${keptCount} of ${count} kept`);
       least.textContent = three(threshold);
       kept.textContent = `${keptCount.toLocaleString("en")} of ${count.toLocaleString("en")} kept`;
-      most.value = topN ?? "";
+      if (most.getRootNode().activeElement !== most) most.value = topN ?? "";
     },
+    showLabelling() { label.setAttribute("aria-pressed", "true"); },
   };
 }
 

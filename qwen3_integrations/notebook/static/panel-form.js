@@ -55,7 +55,7 @@ function entry(field, model, view, ends) {
     box,
     flush,
     show(value, wrong, forTask) {
-      if (document.activeElement !== input || isSwitch || field.kind === "choice") {
+      if (input.getRootNode().activeElement !== input || isSwitch || field.kind === "choice") {
         if (isSwitch) input.checked = value; else input.value = value;
       }
       if (task !== forTask && !isSwitch && field.kind !== "choice") {

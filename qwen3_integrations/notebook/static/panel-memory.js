@@ -56,7 +56,7 @@ function others({ model, on }) {
   const box = h("section", { "aria-label": "Running servers" }, heading("Running servers"), list);
   on(["others", "state"], () => {
     box.hidden = !isIdle(model) || !model.get("others").length;
-    const named = document.activeElement?.dataset?.server;
+    const named = list.getRootNode().activeElement?.dataset?.server;
     list.replaceChildren(...model.get("others").map((server) => h("li", { class: "q3-row" },
       h("div", { class: "q3-grow" }, h("div", { class: "q3-name" }, server.name),
         h("div", { class: "q3-soft q3-facts" }, ...[server.task, server.model, server.program, server.url].map((fact) => h("span", {}, fact)))),
