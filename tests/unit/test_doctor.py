@@ -95,7 +95,7 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on():
 BASE_ONLY = """
 import importlib.metadata, sys
 blocked = {"torch", "vllm", "transformers", "safetensors", "langchain_core", "llama_index", "modelscope_hub", "pandas", "pyarrow",
-           "ipywidgets", "anywidget"}
+           "ipywidgets", "anywidget", "gradio"}
 sys.modules.update(dict.fromkeys(blocked))
 version = importlib.metadata.version
 def base(name):
