@@ -164,8 +164,9 @@ class Batcher:
     """Sends at most `concurrency` requests at once, in which callers share.
 
     A lone caller waits for nothing. Prompts of many callers that wait at the same time are spread over the requests in
-    flight, instead of costing the server a request each: 64 callers with a text each get 3.5 to 4.9 times as much done as one
-    caller (two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is halved until the prompt at fault is alone. All calls must be made on one event loop.
+    flight, instead of costing the server a request each: 64 callers with a text each get 3.5 to 4.9 times as much done as
+    one caller (two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is halved until the
+    prompt at fault is alone. All calls must be made on one event loop.
 
     Args:
         ask: Sends prompts in one request.
