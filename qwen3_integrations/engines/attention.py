@@ -1,141 +1,307 @@
-"""Attention over packed sequences, as an attention function of transformers."""
+"""Attention over packed sequences: each sees itself and what came before it, a tail its head too."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 from qwen3_integrations.engines.packing import Pack
 
 try:  # CUDA kernel for sequences of different lengths; not in every PyTorch
-    from torch.nn.attention.varlen import varlen_attn
+    from torch.nn.attention.varlen import AuxRequest, varlen_attn
 except ImportError:  # pragma: no cover
     varlen_attn = None  # type: ignore[assignment]
 
-NAME = "qwen3_packed"
+
+class Attention(Protocol):
+    """Attention laid out for one pack. Shapes: (tokens, heads, head width); keys and values have fewer heads."""
+
+    def over_all(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """For every token of the pack."""
+
+    def over_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """For each prompt's last token alone: as many queries as prompts, in the order of `Pack.last`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layout:
-    """Where the sequences of a pack lie, made once a pack and read by every layer.
+class Bounds:
+    """Which queries see which keys: query sequence i sees key sequence i.
 
     Attributes:
-        spans: Each sequence as (begin, end, owner); see `Pack`.
-        masks: For each sequence with an owner: True where a query may look, shape (own tokens, head + own tokens).
-        kernel: What the CUDA kernel needs; None where it can't be used.
+        query, key: Where sequences begin and end, int32 on the device, shape (sequences + 1,).
+        longest_query, longest_key: Tokens, at least; the kernels size their work by them.
     """
 
-    spans: list[tuple[int, int, int]]
-    masks: dict[tuple[int, int], torch.Tensor]
-    kernel: Kernel | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Kernel:
-    """Bounds of queries and keys for the CUDA kernel; keys are gathered, so that a head stands before each tail."""
-
-    gather: torch.Tensor | None
-    query_bounds: torch.Tensor
-    key_bounds: torch.Tensor
+    query: torch.Tensor
+    key: torch.Tensor
     longest_query: int
     longest_key: int
 
 
-def layout(pack: Pack, device: torch.device, dtype: torch.dtype) -> Layout:
-    """The layout of a pack for a device."""
-    spans = pack.spans
-    if device.type == "cuda" and varlen_attn is not None and dtype in (torch.bfloat16, torch.float16):
-        return Layout(spans, {}, _kernel(pack, spans, device))
-    shapes = {(b - a, spans[owner][1] - spans[owner][0]) for a, b, owner in spans if owner >= 0}
-    masks = {(own, head): torch.ones(own, head + own, dtype=torch.bool, device=device).tril(diagonal=head) for own, head in shapes}
-    return Layout(spans, masks, None)
+Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Bounds, float, bool], tuple[torch.Tensor, torch.Tensor]]
+"""From query, key, value, bounds, scale and whether it is causal to the result and its log-sum-exp, shape (heads, tokens)."""
 
 
-def _kernel(pack: Pack, spans: list[tuple[int, int, int]], device: torch.device) -> Kernel:
-    keys = [np.r_[_range(spans, owner), np.arange(a, b)] for a, b, owner in spans]
-    lengths = np.asarray([len(own) for own in keys])
-    shared = bool((pack.owners >= 0).any())
-    return Kernel(
-        gather=torch.from_numpy(np.concatenate(keys)).to(device) if shared else None,
-        query_bounds=torch.from_numpy(pack.bounds.astype(np.int32)).to(device),
-        key_bounds=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)).to(device),
-        longest_query=int(np.diff(pack.bounds).max()),
-        longest_key=int(lengths.max()),
-    )
+def kernel_for(device: torch.device, dtype: torch.dtype) -> Kernel | None:
+    """The fastest kernel for sequences of different lengths that is there; None: there is none, `PlainAttention` does it.
+
+    FlashAttention 3 on Hopper, from its own package or from vLLM's; else FlashAttention 2 as it is in PyTorch.
+    """
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return None
+    hopper = torch.cuda.get_device_capability(device)[0] == 9
+    return (hopper and (_flash_3() or _flash_3_of_vllm())) or _flash_2()
 
 
-def _range(spans: list[tuple[int, int, int]], owner: int) -> np.ndarray[Any, Any]:
-    return np.arange(*spans[owner][:2]) if owner >= 0 else np.empty(0, dtype=np.int64)
+@dataclass(frozen=True, slots=True, eq=False)
+class Heads:
+    """What tails see of their heads.
+
+    Attributes:
+        keys: Tokens of all heads; they come first.
+        tails, wholes: From which token, and from which prompt, on there are tails.
+        for_all, for_last: Bounds of each head's tails, as tokens and as prompts.
+    """
+
+    keys: int
+    tails: int
+    wholes: int
+    for_all: Bounds
+    for_last: Bounds
 
 
-def packed_attention(
-    module: torch.nn.Module,  # noqa: ARG001
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,  # noqa: ARG001
-    *,
-    scaling: float,
-    packed: Layout,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention within each sequence, and of a tail to its head.
+class KernelAttention:
+    """By a kernel. A tail sees its own tokens and its head's in two calls, joined by their log-sum-exps: nothing is copied.
 
     Args:
-        module: The layer; not needed.
-        query: Shape (1, heads, tokens, head_dim), rotary positions applied.
-        key, value: Shape (1, key heads, tokens, head_dim).
-        attention_mask: Not used: `packed` says who sees whom.
-        scaling: Factor on the scores.
-        packed: The layout of the pack.
-
-    Returns:
-        Shape (1, tokens, heads, head_dim), and None for the weights.
+        kernel: From `kernel_for`.
+        everything: Bounds of all sequences.
+        ends: Bounds of each prompt's last token, and of the keys behind the heads.
+        scale: Factor on the scores.
+        join: `join`, or the same compiled.
+        heads: None where no prompts share one.
     """
-    if packed.kernel is not None:
-        return _by_kernel(query, key, value, scaling, packed.kernel), None
-    out = torch.empty_like(query)
-    for begin, end, owner in packed.spans:
-        own_key, own_value, mask = key[:, :, begin:end], value[:, :, begin:end], None
-        if owner >= 0:
-            first, behind = packed.spans[owner][:2]
-            own_key = torch.cat([key[:, :, first:behind], own_key], dim=2)
-            own_value = torch.cat([value[:, :, first:behind], own_value], dim=2)
-            mask = packed.masks[end - begin, behind - first]
-        out[:, :, begin:end] = scaled_dot_product_attention(
-            query[:, :, begin:end], own_key, own_value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
-        )
-    return out.transpose(1, 2), None
+
+    def __init__(
+        self, kernel: Kernel, everything: Bounds, ends: Bounds, scale: float, join: Callable[..., None], heads: Heads | None = None
+    ) -> None:
+        self._kernel, self._scale, self._join = kernel, scale, join
+        self._all, self._last, self._heads = everything, ends, heads
+
+    @classmethod
+    def of(cls, pack: Pack, kernel: Kernel, device: torch.device, scale: float, join: Callable[..., None]) -> KernelAttention:
+        """Laid out for a pack."""
+        bounds, sizes = pack.bounds, np.diff(pack.bounds)
+        first_tail = pack.heads + pack.wholes
+        sharers = np.searchsorted(pack.owners, np.arange(pack.heads + 1)).astype(np.int32)  # where each head's tails begin
+        tails = bounds[first_tail + sharers] - bounds[first_tail]
+        host = [
+            bounds,
+            np.arange(len(sizes) - pack.heads + 1, dtype=np.int32),
+            bounds[pack.heads :] - bounds[pack.heads],
+            tails,
+            bounds[: pack.heads + 1],
+            sharers,
+        ]
+        moved = to_device(np.concatenate(host), device)
+        everything, ends, behind, of_tails, of_heads, of_sharers = torch.split(moved, [len(part) for part in host])
+        longest = int(sizes.max())
+        heads = None
+        if pack.heads:
+            longest_head = int(sizes[: pack.heads].max())
+            heads = Heads(
+                int(bounds[pack.heads]),
+                int(bounds[first_tail]),
+                pack.wholes,
+                Bounds(of_tails, of_heads, int(np.diff(tails).max()), longest_head),
+                Bounds(of_sharers, of_heads, int(np.diff(sharers).max()), longest_head),
+            )
+        return cls(kernel, Bounds(everything, everything, longest, longest), Bounds(ends, behind, 1, longest), scale, join, heads)
+
+    def over_all(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """See `Attention`."""
+        out, weight = self._kernel(query, key, value, self._all, self._scale, True)
+        if self._heads:
+            self._add(out, weight, query, key, value, self._heads.keys, self._heads.tails, self._heads.for_all)
+        return out
+
+    def over_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """See `Attention`."""
+        own = slice(self._heads.keys if self._heads else 0, None)
+        out, weight = self._kernel(query, key[own], value[own], self._last, self._scale, False)
+        if self._heads:
+            self._add(out, weight, query, key, value, self._heads.keys, self._heads.wholes, self._heads.for_last)
+        return out
+
+    def _add(
+        self, out: torch.Tensor, weight: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: int, first: int,
+        bounds: Bounds,
+    ) -> None:  # fmt: skip
+        """Add what queries from `first` on see in the heads, the first `keys` keys."""
+        other, other_weight = self._kernel(query[first:], key[:keys], value[:keys], bounds, self._scale, False)
+        self._join(out[first:], weight[:, first:], other, other_weight)
 
 
-def _by_kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, kernel: Kernel) -> torch.Tensor:
-    assert varlen_attn is not None
-    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
-    if kernel.gather is not None:
-        keys, values = keys[kernel.gather], values[kernel.gather]
-    if "enable_gqa" not in _WORDS:
-        groups = queries.shape[1] // keys.shape[1]
-        keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
-    out = varlen_attn(
-        queries.contiguous(), keys.contiguous(), values.contiguous(), kernel.query_bounds, kernel.key_bounds,
-        kernel.longest_query, kernel.longest_key, scale=scaling, **_WORDS,
-    )  # fmt: skip
-    assert isinstance(out, torch.Tensor)
-    return out[None]
+class PlainAttention:
+    """By PyTorch's general attention, a sequence at a time: any device, any number format.
+
+    Args:
+        pack: What is laid out.
+        device: Where.
+        scale: Factor on the scores.
+    """
+
+    def __init__(self, pack: Pack, device: torch.device, scale: float) -> None:
+        self._spans, self._scale, self._heads = pack.spans, scale, pack.heads
+        shapes = {(b - a, self._spans[owner][1] - self._spans[owner][0]) for a, b, owner in self._spans if owner >= 0}
+        # True where a tail's token may look: all of the head, and its own up to itself.
+        self._masks = {
+            (own, head): torch.ones(own, head + own, dtype=torch.bool, device=device).tril(diagonal=head) for own, head in shapes
+        }
+
+    def over_all(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """See `Attention`."""
+        out = torch.empty_like(query)
+        for begin, end, owner in self._spans:
+            keys, values = self._seen(key, begin, end, owner), self._seen(value, begin, end, owner)
+            mask = None if owner < 0 else self._masks[end - begin, len(keys) - (end - begin)]
+            out[begin:end] = self._attend(query[begin:end], keys, values, mask, causal=mask is None)
+        return out
+
+    def over_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """See `Attention`."""
+        out = torch.empty_like(query)
+        for row, (begin, end, owner) in enumerate(self._spans[self._heads :]):
+            keys, values = self._seen(key, begin, end, owner), self._seen(value, begin, end, owner)
+            out[row : row + 1] = self._attend(query[row : row + 1], keys, values, None, causal=False)
+        return out
+
+    def _seen(self, states: torch.Tensor, begin: int, end: int, owner: int) -> torch.Tensor:
+        if owner < 0:
+            return states[begin:end]
+        first, behind, _ = self._spans[owner]
+        return torch.cat([states[first:behind], states[begin:end]])
+
+    def _attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, *, causal: bool
+    ) -> torch.Tensor:
+        queries, keys, values = (states.transpose(0, 1)[None] for states in (query, key, value))
+        out = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, scale=self._scale, enable_gqa=True)
+        return out[0].transpose(0, 1)
 
 
-def _kernel_words() -> dict[str, Any]:
-    """How this PyTorch's kernel is told to be causal and to group heads: its arguments changed between releases."""
-    known = inspect.signature(varlen_attn).parameters if varlen_attn is not None else {}
-    causal: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
-    return causal | ({"enable_gqa": True} if "enable_gqa" in known else {})
+def join(one: torch.Tensor, one_weight: torch.Tensor, other: torch.Tensor, other_weight: torch.Tensor) -> None:
+    """Make of attention over some keys that over these and others.
+
+    Args:
+        one, other: Results, shape (tokens, heads, head width); the first is changed.
+        one_weight, other_weight: Their log-sum-exps, float32, shape (heads, tokens).
+    """
+    share = torch.sigmoid(other_weight - one_weight).transpose(0, 1)[..., None]
+    one.copy_(torch.lerp(one.float(), other.float(), share))
 
 
-_WORDS = _kernel_words()
-AttentionInterface.register(NAME, packed_attention)
+def to_device(values: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+    """A copy on the device, which a CUDA device need not be waited for."""
+    host = torch.from_numpy(values)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
+
+
+def _flash_2() -> Kernel | None:
+    if varlen_attn is None:
+        return None
+    known = inspect.signature(varlen_attn).parameters
+    groups_itself = "enable_gqa" in known
+
+    def words(causal: bool) -> dict[str, Any]:
+        """How this PyTorch's kernel is told to be causal and to group heads: its arguments changed between releases."""
+        window: dict[str, Any] = {"window_size": (-1, 0) if causal else (-1, -1)} if "window_size" in known else {"is_causal": causal}
+        return window | ({"enable_gqa": True} if groups_itself else {})
+
+    def attend(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not groups_itself:
+            groups = query.shape[1] // key.shape[1]
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        out, weight = varlen_attn(
+            query, key, value, bounds.query, bounds.key, bounds.longest_query, bounds.longest_key,
+            return_aux=AuxRequest(lse=True), scale=scale, **words(causal),
+        )  # fmt: skip
+        return out, weight
+
+    return attend
+
+
+def _flash_3() -> Kernel | None:
+    """FlashAttention 3 from its own package, `flash-attn-3`."""
+    if importlib.util.find_spec("flash_attn_interface") is None:
+        return None
+    try:
+        from flash_attn_interface import flash_attn_varlen_func
+    except ImportError:  # built for another PyTorch
+        return None
+
+    def attend(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        out, weight = flash_attn_varlen_func(
+            query, key, value, bounds.query, bounds.key, bounds.longest_query, bounds.longest_key,
+            softmax_scale=scale, causal=causal, return_attn_probs=True,
+        )  # fmt: skip
+        return out, weight
+
+    return attend
+
+
+_PLAIN_WORDS = {
+    "window_size_left": -1, "window_size_right": -1, "softcap": 0.0, "is_rotary_interleaved": False,
+    "num_splits": 1, "sm_margin": 0, "cp_world_size": 1, "cp_rank": 0,
+}  # fmt: skip
+"""What FlashAttention 3's operator is told when nothing special is wanted."""
+
+
+def _flash_3_of_vllm() -> Kernel | None:
+    """FlashAttention 3 as vLLM ships it: its operator alone, without importing vLLM, which changes PyTorch's settings."""
+    found = importlib.util.find_spec("vllm")
+    places = [Path(place) / "vllm_flash_attn" for place in (found.submodule_search_locations or ())] if found else []
+    library = next((path for place in places for path in sorted(place.glob("_vllm_fa3_C*.so"))), None)
+    if library is None:
+        return None
+    try:
+        torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+        operator = torch.ops._vllm_fa3_C.fwd.default
+    except (OSError, AttributeError, RuntimeError):  # built for another PyTorch
+        return None
+    ours = {"q", "k", "v", "cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k", "softmax_scale", "is_causal"}
+    rest: dict[str, Any] = {}
+    for argument in operator._schema.arguments:
+        if argument.name in ours:
+            ours.discard(argument.name)
+        elif isinstance(argument.type, torch.OptionalType):
+            rest[argument.name] = None
+        elif argument.name in _PLAIN_WORDS:
+            rest[argument.name] = _PLAIN_WORDS[argument.name]
+        else:
+            return None  # an operator of another release, with an argument that is not known here
+    if ours:
+        return None
+
+    def attend(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        out, weight, *_ = operator(
+            q=query, k=key, v=value, cu_seqlens_q=bounds.query, cu_seqlens_k=bounds.key, max_seqlen_q=bounds.longest_query,
+            max_seqlen_k=bounds.longest_key, softmax_scale=scale, is_causal=causal, **rest,
+        )  # fmt: skip
+        return out, weight
+
+    return attend

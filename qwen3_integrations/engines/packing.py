@@ -16,58 +16,71 @@ from qwen3_integrations.jobs import Ids, Prompt
 class Pack:
     """Several sequences as one, with what attention must know to keep them apart.
 
-    A sequence is a whole prompt, a shared head, or what follows one (a tail).
+    A sequence is a head that several prompts share, a whole prompt, or what follows a shared head (a tail). They lie in this order,
+    the tails in that of their heads: so what attention reads and writes at once always lies together.
 
     Attributes:
         ids: Token ids, shape (tokens,).
         positions: Position of each token in its own prompt, shape (tokens,): a tail's begin behind its head.
         bounds: Where sequences begin and end, shape (sequences + 1,).
-        owners: For each sequence the number of the sequence that holds its head, or -1, shape (sequences,).
-        last: Index into `ids` of each prompt's last token, shape (prompts,), in the order the prompts were given.
+        heads: How many of the sequences are shared heads: the first ones.
+        owners: For each tail, the last sequences, the number of its head, ascending, shape (tails,).
+        rows: For each given prompt the number of its sequence, shared heads not counted, shape (prompts,).
     """
 
     ids: Ids
-    positions: NDArray[np.int64]
-    bounds: NDArray[np.int64]
-    owners: NDArray[np.int64]
-    last: NDArray[np.int64]
+    positions: NDArray[np.int32]
+    bounds: NDArray[np.int32]
+    heads: int
+    owners: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+    @property
+    def last(self) -> NDArray[np.int64]:
+        """Where each prompt's last token lies, shape (prompts,), in the order of the sequences."""
+        return self.bounds[self.heads + 1 :].astype(np.int64) - 1
+
+    @property
+    def wholes(self) -> int:
+        """How many of the sequences are whole prompts."""
+        return len(self.bounds) - 1 - self.heads - len(self.owners)
 
     @property
     def spans(self) -> list[tuple[int, int, int]]:
-        """Each sequence as (begin, end, owner)."""
-        return [(int(a), int(b), int(owner)) for (a, b), owner in zip(pairwise(self.bounds), self.owners, strict=True)]
+        """Each sequence as (begin, end, number of its head's sequence or -1)."""
+        alone = [-1] * (self.heads + self.wholes)
+        return [(int(a), int(b), int(owner)) for (a, b), owner in zip(pairwise(self.bounds), [*alone, *self.owners], strict=True)]
 
 
-def pack(prompts: Sequence[Prompt]) -> Pack:
-    """Lay prompts end to end. A head object that two or more of them share is laid once, before them.
+def pack(prompts: Sequence[Prompt], *, share: bool = True) -> Pack:
+    """Lay prompts end to end.
 
     Args:
         prompts: With token ids; at least one.
+        share: Lay a head object that two or more prompts have in common only once, before them.
     """
     sharers: dict[int, list[int]] = {}
     for number, prompt in enumerate(prompts):
-        sharers.setdefault(id(prompt.head), []).append(number)
-    sequences: list[tuple[Ids, int, int]] = []  # ids, first position, owner
-    at = [0] * len(prompts)  # which sequence ends with which prompt's last token
-    for numbers in sharers.values():
-        head = _known(prompts[numbers[0]].head.ids)
-        shared = len(numbers) > 1 and len(head) > 0
-        owner = len(sequences) if shared else -1
-        if shared:
-            sequences.append((head, 0, -1))
-        for number in numbers:
-            prompt = prompts[number]
-            at[number] = len(sequences)
-            rest = [_known(prompt.body.ids), _known(prompt.tail.ids)]
-            sequences.append((np.concatenate(rest if shared else [head, *rest]), len(head) if shared else 0, owner))
-    lengths = [len(ids) for ids, _, _ in sequences]
-    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        sharers.setdefault(id(prompt.head) if share and len(_known(prompt.head.ids)) else -1 - number, []).append(number)
+    groups = [numbers for numbers in sharers.values() if len(numbers) > 1]
+    wholes = [numbers[0] for numbers in sharers.values() if len(numbers) == 1]
+    heads = [_known(prompts[numbers[0]].head.ids) for numbers in groups]
+    pieces: list[tuple[Ids, ...]] = [(head,) for head in heads]
+    pieces += [(_known(prompts[number].head.ids), *_own(prompts[number])) for number in wholes]
+    pieces += [_own(prompts[number]) for numbers in groups for number in numbers]
+    sizes = [len(numbers) for numbers in groups]
+    firsts = np.repeat([0, *map(len, heads)], [len(heads) + len(wholes), *sizes])  # a sequence's first position
+    lengths = np.asarray([sum(map(len, piece)) for piece in pieces], np.int32)
+    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    rows = np.empty(len(prompts), np.int64)
+    rows[[*wholes, *(number for numbers in groups for number in numbers)]] = np.arange(len(prompts))
     return Pack(
-        ids=np.concatenate([ids for ids, _, _ in sequences]),
-        positions=np.concatenate([np.arange(first, first + len(ids)) for ids, first, _ in sequences]),
+        ids=np.concatenate([ids for piece in pieces for ids in piece]),
+        positions=(np.arange(bounds[-1]) + np.repeat(firsts - bounds[:-1], lengths)).astype(np.int32),
         bounds=bounds,
-        owners=np.asarray([owner for _, _, owner in sequences]),
-        last=bounds[1:][at] - 1,
+        heads=len(heads),
+        owners=np.repeat(np.arange(len(heads), dtype=np.int32), sizes),
+        rows=rows,
     )
 
 
@@ -88,7 +101,11 @@ def fill(prompts: Sequence[Prompt], budget: int) -> int:
 
 def own_tokens(prompt: Prompt) -> int:
     """Tokens of a prompt without its head."""
-    return len(_known(prompt.body.ids)) + len(_known(prompt.tail.ids))
+    return sum(map(len, _own(prompt)))
+
+
+def _own(prompt: Prompt) -> tuple[Ids, Ids]:
+    return _known(prompt.body.ids), _known(prompt.tail.ids)
 
 
 def _known(ids: Ids | None) -> Ids:

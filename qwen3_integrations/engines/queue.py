@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,12 +16,28 @@ from qwen3_integrations.engines.packing import fill, own_tokens
 from qwen3_integrations.errors import EngineClosed, EngineError
 from qwen3_integrations.jobs import Job, Prompt, Reply, Rows
 
+log = logging.getLogger("qwen3_integrations")
+
+
+class PassTooLarge(Exception):
+    """The device has not the memory for a pass."""
+
 
 class Forward(Protocol):
-    """One pass of a model."""
+    """Passes of a model.
 
-    def __call__(self, prompts: Sequence[Prompt]) -> Rows:
-        """Rows of prompts that fit one pass, in their order."""
+    Attributes:
+        ahead: Whether a pass is computed after `start` has returned, so that another can be begun meanwhile.
+    """
+
+    ahead: bool
+
+    def start(self, prompts: Sequence[Prompt]) -> Callable[[], Rows]:
+        """Begin a pass with prompts that fit one; what comes back waits for it and gives their rows, in their order.
+
+        Raises:
+            PassTooLarge: If the device has not the memory for it.
+        """
 
     def nothing(self) -> Rows:
         """The rows of no prompts."""
@@ -31,12 +48,17 @@ class Forward(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A job on its way: which prompts are still to run, and the rows so far."""
+    """A job on its way: which prompts are still to begin, how many are still to end, and the rows so far."""
 
     job: Job
-    order: list[int]  # prompts still to run, the next one last
+    order: list[int]  # prompts still to begin, the next one last
+    left: int
     rows: Rows | None = None
+    over: bool = False
     future: Future[Reply] = field(default_factory=Future)
+
+
+Turn = list[tuple[_Waiting, int]]
 
 
 _OLDEST = 4
@@ -49,6 +71,9 @@ def _left(waiting: _Waiting) -> int:
 
 class JobQueue:
     """Takes jobs from any thread and runs their prompts in passes of at most `budget` tokens.
+
+    While the device computes a pass, the next one is begun. A pass that is too large for the device's memory is tried again in
+    halves, and passes stay that small from then on.
 
     A quarter of a pass is for the job that has waited longest, the rest begins with the job that has least left to do and is
     filled up from the others: a single query does not wait behind a corpus, nor a corpus for ever behind queries.
@@ -79,7 +104,7 @@ class JobQueue:
         self._birthplace.check()
         # Long prompts last in `order` means first to run: prompts of like length then share a pass.
         order = sorted(range(len(job.prompts)), key=lambda index: (id(job.prompts[index].head), own_tokens(job.prompts[index])))
-        waiting = _Waiting(job, order)
+        waiting = _Waiting(job, order, len(order))
         if not order:
             waiting.future.set_result(Reply(self._forward.nothing(), 0))
             return waiting.future
@@ -101,23 +126,30 @@ class JobQueue:
             self._thread.join()
 
     def _work(self) -> None:
+        flying: tuple[Turn, Callable[[], Rows]] | None = None
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
+                while not (self._closed or flying or any(waiting.order for waiting in self._waiting)):
+                    self._changed.wait()
                 self._waiting = [waiting for waiting in self._waiting if not waiting.future.cancelled()]
-                if self._closed:
-                    break
-                turn = self._next_pass()
-            if turn:
-                self._run(turn)
+                turn = self._next_pass() if not self._closed else []
+            begun = self._begin(turn) if turn else None
+            for one in (flying, None if self._forward.ahead else begun):
+                if one:
+                    self._land(*one)
+            flying = begun if self._forward.ahead else None
+            if self._closed and not flying:
+                break
         for waiting in self._waiting:
             _fail(waiting, EngineClosed(f"the engine for {self._name} was closed before this job was done"))
         self._forward.close()
 
-    def _next_pass(self) -> list[tuple[_Waiting, int]]:
-        oldest = self._waiting[0]
-        shares = [(oldest, self._budget // _OLDEST), *((waiting, self._budget) for waiting in sorted(self._waiting, key=_left))]
-        candidates: list[tuple[_Waiting, int]] = []
+    def _next_pass(self) -> Turn:
+        ready = [waiting for waiting in self._waiting if waiting.order]
+        if not ready:
+            return []
+        shares = [(ready[0], self._budget // _OLDEST), *((waiting, self._budget) for waiting in sorted(ready, key=_left))]
+        candidates: Turn = []
         taken: dict[int, int] = {}
         room = self._budget
         for waiting, share in shares:
@@ -128,31 +160,58 @@ class JobQueue:
                 candidates.append((waiting, index))
                 taken[id(waiting)] = at + 1
                 room, left = room - tokens, left - tokens
-        count = fill([waiting.job.prompts[index] for waiting, index in candidates], self._budget) if candidates else 0
+        count = fill([waiting.job.prompts[index] for waiting, index in candidates], self._budget)
         for waiting, _ in candidates[:count]:
             waiting.order.pop()
         return candidates[:count]
 
-    def _run(self, turn: list[tuple[_Waiting, int]]) -> None:
+    def _begin(self, turn: Turn) -> tuple[Turn, Callable[[], Rows]] | None:
+        """Begin a pass; None if it failed, or has to be smaller."""
         try:
-            rows = self._forward([waiting.job.prompts[index] for waiting, index in turn])
-        except Exception as error:  # noqa: BLE001  whatever a forward pass raises belongs to those who wait for it
-            failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            for waiting in {id(waiting): waiting for waiting, _ in turn}.values():
-                self._leave(waiting)
-                _fail(waiting, failure)
+            return turn, self._forward.start([waiting.job.prompts[index] for waiting, index in turn])
+        except PassTooLarge as error:
+            self._make_smaller(turn, error)
+        except Exception as error:  # noqa: BLE001  whatever a pass raises belongs to those who wait for it
+            self._fail_all(turn, error)
+        return None
+
+    def _make_smaller(self, turn: Turn, error: PassTooLarge) -> None:
+        tokens = sum(own_tokens(waiting.job.prompts[index]) for waiting, index in turn)
+        if len(turn) == 1:
+            advice = f"for one prompt of {tokens} tokens: free memory on the device, or lower max_tokens"
+            self._fail_all(turn, PassTooLarge(f"{error}, {advice}"))
+            return
+        self._budget = max(1, min(self._budget, tokens) // 2)
+        log.warning("%s: a pass of %d tokens was too large (%s); passes now have at most %d", self._name, tokens, error, self._budget)
+        for waiting, index in reversed(turn):
+            waiting.order.append(index)
+
+    def _land(self, turn: Turn, landed: Callable[[], Rows]) -> None:
+        try:
+            rows = landed()
+        except Exception as error:  # noqa: BLE001  as in _begin
+            self._fail_all(turn, error)
             return
         for (waiting, index), row in zip(turn, rows, strict=True):
             if waiting.rows is None:
                 waiting.rows = np.empty((len(waiting.job.prompts), *np.shape(row)), dtype=np.float32)
             waiting.rows[index] = row
-        for waiting in {id(waiting): waiting for waiting, _ in turn}.values():
-            if not waiting.order:
+            waiting.left -= 1
+            if not waiting.left and not waiting.over:
                 self._leave(waiting)
                 _finish(waiting)
 
+    def _fail_all(self, turn: Turn, error: Exception) -> None:
+        failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        for waiting in {id(waiting): waiting for waiting, _ in turn}.values():
+            if not waiting.over:
+                self._leave(waiting)
+                _fail(waiting, failure)
+
     def _leave(self, waiting: _Waiting) -> None:
+        waiting.over = True
+        waiting.order.clear()
         with self._changed:
             self._waiting = [other for other in self._waiting if other is not waiting]
 

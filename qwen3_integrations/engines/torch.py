@@ -1,23 +1,20 @@
-"""transformers' own Qwen3 on CPU, CUDA or MPS: packed, one queue for all callers."""
+"""PyTorch on CPU, CUDA or MPS: packed, one queue for all callers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import weakref
-from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Literal
-
-import numpy as np
 
 from qwen3_integrations.engines.protocol import check_task
 from qwen3_integrations.engines.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.extras import require
 from qwen3_integrations.hub import resolve_model
-from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task
-from qwen3_integrations.models import ModelFiles, Source, read_model
+from qwen3_integrations.jobs import Job, Reply, Task
+from qwen3_integrations.models import Source, read_model
 from qwen3_integrations.tokens import Tokenizer
 
 log = logging.getLogger("qwen3_integrations")
@@ -62,21 +59,22 @@ class TorchEngine:
         revision: str | None = None,
     ) -> None:
         torch = require("torch", "torch")
-        require("transformers", "torch")
+        require("safetensors", "torch")
+        from qwen3_integrations.engines.forward import Forward
+
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise ConfigError(f"max_batch_tokens must be at least 1, not {max_batch_tokens!r}")
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        if files.config.get("use_sliding_window"):
-            raise ConfigError(f"{model} uses a sliding window, which the torch engine does not; use the vllm engine")
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.max_tokens = files.context
         self.dimensions = files.width if task == "embed" else None
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
-        budget = (32768 if self.device.startswith("cuda") else 2048) if max_batch_tokens is None else max_batch_tokens
-        forward = _Forward(files, task, self.tokenizer, self.device, self.dtype)
+        budget = (65536 if self.device.startswith("cuda") else 2048) if max_batch_tokens is None else max_batch_tokens
+        place = torch.device(self.device)
+        forward = Forward(files, task, self.tokenizer, place, getattr(torch, self.dtype))
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)
 
@@ -108,73 +106,6 @@ class TorchEngine:
 
     def __repr__(self) -> str:
         return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
-
-
-class _Forward:
-    """One pass: prompts in, rows out."""
-
-    def __init__(self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: str, dtype: str) -> None:
-        import torch
-        from transformers import Qwen3Model
-
-        from qwen3_integrations.engines import attention
-
-        self._torch, self._attention, self._task = torch, attention, task
-        self._device, self._dtype = torch.device(device), getattr(torch, dtype)
-        self._width = files.width
-        self._model: Any = Qwen3Model.from_pretrained(
-            files.folder, dtype=self._dtype, attn_implementation=attention.NAME, use_safetensors=True, local_files_only=True
-        )
-        self._model.requires_grad_(requires_grad=False).eval().to(self._device)
-        self._direction: Any = None
-        if task == "rerank":
-            row = _stored_row(files) if files.classifier else _yes_minus_no(files, tokenizer)
-            self._direction = torch.from_numpy(row).to(self._device)
-
-    def __call__(self, prompts: Sequence[Prompt]) -> Rows:
-        """Rows for prompts that fit one pass; shape (prompts, width) or (prompts,)."""
-        from qwen3_integrations.engines.packing import pack
-
-        torch = self._torch
-        packed = pack(prompts)
-        with torch.inference_mode():
-            hidden = self._model(
-                input_ids=torch.from_numpy(packed.ids.astype(np.int64))[None].to(self._device),
-                position_ids=torch.from_numpy(packed.positions)[None].to(self._device),
-                use_cache=False,
-                packed=self._attention.layout(packed, self._device, self._dtype),
-            ).last_hidden_state[0]
-            last = hidden[torch.from_numpy(packed.last).to(self._device)].float()
-            rows = last if self._direction is None else torch.sigmoid(last @ self._direction)
-            result: Rows = rows.cpu().numpy()
-        return result
-
-    def nothing(self) -> Rows:
-        """The rows of no prompts."""
-        return np.empty((0, self._width) if self._task == "embed" else 0, dtype=np.float32)
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._model = self._direction = None
-        if self._device.type == "cuda":
-            self._torch.cuda.empty_cache()
-
-
-def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
-    """The one direction that the score is read along, shape (width,): softmax over two logits is the sigmoid of their difference."""
-    name = "model.embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
-    rows = files.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
-    direction: Rows = rows[0] - rows[1]
-    return direction
-
-
-def _stored_row(files: ModelFiles) -> Rows:
-    """The head of a sequence-classification conversion: one row, or two for no and yes; shape (width,)."""
-    rows = files.rows("score.weight", None)
-    if len(rows) not in (1, 2):
-        raise ConfigError(f"{files.folder} classifies into {len(rows)} labels; a reranker has one, or two")
-    direction: Rows = rows[0] if len(rows) == 1 else rows[1] - rows[0]
-    return direction
 
 
 def _device(torch: Any, asked: str) -> str:

@@ -1,0 +1,142 @@
+"""One pass of a model: packed prompts in, rows out, begun without waiting for the device."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from qwen3_integrations.engines import attention
+from qwen3_integrations.engines.graphs import Graphs
+from qwen3_integrations.engines.packing import Pack, pack
+from qwen3_integrations.engines.queue import PassTooLarge
+from qwen3_integrations.engines.qwen3 import Parts, Qwen3, plain_parts
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.jobs import Prompt, Rows, Task
+from qwen3_integrations.models import ModelFiles
+from qwen3_integrations.tokens import Tokenizer
+
+
+class Forward:
+    """A model, ready for passes.
+
+    Args:
+        files: The checkpoint.
+        task: `embed` or `rerank`.
+        tokenizer: The checkpoint's own.
+        device: Where it computes.
+        dtype: What it computes in.
+    """
+
+    def __init__(self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype) -> None:
+        self.ahead = device.type == "cuda"
+        self._task, self._device, self._width = task, device, files.width
+        self._model = Qwen3(files, device, dtype)
+        self._kernel = attention.kernel_for(device, dtype)
+        self._parts = _parts_for(device)
+        self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel else None
+        self._direction: torch.Tensor | None = None
+        if task == "rerank":
+            row = _stored_row(files) if files.classifier else _yes_minus_no(files, tokenizer)
+            self._direction = torch.from_numpy(row).to(device)
+
+    def start(self, prompts: Sequence[Prompt]) -> Callable[[], Rows]:
+        """Begin a pass.
+
+        Args:
+            prompts: With token ids; they should fit the budget of a pass.
+
+        Returns:
+            Waits for the pass and gives its rows: float32, shape (prompts, width) or (prompts,), in the order of `prompts`.
+
+        Raises:
+            PassTooLarge: If the device has not the memory for so many tokens.
+        """
+        try:
+            with torch.inference_mode():
+                rows, order = self._rows(prompts)
+                if self._direction is not None:
+                    rows = torch.sigmoid(rows @ self._direction)
+                return _landing(rows, order)
+        except torch.OutOfMemoryError as error:
+            self._free_cached()
+            raise PassTooLarge(str(error).partition(". ")[0]) from error
+
+    def _rows(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
+        """Rows on the device, and for each prompt which is its own."""
+        if self._graphs and self._graphs.take(prompts):
+            return self._graphs.run(pack(prompts, share=False)), np.arange(len(prompts))
+        packed = pack(prompts)
+        seeing: attention.Attention
+        if self._kernel is None:
+            seeing = attention.PlainAttention(packed, self._device, self._model.scale)
+        else:
+            seeing = attention.KernelAttention.of(packed, self._kernel, self._device, self._model.scale, self._parts.join)
+        return self._model(*_inputs(packed, self._device), seeing, self._parts), packed.rows
+
+    def nothing(self) -> Rows:
+        """The rows of no prompts."""
+        return np.empty((0, self._width) if self._task == "embed" else 0, dtype=np.float32)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        del self._model, self._graphs
+        self._direction = None
+        self._free_cached()
+
+    def _free_cached(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _parts_for(device: torch.device) -> Parts:
+    """Kernels where they can be compiled, else PyTorch's own functions."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from qwen3_integrations.engines.kernels import kernel_parts
+
+        return kernel_parts
+    return plain_parts
+
+
+def _inputs(packed: Pack, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, positions and where the last tokens lie, on the device."""
+    tokens = len(packed.ids)
+    moved = attention.to_device(np.concatenate([packed.ids, packed.positions, packed.last.astype(np.int32)]), device)
+    return moved[:tokens], moved[tokens : 2 * tokens], moved[2 * tokens :]
+
+
+def _landing(rows: torch.Tensor, order: np.ndarray[Any, Any]) -> Callable[[], Rows]:
+    """The rows on their way to the host: behind the pass, and not behind what is begun after it."""
+    if rows.device.type != "cuda":
+        return lambda: rows.cpu().numpy()[order]
+    host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+    host.copy_(rows, non_blocking=True)
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record()
+
+    def landed() -> Rows:
+        done.synchronize()
+        result: Rows = host.numpy()[order]
+        return result
+
+    return landed
+
+
+def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
+    """The one direction that the score is read along, shape (width,): softmax over two logits is the sigmoid of their difference."""
+    name = "model.embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
+    rows = files.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
+    direction: Rows = rows[0] - rows[1]
+    return direction
+
+
+def _stored_row(files: ModelFiles) -> Rows:
+    """The head of a sequence-classification conversion: one row, or two for no and yes; shape (width,)."""
+    rows = files.rows("score.weight", None)
+    if len(rows) not in (1, 2):
+        raise ConfigError(f"{files.folder} classifies into {len(rows)} labels; a reranker has one, or two")
+    direction: Rows = rows[0] if len(rows) == 1 else rows[1] - rows[0]
+    return direction

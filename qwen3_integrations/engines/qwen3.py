@@ -1,0 +1,254 @@
+"""Qwen3's transformer over packed sequences, read for their last tokens only.
+
+The published architecture as transformers' `Qwen3Model` computes it, to which the tests hold it, arranged for that one reading:
+the matrices that read the same input are one, sequences lie end to end (`packing`), and the last layer computes queries, and what
+follows them, for last tokens alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import linear, rms_norm, silu
+
+from qwen3_integrations.engines.attention import Attention, join
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.memory import ModelShape, weight_files
+from qwen3_integrations.models import ModelFiles
+
+Tensor = torch.Tensor
+
+
+class Layer(NamedTuple):
+    """One layer's weights; matrices as (outputs, inputs)."""
+
+    norm: Tensor
+    qkv: Tensor
+    head_norms: Tensor
+    """Of query heads and then key heads, shape (heads + key heads, head width)."""
+    output: Tensor
+    inner_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """All that a forward pass reads: the token table, the layers, the last norm."""
+
+    table: Tensor
+    layers: tuple[Layer, ...]
+    norm: Tensor
+
+
+class Parts(NamedTuple):
+    """What stands between the matrix products of a layer: as PyTorch does it, or as single kernels (`kernels`)."""
+
+    turn: Callable[[Tensor, Tensor, Tensor, Tensor, float], None]
+    gated: Callable[[Tensor], Tensor]
+    join: Callable[[Tensor, Tensor, Tensor, Tensor], None]
+
+
+class Qwen3:
+    """A checkpoint's transformer on a device.
+
+    Args:
+        files: The checkpoint.
+        device: Where it computes.
+        dtype: What it computes in.
+
+    Attributes:
+        scale: Factor on attention's scores.
+
+    Raises:
+        ConfigError: If the checkpoint needs what is not done here, or lacks a tensor.
+    """
+
+    def __init__(self, files: ModelFiles, device: torch.device, dtype: torch.dtype) -> None:
+        _check(files)
+        shape = ModelShape.from_config(files.config)
+        self.scale: float = shape.head_width**-0.5
+        self.weights = read_weights(files, shape, device, dtype)
+        self._epsilon = float(files.config.get("rms_norm_eps", 1e-6))
+        self._frequencies, self._amplitude = _rotary(files, shape.head_width, device)
+
+    def __call__(self, ids: Tensor, positions: Tensor, last: Tensor, attention: Attention, parts: Parts) -> Tensor:
+        """The last hidden states of prompts' last tokens.
+
+        Args:
+            ids: Token ids, shape (tokens,).
+            positions: Each token's position in its own prompt, shape (tokens,).
+            last: Where the prompts' last tokens lie, shape (prompts,).
+            attention: Who sees whom.
+            parts: `plain_parts`, or kernels.
+
+        Returns:
+            float32, shape (prompts, width), normed as the model gives them.
+        """
+        angles = torch.outer(positions.float(), self._frequencies)
+        cos, sin = angles.cos() * self._amplitude, angles.sin() * self._amplitude
+        states = self.weights.table[ids]
+        for layer in self.weights.layers[:-1]:
+            joined = _heads(linear(self._normed(states, layer.norm), layer.qkv), layer)
+            heads, key_heads = _head_counts(layer)
+            parts.turn(joined[:, : heads + key_heads], layer.head_norms, cos, sin, self._epsilon)
+            seen = attention.over_all(*torch.split(joined, [heads, key_heads, key_heads], dim=1))
+            self._feed_forward(states, seen, layer, parts)
+        layer = self.weights.layers[-1]
+        states = self._last_layer(states, layer, cos, sin, last, attention, parts)
+        return self._normed(states, self.weights.norm).float()
+
+    def _last_layer(
+        self, states: Tensor, layer: Layer, cos: Tensor, sin: Tensor, last: Tensor, attention: Attention, parts: Parts
+    ) -> Tensor:
+        """Keys and values of all tokens, all else of the last ones alone."""
+        heads, key_heads = _head_counts(layer)
+        width = heads * layer.head_norms.shape[1]
+        hidden = self._normed(states, layer.norm)
+        both = _heads(linear(hidden, layer.qkv[width:]), layer)
+        parts.turn(both[:, :key_heads], layer.head_norms[heads:], cos, sin, self._epsilon)
+        queries = _heads(linear(hidden[last], layer.qkv[:width]), layer)
+        parts.turn(queries, layer.head_norms[:heads], cos[last], sin[last], self._epsilon)
+        states = states[last]
+        self._feed_forward(states, attention.over_last(queries, *torch.split(both, key_heads, dim=1)), layer, parts)
+        return states
+
+    def _feed_forward(self, states: Tensor, seen: Tensor, layer: Layer, parts: Parts) -> None:
+        """The rest of a layer, added to `states`, from what its attention saw."""
+        states.addmm_(seen.flatten(1), layer.output.t())
+        gated = parts.gated(linear(self._normed(states, layer.inner_norm), layer.gate_up))
+        states.addmm_(gated, layer.down.t())
+
+    def _normed(self, states: Tensor, norm: Tensor) -> Tensor:
+        return rms_norm(states, norm.shape, norm, self._epsilon)
+
+
+def turn(states: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float) -> None:
+    """Norm heads, and turn them by their positions: rotary embedding in halves, as in the model's own code.
+
+    Args:
+        states: Shape (tokens, heads, head width); changed.
+        norms: Shape (heads, head width).
+        cos, sin: float32, shape (tokens, head width / 2).
+        epsilon: Of the norm.
+    """
+    one, other = (rms_norm(states, norms.shape[-1:], None, epsilon) * norms).chunk(2, dim=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    half = states.shape[-1] // 2
+    states[..., :half] = one * cos - other * sin
+    states[..., half:] = other * cos + one * sin
+
+
+def gated(joined: Tensor) -> Tensor:
+    """SwiGLU from gate and up side by side: shape (tokens, 2 * inner) to (tokens, inner)."""
+    gate, up = joined.chunk(2, dim=-1)
+    return silu(gate).mul_(up)
+
+
+plain_parts = Parts(turn, gated, join)
+
+
+def _head_counts(layer: Layer) -> tuple[int, int]:
+    """Query heads and key heads."""
+    both, width = layer.head_norms.shape
+    heads = layer.output.shape[1] // width
+    return heads, both - heads
+
+
+def _heads(joined: Tensor, layer: Layer) -> Tensor:
+    width = layer.head_norms.shape[1]
+    return joined.view(len(joined), joined.shape[1] // width, width)
+
+
+def read_weights(files: ModelFiles, shape: ModelShape, device: torch.device, dtype: torch.dtype) -> Weights:
+    """Read a checkpoint's weights, a tensor at a time.
+
+    Raises:
+        ConfigError: If one is missing, or of another shape than `config.json` says.
+    """
+    from safetensors import safe_open
+
+    query, key, inner, width = shape.heads * shape.head_width, shape.cache_heads * shape.head_width, shape.inner_width, shape.width
+
+    def empty(*sizes: int) -> Tensor:
+        return torch.nn.Parameter(torch.empty(*sizes, dtype=dtype, device=device), requires_grad=False)
+
+    layers = tuple(
+        Layer(
+            empty(width), empty(query + 2 * key, width), empty(shape.heads + shape.cache_heads, shape.head_width),
+            empty(width, query), empty(width), empty(2 * inner, width), empty(width, inner),
+        )
+        for _ in range(shape.layers)
+    )  # fmt: skip
+    weights = Weights(empty(int(files.config["vocab_size"]), width), layers, empty(width))
+    places: dict[str, Tensor] = {"embed_tokens.weight": weights.table, "norm.weight": weights.norm}
+    for number, layer in enumerate(layers):
+        of_attention = zip("qkv", torch.split(layer.qkv, [query, key, key]), strict=True)
+        of_inner = zip(("gate", "up"), torch.split(layer.gate_up, inner), strict=True)
+        named = {
+            "input_layernorm": layer.norm,
+            "self_attn.q_norm": layer.head_norms[: shape.heads],
+            "self_attn.k_norm": layer.head_norms[shape.heads :],
+            "self_attn.o_proj": layer.output,
+            "post_attention_layernorm": layer.inner_norm,
+            "mlp.down_proj": layer.down,
+            **{f"self_attn.{name}_proj": part for name, part in of_attention},
+            **{f"mlp.{name}_proj": part for name, part in of_inner},
+        }
+        places |= {f"layers.{number}.{name}.weight": place for name, place in named.items()}
+    for path in weight_files(files.folder):
+        with safe_open(path, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118  it is no mapping
+                place = places.pop(name.removeprefix("model."), None)
+                if place is not None:
+                    _fill(place, stored.get_tensor(name), name, files)
+    if places:
+        raise ConfigError(f"{files.folder} lacks {len(places)} tensors, such as {next(iter(places))!r}: it is no whole Qwen3 checkpoint")
+    return weights
+
+
+def _fill(place: Tensor, stored: Tensor, name: str, files: ModelFiles) -> None:
+    heads_alike = place.shape[1:] == stored.shape  # a norm of every head
+    if place.shape != stored.shape and not heads_alike:
+        said = f"{name!r} in {files.folder} has the shape {tuple(stored.shape)}, its config.json says {tuple(place.shape)}"
+        raise ConfigError(f"{said}: the two are of different models")
+    with torch.no_grad():
+        place.copy_(stored)
+
+
+def _rotary(files: ModelFiles, head_width: int, device: torch.device) -> tuple[Tensor, float]:
+    """The angle that one position turns each pair of dimensions by, shape (head_width / 2,), and a factor on the result.
+
+    Source: `transformers.modeling_rope_utils`, which is asked for every kind but the published checkpoints' own.
+    """
+    config = files.config
+    told: Mapping[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = told.get("rope_type") or told.get("type") or "default"
+    if kind == "default":
+        base = float(told.get("rope_theta") or config.get("rope_theta") or 10000.0)
+        steps = torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
+        return 1.0 / base**steps, 1.0
+    if kind not in ("linear", "yarn"):
+        raise ConfigError(f"{files.folder} scales its positions by {kind!r}, which the torch engine does not; use the vllm engine")
+    from transformers import Qwen3Config
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    frequencies, amplitude = ROPE_INIT_FUNCTIONS[kind](Qwen3Config(**config), device)
+    return frequencies, float(amplitude)
+
+
+def _check(files: ModelFiles) -> None:
+    config = files.config
+    foreign = {
+        "use_sliding_window": "uses a sliding window",
+        "attention_bias": "adds a bias in attention",
+        "quantization_config": "is quantised",
+    }
+    for option, does in foreign.items():
+        if config.get(option):
+            raise ConfigError(f"{files.folder} {does}, which the torch engine does not; use the vllm engine")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ConfigError(f"{files.folder} uses {config['hidden_act']!r} and not silu: it is no Qwen3 model as published")
