@@ -15,11 +15,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from qwen3_integrations.engines.packing import Pack
 
-try:  # CUDA kernel for sequences of different lengths; not in every PyTorch
-    from torch.nn.attention.varlen import AuxRequest, varlen_attn
-except ImportError:  # pragma: no cover
-    varlen_attn = None  # type: ignore[assignment]
-
 
 class Attention(Protocol):
     """Attention laid out for one pack. Shapes: (tokens, heads, head width); keys and values have fewer heads."""
@@ -216,7 +211,10 @@ def to_device(values: np.ndarray[Any, Any], device: torch.device) -> torch.Tenso
 
 
 def _flash_2() -> Kernel | None:
-    if varlen_attn is None:
+    """FlashAttention 2 as it is in PyTorch."""
+    try:  # here, since it takes seconds, which a CPU would spend for nothing
+        from torch.nn.attention.varlen import AuxRequest, varlen_attn
+    except ImportError:  # a PyTorch before 2.10
         return None
     known = inspect.signature(varlen_attn).parameters
     groups_itself = "enable_gqa" in known

@@ -40,7 +40,7 @@ def join(one: torch.Tensor, one_weight: torch.Tensor, other: torch.Tensor, other
     _join[grid](one, one_weight, other, other_weight, tokens, one_weight.stride(0), other_weight.stride(0), heads, width, _TOKENS)
 
 
-kernel_parts = Parts(turn, gated, join)
+kernel_parts = Parts(turn, gated, join, rows=None)
 
 
 @triton.jit(do_not_specialize=["tokens"])

@@ -45,11 +45,18 @@ class Weights:
 
 
 class Parts(NamedTuple):
-    """What stands between the matrix products of a layer: as PyTorch does it, or as single kernels (`kernels`)."""
+    """What stands between the matrix products of a layer: as PyTorch does it, or as single kernels (`kernels`).
+
+    Attributes:
+        turn, gated, join: The functions.
+        rows: Tokens that are taken at once, so that what one function writes is still in the processor's cache when the next one
+            reads it; None: all.
+    """
 
     turn: Callable[[Tensor, Tensor, Tensor, Tensor, float], None]
     gated: Callable[[Tensor], Tensor]
     join: Callable[[Tensor, Tensor, Tensor, Tensor], None]
+    rows: int | None
 
 
 class Qwen3:
@@ -92,19 +99,28 @@ class Qwen3:
         cos, sin = angles.cos() * self._amplitude, angles.sin() * self._amplitude
         states = self.weights.table[ids]
         for layer in self.weights.layers[:-1]:
-            joined = _heads(linear(self._normed(states, layer.norm), layer.qkv), layer)
-            heads, key_heads = _head_counts(layer)
-            parts.turn(joined[:, : heads + key_heads], layer.head_norms, cos, sin, self._epsilon)
-            seen = attention.over_all(*torch.split(joined, [heads, key_heads, key_heads], dim=1))
-            self._feed_forward(states, seen, layer, parts)
-        layer = self.weights.layers[-1]
-        states = self._last_layer(states, layer, cos, sin, last, attention, parts)
+            self._attend(states, layer, cos, sin, attention, parts)
+            self._feed_forward(states, layer, parts)
+        final = self.weights.layers[-1]
+        states = self._attend_last(states, final, cos, sin, last, attention, parts)
+        self._feed_forward(states, final, parts)
         return self._normed(states, self.weights.norm).float()
 
-    def _last_layer(
+    # Each of these frees what it made before the next begins: memory is planned for the larger of the two (`pass_plan`).
+
+    def _attend(self, states: Tensor, layer: Layer, cos: Tensor, sin: Tensor, attention: Attention, parts: Parts) -> None:
+        """A layer's attention, added to `states`."""
+        heads, key_heads = _head_counts(layer)
+        joined = _heads(linear(self._normed(states, layer.norm), layer.qkv), layer)
+        for rows in _blocks(len(states), parts):
+            parts.turn(joined[rows, : heads + key_heads], layer.head_norms, cos[rows], sin[rows], self._epsilon)
+        seen = attention.over_all(*torch.split(joined, [heads, key_heads, key_heads], dim=1))
+        states.addmm_(seen.flatten(1), layer.output.t())
+
+    def _attend_last(
         self, states: Tensor, layer: Layer, cos: Tensor, sin: Tensor, last: Tensor, attention: Attention, parts: Parts
     ) -> Tensor:
-        """Keys and values of all tokens, all else of the last ones alone."""
+        """As `_attend` for the last layer: keys and values of all tokens, all else of the last ones alone, whose states come back."""
         heads, key_heads = _head_counts(layer)
         width = heads * layer.head_norms.shape[1]
         hidden = self._normed(states, layer.norm)
@@ -112,15 +128,14 @@ class Qwen3:
         parts.turn(both[:, :key_heads], layer.head_norms[heads:], cos, sin, self._epsilon)
         queries = _heads(linear(hidden[last], layer.qkv[:width]), layer)
         parts.turn(queries, layer.head_norms[:heads], cos[last], sin[last], self._epsilon)
-        states = states[last]
-        self._feed_forward(states, attention.over_last(queries, *torch.split(both, key_heads, dim=1)), layer, parts)
-        return states
+        seen = attention.over_last(queries, *torch.split(both, key_heads, dim=1))
+        return states[last].addmm_(seen.flatten(1), layer.output.t())
 
-    def _feed_forward(self, states: Tensor, seen: Tensor, layer: Layer, parts: Parts) -> None:
-        """The rest of a layer, added to `states`, from what its attention saw."""
-        states.addmm_(seen.flatten(1), layer.output.t())
-        gated = parts.gated(linear(self._normed(states, layer.inner_norm), layer.gate_up))
-        states.addmm_(gated, layer.down.t())
+    def _feed_forward(self, states: Tensor, layer: Layer, parts: Parts) -> None:
+        """The rest of a layer, added to `states`."""
+        for rows in _blocks(len(states), parts):
+            gated = parts.gated(linear(self._normed(states[rows], layer.inner_norm), layer.gate_up))
+            states[rows].addmm_(gated, layer.down.t())
 
     def _normed(self, states: Tensor, norm: Tensor) -> Tensor:
         return rms_norm(states, norm.shape, norm, self._epsilon)
@@ -135,11 +150,12 @@ def turn(states: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float
         cos, sin: float32, shape (tokens, head width / 2).
         epsilon: Of the norm.
     """
-    one, other = (rms_norm(states, norms.shape[-1:], None, epsilon) * norms).chunk(2, dim=-1)
+    normed = rms_norm(states.float(), norms.shape[-1:], None, epsilon).mul_(norms)
+    one, other = normed.chunk(2, dim=-1)
     cos, sin = cos[:, None], sin[:, None]
     half = states.shape[-1] // 2
-    states[..., :half] = one * cos - other * sin
-    states[..., half:] = other * cos + one * sin
+    states[..., :half] = (one * cos).addcmul_(other, sin, value=-1)
+    states[..., half:] = (other * cos).addcmul_(one, sin)
 
 
 def gated(joined: Tensor) -> Tensor:
@@ -148,7 +164,13 @@ def gated(joined: Tensor) -> Tensor:
     return silu(gate).mul_(up)
 
 
-plain_parts = Parts(turn, gated, join)
+plain_parts = Parts(turn, gated, join, rows=512)
+"""512 is the best of 256 to 2048 on a CPU with 2 MiB of second-level cache (bfloat16, the 0.6B model's shapes): 1.2 times 2048's speed."""
+
+
+def _blocks(tokens: int, parts: Parts) -> list[slice]:
+    step = parts.rows or tokens
+    return [slice(begin, begin + step) for begin in range(0, tokens, step)]
 
 
 def _head_counts(layer: Layer) -> tuple[int, int]:

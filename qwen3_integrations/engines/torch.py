@@ -8,16 +8,21 @@ import weakref
 from concurrent.futures import Future
 from typing import Any, Literal
 
+from qwen3_integrations.engines.pass_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.protocol import check_task
 from qwen3_integrations.engines.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.extras import require
 from qwen3_integrations.hub import resolve_model
 from qwen3_integrations.jobs import Job, Reply, Task
-from qwen3_integrations.models import Source, read_model
+from qwen3_integrations.memory import ModelShape, in_gib, stored_bytes
+from qwen3_integrations.models import ModelFiles, Source, read_model
 from qwen3_integrations.tokens import Tokenizer
 
 log = logging.getLogger("qwen3_integrations")
+
+CPU_TOKENS = 2048
+"""Tokens in a pass on a CPU: the results of more don't fit its caches."""
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -25,24 +30,26 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 class TorchEngine:
     """Runs a checkpoint with PyTorch in this process.
 
-    Sequences lie end to end without padding, what the documents of one query share is computed once a pack,
+    Sequences lie end to end without padding, what the documents of one query share is computed once a pass,
     and only last positions are read: by the two rows of the output head that say "yes" and "no", never by the
-    whole vocabulary. Calls from many threads and tasks are packed together.
+    whole vocabulary. Calls from many threads and tasks are packed together. On CUDA, FlashAttention 3 is used on Hopper where it is
+    installed (`flash-attn-3`, or vLLM's), else PyTorch's own FlashAttention 2; passes of at most 512 tokens are captured graphs.
 
     Args:
         task: `embed` or `rerank`.
         model: A folder, a hub's name, or `qwen3-tiny-demo`.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes CUDA, then MPS, then the CPU.
         dtype: `float32`, `bfloat16` or `float16`; `auto` is bfloat16 on CUDA and float32 elsewhere.
-        max_batch_tokens: Tokens in one forward pass; None for 32768 on CUDA and 2048 elsewhere. A longer prompt
-            has a pass of its own.
+        max_batch_tokens: Tokens in one forward pass, by which its memory is planned; None for 65536 on CUDA, or what half of the free
+            memory has room for, and 2048 elsewhere. A longer prompt has a pass of its own. Where the memory is not there after all,
+            the passes get smaller, which is logged.
         source: Where the model's name may lead: `auto`, `local`, `huggingface` or `modelscope`.
         revision: A branch, tag or commit of the hub's repository.
 
     Raises:
         MissingExtra: If PyTorch or transformers is not installed.
         ModelNotFound: If the model is nowhere to be had.
-        ConfigError: If the model is of the other task, or device or dtype are none.
+        ConfigError: If the model is of the other task, device or dtype are none, or the memory does not suffice (with the sum).
     """
 
     backend = "torch"
@@ -72,8 +79,10 @@ class TorchEngine:
         self.dimensions = files.width if task == "embed" else None
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
-        budget = (65536 if self.device.startswith("cuda") else 2048) if max_batch_tokens is None else max_batch_tokens
         place = torch.device(self.device)
+        self.memory = self._plan(files, max_batch_tokens) if place.type == "cuda" else None
+        """The plan; None where nothing is planned, which is everywhere but on CUDA."""
+        budget = self.memory.pass_tokens if self.memory else max_batch_tokens or CPU_TOKENS
         forward = Forward(files, task, self.tokenizer, place, getattr(torch, self.dtype))
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)
@@ -99,10 +108,18 @@ class TorchEngine:
         check_task(self, job)
         return self._queue.submit(job)
 
+    def _plan(self, files: ModelFiles, tokens: int | None) -> PassPlan:
+        import torch
+
+        value_bytes = 4 if self.dtype == "float32" else 2
+        weights = stored_bytes(files.folder, value_bytes)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return plan_passes(self.model, ModelShape.from_config(files.config), weights, value_bytes, free, tokens)
+
     @property
     def where(self) -> str:
-        """Where it computes: device and number format."""
-        return f"{self.device}, {self.dtype}"
+        """Where it computes: device and number format, and the memory that was planned for it."""
+        return f"{self.device}, {self.dtype}" + (f", {in_gib(self.memory.total_bytes)} planned" if self.memory else "")
 
     def __repr__(self) -> str:
         return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
