@@ -15,9 +15,10 @@ from qwen3_integrations.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.jobs import Job, Reply, Rows
 from qwen3_integrations.models import MIN_DIMENSIONS, checked_budget
 from qwen3_integrations.planning import document_prompts, query_prompts
-from qwen3_integrations.progress import arun_with_bar, run_with_bar
+from qwen3_integrations.progress import texts_bar
 from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.results import Usage
+from qwen3_integrations.slices import Call, Outcome, arun_call, is_quick, run_call
 from qwen3_integrations.tokens import checked_text, checked_texts
 
 log = logging.getLogger("qwen3_integrations")
@@ -70,13 +71,15 @@ class Embedder:
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
             MissingExtra: For a bar, if tqdm is not installed.
         """
-        job = self._plan_documents(texts)
-        return self._finish(job, run_with_bar(self.engine, job) if progress else self.engine.run(job))
+        call = self._documents(texts)
+        with texts_bar(len(call), shown=progress) as tell:
+            return self._told(run_call(self.engine, call, tell))
 
     async def aembed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
         """As `embed_documents`, without blocking the event loop."""
-        job = await asyncio.to_thread(self._plan_documents, texts)
-        return self._finish(job, await (arun_with_bar(self.engine, job) if progress else self.engine.arun(job)))
+        call = self._documents(texts) if is_quick(texts) else await asyncio.to_thread(self._documents, texts)
+        with texts_bar(len(call), shown=progress) as tell:
+            return self._told(await arun_call(self.engine, call, tell))
 
     def embed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
         """Embed queries, each behind the instruction.
@@ -92,29 +95,41 @@ class Embedder:
             PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
             TypeError, InvalidText, EngineError: As in `embed_documents`.
         """
-        job = self._plan_queries(texts, instruction)
-        return self._finish(job, self.engine.run(job))
+        return self._told(run_call(self.engine, self._queries(texts, instruction)))
 
     async def aembed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
         """As `embed_queries`, without blocking the event loop."""
-        job = await asyncio.to_thread(self._plan_queries, texts, instruction)
-        return self._finish(job, await self.engine.arun(job))
+        quick = is_quick(texts)
+        call = self._queries(texts, instruction) if quick else await asyncio.to_thread(self._queries, texts, instruction)
+        return self._told(await arun_call(self.engine, call))
 
-    def _plan_documents(self, texts: Sequence[str]) -> Job:
-        return Job("embed", document_prompts(checked_texts(texts), self.engine.tokenizer, self.max_tokens), self.max_tokens)
+    def _documents(self, texts: Sequence[str]) -> Call:
+        checked = checked_texts(texts)
 
-    def _plan_queries(self, texts: Sequence[str], instruction: str | None) -> Job:
+        def plan(begin: int, end: int) -> Job:
+            return Job("embed", document_prompts(checked[begin:end], self.engine.tokenizer, self.max_tokens), self.max_tokens)
+
+        return Call([len(text) for text in checked], plan, self._finish)
+
+    def _queries(self, texts: Sequence[str], instruction: str | None) -> Call:
         told = self.instruction if instruction is None else checked_text(instruction, "instruction")
-        return Job("embed", query_prompts(checked_texts(texts), told, self.engine.tokenizer, self.max_tokens), self.max_tokens)
+        checked = checked_texts(texts)
 
-    def _finish(self, job: Job, reply: Reply) -> Rows:
-        vectors = unit_rows(reply.rows, len(job.prompts), self.dimensions)
-        used = usage_of(job, reply)
+        def plan(begin: int, end: int) -> Job:
+            return Job("embed", query_prompts(checked[begin:end], told, self.engine.tokenizer, self.max_tokens), self.max_tokens)
+
+        return Call([len(told) + len(text) for text in checked], plan, self._finish)
+
+    def _finish(self, rows: Rows, count: int, begin: int) -> Rows:
+        return unit_rows(rows, count, self.dimensions, begin)
+
+    def _told(self, outcome: Outcome) -> Rows:
+        used = outcome.usage
         with self._lock:
             self._usage += used
         if used.truncated:
-            log.warning("%d of %d texts were cut to %d tokens", used.truncated, used.prompts, reply.max_tokens or self.max_tokens)
-        return vectors
+            log.warning("%d of %d texts were cut to %d tokens", used.truncated, used.prompts, outcome.max_tokens or self.max_tokens)
+        return outcome.rows
 
     def __repr__(self) -> str:
         width = self.dimensions or self.engine.dimensions
@@ -151,10 +166,16 @@ def checked_dimensions(dimensions: int | None, width: int | None, model: str) ->
     return dimensions
 
 
-def unit_rows(rows: Rows, count: int, dimensions: int | None) -> Rows:
+def unit_rows(rows: Rows, count: int, dimensions: int | None, first: int = 0) -> Rows:
     """Vectors fit for use: counted, finite, cut to `dimensions` and then of unit length.
 
     Source: Matryoshka as in the model card: slice, then normalise again.
+
+    Args:
+        rows: What the engine answered.
+        count: How many rows there must be.
+        dimensions: Their width; None for the model's own.
+        first: The first row's position in the whole call, for messages.
 
     Raises:
         BadReply: If the count, the width, a value or a length can't be right.
@@ -171,7 +192,7 @@ def unit_rows(rows: Rows, count: int, dimensions: int | None) -> Rows:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
     if len(bad):
-        raise BadReply(f"{len(bad)} of {count} vectors are zero or not finite, the first at index {bad[0]}")
+        raise BadReply(f"{len(bad)} of {count} vectors are zero or not finite, the first at index {first + bad[0]}")
     return np.asarray(vectors / norms, dtype=np.float32)
 
 

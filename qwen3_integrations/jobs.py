@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -65,11 +66,22 @@ class Prompt:
         return self.head.text + self.body.text + self.tail.text
 
     @property
+    def characters(self) -> int:
+        """Characters of `text`, counted without joining it."""
+        return len(self.head.text) + len(self.body.text) + len(self.tail.text)
+
+    @property
     def ids(self) -> Ids | None:
         """The whole prompt as token ids, shape (tokens,), int32; None where no tokenizer was at hand."""
         parts = (self.head.ids, self.body.ids, self.tail.ids)
         known = [part for part in parts if part is not None]
         return np.concatenate(known) if len(known) == len(parts) else None
+
+    @property
+    def tokens(self) -> int | None:
+        """How many `ids` there are, counted without joining them; None where no tokenizer was at hand."""
+        head, body, tail = self.head.ids, self.body.ids, self.tail.ids
+        return None if head is None or body is None or tail is None else len(head) + len(body) + len(tail)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,11 +93,23 @@ class Job:
         prompts: In the order in which the rows must come back.
         max_tokens: The longest prompt allowed, template included. Prompts with ids keep to it already; an
             engine without a tokenizer must count and cut the bodies of the others itself.
+        call: What this job is a slice of, as long as all its prompts; None for a job that is all of a call.
     """
 
     task: Task
     prompts: tuple[Prompt, ...]
     max_tokens: int
+    call: Sized | None = None
+
+    @property
+    def turn(self) -> object:
+        """Whose turn it is when this job's is: engines take callers in turns, and the slices of one call are one caller."""
+        return self if self.call is None else self.call
+
+    @property
+    def call_size(self) -> int:
+        """Prompts of the whole call."""
+        return len(self.prompts if self.call is None else self.call)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

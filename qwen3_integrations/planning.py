@@ -12,6 +12,7 @@ from qwen3_integrations.prompts import RERANK_PREFIX, RERANK_SUFFIX, Separator, 
 from qwen3_integrations.tokens import Tokenizer, holds_control_token
 
 _NO_HEAD = Head("", np.empty(0, dtype=np.int32))
+_NO_BODY = Piece("", np.empty(0, dtype=np.int32))
 
 
 def document_prompts(documents: Sequence[str], tokenizer: Tokenizer | None, max_tokens: int) -> tuple[Prompt, ...]:
@@ -34,7 +35,12 @@ def query_prompts(queries: Sequence[str], instruction: str, tokenizer: Tokenizer
     texts = [embedding_query(query, instruction) for query in queries]
     ids: Sequence[Ids | None] = tokenizer.encode(texts) if tokenizer else [None] * len(texts)
     heads = [Head(text, own, query, instruction) for text, own, query in zip(texts, ids, queries, strict=True)]
-    return _finish(heads, [""] * len(heads), _end(tokenizer), tokenizer, max_tokens)
+    body, tail = (_NO_BODY if tokenizer else Piece("")), _end(tokenizer)
+    prompts = tuple(Prompt(head, body, tail, literal=_is_literal(head, "")) for head in heads)
+    for prompt in prompts:
+        if prompt.tokens is not None and prompt.tokens > max_tokens:
+            raise prompt_too_long(prompt.tokens, max_tokens)
+    return prompts
 
 
 def rerank_prompts(
@@ -100,8 +106,7 @@ def fit_prompt(head: Head, body: str, ids: Ids, tail: Piece, tokenizer: Tokenize
 
 
 def _is_literal(head: Head, body: str) -> bool:
-    spoken = (head.query or "", head.instruction or "", body)
-    return not any(holds_control_token(text) for text in spoken)
+    return not (holds_control_token(body) or holds_control_token(head.query or "") or holds_control_token(head.instruction or ""))
 
 
 def prompt_too_long(tokens: int, max_tokens: int) -> PromptTooLong:

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from qwen3_integrations.embedder import usage_of
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import BadReply, ConfigError
 from qwen3_integrations.html import engine_facts, facts_table, usage_words
-from qwen3_integrations.jobs import Job, Reply, Rows
+from qwen3_integrations.jobs import Job, Rows
 from qwen3_integrations.models import checked_budget
 from qwen3_integrations.planning import rerank_prompts
 from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, Separator
 from qwen3_integrations.results import Hit, Ranking, Timing, Usage
+from qwen3_integrations.slices import QUICK_TEXTS, Call, Outcome, arun_call, is_quick, outcome_of, run_call
 from qwen3_integrations.tokens import checked_text, checked_texts
 
 log = logging.getLogger("qwen3_integrations")
@@ -86,12 +86,13 @@ class Reranker:
         """
         checked_cut(top_n, score_threshold)
         started = time.perf_counter()
-        documents = checked_texts(documents, "documents")  # a list of our own: a data frame's column is indexed by its labels
-        job = self._plan_documents(query, documents, instruction)
+        listed = checked_texts(documents, "documents")  # a list of our own: a data frame's column is indexed by its labels
+        call = self._documents(query, listed, instruction)
+        job = call.plan(0, len(listed))
         planned = time.perf_counter()
-        reply = self.engine.run(job)
+        outcome = outcome_of(call, job, self.engine.run(job))
         timing = Timing(planned - started, time.perf_counter() - planned)
-        return self._ranking(query, documents, instruction, job, reply, timing, top_n, score_threshold)
+        return self._ranking(query, listed, instruction, outcome, timing, top_n, score_threshold)
 
     async def arank(
         self,
@@ -104,12 +105,14 @@ class Reranker:
         """As `rank`, without blocking the event loop."""
         checked_cut(top_n, score_threshold)
         started = time.perf_counter()
-        documents = checked_texts(documents, "documents")
-        job = await asyncio.to_thread(self._plan_documents, query, documents, instruction)
+        quick = is_quick(documents)
+        listed = checked_texts(documents, "documents") if quick else await asyncio.to_thread(checked_texts, documents, "documents")
+        call = self._documents(query, listed, instruction)
+        job = call.plan(0, len(listed)) if call.is_quick else await asyncio.to_thread(call.plan, 0, len(listed))
         planned = time.perf_counter()
-        reply = await self.engine.arun(job)
+        outcome = outcome_of(call, job, await self.engine.arun(job))
         timing = Timing(planned - started, time.perf_counter() - planned)
-        return self._ranking(query, documents, instruction, job, reply, timing, top_n, score_threshold)
+        return self._ranking(query, listed, instruction, outcome, timing, top_n, score_threshold)
 
     def score(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
         """Score pairs of query and document.
@@ -124,55 +127,57 @@ class Reranker:
         Raises:
             PromptTooLong, TypeError, InvalidText, EngineError: As in `rank`.
         """
-        job = self._plan(pairs, instruction)
-        return self._finish(job, self.engine.run(job))
+        return self._told(run_call(self.engine, self._pairs(pairs, instruction))).rows
 
     async def ascore(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
         """As `score`, without blocking the event loop."""
-        job = await asyncio.to_thread(self._plan, pairs, instruction)
-        return self._finish(job, await self.engine.arun(job))
+        texts = _flat(pairs)
+        call = self._pairs(pairs, instruction) if is_quick(texts) else await asyncio.to_thread(self._pairs, pairs, instruction)
+        return self._told(await arun_call(self.engine, call)).rows
 
-    def _plan_documents(self, query: str, documents: Sequence[str], instruction: str | None) -> Job:
+    def _documents(self, query: str, documents: Sequence[str], instruction: str | None) -> Call:
         checked_text(query, "query")
-        return self._job([(query, document) for document in documents], instruction)
+        return self._call([(query, document) for document in documents], instruction)
 
-    def _plan(self, pairs: Iterable[tuple[str, str]], instruction: str | None) -> Job:
+    def _pairs(self, pairs: Iterable[tuple[str, str]], instruction: str | None) -> Call:
         listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
-        queries = checked_texts((query for query, _ in listed), "queries")
-        documents = checked_texts((document for _, document in listed), "documents")
-        return self._job(list(zip(queries, documents, strict=True)), instruction)
+        checked_texts((query for query, _ in listed), "queries")
+        checked_texts((document for _, document in listed), "documents")
+        return self._call(listed, instruction)
 
-    def _job(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Job:
+    def _call(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Call:
         told = self.instruction if instruction is None else checked_text(instruction, "instruction")
-        prompts = rerank_prompts(pairs, told, self.separator, self.engine.tokenizer, self.max_tokens)
-        return Job("rerank", prompts, self.max_tokens)
 
-    def _finish(self, job: Job, reply: Reply) -> Rows:
-        scores = probabilities(reply.rows, len(job.prompts))
-        used = usage_of(job, reply)
+        def plan(begin: int, end: int) -> Job:
+            prompts = rerank_prompts(pairs[begin:end], told, self.separator, self.engine.tokenizer, self.max_tokens)
+            return Job("rerank", prompts, self.max_tokens)
+
+        return Call([len(told) + len(query) + len(document) for query, document in pairs], plan, probabilities)
+
+    def _told(self, outcome: Outcome) -> Outcome:
+        """Count what a call used, and say what was cut."""
+        used = outcome.usage
         with self._lock:
             self._usage += used
         if used.truncated:
-            limit = reply.max_tokens or self.max_tokens
+            limit = outcome.max_tokens or self.max_tokens
             log.warning("%d of %d documents were cut so that the prompt keeps to %d tokens", used.truncated, used.prompts, limit)
-        return scores
+        return outcome
 
     def _ranking(
         self,
         query: str,
         documents: Sequence[str],
         instruction: str | None,
-        job: Job,
-        reply: Reply,
+        outcome: Outcome,
         timing: Timing,
         top_n: int | None,
         score_threshold: float | None,
     ) -> Ranking:
-        scores = self._finish(job, reply)
+        scores = self._told(outcome).rows
         order = np.argsort(-scores, kind="stable")
         hits = [
-            Hit(int(index), rank, float(scores[index]), documents[index], job.prompts[index].truncated or index in reply.truncated)
-            for rank, index in enumerate(order)
+            Hit(int(index), rank, float(scores[index]), documents[index], index in outcome.truncated) for rank, index in enumerate(order)
         ]
         passing = sum(score_threshold is None or hit.score >= score_threshold for hit in hits)
         kept = passing if top_n is None else min(top_n, passing)
@@ -182,7 +187,7 @@ class Reranker:
             model=self.engine.model,
             hits=tuple(hits[:kept]),
             dropped=tuple(hits[kept:]),
-            usage=usage_of(job, reply),
+            usage=outcome.usage,
             timing=timing,
             top_n=top_n,
             score_threshold=score_threshold,
@@ -212,8 +217,13 @@ def checked_cut(top_n: int | None, score_threshold: float | None) -> None:
         raise ConfigError(f"score_threshold must lie in [0, 1], or be None for any score, not {score_threshold!r}")
 
 
-def probabilities(rows: Rows, count: int) -> Rows:
+def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
     """Scores fit for use: counted, finite and in [0, 1].
+
+    Args:
+        rows: What the engine answered.
+        count: How many scores there must be.
+        first: The first score's position in the whole call, for messages.
 
     Raises:
         BadReply: If the count or a value can't be right.
@@ -225,8 +235,15 @@ def probabilities(rows: Rows, count: int) -> Rows:
         raise BadReply(f"expected {count} scores, got an array of shape {scores.shape}")
     bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(bad):
-        raise BadReply(f"{len(bad)} of {count} scores are no probabilities, the first is {scores[bad[0]]} at index {bad[0]}")
+        raise BadReply(f"{len(bad)} of {count} scores are no probabilities, the first is {scores[bad[0]]} at index {first + bad[0]}")
     return scores
+
+
+def _flat(pairs: object) -> list[object] | None:
+    """Queries and documents of pairs, still unchecked; None where that would be too much to look at."""
+    if not isinstance(pairs, list | tuple) or len(pairs) > QUICK_TEXTS:
+        return None
+    return [text for pair in pairs if isinstance(pair, list | tuple) for text in pair]
 
 
 def _pair(pair: tuple[str, str], index: int) -> tuple[str, str]:

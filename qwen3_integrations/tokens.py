@@ -30,7 +30,7 @@ _CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
 
 def holds_control_token(text: str) -> bool:
     """True when an ordinary Qwen3 tokenizer would read a control token out of this text."""
-    return _CONTROL.search(text) is not None
+    return "<" in text and _CONTROL.search(text) is not None
 
 
 def neutral(text: str) -> str:
@@ -106,6 +106,7 @@ class Tokenizer:
         if missing:
             raise ConfigError(f"this is no Qwen3 tokenizer: it has no {', '.join(missing)}")
         self._added = added
+        self._templates: dict[str, Ids] = {}
         self._split = re.compile("(" + "|".join(map(re.escape, sorted(added, key=len, reverse=True))) + ")")
 
     @classmethod
@@ -142,11 +143,13 @@ class Tokenizer:
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def template(self, text: str) -> Ids:
-        """Token ids of a piece of a template, in which control tokens are control tokens."""
+        """Token ids of a piece of a template, in which control tokens are control tokens. There are few: they are kept."""
+        if (kept := self._templates.get(text)) is not None:
+            return kept
         ids: list[int] = []
         for part in self._split.split(text):
             ids += [self._added[part]] if part in self._added else self._plain.encode(part, add_special_tokens=False).ids
-        return np.asarray(ids, dtype=np.int32)
+        return self._templates.setdefault(text, np.asarray(ids, dtype=np.int32))
 
     def cut(self, text: str, limit: int) -> tuple[str, bool]:
         """The longest beginning of a text that is at most `limit` tokens.

@@ -45,14 +45,15 @@ Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Bounds, float, bool
 """From query, key, value, bounds, scale and whether it is causal to the result and its log-sum-exp, shape (heads, tokens)."""
 
 
-def kernel_for(device: torch.device, dtype: torch.dtype) -> Kernel | None:
+def kernel_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Kernel | None:
     """The fastest kernel for sequences of different lengths that is there; None: there is none, `PlainAttention` does it.
 
-    FlashAttention 3 on Hopper, from its own package or from vLLM's; else FlashAttention 2 as it is in PyTorch.
+    FlashAttention 3 on Hopper for the published models' heads of 128, from its own package or from vLLM's; else FlashAttention 2 as it
+    is in PyTorch.
     """
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return None
-    hopper = torch.cuda.get_device_capability(device)[0] == 9
+    hopper = torch.cuda.get_device_capability(device)[0] == 9 and head_width == 128
     return (hopper and (_flash_3() or _flash_3_of_vllm())) or _flash_2()
 
 
@@ -217,19 +218,15 @@ def _flash_2() -> Kernel | None:
     except ImportError:  # a PyTorch before 2.10
         return None
     known = inspect.signature(varlen_attn).parameters
-    groups_itself = "enable_gqa" in known
 
     def words(causal: bool) -> dict[str, Any]:
-        """How this PyTorch's kernel is told to be causal and to group heads: its arguments changed between releases."""
+        """How this PyTorch's kernel is told to be causal, and that heads are grouped: its arguments changed between releases."""
         window: dict[str, Any] = {"window_size": (-1, 0) if causal else (-1, -1)} if "window_size" in known else {"is_causal": causal}
-        return window | ({"enable_gqa": True} if groups_itself else {})
+        return window | ({"enable_gqa": True} if "enable_gqa" in known else {})
 
     def attend(
         query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not groups_itself:
-            groups = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         out, weight = varlen_attn(
             query, key, value, bounds.query, bounds.key, bounds.longest_query, bounds.longest_key,
             return_aux=AuxRequest(lse=True), scale=scale, **words(causal),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,11 +93,9 @@ def rerank_body(model: str, prompts: Sequence[Prompt]) -> Body:
 def read_embeddings(answer: Any, count: int) -> Answer:
     """Vectors by index: base64 of little-endian float32, or lists of floats from servers without base64."""
     items = _in_order(_listed(answer, ("data",)), count)
-    vectors = [_vector(item.get("embedding"), index) for index, item in enumerate(items)]
-    widths = {len(vector) for vector in vectors}
-    if len(widths) > 1:
-        raise BadReply(f"the server sent vectors of different widths: {sorted(widths)}")
-    return Answer(np.stack(vectors), _tokens(answer))
+    values = [item.get("embedding") for item in items]
+    rows = _block(values)
+    return Answer(_rows(values) if rows is None else rows, _tokens(answer))
 
 
 def read_classes(answer: Any, count: int) -> Answer:
@@ -171,7 +168,7 @@ def _in_order(items: Sequence[Any], count: int) -> list[Mapping[str, Any]]:
         raise BadReply(f"asked for {count} results, the server sent {len(items)}")
     placed: dict[int, Mapping[str, Any]] = {}
     for item in items:
-        index = item.get("index") if isinstance(item, Mapping) else None
+        index = item.get("index") if isinstance(item, dict) else None
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
             raise BadReply(f"the server sent a result with index {index!r} for {count} prompts")
         if index in placed:
@@ -180,10 +177,34 @@ def _in_order(items: Sequence[Any], count: int) -> list[Mapping[str, Any]]:
     return [placed[index] for index in range(count)]
 
 
+def _block(values: Sequence[Any]) -> Rows | None:
+    """All vectors read at once, as they are where nothing is wrong; None where something is, for `_rows` to say what."""
+    try:
+        if all(isinstance(value, str) for value in values):
+            raw = [binascii.a2b_base64(value, strict_mode=True) for value in values]
+            if len(set(map(len, raw))) != 1:
+                return None
+            rows = np.frombuffer(b"".join(raw), dtype="<f4").reshape(len(raw), -1).astype(np.float32, copy=False)
+        else:
+            rows = np.asarray(values, dtype=np.float32)
+    except (binascii.Error, ValueError, TypeError):
+        return None
+    return rows if rows.ndim == 2 and rows.shape[1] and np.isfinite(rows).all() else None
+
+
+def _rows(values: Sequence[Any]) -> Rows:
+    """Vectors read one by one."""
+    vectors = [_vector(value, index) for index, value in enumerate(values)]
+    widths = {len(vector) for vector in vectors}
+    if len(widths) > 1:
+        raise BadReply(f"the server sent vectors of different widths: {sorted(widths)}")
+    return np.stack(vectors)
+
+
 def _vector(value: Any, index: int) -> Rows:
     try:
         vector = (
-            np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
+            np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4")
             if isinstance(value, str)
             else np.asarray(value, dtype=np.float32)
         )

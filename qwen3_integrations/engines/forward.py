@@ -15,7 +15,7 @@ from qwen3_integrations.engines.packing import Pack, pack
 from qwen3_integrations.engines.queue import PassTooLarge
 from qwen3_integrations.engines.qwen3 import Parts, Qwen3, plain_parts
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.jobs import Prompt, Rows, Task
+from qwen3_integrations.jobs import Head, Piece, Prompt, Rows, Task
 from qwen3_integrations.models import ModelFiles
 from qwen3_integrations.tokens import Tokenizer
 
@@ -29,15 +29,19 @@ class Forward:
         tokenizer: The checkpoint's own.
         device: Where it computes.
         dtype: What it computes in.
+        reserved: On CUDA, for a pass of how many tokens memory is kept; PyTorch would else keep it for several passes, of unlike sizes.
     """
 
-    def __init__(self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype, *, reserved: int = 0
+    ) -> None:
         self.ahead = device.type == "cuda"
         self._task, self._device, self._width = task, device, files.width
         self._model = Qwen3(files, device, dtype)
-        self._kernel = attention.kernel_for(device, dtype)
-        self._parts = _parts_for(device)
+        self._kernel = attention.kernel_for(device, dtype, self._model.head_width)
+        self._parts = _parts_for(device, self._model.head_width)
         self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel else None
+        self._reserved = reserved
         self._direction: torch.Tensor | None = None
         if task == "rerank":
             row = _stored_row(files) if files.classifier else _yes_minus_no(files, tokenizer)
@@ -69,13 +73,24 @@ class Forward:
         """Rows on the device, and for each prompt which is its own."""
         if self._graphs and self._graphs.take(prompts):
             return self._graphs.run(pack(prompts, share=False)), np.arange(len(prompts))
+        if self._reserved:
+            self._reserve()
         packed = pack(prompts)
+        return self._pass(packed), packed.rows
+
+    def _pass(self, packed: Pack) -> torch.Tensor:
         seeing: attention.Attention
         if self._kernel is None:
             seeing = attention.PlainAttention(packed, self._device, self._model.scale)
         else:
             seeing = attention.KernelAttention.of(packed, self._kernel, self._device, self._model.scale, self._parts.join)
-        return self._model(*_inputs(packed, self._device), seeing, self._parts), packed.rows
+        return self._model(*_inputs(packed, self._device), seeing, self._parts)
+
+    def _reserve(self) -> None:
+        """Compute the largest pass once: smaller ones then find room in what it leaves to PyTorch's allocator."""
+        tokens, self._reserved = self._reserved, 0
+        some = np.zeros(min(512, tokens), np.int32)
+        self._pass(pack([Prompt(Head("", some[:0]), Piece("", some), Piece("", some[:0]))] * (tokens // len(some))))
 
     def nothing(self) -> Rows:
         """The rows of no prompts."""
@@ -92,9 +107,10 @@ class Forward:
             torch.cuda.empty_cache()
 
 
-def _parts_for(device: torch.device) -> Parts:
+def _parts_for(device: torch.device, head_width: int) -> Parts:
     """Kernels where they can be compiled, else PyTorch's own functions."""
-    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+    power_of_two = head_width & (head_width - 1) == 0
+    if device.type == "cuda" and power_of_two and importlib.util.find_spec("triton") is not None:
         from qwen3_integrations.engines.kernels import kernel_parts
 
         return kernel_parts

@@ -167,7 +167,7 @@ class HttpEngine:
             _refuse_instructions(job, server)
         budget = min(job.max_tokens, server.context or job.max_tokens)
         prompts, cut = await self._fitted(server, job, budget)
-        share = fair_share(len(prompts), self._concurrency)
+        share = fair_share(job.call_size, self._concurrency)
         requests = list(_requests(prompts, server, min(self._request_size, share)))
         if self._batcher is None:
             self._batcher = Batcher(partial(self._ask, server), self._concurrency, self._request_size)
@@ -214,13 +214,13 @@ class HttpEngine:
         try:
             async with asyncio.TaskGroup() as group:
                 for position, prompt in enumerate(job.prompts):
-                    ids = prompt.ids
-                    if ids is None and may_exceed(prompt, budget):
+                    tokens = prompt.tokens
+                    if tokens is None and may_exceed(prompt, budget):
                         if server.counts:
                             group.create_task(count(position))
                         else:
                             self._tell_uncounted(server, budget)
-                    elif ids is not None and len(ids) > budget and self.tokenizer and prompt.body.ids is not None:
+                    elif tokens is not None and tokens > budget and self.tokenizer and prompt.body.ids is not None:
                         fitted[position] = fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
         except BaseExceptionGroup as group_error:
             error = group_error.exceptions[0]
@@ -265,14 +265,14 @@ def _has_failed(task: asyncio.Task[Any]) -> bool:
 async def _sent(batcher: Batcher, positions: Sequence[int], prompts: Sequence[Prompt], kind: object, job: Job) -> Answer:
     """The answer to some of a job's prompts; the error of one of them names its position in the job."""
     try:
-        return await batcher.send([prompts[position] for position in positions], kind, job)
+        return await batcher.send([prompts[position] for position in positions], kind, job.turn)
     except PromptFailed as failed:
         raise _at(failed.error, positions[failed.offset]) from failed.error
 
 
 def _counted(prompts: Sequence[Prompt]) -> int:
     """Tokens by the ids that are known, for servers that do not say."""
-    return sum(len(ids) for prompt in prompts if (ids := prompt.ids) is not None)
+    return sum(prompt.tokens or 0 for prompt in prompts)
 
 
 def _too_long_for(server: Server, error: PromptTooLong) -> PromptTooLong:
@@ -293,7 +293,7 @@ def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[
         part: list[int] = []
         room = REQUEST_CHARACTERS
         for position in positions:
-            length = len(prompts[position].text)
+            length = prompts[position].characters
             if part and (len(part) == size or length > room):
                 yield part, kind
                 part, room = [], REQUEST_CHARACTERS

@@ -68,6 +68,7 @@ class Qwen3:
         dtype: What it computes in.
 
     Attributes:
+        head_width: Width of one head.
         scale: Factor on attention's scores.
 
     Raises:
@@ -77,6 +78,7 @@ class Qwen3:
     def __init__(self, files: ModelFiles, device: torch.device, dtype: torch.dtype) -> None:
         _check(files)
         shape = ModelShape.from_config(files.config)
+        self.head_width = shape.head_width
         self.scale: float = shape.head_width**-0.5
         self.weights = read_weights(files, shape, device, dtype)
         self._epsilon = float(files.config.get("rms_norm_eps", 1e-6))

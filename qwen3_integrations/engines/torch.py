@@ -83,7 +83,8 @@ class TorchEngine:
         self.memory = self._plan(files, max_batch_tokens) if place.type == "cuda" else None
         """The plan; None where nothing is planned, which is everywhere but on CUDA."""
         budget = self.memory.pass_tokens if self.memory else max_batch_tokens or CPU_TOKENS
-        forward = Forward(files, task, self.tokenizer, place, getattr(torch, self.dtype))
+        reserved = self.memory.pass_tokens if self.memory else 0
+        forward = Forward(files, task, self.tokenizer, place, getattr(torch, self.dtype), reserved=reserved)
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)
 

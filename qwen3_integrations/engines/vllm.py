@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,7 +16,7 @@ from qwen3_integrations.engines.vllm_start import VllmStart
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.extras import require
 from qwen3_integrations.hub import resolve_model
-from qwen3_integrations.jobs import Job, Prompt, Reply, Task
+from qwen3_integrations.jobs import Ids, Job, Prompt, Reply, Task
 from qwen3_integrations.memory import MemoryPlan, weight_files
 from qwen3_integrations.models import ORIGINAL_RERANKER, ModelFiles, Source, read_model
 from qwen3_integrations.options import check_options
@@ -143,27 +143,34 @@ class VllmEngine:
     def _submit(self, job: Job) -> Future[Reply]:
         if job.task != self.task:
             raise EngineError(f"{self.model} is open for {self.task}, not for {job.task}")
-        for index, prompt in enumerate(job.prompts):
-            self._check(index, prompt)
         if not job.prompts:
             empty: Future[Reply] = Future()
             empty.set_result(Reply(np.empty((0, self.dimensions) if self.dimensions else 0, dtype=np.float32), 0))
             return empty
-        return self._loop.submit(job)
+        ids = [self._ids(index, prompt) for index, prompt in enumerate(job.prompts)]
+        self._check_vocabulary(ids)
+        return self._loop.submit(ids, job.turn)
 
-    def _check(self, index: int, prompt: Prompt) -> None:
-        """Prove that the model can read a prompt; vLLM without its tokenizer does not look at ids."""
+    def _ids(self, index: int, prompt: Prompt) -> Ids:
+        """A prompt's token ids, after proving that they are there and that the model takes so many."""
         ids = prompt.ids
         if ids is None or not len(ids):
-            raise EngineError(f"prompt {index} has no token ids; plan jobs with the engine's tokenizer")
+            raise EngineError(f"item {index} of this call has no token ids; plan jobs with the engine's tokenizer")
         if len(ids) > self.max_tokens:
             raise PromptTooLong(
-                f"prompt {index} has {len(ids)} tokens, but {self.model} was opened for {self.max_tokens}: raise max_model_len",
+                f"item {index} of this call has {len(ids)} tokens, but {self.model} was opened for {self.max_tokens}: raise max_model_len",
                 tokens=len(ids),
                 max_tokens=self.max_tokens,
             )
-        if ids.min() < 0 or ids.max() >= self._vocabulary:
-            raise EngineError(f"prompt {index} holds a token id outside {self.model}'s vocabulary of {self._vocabulary}")
+        return ids
+
+    def _check_vocabulary(self, ids: Sequence[Ids]) -> None:
+        """Prove that the model knows all ids, at once for all prompts; vLLM without its tokenizer does not look at them."""
+        joined = ids[0] if len(ids) == 1 else np.concatenate(ids)
+        if joined.min() >= 0 and joined.max() < self._vocabulary:
+            return
+        index = next(index for index, own in enumerate(ids) if own.min() < 0 or own.max() >= self._vocabulary)
+        raise EngineError(f"item {index} of this call holds a token id outside {self.model}'s vocabulary of {self._vocabulary}")
 
     @property
     def where(self) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import logging
 import queue
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, cast
+from itertools import chain, count
+from typing import Any
 
 import numpy as np
 
 from qwen3_integrations.engines.forks import Birthplace
+from qwen3_integrations.engines.logits import probabilities_of
 from qwen3_integrations.errors import EngineClosed, EngineError
-from qwen3_integrations.jobs import Ids, Job, Reply, Rows, Task
+from qwen3_integrations.jobs import Ids, Reply, Rows, Task
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -41,7 +42,8 @@ _LEAVE_S = 20.0
 class _Work:
     """A job on its way."""
 
-    job: Job
+    ids: Sequence[Ids]  # of each prompt
+    turn: object  # whose it is
     added: int = 0  # prompts handed to vLLM, from the first on
     done: int = 0
     tokens: int = 0
@@ -88,9 +90,9 @@ class VllmLoop:
         self._params: Any = None
         self._window = 1
         self._inbox: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._waiting: deque[_Work] = deque()
+        self._waiting: OrderedDict[object, deque[_Work]] = OrderedDict()  # by whose they are, the next to be fed first
         self._flying: dict[str, tuple[_Work, int]] = {}
-        self._names = itertools.count()
+        self._names = count()
         self._ready: Future[None] = Future()
         self._gate = threading.Lock()  # between a last submit and the end
         self._ended: Callable[[], EngineError] | None = None
@@ -106,15 +108,19 @@ class VllmLoop:
             self._inbox.put(None)  # an interrupted wait: the thread closes the engine once it has started
             raise
 
-    def submit(self, job: Job) -> Future[Reply]:
-        """Queue a job that has at least one prompt. Cancelling the future takes its prompts out of the engine.
+    def submit(self, ids: Sequence[Ids], turn: object) -> Future[Reply]:
+        """Queue a job of at least one prompt. Cancelling the future takes its prompts out of the engine.
+
+        Args:
+            ids: Each prompt's token ids, none empty, all known to the model.
+            turn: Whose job it is: those who wait take turns.
 
         Raises:
             EngineClosed: After `close`, and in a process that was forked from the one that opened the engine.
             EngineError: After the engine has died; says why.
         """
         self._birthplace.check()
-        work = _Work(job)
+        work = _Work(ids, turn)
         with self._gate:
             if self._ended:
                 raise self._ended()
@@ -184,8 +190,7 @@ class VllmLoop:
             if self._flying:
                 with guard:
                     outputs = self._engine.step()
-                for output in outputs:
-                    self._land(output)
+                self._land(outputs)
 
     def _take(self) -> bool:
         """Read the inbox; wait for something if there is nothing to do. False: it is time to close."""
@@ -201,50 +206,70 @@ class VllmLoop:
             if work.future.cancelled():
                 self._drop(work)
             else:
-                self._waiting.append(work)
+                self._waiting.setdefault(work.turn, deque()).append(work)
 
     def _feed(self) -> None:
-        """Hand prompts to vLLM, the jobs in turn."""
+        """Hand prompts to vLLM, the callers in turn, and each caller's jobs one after another."""
         while self._waiting and (room := self._window - len(self._flying)) > 0:
-            work = self._waiting.popleft()
+            turn, works = next(iter(self._waiting.items()))  # left in until it is fed: if vLLM dies meanwhile, it must be told
+            work = works[0]
             if not work.over:
                 self._add(work, min(room, _TURN))
-            if not work.over and work.added < len(work.job.prompts):
-                self._waiting.append(work)
+            if work.over or work.added == len(work.ids):
+                works.popleft()
+            if works:
+                self._waiting.move_to_end(turn)
+            else:
+                del self._waiting[turn]
 
     def _add(self, work: _Work, count: int) -> None:
-        for position in range(work.added, min(work.added + count, len(work.job.prompts))):
-            ids = cast("Ids", work.job.prompts[position].ids)  # the engine has proved that they are there
+        for position in range(work.added, min(work.added + count, len(work.ids))):
+            ids = work.ids[position]
             name = str(next(self._names))
             try:
                 self._engine.add_request(name, {"type": "token", "prompt_token_ids": ids.tolist()}, self._params)
             except self._dead_error:
                 raise
             except Exception as error:  # noqa: BLE001  vLLM's own types for this differ between its versions
-                self._fail(work, EngineError(f"vLLM refused prompt {position} of {len(ids)} tokens for {self._name}: {first_line(error)}"))
+                said = f"vLLM refused item {position} of this call ({len(ids)} tokens) for {self._name}: {first_line(error)}"
+                self._fail(work, EngineError(said))
                 return
             self._flying[name] = work, position
             work.flying.add(name)
             work.added = position + 1
             work.tokens += len(ids)
 
-    def _land(self, output: Any) -> None:
-        work, position = self._flying.pop(output.request_id, (None, 0))
-        if work is None:
+    def _land(self, outputs: Sequence[Any]) -> None:
+        """Hand out what a step has computed, all read in one conversion before the first caller wakes.
+
+        Whoever wakes wants the interpreter's lock, and a conversion for each row would have to win it back each time (0.15 ms).
+        """
+        landed: list[tuple[_Work, int, Any]] = []
+        for output in outputs:
+            work, position = self._flying.pop(output.request_id, (None, 0))
+            if work is None:
+                continue
+            work.flying.discard(output.request_id)
+            if error := getattr(output, "error", None):
+                self._fail(work, EngineError(f"vLLM failed on item {position} of this call for {self._name}: {error}"))
+            else:
+                landed.append((work, position, output.outputs.data))
+        if not landed:
             return
-        work.flying.discard(output.request_id)
-        if error := getattr(output, "error", None):
-            self._fail(work, EngineError(f"vLLM failed on prompt {position} for {self._name}: {error}"))
-            return
-        row = output.outputs.data.float().numpy()
-        if work.rows is None:
-            work.rows = np.empty((len(work.job.prompts), *row.shape), dtype=np.float32)
-        work.rows[position] = row
-        work.done += 1
-        if work.done == len(work.job.prompts):
-            work.over = True
-            if work.future.set_running_or_notify_cancel():
-                work.future.set_result(Reply(work.rows if self._task == "embed" else probabilities_of(work.rows), work.tokens))
+        rows = sys.modules["torch"].stack([row for _, _, row in landed]).float().numpy()
+        for (work, position, _), row in zip(landed, rows, strict=True):
+            if work.rows is None:
+                work.rows = np.empty((len(work.ids), *row.shape), dtype=np.float32)
+            work.rows[position] = row
+            work.done += 1
+        for work in dict.fromkeys(work for work, _, _ in landed):
+            if work.done == len(work.ids) and not work.over:
+                self._answer(work)
+
+    def _answer(self, work: _Work) -> None:
+        work.over = True
+        if work.rows is not None and work.future.set_running_or_notify_cancel():
+            work.future.set_result(Reply(work.rows if self._task == "embed" else probabilities_of(work.rows), work.tokens))
 
     def _drop(self, work: _Work) -> None:
         """Take a job's prompts out of vLLM."""
@@ -264,7 +289,8 @@ class VllmLoop:
         """Let nobody wait for an answer that won't come."""
         with self._gate:
             self._ended = reason
-        works = {id(work): work for work, _ in self._flying.values()} | {id(work): work for work in self._waiting}
+        waiting = (work for works in self._waiting.values() for work in works)
+        works = {id(work): work for work in chain((work for work, _ in self._flying.values()), waiting)}
         while True:
             try:
                 work = self._inbox.get_nowait()
@@ -299,21 +325,6 @@ class VllmLoop:
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-
-
-def probabilities_of(logits: Rows) -> Rows:
-    """P(yes) from a reranker's logits.
-
-    Args:
-        logits: float32, shape (prompts, 1): yes minus no; or (prompts, 2): no and yes.
-
-    Returns:
-        float32, shape (prompts,), in [0, 1].
-    """
-    wide = logits.astype(np.float64)
-    difference = wide[:, 0] if wide.shape[1] == 1 else wide[:, 1] - wide[:, 0]
-    small = np.exp(-np.abs(difference))  # of the magnitude, so that nothing overflows
-    return np.where(difference >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
 
 
 def _computes_here(engine: Any) -> bool:

@@ -10,6 +10,8 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,8 +19,8 @@ import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.engines import Engine
+from qwen3_integrations.engines.logits import probabilities_of
 from qwen3_integrations.engines.vllm import VllmEngine
-from qwen3_integrations.engines.vllm_loop import probabilities_of
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
 from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
@@ -193,6 +195,30 @@ def test_callers_share_vllms_batches(embedding, monkeypatch):
     assert max(together) > 1
 
 
+def test_the_slices_of_a_call_are_one_caller_among_others(embedding, monkeypatch):
+    engine, added, go = embedding._loop._engine, [], threading.Event()
+    add, step = engine.add_request, engine.step
+
+    def noted(name, prompt, params):
+        added.append(prompt["prompt_token_ids"][0])
+        return add(name, prompt, params)
+
+    monkeypatch.setattr(engine, "add_request", noted)
+    monkeypatch.setattr(engine, "step", lambda: (go.wait(60), step())[1])
+
+    def submit(number, count, turn):
+        return embedding._loop.submit([np.full(4, number, dtype=np.int32)] * count, turn)
+
+    waiting = [submit(1, 1, "before")]
+    while not added:
+        time.sleep(0.001)
+    waiting += [submit(number, 100, "call") for number in (2, 3, 4)] + [submit(9, 100, "other")]
+    go.set()
+    assert [len(future.result(60).rows) for future in waiting] == [1, 100, 100, 100, 100]
+    assert len(added) == 401
+    assert added.index(3) > len(added) - added[::-1].index(9) - 1  # the other's last, before the call's second slice
+
+
 async def test_a_cancelled_task_leaves_the_engine(embedding, random_embedder):
     big = Job("embed", prompts_of(*[[number % 1000, *range(500)] for number in range(1500)]), 1024)
     task = asyncio.create_task(embedding.arun(big))
@@ -230,10 +256,10 @@ def test_a_bad_job_fails_alone(embedding, random_embedder):
 
 def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
     """Past this package's own checks."""
-    half = Job("embed", prompts_of([1, 2, 3], [5] * 2000, [1, 2]), 4096)
-    refused = embedding._loop.submit(half)
+    half = [np.asarray(ids, dtype=np.int32) for ids in ([1, 2, 3], [5] * 2000, [1, 2])]
+    refused = embedding._loop.submit(half, "whose it is")
     fine = Embedder(embedding).embed_documents(["fine"])
-    with pytest.raises(EngineError, match=r"vLLM refused prompt 1 of 2000 tokens for .*longer than the maximum model length of 1024"):
+    with pytest.raises(EngineError, match=r"vLLM refused item 1 of this call \(2000 tokens\) for .*the maximum model length of 1024"):
         refused.result()
     close_to(fine, reference_embeddings(random_embedder, ["fine"]))
     assert embedding._loop._engine.get_num_unfinished_requests() == 0
@@ -330,9 +356,9 @@ def test_close_and_open_again(here, random_embedder, embedding):
 
 def test_close_ends_the_jobs_that_wait(here, random_embedder):
     engine = open_vllm("embed", random_embedder)
-    big = Job("embed", prompts_of(*[[number % 1000, *range(500)] for number in range(1500)]), 1024)
+    prompts = prompts_of(*[[number % 1000, *range(500)] for number in range(1500)])
     with ThreadPoolExecutor(4) as pool:
-        waiting = [pool.submit(engine.run, big) for _ in range(4)]
+        waiting = [pool.submit(engine.run, Job("embed", prompts, 1024)) for _ in range(4)]
         while len(engine._loop._waiting) < 3:
             pass
         engine.close()

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.engines import attention
 from qwen3_integrations.engines.torch import TorchEngine
 from tests.contract.cases import check_embeddings, check_scores
-from tests.models import SHAPES
+from tests.models import SHAPES, Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
 from tests.texts import HOSTILE
 
 pytestmark = pytest.mark.gpu
 DOCUMENTS = HOSTILE * 8
+WIDE = Shape(hidden=512, heads=8, kv_heads=4, layers=4, tied=True, head_dim=128, inner=1536)
+"""With the published models' heads, which FlashAttention 3 is used for."""
+
+
+@pytest.fixture(scope="session")
+def wide_models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("wide")
+    return {task: write_random_model(root / task, task, WIDE) for task in ("embed", "rerank")}
+
+
+@pytest.fixture(params=["best", "pytorch's", "none"])
+def kernel(request, monkeypatch):
+    """Attention by the best kernel that is there, by PyTorch's own, and without one."""
+    if request.param != "best":
+        monkeypatch.setattr(attention, "_flash_3", lambda: None)
+        monkeypatch.setattr(attention, "_flash_3_of_vllm", lambda: None)
+    if request.param == "none":
+        monkeypatch.setattr(attention, "_flash_2", lambda: None)
+    return request.param
 
 
 @pytest.mark.parametrize("size", SHAPES)
@@ -32,6 +56,79 @@ def test_bfloat16_stays_within_its_bounds(size, random_models):
 def test_float32_equals_the_reference(size, random_models):
     check_embeddings(TorchEngine("embed", str(random_models["embed", size]), device="cuda", dtype="float32"), random_models["embed", size])
     check_scores(TorchEngine("rerank", str(random_models["rerank", size]), device="cuda", dtype="float32"), random_models["rerank", size])
+
+
+def test_every_path_gives_the_same(wide_models, kernel):
+    """Captured small passes, large ones, a shared head and none, by each kernel: within bfloat16's bounds of plain fp32."""
+    embedder = Embedder(TorchEngine("embed", str(wide_models["embed"]), device="cuda"))
+    expected = reference_embeddings(wide_models["embed"], HOSTILE)
+    alone = np.concatenate([embedder.embed_documents([text]) for text in HOSTILE])
+    together = embedder.embed_documents(DOCUMENTS)[: len(HOSTILE)]
+    reranker = Reranker(TorchEngine("rerank", str(wide_models["rerank"]), device="cuda"))
+    shared = reranker.score([("one query", document) for document in DOCUMENTS])[: len(HOSTILE)]
+    unshared = np.concatenate([reranker.score([("one query", document)]) for document in HOSTILE])
+    mixed = reranker.score([(query, document) for document in HOSTILE for query in ("one query", document)] * 4)[: 2 * len(HOSTILE) : 2]
+    scores = reference_scores(wide_models["rerank"], [("one query", document) for document in HOSTILE])
+    least = [float((rows * expected).sum(axis=1).min()) for rows in (alone, together)]
+    greatest = [float(np.abs(found - scores).max()) for found in (shared, unshared, mixed)]
+    print(f"{kernel}: least cosine alone {least[0]:.6f}, together {least[1]:.6f}; greatest score difference {greatest}")  # noqa: T201
+    assert min(least) >= 0.9998
+    assert max(greatest) <= 0.03  # random heads spread their logits far wider than a trained one
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_many_callers_of_all_sizes(wide_models, dtype):
+    """Passes of every kind at once, from many threads: each caller gets the answer to its own texts."""
+    engine = TorchEngine("embed", str(wide_models["embed"]), device="cuda", dtype=dtype)
+    embedder = Embedder(engine)
+    expected = embedder.embed_documents(HOSTILE)
+    with ThreadPoolExecutor(32) as pool:
+        asked = [(number % len(HOSTILE), 1 + number % 3 * 40) for number in range(300)]
+        found = list(pool.map(lambda ask: embedder.embed_documents([HOSTILE[ask[0]]] * ask[1]), asked))
+    least = min(float((rows @ expected[at]).min()) for (at, _), rows in zip(asked, found, strict=True))
+    assert least >= 0.9998
+    engine.close()
+
+
+def test_memory_stays_within_the_plan(tmp_path):
+    """At every length; in a process of its own, since what CUDA itself holds counts."""
+    folder = write_random_model(tmp_path / "model", "embed", Shape(1024, 16, 8, 4, True, 128, 3072))
+    script = f"""
+import os, numpy as np
+from qwen3_integrations.engines.torch import TorchEngine
+from qwen3_integrations.jobs import Head, Job, Piece, Prompt
+engine = TorchEngine("embed", {str(folder)!r}, device="cuda")
+draw, none = np.random.default_rng(0), np.empty(0, np.int32)
+for length in (30, 128, 512, 2048, 8192, 32768, 700, 32768, 100):
+    sizes = draw.normal(length, length / 8, max(2, 200_000 // length)).clip(1, 32768).astype(int)
+    texts = [draw.integers(0, 5000, size).astype(np.int32) for size in sizes]
+    engine.run(Job("embed", tuple(Prompt(Head("", none), Piece("", ids), Piece("", none)) for ids in texts), 32768))
+    print(length, used_bytes([os.getpid()]) / 2**30)
+print("plan", engine.memory, "held", used_bytes([os.getpid()]) / 2**30)
+assert 0.5 * engine.memory.total_bytes < used_bytes([os.getpid()]) <= engine.memory.total_bytes
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    print(done.stdout)  # noqa: T201
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_passes_get_smaller_where_memory_is_short(wide_models, caplog):
+    """What the plan counted on is gone once another program has taken it."""
+    import torch
+
+    engine = TorchEngine("embed", str(wide_models["embed"]), device="cuda")
+    texts = [f"{number} " + "words of a long text " * 200 for number in range(200)]
+    expected = Embedder(engine).embed_documents(texts)
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_allocated() + (64 << 20)
+    torch.cuda.set_per_process_memory_fraction(held / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        found = Embedder(engine).embed_documents(texts)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert (found * expected).sum(axis=1).min() >= 0.9998
+    assert "passes now have at most" in caplog.text
+    engine.close()
 
 
 def test_a_shared_head_changes_nothing(random_reranker):

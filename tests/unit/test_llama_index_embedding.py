@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -59,12 +60,12 @@ def test_texts_go_as_they_stand(engine, embedding):
 def test_a_large_batch_goes_to_the_engine_at_once(engine, embedding):
     assert embedding.embed_batch_size == 2048
     embedding.get_text_embedding_batch(["text"] * 2050)
-    assert [len(job.prompts) for job in engine.jobs] == [2048, 2]
+    assert list(Counter(job.turn for job in engine.jobs for _ in job.prompts).values()) == [2048, 2]
     with pytest.raises(ConfigError, match="embed_batch_size"):
         embedding.embed_batch_size = 0
     embedding.embed_batch_size = 2000
     embedding.get_text_embedding_batch(["text"] * 2000)
-    assert len(engine.jobs[-1].prompts) == 2000
+    assert engine.jobs[-1].call_size == 2000
 
 
 def test_vectors_are_those_of_the_core(embedding):

@@ -1,0 +1,132 @@
+"""What is embedded and reranked: prose of Python's own documentation, cut to lengths in tokens. Every text is another one."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import numpy as np
+import tokenizers
+
+SPREAD = 0.2
+"""Standard deviation of the lengths, as a part of their mean."""
+
+SALT_TOKENS = 5
+"""Of the number before each text, four digits which Qwen3's tokenizer reads one by one, and of the end token behind it."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts to embed."""
+
+    items: tuple[str, ...]
+    salt: int = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def texts(self) -> list[str]:
+        """As they are embedded: each behind the salt."""
+        return [salted(text, self.salt) for text in self.items]
+
+    def salted(self, salt: int) -> Texts:
+        """The same texts behind another number: nothing before their first different token can be found in a cache."""
+        return replace(self, salt=salt)
+
+    def part(self, count: int) -> Texts:
+        """The first so many."""
+        return replace(self, items=self.items[:count])
+
+
+@dataclass(frozen=True)
+class Searches:
+    """Queries with the documents to rank for each; an item is a pair."""
+
+    items: tuple[tuple[str, tuple[str, ...]], ...]
+    instruction: str
+    salt: int = 0
+
+    def __len__(self) -> int:
+        return sum(len(documents) for _, documents in self.items)
+
+    @property
+    def searches(self) -> list[tuple[str, list[str]]]:
+        """Each query, behind the salt, with its documents."""
+        return [(salted(query, self.salt), list(documents)) for query, documents in self.items]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """All pairs, query by query."""
+        return [(query, document) for query, documents in self.searches for document in documents]
+
+    def salted(self, salt: int) -> Searches:
+        """The same searches, their queries behind another number."""
+        return replace(self, salt=salt)
+
+    def part(self, count: int) -> Searches:
+        """The first so many pairs."""
+        kept, left = [], count
+        for query, documents in self.items:
+            if left > 0:
+                kept.append((query, documents[:left]))
+            left -= len(documents)
+        return replace(self, items=tuple(kept))
+
+
+def salted(text: str, salt: int) -> str:
+    """A text behind a number of four digits."""
+    return f"{salt % 10_000:04d} {text}"
+
+
+class Prose:
+    """Texts of wanted lengths in a tokenizer's tokens.
+
+    Args:
+        tokenizer: A `tokenizer.json`.
+    """
+
+    def __init__(self, tokenizer: Path) -> None:
+        self._words = " ".join(topics.values()).split()
+        counted = tokenizers.Tokenizer.from_file(str(tokenizer)).encode_batch([f" {w}" for w in self._words], add_special_tokens=False)
+        self._ends = np.concatenate([[0], np.cumsum([len(each.ids) for each in counted])])
+
+    def text(self, chance: random.Random, tokens: int) -> str:
+        """Some passage of about so many tokens and no more, unless its first word has more; longer than the documentation is that again."""
+        whole, rest = divmod(max(1, tokens), int(self._ends[-1]))
+        last = int(np.searchsorted(self._ends, self._ends[-1] - rest))
+        begin = chance.randrange(max(1, last))
+        end = int(np.searchsorted(self._ends, self._ends[begin] + rest, side="right")) - 1
+        return " ".join(self._words * whole + self._words[begin : max(end, begin + 1)])
+
+    def texts(self, count: int, tokens: int, seed: int = 0, spread: float = SPREAD) -> Texts:
+        """Texts of about so many tokens, salt included, normally spread."""
+        chance = random.Random(seed)
+        lengths = (max(1, round(chance.gauss(tokens, spread * tokens)) - SALT_TOKENS) for _ in range(count))
+        return Texts(tuple(self.text(chance, length) for length in lengths))
+
+    def searches(
+        self, queries: int, documents: int, *, instruction: str, query_tokens: int = 16, document_tokens: int = 127, seed: int = 0
+    ) -> Searches:
+        """Queries of about so many tokens, salt included, and so many documents for each."""
+        chance = random.Random(seed)
+        asked = [self.text(chance, max(1, query_tokens - SALT_TOKENS)) for _ in range(queries)]
+        found = self.texts(queries * documents, document_tokens + SALT_TOKENS, seed + 1).items
+        return Searches(tuple((query, found[n * documents : (n + 1) * documents]) for n, query in enumerate(asked)), instruction)
+
+
+def corpus(file: Path, count: int) -> Texts:
+    """The first texts of a JSON-lines file with a field `text`, a title before it where there is one."""
+    with file.open(encoding="utf-8") as lines:
+        records = [json.loads(line) for line in lines]
+    texts = [" ".join(filter(None, [record.get("title"), record["text"]])) for record in records if record["text"].strip()]
+    return Texts(tuple(texts[:count]))
+
+
+def lengths(tokenizer: Path, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, end token included where the tokenizer adds one."""
+    return [len(each.ids) for each in tokenizers.Tokenizer.from_file(str(tokenizer)).encode_batch(list(texts))]

@@ -1,0 +1,53 @@
+"""The rows of the table: what each is called, needs and does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Row:
+    """One command.
+
+    Attributes:
+        about: What it measures.
+        module, function: Where it is done; imported when it runs.
+        shares: Rows of one word share what is open; with another word's row everything is closed first.
+        measurements: Those of `targets.TARGETS` that it takes.
+    """
+
+    about: str
+    module: str
+    function: str
+    shares: str
+    measurements: tuple[str, ...]
+
+    @property
+    def run(self) -> Callable[[Workbench], None]:
+        """Measure, and put on record."""
+        found: Callable[[Workbench], None] = getattr(import_module(f"rows.{self.module}"), self.function)
+        return found
+
+
+ROWS = {
+    "embed": Row("4,096 texts of ~128 tokens and 1,024 of ~512, in process", "embedding", "embed", "embed", ("embed-128", "embed-512")),
+    "latency": Row("one short query at a time, in process: median of 50 calls", "embedding", "latency", "embed", ("latency",)),
+    "embedded": Row("4,096 texts of ~128 tokens: embedded vLLM through our classes", "embedding", "embedded", "embed", ("embedded",)),
+    "callers": Row("256 callers of one query each at once, embedded vLLM", "callers", "callers", "embed", ("callers",)),
+    "rerank": Row("32 queries x 100 documents, in process", "reranking", "rerank", "rerank", ("rerank",)),
+    "rerank-long-head": Row(
+        "the same with 600 tokens of instruction and query", "reranking", "rerank_long_head", "rerank", ("rerank-long-head",)
+    ),
+    "remote-embed": Row("20,000 texts of ~128 tokens to one vllm serve", "remote", "remote_embed", "remote-embed", ("remote-embed",)),
+    "remote-rerank": Row("32 queries x 100 documents to one vllm serve", "remote", "remote_rerank", "remote-rerank", ("remote-rerank",)),
+    "cpu-rerank": Row("one query x 100 documents on the CPU", "processor", "cpu_rerank", "cpu-rerank", ("cpu-rerank",)),
+    "cpu-embed": Row("256 abstracts on the CPU", "processor", "cpu_embed", "cpu-embed", ("cpu-embed",)),
+    "startup": Row("import; first answers of the tiny pair in a cold process", "startup", "startup", "alone", ("startup",)),
+    "memory": Row("host memory of the embed command, 10,000 and 100,000 texts", "memory", "memory", "memory", ("memory-host",)),
+    "memory-gpu": Row("GPU memory against plan, at lengths up to 32,768", "memory", "memory_gpu", "memory-gpu", ("memory-gpu",)),
+    "scaling": Row("curves over texts, tokens, documents a query and callers", "scaling", "scaling", "scaling", ()),
+}

@@ -1,0 +1,66 @@
+"""Our own sides: text in, arrays out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compare import Side
+from targets import OURS, OURS_VLLM, UNSHARED
+from workbench import Workbench
+
+
+def embed(bench: Workbench, device: str | None = None) -> Side:
+    """`Embedder.embed_documents` on the torch engine."""
+    from qwen3_integrations import Embedder
+
+    return Side(OURS, Embedder(bench.torch_engine("embed", device)).embed_documents, lambda work: work.texts)
+
+
+def embed_vllm(bench: Workbench) -> Side:
+    """`Embedder.embed_documents` on embedded vLLM."""
+    from qwen3_integrations import Embedder
+
+    return Side(OURS_VLLM, Embedder(bench.vllm_engine("embed")).embed_documents, lambda work: work.texts)
+
+
+def embed_query(bench: Workbench) -> Side:
+    """`Embedder.embed_queries` of one query a call, on the torch engine."""
+    from qwen3_integrations import Embedder
+
+    embedder = Embedder(bench.torch_engine("embed"))
+    return Side(
+        OURS,
+        lambda query: embedder.embed_queries([query]),
+        lambda work: work.texts,
+        _stacked,
+        each=True,
+    )
+
+
+def rerank(bench: Workbench, device: str | None = None) -> Side:
+    """`Reranker.score` on the torch engine."""
+    from qwen3_integrations import Reranker
+
+    reranker = Reranker(bench.torch_engine("rerank", device))
+    return Side(OURS, lambda given: reranker.score(given[0], instruction=given[1]), lambda work: (work.pairs, work.instruction))
+
+
+def rerank_unshared(bench: Workbench) -> Side:
+    """The torch engine given prompts that have nothing in common: every pair is planned by itself, before the clock starts."""
+    from qwen3_integrations.jobs import Job
+    from qwen3_integrations.planning import rerank_prompts
+
+    engine = bench.torch_engine("rerank")
+    budget = min(8192, engine.max_tokens)
+
+    def planned(work: Any) -> Job:
+        alone = (rerank_prompts([pair], work.instruction, "\n", engine.tokenizer, budget)[0] for pair in work.pairs)
+        return Job("rerank", tuple(alone), budget)
+
+    return Side(UNSHARED, lambda job: engine.run(job).rows, planned)
+
+
+def _stacked(calls: list[Any]) -> Any:
+    import numpy as np
+
+    return np.concatenate(calls).astype(np.float64)

@@ -1,0 +1,342 @@
+"""What rows share: models, prose, and engines that open once and stay open until nothing needs them."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import compare
+import record
+from compare import Bounds, Rows, Side, Work
+from inputs import Prose
+from peaks import Peaks
+from targets import in_words, verdicts
+
+TINY = "qwen3-tiny-demo"
+KINDS = {"embed": "embedding", "rerank": "reranker"}
+VLLM_SHARE = 0.5
+"""Of the GPU's memory that vLLM gets, as it shares the card with the torch engine."""
+SMALL_CACHE_BYTES = 128 << 20
+"""vLLM's key-value cache in a dry run."""
+VLLM_MAX_TOKENS = 8192
+
+
+class Workbench:
+    """One run of the benchmarks.
+
+    Args:
+        options: The command line's; see `run.py`.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.small: bool = options.small
+        self.device: str = options.device
+        self.log = record.Log(options.out)
+        self._open: dict[str, tuple[Any, Callable[[Any], object]]] = {}
+        self._folders: dict[str, Path] = {}
+
+    # Sizes ----------------------------------------------------------------------------------------------------------
+
+    def count(self, full: int, small: int) -> int:
+        """A number of items: the full one, or the dry run's."""
+        return small if self.small else full
+
+    @property
+    def repeats(self) -> int:
+        """Times each side is timed."""
+        return int(self.options.repeats)
+
+    @property
+    def dtype(self) -> str:
+        """Number format of both sides: bfloat16; float32 in a dry run on a CPU, which is quicker there for so small a model."""
+        return str(self.options.dtype or ("float32" if self.small and self.device == "cpu" else "bfloat16"))
+
+    # Models ---------------------------------------------------------------------------------------------------------
+
+    def folder(self, task: str) -> Path:
+        """The model's folder; random weights are made on first use where no model is named."""
+        if task not in self._folders:
+            self._folders[task] = self._found(task)
+        return self._folders[task]
+
+    def _found(self, task: str) -> Path:
+        from qwen3_integrations.hub import resolve_model
+
+        named = {"embed": self.options.embedder, "rerank": self.options.reranker}[task]
+        if named or self.small:
+            return Path(resolve_model(named or TINY, task))  # type: ignore[arg-type]
+        from weights import write_pair
+
+        models = self.options.models or Path(tempfile.gettempdir()) / "qwen3-random-0.6B"
+        write_pair(models, self.options.tokenizer)
+        return Path(models) / KINDS[task]
+
+    def tokenizer(self, task: str) -> Path:
+        """The model's tokenizer.json."""
+        return self.folder(task) / "tokenizer.json"
+
+    @cached_property
+    def prose(self) -> Prose:
+        """Texts by the embedder's tokenizer, which is the reranker's too."""
+        return Prose(self.tokenizer("embed"))
+
+    # What is open ---------------------------------------------------------------------------------------------------
+
+    def opened(self, key: str, make: Callable[[], Any], close: Callable[[Any], object] = lambda _: None) -> Any:
+        """What is open under this key, opened now if it is not."""
+        if key not in self._open:
+            started = time.perf_counter()
+            self._open[key] = (make(), close)
+            seconds = time.perf_counter() - started
+            self.tell(f"  opened {key} in {seconds:.1f} s")
+            self.log.write(kind="opened", what=key, seconds=round(seconds, 2), small=self.small)
+        return self._open[key][0]
+
+    def close(self) -> None:
+        """Close everything, the last opened first."""
+        while self._open:
+            key, (thing, close) = self._open.popitem()
+            try:
+                close(thing)
+            except Exception as error:  # noqa: BLE001 - the others still have to close
+                self.tell(f"  {key} did not close: {error}")
+            del thing
+        gc.collect()
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def torch_engine(self, task: str, device: str | None = None, **options: Any) -> Any:
+        """Our torch engine."""
+        from qwen3_integrations.engines.torch import TorchEngine
+
+        place = device or self.device
+        options = {"device": place, "dtype": self.dtype} | dict(self.options.torch_option) | options
+        key = f"our torch engine for {task} on {place}"
+        return self.opened(key, lambda: TorchEngine(task, str(self.folder(task)), **options), lambda engine: engine.close())  # type: ignore[arg-type]
+
+    def vllm_engine(self, task: str) -> Any:
+        """Our embedded vLLM engine."""
+        from qwen3_integrations.engines.vllm import VllmEngine
+
+        options: dict[str, Any] = {"dtype": self.dtype} | self._small_vllm() | dict(self.options.engine_option)
+        key = f"our vLLM engine for {task}"
+        return self.opened(key, lambda: VllmEngine(task, str(self.folder(task)), **options), lambda engine: engine.close())  # type: ignore[arg-type]
+
+    def vllm(self, task: str) -> Any:
+        """VLLM's own `LLM`."""
+        from peers.vllm import close_llm, open_llm
+
+        options: dict[str, Any] = {"dtype": self.dtype, "max_model_len": VLLM_MAX_TOKENS}
+        if self.device.startswith("cuda"):
+            options["gpu_memory_utilization"] = VLLM_SHARE
+        options |= self._small_vllm() | dict(self.options.vllm_option)
+        return self.opened(f"vLLM for {task}", lambda: open_llm(task, self.folder(task), options), close_llm)
+
+    def _small_vllm(self) -> dict[str, Any]:
+        if not self.small:
+            return {}
+        return {"max_model_len": 2048, "enforce_eager": True, "kv_cache_memory_bytes": SMALL_CACHE_BYTES}
+
+    def server(self, task: str) -> Any:
+        """A `vllm serve` that this package starts with its own defaults."""
+        from qwen3_integrations.serving import ServerOptions, start
+
+        small: dict[str, Any] = (
+            {"max_tokens": 2048, "enforce_eager": True, "kv_cache_memory_bytes": SMALL_CACHE_BYTES} if self.small else {}
+        )
+        options = {"dtype": self.dtype, "without_key": True, "served_name": f"qwen3-{task}"} | small | dict(self.options.server_option)
+
+        def started() -> Any:
+            # Random weights can't tell a relevant document from another: the first answer need only have read the right tokens.
+            asked = ServerOptions(task=task, model=str(self.folder(task)), **options)  # type: ignore[arg-type]
+            return start(asked, reuse=False, handshake="counts").running()
+
+        return self.opened(f"vllm serve for {task}", started, lambda server: server.stop())
+
+    # Measuring ------------------------------------------------------------------------------------------------------
+
+    def tell(self, words: str) -> None:
+        """Say what happens."""
+        print(words, flush=True)
+
+    def sides(self, *openers: tuple[str, Callable[[], Side]]) -> tuple[list[Side], dict[str, str]]:
+        """Open sides; a peer that can't be opened is left out, with the reason. Ours, which come first, must open.
+
+        Returns:
+            The sides, and reasons by name.
+        """
+        found: list[Side] = []
+        missing: dict[str, str] = {}
+        chosen = self.options.only
+        for name, opener in openers:
+            if chosen and found and not any(word.lower() in name.lower() for word in chosen):
+                continue
+            try:
+                found.append(opener())
+            except Exception as error:
+                if not found:
+                    raise
+                missing[name] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+                self.tell(f"  without {name}: {missing[name]}")
+        return found, missing
+
+    def measure(
+        self,
+        measurement: str,
+        sides: Sequence[Side],
+        work: Work,
+        *,
+        missing: dict[str, str] | None = None,
+        check: Work | None = None,
+        reference: Rows | None = None,
+        bounds: Bounds | None = None,
+        tokens: Sequence[int] | None = None,
+        task: str = "embed",
+        unit: str = "texts/s",
+        repeats: int | None = None,
+        device: str | None = None,
+        **facts: Any,
+    ) -> None:
+        """Compare sides, and put the result on record.
+
+        Args:
+            measurement: Its name, which `targets.TARGETS` may know.
+            sides, work, check, reference, bounds: See `compare.compare`.
+            missing: Peers that could not be opened, and why.
+            tokens: Length of each item, where the share of the matmul ceiling is wanted; of the task's model.
+            task: Whose weights these are.
+            unit: Of the rates.
+            repeats: Instead of the run's own.
+            device: Where it is measured, if not on the run's own.
+            facts: More to record.
+        """
+        self.tell(f"  {measurement}: {len(work):,} items; {', '.join(side.name for side in sides)}")
+
+        def told(side: str, repeat: int, seconds: float) -> None:
+            self.tell(f"    {side}: {seconds:.4g} s")
+            self.log.write(kind="time", measurement=measurement, side=side, repeat=repeat, seconds=seconds, small=self.small)
+
+        started = time.perf_counter()
+        broken: dict[str, str] = {}
+        with Peaks(self.device) as peaks:
+            measured = compare.compare(
+                sides,
+                work,
+                repeats=repeats or self.repeats,
+                check=check,
+                reference=reference,
+                bounds=bounds,
+                told=told,
+                broken=broken,
+            )
+        for name, reason in broken.items():
+            self.tell(f"    without {name}: {reason}")
+        listed = [numbers.to_dict() for numbers in measured]
+        place = device or self.device
+        if tokens is not None and place.startswith("cuda"):
+            for side in listed:
+                side["of_ceiling"] = self.work_flops(task, tokens) / side["median"] / self.ceiling
+            facts["ceiling_tflops"] = round(self.ceiling / 1e12, 1)
+        if tokens is not None:
+            facts["tokens"] = int(sum(tokens))
+        facts["peak"] = peaks.to_dict()
+        self.write(
+            measurement,
+            listed,
+            missing=(missing or {}) | broken,
+            unit=unit,
+            device=place,
+            took_s=round(time.perf_counter() - started, 1),
+            **facts,
+        )
+
+    def write(self, measurement: str, sides: list[dict[str, Any]], **facts: Any) -> None:
+        """Put finished numbers on record, with verdicts on the targets, and say them."""
+        judged = [] if self.small else verdicts(measurement, sides)
+        for side in sides:
+            if "rate" in side:
+                spread = f"{side['min']:.4g} to {side['max']:.4g} s"
+                self.tell(
+                    f"    {side['name']}: {side['rate']:,.5g} {facts.get('unit', '')} ({side['median']:.4g} s; {spread}){_apart(side)}"
+                )
+            else:
+                self.tell(f"    {side['name']}: {side['value']:.5g} {side.get('unit', '')}")
+        for verdict in judged:
+            self.tell(f"    {in_words(verdict)}")
+        facts.setdefault("device", self.device)
+        self.log.write(
+            kind="result",
+            measurement=measurement,
+            date=record.now(),
+            small=self.small,
+            dtype=self.dtype,
+            models={task: str(folder) for task, folder in self._folders.items()},
+            sides=sides,
+            targets=[{"words": in_words(verdict), "met": verdict.met, "figure": verdict.figure} for verdict in judged],
+            hardware=record.hardware(),
+            versions=record.versions(),
+            **facts,
+        )
+
+    # The ceiling ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def ceiling(self) -> float:
+        """Measured FLOP/s of one large bf16 matmul, median of ten."""
+        import torch
+
+        size = 8192
+        left = torch.randn(size, size, device=self.device, dtype=torch.bfloat16)
+        right = torch.randn_like(left)
+        times = []
+        for _ in range(13):
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            left @ right
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+        return float(2 * size**3 / statistics.median(times[3:]))
+
+    def work_flops(self, task: str, tokens: Sequence[int]) -> float:
+        """FLOPs of texts of these lengths: two for each weight outside the token table, and causal attention."""
+        import json
+
+        shape = json.loads((self.folder(task) / "config.json").read_text(encoding="utf-8"))
+        hidden, width = shape["hidden_size"], shape["head_dim"]
+        queries, keys = shape["num_attention_heads"] * width, shape["num_key_value_heads"] * width
+        layers = shape["num_hidden_layers"]
+        weights = layers * (2 * hidden * queries + 2 * hidden * keys + 3 * hidden * shape["intermediate_size"])
+        return float(sum(2 * weights * length + 2 * layers * queries * length**2 for length in tokens))
+
+
+def _apart(side: dict[str, Any]) -> str:
+    """How far a side's results lie from fp32; loud where ours lie too far."""
+    distance = side["reference_distance"]
+    if distance is None:
+        return ""
+    loud = side["name"].startswith("ours") and not compare.ours_within(distance, scores=side["scores"])
+    return f"; {distance:.2g} from fp32{': BEYOND THE BOUNDS FOR OURS' if loud else ''}"
+
+
+def quiet_environment() -> None:
+    """Settings of the libraries that every run needs, unless the environment has its own; before any of them is imported."""
+    for name, value in {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "TOKENIZERS_PARALLELISM": "true",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }.items():
+        os.environ.setdefault(name, value)

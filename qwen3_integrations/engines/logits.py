@@ -1,0 +1,22 @@
+"""From a reranker's logits to probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qwen3_integrations.jobs import Rows
+
+
+def probabilities_of(logits: Rows) -> Rows:
+    """P(yes) from a reranker's logits.
+
+    Args:
+        logits: float32, shape (prompts, 1): yes minus no; or (prompts, 2): no and yes.
+
+    Returns:
+        float32, shape (prompts,), in [0, 1].
+    """
+    wide = logits.astype(np.float64)
+    difference = wide[:, 0] if wide.shape[1] == 1 else wide[:, 1] - wide[:, 0]
+    small = np.exp(-np.abs(difference))  # of the magnitude, so that nothing overflows
+    return np.where(difference >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
