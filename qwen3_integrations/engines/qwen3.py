@@ -82,7 +82,7 @@ class Qwen3:
         self.scale: float = shape.head_width**-0.5
         self.weights = read_weights(files, shape, device, dtype)
         self._epsilon = float(files.config.get("rms_norm_eps", 1e-6))
-        self._frequencies, self._amplitude = _rotary(files, shape.head_width, device)
+        self._frequencies = _rotary(files, shape.head_width, device)
 
     def __call__(self, ids: Tensor, positions: Tensor, last: Tensor, attention: Attention, parts: Parts) -> Tensor:
         """The last hidden states of prompts' last tokens.
@@ -98,7 +98,7 @@ class Qwen3:
             float32, shape (prompts, width), normed as the model gives them.
         """
         angles = torch.outer(positions.float(), self._frequencies)
-        cos, sin = angles.cos() * self._amplitude, angles.sin() * self._amplitude
+        cos, sin = angles.cos(), angles.sin()
         states = self.weights.table[ids]
         for layer in self.weights.layers[:-1]:
             self._attend(states, layer, cos, sin, attention, parts)
@@ -106,7 +106,7 @@ class Qwen3:
         final = self.weights.layers[-1]
         states = self._attend_last(states, final, cos, sin, last, attention, parts)
         self._feed_forward(states, final, parts)
-        return self._normed(states, self.weights.norm).float()
+        return rms_norm(states.float(), self.weights.norm.shape, self.weights.norm.float(), self._epsilon)
 
     # Each of these frees what it made before the next begins: memory is planned for the larger of the two (`pass_plan`).
 
@@ -243,25 +243,16 @@ def _fill(place: Tensor, stored: Tensor, name: str, files: ModelFiles) -> None:
         place.copy_(stored)
 
 
-def _rotary(files: ModelFiles, head_width: int, device: torch.device) -> tuple[Tensor, float]:
-    """The angle that one position turns each pair of dimensions by, shape (head_width / 2,), and a factor on the result.
-
-    Source: `transformers.modeling_rope_utils`, which is asked for every kind but the published checkpoints' own.
-    """
+def _rotary(files: ModelFiles, head_width: int, device: torch.device) -> Tensor:
+    """The angle that one position turns each pair of dimensions by, shape (head_width / 2,)."""
     config = files.config
     told: Mapping[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = told.get("rope_type") or told.get("type") or "default"
-    if kind == "default":
-        base = float(told.get("rope_theta") or config.get("rope_theta") or 10000.0)
-        steps = torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
-        return 1.0 / base**steps, 1.0
-    if kind not in ("linear", "yarn"):
+    if kind != "default":
         raise ConfigError(f"{files.folder} scales its positions by {kind!r}, which the torch engine does not; use the vllm engine")
-    from transformers import Qwen3Config
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-    frequencies, amplitude = ROPE_INIT_FUNCTIONS[kind](Qwen3Config(**config), device)
-    return frequencies, float(amplitude)
+    base = float(told.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    steps = torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
+    return 1.0 / base**steps
 
 
 def _check(files: ModelFiles) -> None:

@@ -47,7 +47,7 @@ class TorchEngine:
         revision: A branch, tag or commit of the hub's repository.
 
     Raises:
-        MissingExtra: If PyTorch or transformers is not installed.
+        MissingExtra: If PyTorch or safetensors is not installed.
         ModelNotFound: If the model is nowhere to be had.
         ConfigError: If the model is of the other task, device or dtype are none, or the memory does not suffice (with the sum).
     """

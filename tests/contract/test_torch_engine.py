@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.engines.queue import JobQueue, PassTooLarge
 from qwen3_integrations.engines.torch import TorchEngine
-from qwen3_integrations.errors import ConfigError, EngineClosed, ModelNotFound
+from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound
+from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
-from tests.models import SHAPES, write_classifier
+from tests.models import SHAPES, Shape, write_classifier, write_random_model
 from tests.reference import reference_embeddings, reference_scores
-from tests.texts import PLAIN
+from tests.texts import HOSTILE, PLAIN
 
 
 @pytest.mark.parametrize("size", ["tiny", *SHAPES])
@@ -173,3 +175,86 @@ def test_a_model_of_the_other_task_is_refused(tiny_embedder, tmp_path):
         open_engine("embed", "Qwen/Qwen3-Reranker-4B", backend="torch")
     with pytest.raises(ModelNotFound, match=r"config\.json"):
         open_engine("embed", str(tmp_path), backend="torch")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"use_sliding_window": True}, "sliding window.*vllm engine"),
+        ({"attention_bias": True}, "bias.*vllm engine"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised.*vllm engine"),
+        ({"hidden_act": "gelu"}, "'gelu' and not silu"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'.*vllm engine"),
+        ({"num_hidden_layers": 5}, "lacks 33 tensors, such as 'layers.2"),
+        ({"intermediate_size": 96}, r"has the shape \(\d+, \d+\), its config.json says .*different models"),
+    ],
+)
+def test_checkpoints_that_would_give_wrong_numbers_are_refused(random_embedder, tmp_path, changed, said):
+    folder = tmp_path / "model"
+    shutil.copytree(random_embedder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(ConfigError, match=said):
+        TorchEngine("embed", str(folder), device="cpu")
+
+
+def test_a_model_of_one_layer_is_computed(tmp_path):
+    """The last layer is computed another way than the others; here there is no other."""
+    folder = write_random_model(tmp_path / "model", "embed", Shape(hidden=64, heads=4, kv_heads=2, layers=1, tied=True))
+    check_embeddings(TorchEngine("embed", str(folder), device="cpu", dtype="float32"), folder)
+
+
+@pytest.mark.parametrize("size", SHAPES)
+def test_bfloat16_on_a_cpu_stays_within_its_bounds(size, random_models):
+    embedder = Embedder(TorchEngine("embed", str(random_models["embed", size]), device="cpu", dtype="bfloat16"))
+    cosines = (embedder.embed_documents(HOSTILE) * reference_embeddings(random_models["embed", size], HOSTILE)).sum(axis=1)
+    assert cosines.min() >= 0.9998
+
+
+class OutOfMemoryAt:
+    """A model on a device that has not the memory for more tokens; a real one can't be made to lack it on a CPU."""
+
+    ahead = False
+
+    def __init__(self, most: int) -> None:
+        self.most, self.passes = most, []
+
+    def start(self, prompts):
+        tokens = sum(len(prompt.ids) for prompt in prompts)
+        if tokens > self.most:
+            raise PassTooLarge("out of memory")
+        self.passes.append(tokens)
+        rows = np.asarray([[len(prompt.ids)] for prompt in prompts], dtype=np.float32)
+        return lambda: rows
+
+    def nothing(self):
+        return np.empty((0, 1), dtype=np.float32)
+
+    def close(self):
+        pass
+
+
+def job_of(*lengths: int) -> Job:
+    none = np.empty(0, np.int32)
+    texts = [Piece("", np.zeros(length, np.int32)) for length in lengths]
+    return Job("embed", tuple(Prompt(Head("", none), text, Piece("", none)) for text in texts), 8192)
+
+
+def test_a_pass_too_large_for_the_memory_is_halved_until_it_fits(caplog):
+    forward = OutOfMemoryAt(most=100)
+    queue = JobQueue(forward, 1000, "a model")
+    rows = queue.submit(job_of(*range(1, 41))).result(10).rows
+    assert rows[:, 0].tolist() == list(range(1, 41))
+    assert max(forward.passes) <= 100
+    assert caplog.text.count("passes now have at most") == 3  # 820 tokens are too many, and 408, and 198
+    assert queue.submit(job_of(30, 30)).result(10).rows[:, 0].tolist() == [30, 30]
+    queue.close()
+
+
+def test_a_prompt_too_large_for_the_memory_fails_its_own_job_alone(caplog):
+    queue = JobQueue(OutOfMemoryAt(most=100), 1000, "a model")
+    wanting, fine = queue.submit(job_of(40, 200, 40)), queue.submit(job_of(50))
+    with pytest.raises(EngineError, match="for one prompt of 200 tokens: free memory"):
+        wanting.result(10)
+    assert fine.result(10).rows.tolist() == [[50.0]]
+    queue.close()

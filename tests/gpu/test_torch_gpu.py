@@ -49,7 +49,7 @@ def test_bfloat16_stays_within_its_bounds(size, random_models):
     difference = np.abs(reranker.score(pairs) - reference_scores(random_models["rerank", size], pairs)).max()
     print(f"{size}: least cosine {cosines.min():.6f}, greatest score difference {difference:.4f}")  # noqa: T201
     assert cosines.min() >= 0.9998
-    assert difference <= 0.03  # random heads spread their logits far wider than a trained one
+    assert difference <= 0.05  # random heads spread their logits far wider than a trained one: transformers' own bfloat16 is 0.02 off
 
 
 @pytest.mark.parametrize("size", SHAPES)
@@ -73,7 +73,7 @@ def test_every_path_gives_the_same(wide_models, kernel):
     greatest = [float(np.abs(found - scores).max()) for found in (shared, unshared, mixed)]
     print(f"{kernel}: least cosine alone {least[0]:.6f}, together {least[1]:.6f}; greatest score difference {greatest}")  # noqa: T201
     assert min(least) >= 0.9998
-    assert max(greatest) <= 0.03  # random heads spread their logits far wider than a trained one
+    assert max(greatest) <= 0.05  # as above
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -120,7 +120,7 @@ def test_passes_get_smaller_where_memory_is_short(wide_models, caplog):
     texts = [f"{number} " + "words of a long text " * 200 for number in range(200)]
     expected = Embedder(engine).embed_documents(texts)
     torch.cuda.empty_cache()
-    held = torch.cuda.memory_allocated() + (64 << 20)
+    held = torch.cuda.memory_reserved() + (256 << 20)
     torch.cuda.set_per_process_memory_fraction(held / torch.cuda.get_device_properties(0).total_memory)
     try:
         found = Embedder(engine).embed_documents(texts)
