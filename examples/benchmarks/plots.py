@@ -74,12 +74,12 @@ def memory(line: Line, path: Path) -> None:
     sides = [side for side in line["sides"] if "tokens" in side]
     figure, axes = plt.subplots(figsize=(8, 4))
     lengths = [side["tokens"] for side in sides]
-    axes.plot(lengths, [side["value"] for side in sides], "o-", color=OURS, label="reserved by PyTorch")
-    axes.plot(lengths, [side["allocated_mib"] for side in sides], "o--", color=PEERS[1], label="in use")
-    if sides[0].get("plan_mib"):
-        axes.plot(lengths, [side["plan_mib"] for side in sides], "-", color=PEERS[4], label="plan")
+    axes.plot(lengths, [side["value"] for side in sides], "o-", color=OURS, label="held by the process")
+    axes.plot(lengths, [side["plan_mib"] for side in sides], "-", color=PEERS[4], label="plan")
     axes.set_xscale("log", base=2)
-    axes.set_ylim(bottom=0)
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.15 * max(*(side["value"] for side in sides), sides[0]["plan_mib"]))
     axes.set_xlabel("tokens of a text")
     axes.set_ylabel("MiB")
     axes.legend(frameon=False)
@@ -130,7 +130,7 @@ def _colour(name: str, place: int) -> str:
 
 
 def _finish(figure: Any, axes: Any, title: str, path: Path) -> None:
-    axes.set_title(title, fontsize=10, loc="left")
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="both" if axes.get_yscale() == "log" else "x", alpha=0.3)
     figure.tight_layout()

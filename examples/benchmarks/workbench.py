@@ -118,7 +118,7 @@ class Workbench:
 
     def torch_engine(self, task: str, device: str | None = None, **options: Any) -> Any:
         """Our torch engine."""
-        from qwen3_integrations.engines.torch import TorchEngine
+        from qwen3_integrations.engines.torch.engine import TorchEngine
 
         place = device or self.device
         options = {"device": place, "dtype": self.dtype} | dict(self.options.torch_option) | options
@@ -127,7 +127,7 @@ class Workbench:
 
     def vllm_engine(self, task: str) -> Any:
         """Our embedded vLLM engine."""
-        from qwen3_integrations.engines.vllm import VllmEngine
+        from qwen3_integrations.engines.vllm.engine import VllmEngine
 
         options: dict[str, Any] = {"dtype": self.dtype} | self._small_vllm() | dict(self.options.engine_option)
         key = f"our vLLM engine for {task}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_integrations.diagnosis.finding import Finding
-from qwen3_integrations.engines.address import Address, shown_url
+from qwen3_integrations.engines.http.address import Address, shown_url
 from qwen3_integrations.engines.opening import KEY_VARIABLE, URL_VARIABLES
 from qwen3_integrations.errors import ConfigError
 

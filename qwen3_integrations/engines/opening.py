@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
-from qwen3_integrations.engines.address import shown_url
+from qwen3_integrations.engines.http.address import shown_url
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import ConfigError, EngineClosed
 from qwen3_integrations.extras import installed
@@ -111,15 +111,15 @@ def choose_backend(
 def _maker(backend: str) -> Callable[..., Engine]:
     match backend:
         case "torch":
-            from qwen3_integrations.engines.torch import TorchEngine
+            from qwen3_integrations.engines.torch.engine import TorchEngine
 
             return TorchEngine
         case "vllm":
-            from qwen3_integrations.engines.vllm import VllmEngine
+            from qwen3_integrations.engines.vllm.engine import VllmEngine
 
             return VllmEngine
         case "http":
-            from qwen3_integrations.engines.http import HttpEngine
+            from qwen3_integrations.engines.http.engine import HttpEngine
 
             return HttpEngine
         case _:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_integrations.engines.handshake import Handshake
+from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.hub import DownloadProgress, resolve_model
 from qwen3_integrations.memory import MemoryPlan

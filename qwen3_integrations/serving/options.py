@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from qwen3_integrations.engines.address import is_loopback
+from qwen3_integrations.engines.http.address import is_loopback
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.jobs import Task
 from qwen3_integrations.models import Source, checked_model

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.http.address import Address
 
 PROBE_S = 2.0
 """Seconds within which a server on this machine says how it is, even a busy one."""

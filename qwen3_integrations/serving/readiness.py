@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from qwen3_integrations.engines.handshake import Handshake
+from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import EngineError, ServerTimeout
 from qwen3_integrations.serving.log import LogReader, Phase, Progress, first_error, message_of, phase_of, tail_of
 from qwen3_integrations.serving.outcomes import Failed, Launched, Outcome, Reused, TimedOut
@@ -68,7 +68,7 @@ def wait_until_ready(
 def _first_answer(server: Server, folder: Path, handshake: Handshake, timeout_s: float) -> str | None:
     """Let the server prove itself through the very engine that its users will have; says what is wrong, if anything is."""
     from qwen3_integrations.embedder import Embedder
-    from qwen3_integrations.engines.http import HttpEngine
+    from qwen3_integrations.engines.http.engine import HttpEngine
     from qwen3_integrations.reranker import Reranker
 
     engine = HttpEngine(

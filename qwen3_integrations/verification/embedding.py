@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qwen3_integrations.embedder import Embedder, unit_rows
-from qwen3_integrations.engines.handshake import EASY
+from qwen3_integrations.engines.http.handshake import EASY
 from qwen3_integrations.errors import RequestRefused
 from qwen3_integrations.jobs import Rows
 from qwen3_integrations.models import MIN_DIMENSIONS

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from qwen3_integrations.engines.address import Address
-from qwen3_integrations.engines.dialects import DIALECTS, DialectName
-from qwen3_integrations.engines.discovery import Server, discover
-from qwen3_integrations.engines.transport import Transport
+from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.dialects import DIALECTS, DialectName
+from qwen3_integrations.engines.http.discovery import Server, discover
+from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed
 from qwen3_integrations.jobs import Task
 from qwen3_integrations.models import CHECKPOINTS, Checkpoint

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from qwen3_integrations.embedder import unit_rows, usage_of
-from qwen3_integrations.engines.dialects import Answer
-from qwen3_integrations.engines.discovery import Server
-from qwen3_integrations.engines.http import HttpEngine
-from qwen3_integrations.engines.transport import Transport
+from qwen3_integrations.engines.http.dialects import Answer
+from qwen3_integrations.engines.http.discovery import Server
+from qwen3_integrations.engines.http.engine import HttpEngine
+from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply
 from qwen3_integrations.jobs import Head, Job, Piece, Prompt, Rows, Task
 from qwen3_integrations.models import Checkpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from qwen3_integrations.engines.handshake import EASY, HOW_TO_SKIP, serving_advice, shake_hands
+from qwen3_integrations.engines.http.handshake import EASY, HOW_TO_SKIP, serving_advice, shake_hands
 from qwen3_integrations.errors import HandshakeFailed, RequestRefused, RouteNotServed
 from qwen3_integrations.jobs import Prompt, Rows, Task
 from qwen3_integrations.prompts import RERANK_SUFFIX

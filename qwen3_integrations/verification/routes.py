@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.engines.dialects import read_ranks
-from qwen3_integrations.engines.handshake import EASY, OTHER_INSTRUCTION
+from qwen3_integrations.engines.http.dialects import read_ranks
+from qwen3_integrations.engines.http.handshake import EASY, OTHER_INSTRUCTION
 from qwen3_integrations.errors import RouteNotServed
 from qwen3_integrations.jobs import Rows
 from qwen3_integrations.prompts import DEFAULT_INSTRUCTION

@@ -6,11 +6,11 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, get_args
 
-from qwen3_integrations.engines.address import Address
-from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.engine import HttpEngine
+from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.engines.loop import BackgroundLoop
 from qwen3_integrations.engines.opening import KEY_VARIABLE
-from qwen3_integrations.engines.transport import Transport
 from qwen3_integrations.errors import (
     ConfigError,
     EngineError,

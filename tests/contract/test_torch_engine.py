@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
-from qwen3_integrations.engines.queue import JobQueue, PassTooLarge
-from qwen3_integrations.engines.torch import TorchEngine
+from qwen3_integrations.engines.torch.engine import TorchEngine
+from qwen3_integrations.engines.torch.queue import JobQueue, PassTooLarge
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound
 from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores

@@ -19,8 +19,8 @@ import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.engines import Engine
-from qwen3_integrations.engines.logits import probabilities_of
-from qwen3_integrations.engines.vllm import VllmEngine
+from qwen3_integrations.engines.vllm.engine import VllmEngine
+from qwen3_integrations.engines.vllm.logits import probabilities_of
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
 from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
@@ -315,7 +315,7 @@ def test_harmless_overrides_and_a_given_cache_are_passed_on(here, random_reranke
 
 
 def test_usage_reports_are_off_unless_the_environment_speaks(here, random_embedder, monkeypatch):
-    from qwen3_integrations.engines import vllm_start
+    from qwen3_integrations.engines.vllm import start as vllm_start
 
     for name in ("VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK"):
         monkeypatch.delenv(name, raising=False)

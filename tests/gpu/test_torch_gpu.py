@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines import attention
-from qwen3_integrations.engines.torch import TorchEngine
+from qwen3_integrations.engines.torch import attention
+from qwen3_integrations.engines.torch.engine import TorchEngine
 from tests.contract.cases import check_embeddings, check_scores
 from tests.models import SHAPES, Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
@@ -95,7 +95,7 @@ def test_memory_stays_within_the_plan(tmp_path):
     folder = write_random_model(tmp_path / "model", "embed", Shape(1024, 16, 8, 4, True, 128, 3072))
     script = f"""
 import os, numpy as np
-from qwen3_integrations.engines.torch import TorchEngine
+from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 engine = TorchEngine("embed", {str(folder)!r}, device="cuda")
 draw, none = np.random.default_rng(0), np.empty(0, np.int32)

@@ -17,7 +17,7 @@ import pytest
 
 from qwen3_integrations import Embedder, Reranker
 from qwen3_integrations.devices import gpus
-from qwen3_integrations.engines.vllm import VllmEngine
+from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.memory import GIB
 from tests.gpu.usage import settled_bytes, tree_of, used_bytes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.errors import HandshakeFailed, PromptTooLong, RequestRefused
 from tests.contract.cases import BUDGET, QUERY, TOLERANCE, check_embeddings, check_scores
 from tests.reference import INSTRUCTION, SYSTEM, reference_embeddings, reference_scores

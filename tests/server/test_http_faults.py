@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.errors import ConfigError, HandshakeFailed, ModelNotServed, RouteNotServed
 from tests.server.faults import edited
 from tests.server.fixtures import ALIAS, NAME, PUBLISHED

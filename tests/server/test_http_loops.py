@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder
-from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.errors import EngineClosed, RequestRefused, ServerFailed
 from tests.reference import reference_embeddings
 from tests.server.faults import status

@@ -9,8 +9,8 @@ import pickle
 import numpy as np
 import pytest
 
-from qwen3_integrations.engines.batching import Batcher, PromptFailed
-from qwen3_integrations.engines.dialects import Answer
+from qwen3_integrations.engines.http.batching import Batcher, PromptFailed
+from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.errors import BadReply, PromptTooLong, Qwen3Error, RequestRefused, ServerError, ServerFailed, ServerTimeout
 from qwen3_integrations.jobs import Head, Piece, Prompt
 

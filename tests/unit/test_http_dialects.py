@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.address import Address
-from qwen3_integrations.engines.handshake import PUBLISHED_COUNTS, expected_counts
-from qwen3_integrations.engines.http import HttpEngine
+from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.engine import HttpEngine
+from qwen3_integrations.engines.http.handshake import PUBLISHED_COUNTS, expected_counts
 from qwen3_integrations.errors import BadReply, ConfigError, ModelNotServed, RouteNotServed
 from qwen3_integrations.tokens import Tokenizer
 from tests.golden.genuine import genuine_tokenizer

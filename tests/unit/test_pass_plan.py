@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qwen3_integrations.engines.pass_plan import LEAST_TOKENS, MOST_TOKENS, plan_passes
+from qwen3_integrations.engines.torch.pass_plan import LEAST_TOKENS, MOST_TOKENS, plan_passes
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.memory import GIB, ModelShape
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from qwen3_integrations.engines.dialects import Answer
+from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed
 from qwen3_integrations.jobs import Prompt, Rows
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qwen3_integrations.engines.address import Address
-from qwen3_integrations.engines.dialects import DIALECTS, Dialect, DialectName
-from qwen3_integrations.engines.transport import Transport
+from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.dialects import DIALECTS, Dialect, DialectName
+from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import AuthenticationFailed, BadReply, ConfigError, ModelNotServed, RequestRefused, RouteNotServed
 from qwen3_integrations.jobs import Task
 

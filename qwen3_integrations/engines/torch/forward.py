@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from qwen3_integrations.engines import attention
-from qwen3_integrations.engines.graphs import Graphs
-from qwen3_integrations.engines.packing import Pack, pack
-from qwen3_integrations.engines.queue import PassTooLarge
-from qwen3_integrations.engines.qwen3 import Parts, Qwen3, plain_parts
+from qwen3_integrations.engines.torch import attention
+from qwen3_integrations.engines.torch.graphs import Graphs
+from qwen3_integrations.engines.torch.packing import Pack, pack
+from qwen3_integrations.engines.torch.queue import PassTooLarge
+from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3, plain_parts
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.jobs import Head, Piece, Prompt, Rows, Task
 from qwen3_integrations.models import ModelFiles
@@ -111,7 +111,7 @@ def _parts_for(device: torch.device, head_width: int) -> Parts:
     """Kernels where they can be compiled, else PyTorch's own functions."""
     power_of_two = head_width & (head_width - 1) == 0
     if device.type == "cuda" and power_of_two and importlib.util.find_spec("triton") is not None:
-        from qwen3_integrations.engines.kernels import kernel_parts
+        from qwen3_integrations.engines.torch.kernels import kernel_parts
 
         return kernel_parts
     return plain_parts

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qwen3_integrations.engines.address import Address
+from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from qwen3_integrations.engines.forks import Birthplace
-from qwen3_integrations.engines.logits import probabilities_of
+from qwen3_integrations.engines.vllm.logits import probabilities_of
 from qwen3_integrations.errors import EngineClosed, EngineError
 from qwen3_integrations.jobs import Ids, Reply, Rows, Task
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.engines.vllm_loop import VllmLoop
-from qwen3_integrations.engines.vllm_start import VllmStart
+from qwen3_integrations.engines.vllm.loop import VllmLoop
+from qwen3_integrations.engines.vllm.start import VllmStart
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.extras import require
 from qwen3_integrations.hub import resolve_model

@@ -13,15 +13,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from qwen3_integrations.engines.address import Address
-from qwen3_integrations.engines.batching import REQUEST_CHARACTERS, Batcher, PromptFailed, fair_share
-from qwen3_integrations.engines.dialects import Answer, DialectName
-from qwen3_integrations.engines.discovery import Server, dialect_for, discover
-from qwen3_integrations.engines.handshake import Handshake, shake_hands
+from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.batching import REQUEST_CHARACTERS, Batcher, PromptFailed, fair_share
+from qwen3_integrations.engines.http.dialects import Answer, DialectName
+from qwen3_integrations.engines.http.discovery import Server, dialect_for, discover
+from qwen3_integrations.engines.http.handshake import Handshake, shake_hands
+from qwen3_integrations.engines.http.remote_tokens import fit_on_server, may_exceed
+from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.engines.loop import BackgroundLoop
 from qwen3_integrations.engines.protocol import check_task
-from qwen3_integrations.engines.remote_tokens import fit_on_server, may_exceed
-from qwen3_integrations.engines.transport import Transport
 from qwen3_integrations.errors import BadReply, ConfigError, PromptTooLong, RequestRefused
 from qwen3_integrations.hub import find_model
 from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task

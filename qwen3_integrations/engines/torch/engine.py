@@ -8,9 +8,9 @@ import weakref
 from concurrent.futures import Future
 from typing import Any, Literal
 
-from qwen3_integrations.engines.pass_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.protocol import check_task
-from qwen3_integrations.engines.queue import JobQueue
+from qwen3_integrations.engines.torch.pass_plan import PassPlan, plan_passes
+from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.extras import require
 from qwen3_integrations.hub import resolve_model
@@ -67,7 +67,7 @@ class TorchEngine:
     ) -> None:
         torch = require("torch", "torch")
         require("safetensors", "torch")
-        from qwen3_integrations.engines.forward import Forward
+        from qwen3_integrations.engines.torch.forward import Forward
 
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise ConfigError(f"max_batch_tokens must be at least 1, not {max_batch_tokens!r}")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qwen3_integrations.engines.attention import Bounds, Kernel, KernelAttention
-from qwen3_integrations.engines.packing import Pack, own_tokens
-from qwen3_integrations.engines.qwen3 import Parts, Qwen3
+from qwen3_integrations.engines.torch.attention import Bounds, Kernel, KernelAttention
+from qwen3_integrations.engines.torch.packing import Pack, own_tokens
+from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3
 from qwen3_integrations.jobs import Prompt
 
 SIZES = (32, 64, 128, 256, 512)

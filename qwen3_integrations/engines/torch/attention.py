@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from qwen3_integrations.engines.packing import Pack
+from qwen3_integrations.engines.torch.packing import Pack
 
 
 class Attention(Protocol):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.engines.dialects import spoken_parts
-from qwen3_integrations.engines.discovery import Server
+from qwen3_integrations.engines.http.dialects import spoken_parts
+from qwen3_integrations.engines.http.discovery import Server
 from qwen3_integrations.errors import BadReply
 from qwen3_integrations.jobs import Piece, Prompt
 from qwen3_integrations.planning import prompt_too_long
@@ -26,7 +26,8 @@ def may_exceed(prompt: Prompt, budget: int) -> bool:
     Byte-level BPE never makes more tokens than a text has UTF-8 bytes (once it is in NFC, as the tokenizer puts it: that
     can be longer, U+0958 becomes two characters).
     """
-    return len(unicodedata.normalize("NFC", prompt.text).encode()) >= budget
+    text = prompt.text
+    return (len(text) if text.isascii() else len(unicodedata.normalize("NFC", text).encode())) >= budget
 
 
 async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post) -> Prompt:

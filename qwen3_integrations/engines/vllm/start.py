@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qwen3_integrations.engines.vllm_loop import PROCESS_WIDE, first_line
+from qwen3_integrations.engines.vllm.loop import PROCESS_WIDE, first_line
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.extras import require
 from qwen3_integrations.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from qwen3_integrations.engines.qwen3 import Parts
+from qwen3_integrations.engines.torch.qwen3 import Parts
 
 _TOKENS = 16
 """Tokens a program takes; a head's cosines are then read once for all its heads."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import linear, rms_norm, silu
 
-from qwen3_integrations.engines.attention import Attention, join
+from qwen3_integrations.engines.torch.attention import Attention, join
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.memory import ModelShape, weight_files
 from qwen3_integrations.models import ModelFiles

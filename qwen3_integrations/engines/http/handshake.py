@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from qwen3_integrations.engines.dialects import Answer
-from qwen3_integrations.engines.discovery import Server
+from qwen3_integrations.engines.http.dialects import Answer
+from qwen3_integrations.engines.http.discovery import Server
 from qwen3_integrations.errors import HandshakeFailed, RouteNotServed
 from qwen3_integrations.jobs import Prompt, Task
 from qwen3_integrations.models import CHECKPOINTS

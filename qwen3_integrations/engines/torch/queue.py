@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from qwen3_integrations.engines.forks import Birthplace
-from qwen3_integrations.engines.packing import fill, own_tokens
+from qwen3_integrations.engines.torch.packing import fill, own_tokens
 from qwen3_integrations.errors import EngineClosed, EngineError
 from qwen3_integrations.jobs import Job, Prompt, Reply, Rows
 

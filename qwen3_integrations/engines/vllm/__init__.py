@@ -1,0 +1,1 @@
+"""vLLM in this process's service: its start, the thread that owns it, and the engine before both."""
