@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.jobs import Head, Piece, Prompt, Rows, Task
 from qwen3_integrations.models import ModelFiles
 from qwen3_integrations.tokens import Tokenizer
+
+log = logging.getLogger("qwen3_integrations")
 
 
 class Forward:
@@ -38,9 +42,10 @@ class Forward:
         self.ahead = device.type == "cuda"
         self._task, self._device, self._width = task, device, files.width
         self._model = Qwen3(files, device, dtype)
-        self._kernel = attention.kernel_for(device, dtype, self._model.head_width)
-        self._parts = _parts_for(device, self._model.head_width)
-        self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel else None
+        with _at(device):
+            self._kernel = attention.kernel_for(device, dtype, self._model.head_width) if _is_modern(device) else None
+            self._parts = _parts_for(device, dtype, self._model.head_width)
+            self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel else None
         self._reserved = reserved
         self._direction: torch.Tensor | None = None
         if task == "rerank":
@@ -60,7 +65,7 @@ class Forward:
             PassTooLarge: If the device has not the memory for so many tokens.
         """
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _at(self._device):
                 rows, order = self._rows(prompts)
                 if self._direction is not None:
                     rows = torch.sigmoid(rows @ self._direction)
@@ -72,7 +77,11 @@ class Forward:
     def _rows(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
         """Rows on the device, and for each prompt which is its own."""
         if self._graphs and self._graphs.take(prompts):
-            return self._graphs.run(pack(prompts, share=False)), np.arange(len(prompts))
+            try:
+                return self._graphs.run(pack(prompts, share=False)), np.arange(len(prompts))
+            except Exception as error:  # noqa: BLE001  what can't be captured can be computed
+                self._graphs = None
+                log.warning("small passes can't be captured as CUDA graphs, so they take longer: %s", _first_line(error))
         if self._reserved:
             self._reserve()
         packed = pack(prompts)
@@ -90,7 +99,10 @@ class Forward:
         """Compute the largest pass once: smaller ones then find room in what it leaves to PyTorch's allocator."""
         tokens, self._reserved = self._reserved, 0
         some = np.zeros(min(512, tokens), np.int32)
-        self._pass(pack([Prompt(Head("", some[:0]), Piece("", some), Piece("", some[:0]))] * (tokens // len(some))))
+        try:
+            self._pass(pack([Prompt(Head("", some[:0]), Piece("", some), Piece("", some[:0]))] * (tokens // len(some))))
+        except torch.OutOfMemoryError:  # something else has taken it since it was planned; what is wanted now may still fit
+            self._free_cached()
 
     def nothing(self) -> Rows:
         """The rows of no prompts."""
@@ -107,14 +119,42 @@ class Forward:
             torch.cuda.empty_cache()
 
 
-def _parts_for(device: torch.device, head_width: int) -> Parts:
+def _parts_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Parts:
     """Kernels where they can be compiled, else PyTorch's own functions."""
-    power_of_two = head_width & (head_width - 1) == 0
-    if device.type == "cuda" and power_of_two and importlib.util.find_spec("triton") is not None:
+    if not _is_modern(device) or head_width & (head_width - 1) or importlib.util.find_spec("triton") is None:
+        return plain_parts
+    try:
         from qwen3_integrations.engines.torch.kernels import kernel_parts
 
-        return kernel_parts
-    return plain_parts
+        _try(kernel_parts, device, dtype, head_width)
+    except Exception as error:  # noqa: BLE001  compilers fail in many ways, and none is the caller's matter
+        log.warning("Triton's kernels can't be compiled here, so passes are slower; is there a C compiler? %s", _first_line(error))
+        return plain_parts
+    return kernel_parts
+
+
+def _try(parts: Parts, device: torch.device, dtype: torch.dtype, head_width: int) -> None:
+    some = torch.zeros((2, 2, head_width), dtype=dtype, device=device)
+    angles = torch.zeros((2, head_width // 2), device=device)
+    weights = torch.zeros((2, 2), device=device)
+    parts.turn(some, some[0], angles, angles, 1e-6)
+    parts.join(some, weights, some, weights)
+    parts.gated(some[0])
+    torch.cuda.synchronize(device)
+
+
+def _is_modern(device: torch.device) -> bool:
+    """Whether it is a GPU that FlashAttention and Triton are made for: compute capability 8 (Ampere) or later."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def _at(device: torch.device) -> AbstractContextManager[Any]:
+    """Makes a GPU the current one of this thread: kernels are launched on that."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def _inputs(packed: Pack, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
