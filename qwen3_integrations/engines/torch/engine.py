@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 from qwen3_integrations.engines.protocol import check_task
@@ -84,7 +84,11 @@ class TorchEngine:
         """The plan; None where nothing is planned, which is everywhere but on CUDA."""
         budget = self.memory.pass_tokens if self.memory else max_batch_tokens or CPU_TOKENS
         reserved = self.memory.pass_tokens if self.memory else 0
-        forward = Forward(files, task, self.tokenizer, place, getattr(torch, self.dtype), reserved=reserved)
+        # In a thread of its own: in a forked process, PyTorch's threads are gone for those that had used them before.
+        with ThreadPoolExecutor(1) as loading:
+            forward = loading.submit(
+                Forward, files, task, self.tokenizer, place, getattr(torch, self.dtype), reserved=reserved
+            ).result()  # fmt: skip
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)
 
