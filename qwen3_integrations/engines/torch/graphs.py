@@ -13,8 +13,9 @@ from qwen3_integrations.engines.torch.packing import Pack, own_tokens
 from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3
 from qwen3_integrations.jobs import Prompt
 
-SIZES = (32, 64, 128, 256, 512)
-"""Tokens in a graph; a pass takes the next larger one, the rest is computed in vain."""
+SIZES = (32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
+"""Tokens in a graph; a pass takes the next larger one, the rest is computed in vain. Source: on an H100 with the 0.6B model, launching the
+kernels of a pass takes 10 to 16 ms, in which the GPU computes some 6,000 tokens."""
 
 PROMPTS = 32
 """Prompts in a graph, at most."""

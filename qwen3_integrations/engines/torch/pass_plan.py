@@ -13,8 +13,9 @@ MOST_TOKENS = 65536
 LEAST_TOKENS = 2048
 """Tokens in a pass below which the engine is not opened: a GPU would mostly wait."""
 
-RUNTIME_BYTES = 3 * GIB // 4
-"""Kept for CUDA's context, its libraries' workspaces and the captured passes. Source: measured, 0.7 GiB on an H100."""
+RUNTIME_BYTES = 7 * GIB // 8
+"""Kept for CUDA's context and its libraries' workspaces (measured, 0.7 GiB on an H100), and for what captured passes of at most 4,096
+tokens work in."""
 
 SPARE = 1.1
 """For what the sum of the blocks does not tell. Source: measured with the 0.6B model, 0.99 of the sum, at all lengths alike."""
