@@ -47,8 +47,10 @@ def engine(task, spec):
 
 
 def planned(run, fake):
+    """What the model would read in one call, of however many slices."""
+    before = len(fake.jobs)
     run()
-    return fake.jobs[-1].prompts
+    return [prompt for job in fake.jobs[before:] for prompt in job.prompts]
 
 
 def card_ids(card, query, document, instruction, max_length=8192, joint="\n"):

@@ -357,12 +357,12 @@ def test_a_foreground_server_ends_with_ctrl_c():
     )
     shown = json.loads(command.stdout.readline())
     assert shown["outcome"] == "launched"
-    group = group_of(shown["pid"])
+    assert group_of(shown["pid"])
     command.send_signal(signal.SIGINT)
     _, said = command.communicate(timeout=60)
     assert command.returncode == 130
     assert "Traceback" not in said
-    assert not any(map(psutil.pid_exists, group))
+    assert until(lambda: not group_of(shown["pid"]))
 
 
 def test_a_crash_while_loading_leaves_nothing(embedder):

@@ -398,7 +398,6 @@ def test_a_log_that_was_cut_off_can_be_read(module, tmp_path):
 
 
 def test_pictures_are_drawn(module, tmp_path):
-    pytest.importorskip("matplotlib")
     points = [result(RATES, "scaling-texts", x=x, peak={"host_mib": 1}) for x in (1, 10)]
     made = module("plots").drawn([result(RATES), *points], tmp_path)
     assert [path.name for path in made] == ["embed-128.png", "scaling-texts.png"]

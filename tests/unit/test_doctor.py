@@ -114,7 +114,7 @@ def test_with_the_base_dependencies_alone_every_part_says_how_to_get_it(tmp_path
     told = json.loads(result.stdout)["findings"]
     extras = {finding["subject"]: finding for finding in told if finding["area"] == "extras"}
     assert {finding["state"] for finding in extras.values()} == {"note"}
-    assert extras["torch"]["text"] == "not installed: safetensors, torch, transformers missing"
+    assert extras["torch"]["text"] == "not installed: safetensors, torch missing"
     assert extras["torch"]["fix"] == "pip install 'qwen3-integrations[torch]'"
     assert [finding["fix"] for finding in told if finding["area"] == "vLLM"] == ["pip install 'qwen3-integrations[vllm]'"]
     assert not [finding for finding in told if finding["state"] == "problem"]
