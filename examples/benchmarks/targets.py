@@ -96,7 +96,7 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
     "memory-host": (Target("peak of 100,000 texts / peak of 10,000", 1.1, "at most", unit="x"),),
     "memory-gpu": (Target("peak / plan, worst length", 1.0, "at most", unit="x"),),
 }
-"""By measurement. Source: the project's issue on speed."""
+"""By measurement: what the project set out to reach."""
 
 
 def verdicts(measurement: str, sides: list[dict[str, Any]]) -> list[Verdict]:

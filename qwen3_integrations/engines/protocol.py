@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
 from qwen3_integrations.errors import EngineError
@@ -49,6 +52,27 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back memory, threads and connections. Closing twice is fine; using it afterwards is `EngineClosed`."""
+
+
+class Submitting(ABC):
+    """`run` and `arun` of an engine that takes jobs with `_submit` and works elsewhere: in a thread, a process or a server."""
+
+    @abstractmethod
+    def _submit(self, job: Job) -> Future[Reply]:
+        """Take a job; cancelling the future drops what has not begun."""
+
+    def run(self, job: Job) -> Reply:
+        """Run a job and wait for it; an interrupt drops what has not begun. See `Engine.run`."""
+        future = self._submit(job)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def arun(self, job: Job) -> Reply:
+        """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
+        return await asyncio.wrap_future(self._submit(job))
 
 
 def check_task(engine: Engine, job: Job) -> None:

@@ -21,7 +21,7 @@ from qwen3_integrations.engines.http.handshake import Handshake, shake_hands
 from qwen3_integrations.engines.http.remote_tokens import fit_on_server, may_exceed
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.engines.loop import BackgroundLoop
-from qwen3_integrations.engines.protocol import check_task
+from qwen3_integrations.engines.protocol import Submitting, check_task
 from qwen3_integrations.errors import BadReply, ConfigError, PromptTooLong, RequestRefused
 from qwen3_integrations.hub import find_model
 from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task
@@ -33,7 +33,7 @@ from qwen3_integrations.tokens import Tokenizer
 log = logging.getLogger("qwen3_integrations")
 
 
-class HttpEngine:
+class HttpEngine(Submitting):
     """Sends finished prompts to a server.
 
     All calls, sync and async, from whatever threads and event loops, run on one loop of the engine's own: connections,
@@ -131,19 +131,6 @@ class HttpEngine:
         self._greeting: asyncio.Task[Server] | None = None
         self._loop = BackgroundLoop(f"{model} on {self._address}")
         self._finalizer = weakref.finalize(self, self._loop.close, self._transport.close)
-
-    def run(self, job: Job) -> Reply:
-        """Run a job and wait for it."""
-        future = self._submit(job)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    async def arun(self, job: Job) -> Reply:
-        """Run a job without blocking the event loop; cancelling the task cancels its requests."""
-        return await asyncio.wrap_future(self._submit(job))
 
     def close(self) -> None:
         """Close connections; calls still on their way raise `EngineClosed`."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
-from qwen3_integrations.engines.protocol import check_task
+from qwen3_integrations.engines.protocol import Submitting, check_task
 from qwen3_integrations.engines.torch.pass_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
@@ -27,7 +26,7 @@ CPU_TOKENS = 2048
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-class TorchEngine:
+class TorchEngine(Submitting):
     """Runs a checkpoint with PyTorch in this process.
 
     Sequences lie end to end without padding, what the documents of one query share is computed once a pass,
@@ -91,19 +90,6 @@ class TorchEngine:
             ).result()  # fmt: skip
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)
-
-    def run(self, job: Job) -> Reply:
-        """Run a job and wait for it; an interrupt drops what has not begun."""
-        future = self._submit(job)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    async def arun(self, job: Job) -> Reply:
-        """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
-        return await asyncio.wrap_future(self._submit(job))
 
     def close(self) -> None:
         """Finish the pass that runs, refuse the rest, and give the memory back."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import weakref
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from qwen3_integrations.engines.protocol import Submitting, check_task
 from qwen3_integrations.engines.vllm.loop import VllmLoop
 from qwen3_integrations.engines.vllm.start import VllmStart
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
@@ -44,7 +44,7 @@ _REFUSED: Mapping[str, str] = {
 _PICKLED = ("pt", "npcache")
 
 
-class VllmEngine:
+class VllmEngine(Submitting):
     """Runs a checkpoint with an embedded vLLM engine.
 
     Prompts of all callers, threads and tasks alike, meet in vLLM's continuous batching. vLLM computes in a process of
@@ -127,22 +127,8 @@ class VllmEngine:
         """False after `close`, and when vLLM has died: then `open_engine` opens a new one."""
         return self._loop.alive
 
-    def run(self, job: Job) -> Reply:
-        """Run a job and wait for it; see `Engine.run`. An interrupt takes its prompts out of the engine."""
-        future = self._submit(job)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    async def arun(self, job: Job) -> Reply:
-        """Run a job without blocking the event loop; cancelling the task takes its prompts out of the engine."""
-        return await asyncio.wrap_future(self._submit(job))
-
     def _submit(self, job: Job) -> Future[Reply]:
-        if job.task != self.task:
-            raise EngineError(f"{self.model} is open for {self.task}, not for {job.task}")
+        check_task(self, job)
         if not job.prompts:
             empty: Future[Reply] = Future()
             empty.set_result(Reply(np.empty((0, self.dimensions) if self.dimensions else 0, dtype=np.float32), 0))
