@@ -87,10 +87,15 @@ def first_error(lines: Iterable[str]) -> str | None:
             return said["what"] or message
         if _RAISED.match(message):
             return message
-        level = _PREFIX.match(line)
-        if fallback is None and level and level["level"] in ("ERROR", "CRITICAL") and message and not message.startswith("Traceback"):
+        before = _PREFIX.match(line)
+        if fallback is None and before and before["level"] in ("ERROR", "CRITICAL") and not _is_of_traceback(line[before.end() :]):
             fallback = message
     return fallback
+
+
+def _is_of_traceback(said: str) -> bool:
+    """Whether it belongs to a traceback, whose last line says what went wrong; where that never came, the lines before it say nothing."""
+    return not said or said[0].isspace() or said.startswith("Traceback")
 
 
 class LogReader:

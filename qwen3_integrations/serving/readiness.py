@@ -19,6 +19,7 @@ from qwen3_integrations.serving.server import Server
 _LOOK_S = 0.25
 _TAIL_LINES = 40
 _TOO_LATE = "no answer in time"
+_KILLED = 128 + 9
 
 
 def wait_until_ready(
@@ -108,14 +109,15 @@ def _failed(server: Server, watch: _Watch) -> Failed:
     watch.look()
     server.forget()
     code = server.exit_code
-    said = watch.first_error or _by_signal(code) or "its log names no error"
+    # A killed server's last lines tell of the kill's consequences: its parts miss each other.
+    said = (code != _KILLED and watch.first_error) or _by_signal(code) or "its log names no error"
     return Failed(code, said.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)
 
 
 def _by_signal(code: int | None) -> str | None:
     if code is None or code <= 128:
         return None
-    likely = ": the kernel does so when memory runs out" if code == 128 + 9 else ""
+    likely = ": the kernel does so when memory runs out" if code == _KILLED else ""
     return f"it was ended by signal {code - 128}{likely}"
 
 

@@ -59,6 +59,7 @@ FAILED = """\
             "a\ntorch.OutOfMemoryError: CUDA out of memory. Tried\nRuntimeError: later\n",
             "torch.OutOfMemoryError: CUDA out of memory. Tried",
         ),
+        (FAILED[: FAILED.index("    raise")], None),
         ("OSError: [Errno 98] Address already in use\n", "OSError: [Errno 98] Address already in use"),
         ("all is well\n(APIServer pid=1) INFO 11-25 13:14:35 [x.py:2] ErrorHandler: installed\n", None),
     ],
