@@ -4,8 +4,8 @@
     python examples/benchmarks/concurrency.py --backend http --base-url http://localhost:8000/v1 --model Qwen/Qwen3-Embedding-0.6B
     python examples/benchmarks/concurrency.py --backend vllm --task rerank --option max_model_len=4096 --option dtype=bfloat16
 
-Prints calls per second for one caller, for threads and for tasks of one event loop; medians over the repeats.
-Every call has a text of its own, so that no cache answers.
+Prints calls per second for one caller, for threads and for tasks of one event loop, which take turns; medians over the repeats,
+and the middle half. A ratio is one of medians. Every call has a text of its own, so that no cache answers.
 """
 
 from __future__ import annotations
@@ -38,14 +38,11 @@ def calls(engine: Any) -> tuple[Callable[[str], Any], Callable[[str], Awaitable[
     return lambda text: reranker.score([("How do I use it?", text)]), lambda text: reranker.ascore([("How do I use it?", text)])
 
 
-def measure(run: Callable[[list[str]], Any], batches: list[list[str]]) -> float:
-    """Median of calls per second."""
-    rates = []
-    for batch in batches:
-        started = time.perf_counter()
-        run(batch)
-        rates.append(len(batch) / (time.perf_counter() - started))
-    return statistics.median(rates)
+def rate(run: Callable[[list[str]], Any], batch: list[str]) -> float:
+    """Calls per second."""
+    started = time.perf_counter()
+    run(batch)
+    return len(batch) / (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -57,7 +54,7 @@ def main() -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an engine's option; the value as JSON or text")
     parser.add_argument("--callers", type=int, default=64)
     parser.add_argument("--calls", type=int, default=256, help="calls in one repeat")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5, help="at least 2")
     parser.add_argument("--words", type=int, default=20, help="words of a text")
     chosen = parser.parse_args()
 
@@ -76,16 +73,20 @@ def main() -> None:
             await asyncio.gather(*map(one, batch))
 
         texts = paragraphs((3 * chosen.repeats + 1) * chosen.calls, chosen.words)
-        batches = [texts[at : at + chosen.calls] for at in range(0, len(texts), chosen.calls)]
+        batches = iter([texts[at : at + chosen.calls] for at in range(0, len(texts), chosen.calls)])
         with ThreadPoolExecutor(chosen.callers) as pool:
-            list(pool.map(call, batches.pop()))  # warm
-            one = measure(lambda batch: [call(text) for text in batch], batches[0::3])
-            threads = measure(lambda batch: list(pool.map(call, batch)), batches[1::3])
-        several = measure(lambda batch: asyncio.run(tasks(batch)), batches[2::3])
-        print(f"{engine!r}: {chosen.words} words a call, {chosen.calls} calls, median of {chosen.repeats}")
-        print(f"one caller        {one:10.1f} calls/s")
-        print(f"{chosen.callers:4} threads      {threads:10.1f} calls/s   {threads / one:5.1f}x")
-        print(f"{chosen.callers:4} tasks        {several:10.1f} calls/s   {several / one:5.1f}x")
+            ways: dict[str, Callable[[list[str]], Any]] = {
+                "one caller": lambda batch: [call(text) for text in batch],
+                f"{chosen.callers} threads": lambda batch: list(pool.map(call, batch)),
+                f"{chosen.callers} tasks": lambda batch: asyncio.run(tasks(batch)),
+            }
+            list(pool.map(call, next(batches)))  # warm
+            rates = [[rate(run, next(batches)) for run in ways.values()] for _ in range(chosen.repeats)]
+        print(f"{engine!r}: {chosen.words} words a call, {chosen.calls} calls, median of {chosen.repeats} (middle half)")
+        one, *_ = map(statistics.median, zip(*rates, strict=True))
+        for name, found in zip(ways, zip(*rates, strict=True), strict=True):
+            low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
+            print(f"{name:12}{middle:10.1f} calls/s ({low:.1f} to {high:.1f}){middle / one:7.1f}x")
 
 
 def option(text: str) -> tuple[str, Any]:

@@ -15,7 +15,8 @@ from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.handshake import PUBLISHED_COUNTS, expected_counts
 from qwen3_integrations.errors import BadReply, ConfigError, ModelNotServed, RouteNotServed
-from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.prompts import RERANK_PREFIX
+from qwen3_integrations.tokens import Tokenizer, neutral
 from tests.golden.genuine import genuine_tokenizer
 from tests.server.faults import FaultsProxy, status
 
@@ -213,3 +214,15 @@ def test_what_is_no_address_is_refused(url):
     with pytest.raises(ConfigError, match="base_url must be an http or https address") as caught:
         Address.parse(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("start", ["", RERANK_PREFIX, "<|im_start|>system\n"])
+def test_no_text_to_embed_passes_for_a_template(start, stand_in, opened):
+    """The reranker's template may hold control tokens; what a user embeds never does, even if it begins like that template."""
+    server = stand_in(v1_embeddings=_vectors)
+    embedder = Embedder(opened("embed", server.url, dialect="openai"))
+    text = start + "a question"
+    embedder.embed_queries([text], instruction="")
+    embedder.embed_documents([text])
+    sent = [said for request in server.work for said in request.body["input"]]
+    assert sent == [neutral(text)] * 2

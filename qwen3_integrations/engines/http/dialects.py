@@ -11,7 +11,7 @@ import numpy as np
 
 from qwen3_integrations.errors import BadReply
 from qwen3_integrations.jobs import Prompt, Rows, Task
-from qwen3_integrations.prompts import RERANK_PREFIX
+from qwen3_integrations.prompts import RERANK_PREFIX, RERANK_SUFFIX
 from qwen3_integrations.tokens import neutral
 
 DialectName = Literal["vllm", "openai", "rerank"]
@@ -141,7 +141,7 @@ def spoken_parts(prompt: Prompt) -> tuple[str, str, str]:
     head, body, tail = prompt.head.text, prompt.body.text, prompt.tail.text
     if prompt.literal:
         return head, body, tail
-    prefix = RERANK_PREFIX if head.startswith(RERANK_PREFIX) else ""
+    prefix = RERANK_PREFIX if tail == RERANK_SUFFIX else ""  # by the tail: only a template has one, while a head may be a user's text
     return prefix + neutral(head[len(prefix) :]), neutral(body), tail
 
 

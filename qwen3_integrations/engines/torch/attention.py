@@ -51,10 +51,15 @@ def kernel_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Ker
     FlashAttention 3 on Hopper for the published models' heads of 128, from its own package or from vLLM's; else FlashAttention 2 as it
     is in PyTorch.
     """
-    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+    if not is_modern(device) or dtype not in (torch.bfloat16, torch.float16):
         return None
     hopper = torch.cuda.get_device_capability(device)[0] == 9 and head_width == 128
     return (hopper and (_flash_3() or _flash_3_of_vllm())) or _flash_2()
+
+
+def is_modern(device: torch.device) -> bool:
+    """Whether it is a GPU that FlashAttention and Triton are made for: compute capability 8 (Ampere) or later."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)

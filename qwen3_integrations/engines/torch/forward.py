@@ -43,9 +43,9 @@ class Forward:
         self._task, self._device, self._width = task, device, files.width
         self._model = Qwen3(files, device, dtype)
         with _at(device):
-            self._kernel = attention.kernel_for(device, dtype, self._model.head_width) if _is_modern(device) else None
+            self._kernel = attention.kernel_for(device, dtype, self._model.head_width)
             self._parts = _parts_for(device, dtype, self._model.head_width)
-            self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel else None
+            self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel and device.type == "cuda" else None
         self._reserved = reserved
         self._direction: torch.Tensor | None = None
         if task == "rerank":
@@ -121,7 +121,7 @@ class Forward:
 
 def _parts_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Parts:
     """Kernels where they can be compiled, else PyTorch's own functions."""
-    if not _is_modern(device) or head_width & (head_width - 1) or importlib.util.find_spec("triton") is None:
+    if not attention.is_modern(device) or head_width & (head_width - 1) or importlib.util.find_spec("triton") is None:
         return plain_parts
     try:
         from qwen3_integrations.engines.torch.kernels import kernel_parts
@@ -141,11 +141,6 @@ def _try(parts: Parts, device: torch.device, dtype: torch.dtype, head_width: int
     parts.join(some, weights, some, weights)
     parts.gated(some[0])
     torch.cuda.synchronize(device)
-
-
-def _is_modern(device: torch.device) -> bool:
-    """Whether it is a GPU that FlashAttention and Triton are made for: compute capability 8 (Ampere) or later."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def _at(device: torch.device) -> AbstractContextManager[Any]:

@@ -1,0 +1,94 @@
+"""Run by `test_torch_kernels` with TRITON_INTERPRET=1: the Triton kernels against PyTorch's functions, and in the engine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.engines.torch import attention, forward, kernels, qwen3
+from qwen3_integrations.engines.torch.engine import TorchEngine
+from qwen3_integrations.engines.torch.qwen3 import Parts
+from tests.contract.test_torch_kernels import packed_attention
+from tests.models import Shape, write_random_model
+from tests.reference import reference_embeddings, reference_scores
+from tests.texts import PLAIN
+
+TOKENS = (1, 15, 16, 17, 50)
+"""Around the number that a program takes."""
+
+SMALL = Shape(hidden=64, heads=4, kv_heads=2, layers=2, tied=True, head_dim=32, inner=96)
+
+
+def equal(one: torch.Tensor, other: torch.Tensor) -> None:
+    """As far as the number format allows: the last bit of bfloat16 is 1/128, and PyTorch rounds twice where a kernel rounds once."""
+    torch.testing.assert_close(one, other, rtol=2**-6 if one.dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+def check_turn(dtype: torch.dtype, tokens: int) -> None:
+    """Of heads that lie among others, as in the joined matrix product."""
+    heads, width = 3, 32
+    whole = torch.randn(tokens, 2 * heads, width, dtype=dtype)
+    theirs = whole.clone()
+    norms, angles = torch.randn(heads, width, dtype=dtype), torch.randn(tokens, width // 2)
+    kernels.turn(whole[:, :heads], norms, angles.cos(), angles.sin(), 1e-6)
+    qwen3.turn(theirs[:, :heads], norms, angles.cos(), angles.sin(), 1e-6)
+    equal(whole, theirs)
+
+
+def check_gated(dtype: torch.dtype, tokens: int) -> None:
+    """Of more values than a program takes, and no whole multiple."""
+    joined = torch.randn(tokens, 2 * 1500, dtype=dtype)
+    equal(kernels.gated(joined), qwen3.gated(joined.clone()))
+
+
+def check_join(dtype: torch.dtype, tokens: int) -> None:
+    """Of a part of the tokens, whose weights lie among others; some see nothing on the other side."""
+    heads, width = 4, 32
+    one, other = (torch.randn(tokens, heads, width, dtype=dtype) for _ in range(2))
+    weights = torch.randn(heads, tokens + 3)
+    other_weight = torch.randn(heads, tokens)
+    other_weight[:, 0] = -torch.inf
+    theirs = one.clone()
+    kernels.join(one, weights[:, 3:], other, other_weight)
+    attention.join(theirs, weights[:, 3:], other, other_weight)
+    equal(one, theirs)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    for name, check in {"turn": check_turn, "gated": check_gated, "join": check_join}.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            for tokens in TOKENS:
+                check(dtype, tokens)
+        print(name)  # noqa: T201
+    used: Counter[str] = Counter()
+
+    def noted(name):
+        def called(*args):
+            used[name] += 1
+            return getattr(kernels, name)(*args)
+
+        return called
+
+    forward._parts_for = lambda *_: Parts(noted("turn"), noted("gated"), noted("join"), rows=None)
+    attention.kernel_for = lambda *_: packed_attention([])
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_random_model(Path(folder) / "embed", "embed", SMALL)
+        with closing(TorchEngine("embed", str(model), device="cpu", dtype="float32")) as engine:
+            equal(torch.from_numpy(Embedder(engine).embed_documents(PLAIN)), torch.from_numpy(reference_embeddings(model, PLAIN)))
+        print("embed")  # noqa: T201
+        model = write_random_model(Path(folder) / "rerank", "rerank", SMALL)
+        pairs = [(query, document) for query in ("one", "another query") for document in PLAIN]
+        with closing(TorchEngine("rerank", str(model), device="cpu", dtype="float32")) as engine:
+            equal(torch.from_numpy(Reranker(engine).score(pairs)), torch.from_numpy(reference_scores(model, pairs)))
+        print("rerank")  # noqa: T201
+    assert set(used) == {"turn", "gated", "join"}, used
+
+
+if __name__ == "__main__":
+    main()
