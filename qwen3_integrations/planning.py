@@ -36,7 +36,7 @@ def query_prompts(queries: Sequence[str], instruction: str, tokenizer: Tokenizer
     ids: Sequence[Ids | None] = tokenizer.encode(texts) if tokenizer else [None] * len(texts)
     heads = [Head(text, own, query, instruction) for text, own, query in zip(texts, ids, queries, strict=True)]
     body, tail = (_NO_BODY if tokenizer else Piece("")), _end(tokenizer)
-    prompts = tuple(Prompt(head, body, tail, literal=_is_literal(head, "")) for head in heads)
+    prompts = tuple(Prompt(head, body, tail, literal=_is_literal(head, "", tokenizer)) for head in heads)
     for prompt in prompts:
         if prompt.tokens is not None and prompt.tokens > max_tokens:
             raise prompt_too_long(prompt.tokens, max_tokens)
@@ -71,7 +71,9 @@ def _end(tokenizer: Tokenizer | None) -> Piece:
 
 def _finish(heads: Sequence[Head], bodies: Sequence[str], tail: Piece, tokenizer: Tokenizer | None, max_tokens: int) -> tuple[Prompt, ...]:
     if tokenizer is None:
-        return tuple(Prompt(head, Piece(body), tail, literal=_is_literal(head, body)) for head, body in zip(heads, bodies, strict=True))
+        return tuple(
+            Prompt(head, Piece(body), tail, literal=_is_literal(head, body, None)) for head, body in zip(heads, bodies, strict=True)
+        )
     bodies_ids = tokenizer.encode(bodies)
     return tuple(
         fit_prompt(head, body, ids, tail, tokenizer, max_tokens) for head, body, ids in zip(heads, bodies, bodies_ids, strict=True)
@@ -97,7 +99,7 @@ def fit_prompt(head: Head, body: str, ids: Ids, tail: Piece, tokenizer: Tokenize
     fixed = len(head.ids) + len(tail.ids)
     if fixed > max_tokens:
         raise prompt_too_long(fixed, max_tokens)
-    literal = _is_literal(head, body)
+    literal = _is_literal(head, body, tokenizer)
     if fixed + len(ids) <= max_tokens:
         return Prompt(head, Piece(body, ids), tail, literal=literal)
     room = max_tokens - fixed
@@ -105,8 +107,9 @@ def fit_prompt(head: Head, body: str, ids: Ids, tail: Piece, tokenizer: Tokenize
     return Prompt(head, Piece(beginning, ids[:room]), tail, truncated=True, literal=literal and same)
 
 
-def _is_literal(head: Head, body: str) -> bool:
-    return not (holds_control_token(body) or holds_control_token(head.query or "") or holds_control_token(head.instruction or ""))
+def _is_literal(head: Head, body: str, tokenizer: Tokenizer | None) -> bool:
+    holds = tokenizer.reads_control_token if tokenizer else holds_control_token
+    return not (holds(body) or holds(head.query or "") or holds(head.instruction or ""))
 
 
 def prompt_too_long(tokens: int, max_tokens: int) -> PromptTooLong:

@@ -106,6 +106,8 @@ class Tokenizer:
         if missing:
             raise ConfigError(f"this is no Qwen3 tokenizer: it has no {', '.join(missing)}")
         self._added = added
+        unusual = [token for token in added if not _CONTROL.fullmatch(token)]
+        self._unusual = re.compile("|".join(map(re.escape, unusual))) if unusual else None
         self._templates: dict[str, Ids] = {}
         self._split = re.compile("(" + "|".join(map(re.escape, sorted(added, key=len, reverse=True))) + ")")
 
@@ -125,6 +127,10 @@ class Tokenizer:
     def end_id(self) -> int:
         """The id of `<|endoftext|>`."""
         return self._added[END_TOKEN]
+
+    def reads_control_token(self, text: str) -> bool:
+        """True when an ordinary tokenizer of this model would read a control token out of a text: one that was added to it counts too."""
+        return holds_control_token(text) or (self._unusual is not None and self._unusual.search(text) is not None)
 
     def token_id(self, word: str) -> int:
         """The id of a word that is one ordinary token, such as `yes`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 
 from qwen3_integrations.engines.forks import Birthplace
 from qwen3_integrations.errors import EngineClosed
+
+log = logging.getLogger("qwen3_integrations")
 
 T = TypeVar("T")
 
@@ -82,7 +85,10 @@ class BackgroundLoop:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await last()
+        try:
+            await last()
+        except Exception as error:  # noqa: BLE001  whatever does not close in order must not keep the rest from it
+            log.warning("%s could not be closed in order: %s: %s", self._name, type(error).__name__, error)
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
         self._loop.stop()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
-from qwen3_integrations.engines.http.address import shown_url
+from qwen3_integrations.engines.http.address import has_credentials, shown_url
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import ConfigError, EngineClosed
 from qwen3_integrations.extras import installed
@@ -49,7 +49,7 @@ def open_engine(
         task: `embed` or `rerank`.
         model: A folder, a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
         base_url: A server's address; else `QWEN3_EMBEDDING_URL` / `QWEN3_RERANKER_URL` from the environment.
-        api_key: The server's key; else `QWEN3_API_KEY`.
+        api_key: The server's key; else `QWEN3_API_KEY`, unless the address holds user and password.
         backend: `auto` means: http with an address; else vllm with CUDA; else torch. `fake` is never chosen by itself.
         engine_options: The engine's own vocabulary; see `TorchEngine`, `VllmEngine`, `HttpEngine`, `FakeEngine`.
 
@@ -70,7 +70,8 @@ def open_engine(
     log.info("%s for %s runs on %s: %s", name, task, chosen, reason)
     options = dict(engine_options)
     if chosen == "http":
-        options |= {"base_url": url, "api_key": api_key or os.environ.get(KEY_VARIABLE)}
+        # User and password in an address and a key would be the same header.
+        options |= {"base_url": url, "api_key": api_key or (None if has_credentials(url or "") else os.environ.get(KEY_VARIABLE))}
     make = _maker(chosen)
     check_options(options, _options_of(make), f"the {chosen} engine")
     return _share((chosen, task, name, _frozen(options)), lambda: make(task, name, **options))

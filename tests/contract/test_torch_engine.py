@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -248,6 +248,45 @@ def test_a_pass_too_large_for_the_memory_is_halved_until_it_fits(caplog):
     assert max(forward.passes) <= 100
     assert caplog.text.count("passes now have at most") == 3  # 820 tokens are too many, and 408, and 198
     assert queue.submit(job_of(30, 30)).result(10).rows[:, 0].tolist() == [30, 30]
+    queue.close()
+
+
+def test_passes_grow_again_when_the_memory_is_back(caplog):
+    """Two small prompts met another program's peak: that says nothing of what fits later."""
+    forward = OutOfMemoryAt(most=15)
+    queue = JobQueue(forward, 1000, "a model")
+    queue.submit(job_of(10, 10)).result(10)
+    forward.most = 1000
+    queue.submit(job_of(*[10] * 2000)).result(10)
+    assert 500 < max(forward.passes) <= 1000
+    assert caplog.text.count("passes now have at most") == 1
+    queue.close()
+
+
+def test_a_pass_that_gives_too_few_rows_fails_those_who_wait_and_no_one_else():
+    forward = OutOfMemoryAt(most=1000)
+    queue = JobQueue(forward, 1000, "a model")
+    start = forward.start
+    forward.start = lambda prompts: lambda: start(prompts)()[1:]
+    with pytest.raises(EngineError, match="shorter"):
+        queue.submit(job_of(1, 2)).result(10)
+    forward.start = start
+    assert queue.submit(job_of(7)).result(10).rows.tolist() == [[7.0]]
+    queue.close()
+
+
+def test_a_job_that_is_cancelled_before_it_begins_is_told_to_all_who_wait():
+    forward = OutOfMemoryAt(most=1000)
+    going, begun = threading.Event(), threading.Event()
+    start = forward.start
+    forward.start = lambda prompts: (begun.set(), going.wait(10), start(prompts))[2]
+    queue = JobQueue(forward, 1000, "a model")
+    first = queue.submit(job_of(1))
+    assert begun.wait(10)
+    second = queue.submit(job_of(2))
+    assert second.cancel()
+    going.set()
+    assert wait([first, second], timeout=10).not_done == set()
     queue.close()
 
 

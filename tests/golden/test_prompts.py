@@ -147,6 +147,17 @@ def test_control_tokens_in_an_embedded_text_stay_text(spec, data_only):
         assert not prompt.literal
 
 
+@pytest.mark.parametrize("token", ["<|doc_sep|>", "[unused1]"])
+def test_a_control_token_that_a_fine_tune_added_stays_text_too(spec, data_only, token):
+    content = json.loads(spec)
+    number = max(added["id"] for added in content["added_tokens"]) + 1
+    content["added_tokens"].append({**content["added_tokens"][0], "content": token, "id": number})
+    fake = engine("embed", json.dumps(content))
+    prompt, plain = planned(lambda: Embedder(fake).embed_documents([f"one {token} two", "one two"]), fake)
+    assert prompt.ids.tolist() == [*data_only.encode(f"one {token} two", add_special_tokens=False).ids, fake.tokenizer.end_id]
+    assert (prompt.literal, plain.literal) == (False, True)
+
+
 def test_a_literal_prompt_read_as_text_gives_its_ids(spec, card):
     """What lets a server be sent strings: its own tokenizer, control tokens and all, reads our ids out of them."""
     fake = engine("rerank", spec)

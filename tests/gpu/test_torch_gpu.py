@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +98,7 @@ def test_memory_stays_within_the_plan(tmp_path):
 import os, numpy as np
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.jobs import Head, Job, Piece, Prompt
+from tests.gpu.usage import used_bytes
 engine = TorchEngine("embed", {str(folder)!r}, device="cuda")
 draw, none = np.random.default_rng(0), np.empty(0, np.int32)
 for length in (30, 128, 512, 2048, 8192, 32768, 700, 32768, 100):
@@ -107,7 +109,7 @@ for length in (30, 128, 512, 2048, 8192, 32768, 700, 32768, 100):
 print("plan", engine.memory, "held", used_bytes([os.getpid()]) / 2**30)
 assert 0.5 * engine.memory.total_bytes < used_bytes([os.getpid()]) <= engine.memory.total_bytes
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     print(done.stdout)  # noqa: T201
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -141,6 +143,7 @@ def test_a_shared_head_changes_nothing(random_reranker):
 def test_memory_comes_back(random_embedder):
     import torch
 
+    TorchEngine("embed", str(random_embedder), device="cuda").close()  # libraries keep the workspaces they make when they are first used
     before = torch.cuda.memory_allocated()
     engine = TorchEngine("embed", str(random_embedder), device="cuda")
     Embedder(engine).embed_documents(HOSTILE)

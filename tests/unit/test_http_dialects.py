@@ -6,15 +6,25 @@ vLLM and infinity-emb are tested for real in tests/server; the servers here need
 from __future__ import annotations
 
 import json
+import traceback
 
 import numpy as np
+import openai
 import pytest
 
-from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.handshake import PUBLISHED_COUNTS, expected_counts
-from qwen3_integrations.errors import BadReply, ConfigError, ModelNotServed, RouteNotServed
+from qwen3_integrations.errors import (
+    AuthenticationFailed,
+    BadReply,
+    ConfigError,
+    ModelNotFound,
+    ModelNotServed,
+    RequestRefused,
+    RouteNotServed,
+)
 from qwen3_integrations.prompts import RERANK_PREFIX
 from qwen3_integrations.tokens import Tokenizer, neutral
 from tests.golden.genuine import genuine_tokenizer
@@ -192,7 +202,7 @@ def test_published_counts_are_those_of_the_genuine_tokenizer():
         (" https://host/v1/ ", "https://host", True),
         ("https://host/team/model/v1", "https://host/team/model", True),
         ("https://host/v1/team", "https://host/v1/team", False),
-        ("http://[::1]:8000/v1?key=secret#x", "http://[::1]:8000", True),
+        ("http://me:secret@[::1]:8000/v1", "http://[::1]:8000", True),
         ("http://user:secret@host/v1", "http://host", True),
     ],
 )
@@ -226,3 +236,109 @@ def test_no_text_to_embed_passes_for_a_template(start, stand_in, opened):
     embedder.embed_documents([text])
     sent = [said for request in server.work for said in request.body["input"]]
     assert sent == [neutral(text)] * 2
+
+
+KEY = "sk-very-secret"
+
+
+@pytest.mark.parametrize("options", [{"api_key": KEY + "\nx"}, {"api_key": KEY + "é"}, {"headers": {"X-Key": KEY + "\r\n"}}])
+def test_what_no_header_may_hold_is_refused_and_not_repeated(opened, options):
+    with pytest.raises(ConfigError, match=r"(api_key|headers\['X-Key'\]) holds U\+00\w\w at character 14") as caught:
+        opened("embed", "http://127.0.0.1:9", **options)
+    assert KEY not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("given", ["argument", "environment"])
+def test_the_line_break_behind_a_key_is_left_out(given, stand_in, monkeypatch):
+    """Keys are read from files."""
+    server = stand_in(v1_models=_models("vllm"), v1_embeddings=_vectors)
+    if given == "environment":
+        monkeypatch.setenv("QWEN3_API_KEY", KEY + "\n")
+    key = KEY + "\n" if given == "argument" else None
+    with open_engine("embed", MODEL, base_url=server.url, api_key=key, handshake="off") as engine:
+        Embedder(engine).embed_documents(["text"])
+    assert {request.headers["authorization"] for request in server.seen} == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    "options", [{"api_key": KEY}, {"headers": {"Authorization": f"Bearer {KEY}"}}, {"client": openai.OpenAI(api_key=KEY, max_retries=0)}]
+)
+def test_what_a_server_repeats_of_a_key_is_not_shown(stand_in, opened, options):
+    server = stand_in()
+    server.everywhere = status(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
+    with pytest.raises(AuthenticationFailed, match=r"Incorrect API key provided: \*\*\*") as caught:
+        Embedder(opened("embed", server.url, dialect="openai", **options)).embed_documents(["text"])
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_user_and_password_of_an_address_stand_before_the_key_of_the_environment(stand_in, monkeypatch):
+    server = stand_in(v1_models=_models("vllm"), v1_embeddings=_vectors)
+    monkeypatch.setenv("QWEN3_API_KEY", KEY)
+    with open_engine("embed", MODEL, base_url=server.url.replace("//", "//user:pass@"), handshake="off") as engine:
+        Embedder(engine).embed_documents(["text"])
+    assert {request.headers["authorization"] for request in server.seen} == {"Basic dXNlcjpwYXNz"}
+
+
+@pytest.mark.parametrize("url", ["http://host/v1?key=secret", "http://host/v1#secret"])
+def test_what_could_not_be_sent_of_an_address_is_refused(url):
+    with pytest.raises(ConfigError, match=r"base_url http://host/v1 has something behind a \? or #.*headers") as caught:
+        Address.parse(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_vectors_of_another_width_than_before_are_refused(stand_in, opened):
+    """The server was restarted with another model."""
+    widths = iter([4, 4, 8])
+    server = stand_in(
+        v1_embeddings=lambda body: {
+            "data": [{"index": n, "embedding": [1.0] * width} for width in [next(widths)] for n in range(len(body["input"]))]
+        }
+    )
+    embedder = Embedder(opened("embed", server.url, dialect="openai"))
+    assert embedder.embed_documents(["one"]).shape == embedder.embed_documents(["two"]).shape == (1, 4)
+    with pytest.raises(BadReply, match=r"sent vectors of 8 dimensions, someone/reranker has 4: it serves another model"):
+        embedder.embed_documents(["three"])
+
+
+def test_vectors_of_another_width_than_the_named_model_s_are_refused(stand_in):
+    server = stand_in(v1_embeddings=_vectors)
+    engine = open_engine("embed", "Qwen/Qwen3-Embedding-0.6B", base_url=server.url, dialect="openai", handshake="off")
+    with engine, pytest.raises(BadReply, match="has 1024: it serves another model"):
+        Embedder(engine).embed_documents(["text"])
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(413, "too large"), (422, "inputs must have less than 512 tokens. Given: 600"), (400, "maximum context length")]
+)
+def test_a_text_that_is_too_long_for_the_server_is_told_so(code, said, stand_in, opened):
+    server = stand_in()
+    refuse, absent = status(code, {"message": said}), status(404, {"detail": "Not Found"})
+    server.everywhere = lambda call: (refuse if call.seen.path.endswith("/embeddings") else absent)(call)
+    with pytest.raises(RequestRefused, match=rf"answered {code}.*item 0 of this call. Lower max_tokens") as caught:
+        Embedder(opened("embed", server.url, dialect="openai")).embed_documents(["text"])
+    assert (caught.value.status, caught.value.index) == (code, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"timeout_s": "3"}, "timeout_s must be more than 0 seconds, not '3'"),
+        ({"connect_timeout_s": True}, "connect_timeout_s must be more than 0"),
+        ({"headers": "x"}, "headers must be a mapping from names to values, not str"),
+        ({"headers": {"X-Number": 3}}, r"headers\['X-Number'\] must be a string, not int"),
+        ({"api_key": 3}, "api_key must be a string, not int"),
+    ],
+)
+def test_options_of_the_wrong_type_are_refused(options, says, opened):
+    with pytest.raises(ConfigError, match=says):
+        opened("embed", "http://127.0.0.1:9", **options)
+
+
+def test_a_folder_that_happens_to_be_called_like_the_served_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "embedder").mkdir()
+    with open_engine("embed", "embedder", base_url="http://127.0.0.1:9") as engine:
+        assert engine.tokenizer is None
+    with pytest.raises(ModelNotFound, match=r"has no tokenizer\.json"):
+        open_engine("embed", "other", base_url="http://127.0.0.1:9", tokenizer="embedder")

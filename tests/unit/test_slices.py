@@ -58,6 +58,7 @@ class Watched:
 
     def __init__(self, real, tell):
         self.end_id, self.real, self.tell = real.end_id, real, tell
+        self.reads_control_token = real.reads_control_token
 
     def encode(self, texts):
         self.tell(texts)

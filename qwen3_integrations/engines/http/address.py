@@ -35,7 +35,7 @@ class Address:
         """Read an address.
 
         Raises:
-            ConfigError: If it is no http(s) address, and no Unix socket's.
+            ConfigError: If it is no http(s) address, and no Unix socket's; or has a query or fragment.
         """
         if url.strip().startswith(UNIX):
             return cls(_SOCKET_HOST, versioned=False, socket=url.strip().removeprefix(UNIX))
@@ -47,6 +47,11 @@ class Address:
         if not usable:
             raise ConfigError(
                 f"base_url must be an http or https address such as http://127.0.0.1:8000/v1, or unix:///path, not {shown_url(url)!r}"
+            )
+        if parts.query or parts.fragment:
+            raise ConfigError(
+                f"base_url {shown_url(url)} has something behind a ? or #, which could not be sent with every request. "
+                "Say what the server needs in headers: engine_options={'headers': {...}}"
             )
         path = parts.path.rstrip("/")
         versioned = path.endswith("/v1")
@@ -79,6 +84,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def has_credentials(url: str) -> bool:
+    """Whether an address says user and password."""
+    return "@" in url.partition("//")[2].partition("/")[0]
 
 
 def shown_url(url: str) -> str:

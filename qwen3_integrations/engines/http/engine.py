@@ -33,6 +33,10 @@ from qwen3_integrations.tokens import Tokenizer
 log = logging.getLogger("qwen3_integrations")
 
 
+_TOO_LONG = ("maximum context", "too long", "exceed", "longer than", "less than", "max_model_len")
+"""What servers say of a prompt that is too long: vLLM, SGLang, hosted ones, TEI."""
+
+
 class HttpEngine(Submitting):
     """Sends finished prompts to a server.
 
@@ -96,15 +100,20 @@ class HttpEngine(Submitting):
         if handshake not in get_args(Handshake):
             raise ConfigError(f"handshake must be one of {', '.join(get_args(Handshake))}, not {handshake!r}")
         for name, value in (("timeout_s", timeout_s), ("connect_timeout_s", connect_timeout_s)):
-            if not value > 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ConfigError(f"{name} must be more than 0 seconds, not {value!r}")
         for name, number, least in (("concurrency", concurrency, 1), ("request_size", request_size, 1), ("max_retries", max_retries, 0)):
             if isinstance(number, bool) or not isinstance(number, int) or number < least:
                 raise ConfigError(f"{name} must be a whole number of at least {least}, not {number!r}")
+        if headers is not None and not isinstance(headers, Mapping):
+            raise ConfigError(f"headers must be a mapping from names to values, not {type(headers).__name__}")
+        api_key = api_key.strip() or None if isinstance(api_key, str) else api_key  # of a key's file, the line break is read too
         self.task: Task = task
         self.model = model
         self._address = Address.parse(base_url)
         folder = Path(tokenizer).expanduser() if tokenizer else find_model(model, task, source=source, revision=revision)
+        if folder and not tokenizer and not (folder / "tokenizer.json").is_file():
+            folder = None  # something else that is called like the model
         self.tokenizer = Tokenizer.from_folder(folder) if folder else None
         self.max_tokens: int | None = None
         self.dimensions = _width(task, model, folder if not tokenizer else None)
@@ -164,13 +173,25 @@ class HttpEngine(Submitting):
         tokens = 0
         for (positions, _), task in zip(requests, tasks, strict=True):
             answer = task.result()
+            self._check_width(answer.rows, server)
             if rows is None:
                 rows = np.empty((len(prompts), *answer.rows.shape[1:]), dtype=np.float32)
-            _same_width(rows, answer, server)
             rows[positions] = answer.rows
             tokens += _counted([prompts[position] for position in positions]) if answer.tokens is None else answer.tokens
         assert rows is not None  # every prompt is in one of the requests
         return Reply(rows, tokens, cut, budget)
+
+    def _check_width(self, rows: Rows, server: Server) -> None:
+        """Rows of another width than the model's, or than those before: a server may be restarted with another model."""
+        if self.task == "rerank":
+            return
+        width = rows.shape[1]
+        if self.dimensions is None:
+            self.dimensions = width
+        if width != self.dimensions:
+            raise BadReply(
+                f"{server.url} sent vectors of {width} dimensions, {server.model} has {self.dimensions}: it serves another model"
+            )
 
     async def _server(self) -> Server:
         """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""
@@ -305,15 +326,10 @@ def _refuse_instructions(job: Job, server: Server) -> None:
         )
 
 
-def _same_width(rows: Rows, answer: Answer, server: Server) -> None:
-    if answer.rows.shape[1:] != rows.shape[1:]:
-        raise BadReply(f"{server.url} sent vectors of {answer.rows.shape[1]} dimensions after others of {rows.shape[1]}")
-
-
 def _at(error: RequestRefused, position: int) -> RequestRefused:
     """The refusal of one prompt, with its position and what to do."""
     said = str(error)
-    long = any(word in said.lower() for word in ("maximum context", "too long", "exceed", "longer than", "max_model_len"))
+    long = error.status == 413 or any(word in said.lower() for word in _TOO_LONG)
     fix = (
         "Lower max_tokens; for an exact cut here, name the model's folder: engine_options={'tokenizer': ...}"
         if long

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.headers import check_header, secrets_in
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,
@@ -63,9 +64,13 @@ class Transport:
 
         if client is not None and not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
             raise ConfigError(f"client must be an openai.OpenAI or openai.AsyncOpenAI, not {type(client).__name__}")
+        check_header("api_key", api_key or getattr(client, "api_key", None))
+        for name, value in (headers or {}).items():
+            check_header(f"headers[{name!r}]", value)
         self._model = model
         self._address = address
         self._has_key = api_key is not None
+        self._secrets = list(secrets_in([api_key, getattr(client, "api_key", None), *(headers or {}).values()]))
         self._client: openai.OpenAI | openai.AsyncOpenAI = client or openai.AsyncOpenAI(
             base_url=address.root,
             api_key=api_key or NO_KEY,
@@ -112,7 +117,8 @@ class Transport:
             else:
                 answer = await asyncio.to_thread(method, url, cast_to=object, options=self._options, **words)
         except openai.APIError as error:
-            raise self._translated(error, url) from error
+            told = self._translated(error, url)
+            raise told from (error if self._hidden(said := str(error)) == said else None)
         except json.JSONDecodeError as error:
             raise BadReply(f"{self._address.shown(url)} sent half a reply, or none that is JSON: {error}") from error
         if not isinstance(answer, dict | list):
@@ -137,9 +143,15 @@ class Transport:
             )
         if not isinstance(error, openai.APIStatusError):
             return ServerFailed(f"{shown} failed: {type(error).__name__}", url=shown)
-        status, said = error.status_code, _said(error)
+        status, said = error.status_code, self._hidden(_said(error))
         kind, advice = self._kind(status, said)
         return kind(f"{shown} answered {status} for {self._model}: {said}. {advice}", url=shown, status=status)
+
+    def _hidden(self, text: str) -> str:
+        """A text without the secrets that are sent: servers repeat them in what they say of them."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def _kind(self, status: int, said: str) -> tuple[type[ServerError], str]:
         if status in (401, 403):

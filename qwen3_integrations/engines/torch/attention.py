@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from qwen3_integrations.engines.torch.packing import Pack
+
+log = logging.getLogger("qwen3_integrations")
 
 
 class Attention(Protocol):
@@ -54,7 +57,25 @@ def kernel_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Ker
     if not is_modern(device) or dtype not in (torch.bfloat16, torch.float16):
         return None
     hopper = torch.cuda.get_device_capability(device)[0] == 9 and head_width == 128
-    return (hopper and (_flash_3() or _flash_3_of_vllm())) or _flash_2()
+    makers: list[Callable[[], Kernel | None]] = [_flash_3, _flash_3_of_vllm, _flash_2] if hopper else [_flash_2]
+    for make in makers:
+        kernel = make()
+        if kernel and _works(kernel, device, dtype, head_width):
+            return kernel
+    return None
+
+
+def _works(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width: int) -> bool:
+    """Whether a kernel computes here: it may be of another release, or not be in this build of PyTorch."""
+    query, key = (torch.zeros((2, heads, head_width), dtype=dtype, device=device) for heads in (2, 1))
+    ends = torch.tensor([0, 2], dtype=torch.int32, device=device)
+    try:
+        out, weight = kernel(query, key, key, Bounds(ends, ends, 2, 2), 1.0, True)
+        torch.cuda.current_stream(device).synchronize()
+    except Exception as error:  # noqa: BLE001  they fail in many ways, and none is the caller's matter
+        log.warning("a FlashAttention kernel that is installed does not work here: %s: %s", type(error).__name__, str(error)[:300])
+        return False
+    return out.shape == query.shape and weight.shape == (2, 2)
 
 
 def is_modern(device: torch.device) -> bool:
@@ -194,8 +215,11 @@ class PlainAttention:
     def _attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, *, causal: bool
     ) -> torch.Tensor:
+        if query.device.type == "cuda":  # up to PyTorch 2.13, the kernel that keeps no scores there takes no grouped heads
+            key, value = (states.repeat_interleave(query.shape[1] // states.shape[1], dim=1) for states in (key, value))
         queries, keys, values = (states.transpose(0, 1)[None] for states in (query, key, value))
-        out = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, scale=self._scale, enable_gqa=True)
+        grouped = query.shape[1] != key.shape[1]
+        out = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, scale=self._scale, enable_gqa=grouped)
         return out[0].transpose(0, 1)
 
 
@@ -207,7 +231,8 @@ def join(one: torch.Tensor, one_weight: torch.Tensor, other: torch.Tensor, other
         one_weight, other_weight: Their log-sum-exps, float32, shape (heads, tokens).
     """
     share = torch.sigmoid(other_weight - one_weight).transpose(0, 1)[..., None]
-    one.copy_(torch.lerp(one.float(), other.float(), share))
+    for rows in (slice(begin, begin + 4096) for begin in range(0, len(one), 4096)):  # so that little is kept beside them in float32
+        one[rows] = torch.lerp(one[rows].float(), other[rows].float(), share[rows])
 
 
 def to_device(values: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
@@ -224,17 +249,17 @@ def _flash_2() -> Kernel | None:
         return None
     known = inspect.signature(varlen_attn).parameters
 
-    def words(causal: bool) -> dict[str, Any]:
-        """How this PyTorch's kernel is told to be causal, and that heads are grouped: its arguments changed between releases."""
+    def words(causal: bool, scale: float) -> dict[str, Any]:
+        """How this PyTorch's kernel is told what is wanted; its arguments changed between releases (2.10 has but the usual scale)."""
         window: dict[str, Any] = {"window_size": (-1, 0) if causal else (-1, -1)} if "window_size" in known else {"is_causal": causal}
-        return window | ({"enable_gqa": True} if "enable_gqa" in known else {})
+        return window | {name: value for name, value in {"enable_gqa": True, "scale": scale}.items() if name in known}
 
     def attend(
         query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         out, weight = varlen_attn(
             query, key, value, bounds.query, bounds.key, bounds.longest_query, bounds.longest_key,
-            return_aux=AuxRequest(lse=True), scale=scale, **words(causal),
+            return_aux=AuxRequest(lse=True), **words(causal, scale),
         )  # fmt: skip
         return out, weight
 
@@ -247,15 +272,17 @@ def _flash_3() -> Kernel | None:
         return None
     try:
         from flash_attn_interface import flash_attn_varlen_func
-    except ImportError:  # built for another PyTorch
+    except (ImportError, OSError, RuntimeError):  # built for another PyTorch
         return None
+    # Before August 2025 it always gave the weights, and could not be asked to.
+    asked = {"return_attn_probs": True} if "return_attn_probs" in inspect.signature(flash_attn_varlen_func).parameters else {}
 
     def attend(
         query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        out, weight = flash_attn_varlen_func(
+        out, weight, *_ = flash_attn_varlen_func(
             query, key, value, bounds.query, bounds.key, bounds.longest_query, bounds.longest_key,
-            softmax_scale=scale, causal=causal, return_attn_probs=True,
+            softmax_scale=scale, causal=causal, **asked,
         )  # fmt: skip
         return out, weight
 

@@ -79,7 +79,9 @@ class TorchEngine(Submitting):
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
         place = torch.device(self.device)
-        self.memory = self._plan(files, max_batch_tokens) if place.type == "cuda" else None
+        if place.type == "cuda" and place.index is None:  # which one is current is each thread's own matter, and the engine has threads
+            place = torch.device("cuda", torch.cuda.current_device())
+        self.memory = self._plan(files, place, max_batch_tokens) if place.type == "cuda" else None
         """The plan; None where nothing is planned, which is everywhere but on CUDA."""
         budget = self.memory.pass_tokens if self.memory else max_batch_tokens or CPU_TOKENS
         reserved = self.memory.pass_tokens if self.memory else 0
@@ -99,12 +101,12 @@ class TorchEngine(Submitting):
         check_task(self, job)
         return self._queue.submit(job)
 
-    def _plan(self, files: ModelFiles, tokens: int | None) -> PassPlan:
+    def _plan(self, files: ModelFiles, place: Any, tokens: int | None) -> PassPlan:
         import torch
 
         value_bytes = 4 if self.dtype == "float32" else 2
         weights = stored_bytes(files.folder, value_bytes)
-        free, _ = torch.cuda.mem_get_info(self.device)
+        free, _ = torch.cuda.mem_get_info(place)
         return plan_passes(self.model, ModelShape.from_config(files.config), weights, value_bytes, free, tokens)
 
     @property
@@ -126,6 +128,8 @@ def _device(torch: Any, asked: str) -> str:
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(kind)
     if there and not there():
         raise ConfigError(f"device {asked!r} is not there: PyTorch {torch.__version__} sees no {kind} device")
+    if kind == "cuda" and (number := torch.device(asked).index or 0) >= (there_are := torch.cuda.device_count()):
+        raise ConfigError(f"device {asked!r} is not there: PyTorch sees {there_are}, cuda:0 to cuda:{there_are - 1}; not number {number}")
     return asked
 
 

@@ -70,9 +70,12 @@ class Forward:
                 if self._direction is not None:
                     rows = torch.sigmoid(rows @ self._direction)
                 return _landing(rows, order)
-        except torch.OutOfMemoryError as error:
-            self._free_cached()
-            raise PassTooLarge(str(error).partition(". ")[0]) from error
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            reason = str(error).partition(". ")[0]
+        self._free_cached()  # here, since the error keeps what the pass had made
+        raise PassTooLarge(reason)
 
     def _rows(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
         """Rows on the device, and for each prompt which is its own."""
@@ -101,8 +104,10 @@ class Forward:
         some = np.zeros(min(512, tokens), np.int32)
         try:
             self._pass(pack([Prompt(Head("", some[:0]), Piece("", some), Piece("", some[:0]))] * (tokens // len(some))))
-        except torch.OutOfMemoryError:  # something else has taken it since it was planned; what is wanted now may still fit
-            self._free_cached()
+            return
+        except torch.OutOfMemoryError as error:  # something else has taken it since it was planned; what is wanted now may still fit
+            log.warning("the memory that was planned is not there: %s", _first_line(error))
+        self._free_cached()
 
     def nothing(self) -> Rows:
         """The rows of no prompts."""
@@ -140,12 +145,17 @@ def _try(parts: Parts, device: torch.device, dtype: torch.dtype, head_width: int
     parts.turn(some, some[0], angles, angles, 1e-6)
     parts.join(some, weights, some, weights)
     parts.gated(some[0])
-    torch.cuda.synchronize(device)
+    torch.cuda.current_stream(device).synchronize()  # of this stream alone: a graph may be being captured in another thread
 
 
 def _at(device: torch.device) -> AbstractContextManager[Any]:
     """Makes a GPU the current one of this thread: kernels are launched on that."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Apple's devices, and the libraries below PyTorch, have no error of their own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,15 +11,19 @@ import torch
 
 from qwen3_integrations.engines.torch.attention import Bounds, Kernel, KernelAttention
 from qwen3_integrations.engines.torch.packing import Pack, own_tokens
+from qwen3_integrations.engines.torch.pass_plan import CAPTURED_TOKENS
 from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3
 from qwen3_integrations.jobs import Prompt
 
-SIZES = (32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
+SIZES = (32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, CAPTURED_TOKENS)
 """Tokens in a graph; a pass takes the next larger one, the rest is computed in vain. Source: on an H100 with the 0.6B model, launching the
 kernels of a pass takes 10 to 16 ms, in which the GPU computes some 6,000 tokens."""
 
 PROMPTS = 32
 """Prompts in a graph, at most."""
+
+_CAPTURING = threading.Lock()
+"""Only one capture may be under way in a process, as `torch.cuda.graph` says; engines have a thread each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +49,8 @@ class Graphs:
         self._model, self._kernel, self._parts, self._device = model, kernel, parts, device
         self._graphs: dict[int, _Graph] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        # One for all sizes: graphs share a pool's memory, and cuBLAS's workspace, only where they are captured on the same stream.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def take(self, prompts: Sequence[Prompt]) -> bool:
         """Whether these prompts are few and short enough."""
@@ -59,6 +66,8 @@ class Graphs:
         """
         tokens, prompts = len(packed.ids), len(packed.last)
         size = next(size for size in SIZES if size >= tokens)
+        if not self._graphs:
+            self._graphs[SIZES[-1]] = self._captured(SIZES[-1])  # first the largest: the others then find room in its memory
         if size not in self._graphs:
             self._graphs[size] = self._captured(size)
         held = self._graphs[size]
@@ -84,14 +93,16 @@ class Graphs:
             attention = KernelAttention(self._kernel, everything, ends, self._model.scale, self._parts.join)
             return self._model(ids, positions, at[1:] - 1, attention, self._parts)
 
-        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(side):
-            for _ in range(2):  # libraries make their workspaces when they are first used
-                compute()
-        torch.cuda.current_stream(self._device).wait_stream(side)
+        for _ in range(2):  # kernels are compiled and chosen when they are first used
+            compute()
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, stream=side, capture_error_mode="thread_local"):
-            rows = compute()
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        # Not by `torch.cuda.graph`: that waits for the whole device, which breaks what another thread captures, and gives back
+        # what PyTorch keeps for later passes. Other threads may use the device meanwhile.
+        with _CAPTURING, torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                rows = compute()
+            finally:
+                graph.capture_end()
         return _Graph(graph, inputs, rows)

@@ -13,9 +13,11 @@ MOST_TOKENS = 65536
 LEAST_TOKENS = 2048
 """Tokens in a pass below which the engine is not opened: a GPU would mostly wait."""
 
-RUNTIME_BYTES = 7 * GIB // 8
-"""Kept for CUDA's context and its libraries' workspaces (measured, 0.7 GiB on an H100), and for what captured passes of at most 4,096
-tokens work in."""
+CAPTURED_TOKENS = 4096
+"""Tokens in the largest captured pass (`graphs`), at most. Captured passes have memory of their own, and share it."""
+
+RUNTIME_BYTES = 3 * GIB // 4
+"""Kept for CUDA's context and its libraries' workspaces. Source: measured, 0.7 GiB on an H100."""
 
 SPARE = 1.1
 """For what the sum of the blocks does not tell. Source: measured with the 0.6B model, 0.99 of the sum, at all lengths alike."""
@@ -39,8 +41,8 @@ class PassPlan:
 
     @property
     def pass_bytes(self) -> int:
-        """What passes need."""
-        return int(SPARE * self.token_bytes * self.pass_tokens)
+        """What passes need, and captured ones."""
+        return int(SPARE * self.token_bytes * (self.pass_tokens + CAPTURED_TOKENS))
 
     @property
     def total_bytes(self) -> int:
@@ -50,7 +52,8 @@ class PassPlan:
     def __str__(self) -> str:
         return (
             f"{self.model} needs {in_gib(self.total_bytes)}: weights {in_gib(self.weights_bytes)} "
-            f"+ forward pass {in_gib(self.pass_bytes)} ({self.pass_tokens:,} tokens of {self.token_bytes / 1024:.3g} KiB) "
+            f"+ forward passes {in_gib(self.pass_bytes)} ({self.pass_tokens:,} + {CAPTURED_TOKENS:,} tokens "
+            f"of {self.token_bytes / 1024:.3g} KiB) "
             f"+ runtime {in_gib(RUNTIME_BYTES)}"
         )
 
@@ -72,7 +75,7 @@ def plan_passes(model: str, shape: ModelShape, weights_bytes: int, value_bytes: 
     token_bytes = _token_bytes(shape, value_bytes)
     if tokens is None:
         room = (free_bytes - weights_bytes - RUNTIME_BYTES) // 2
-        tokens = max(LEAST_TOKENS, min(MOST_TOKENS, int(room / (SPARE * token_bytes))))
+        tokens = max(LEAST_TOKENS, min(MOST_TOKENS, int(room / (SPARE * token_bytes)) - CAPTURED_TOKENS))
     plan = PassPlan(model, weights_bytes, token_bytes, tokens)
     if plan.total_bytes > free_bytes:
         advice = "free some memory, take a smaller model, or lower max_batch_tokens"

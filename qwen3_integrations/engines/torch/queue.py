@@ -61,6 +61,9 @@ class _Waiting:
 Turn = list[tuple[_Waiting, int]]
 
 
+_CALM = 16
+"""Passes without a lack of memory after which they may be twice as large again."""
+
 _OLDEST = 4
 """The oldest job gets one part in so many of each pass, however many shorter ones come."""
 
@@ -73,7 +76,7 @@ class JobQueue:
     """Takes jobs from any thread and runs their prompts in passes of at most `budget` tokens.
 
     While the device computes a pass, the next one is begun. A pass that is too large for the device's memory is tried again in
-    halves, and passes stay that small from then on.
+    halves; passes then stay that small until `_CALM` of them have gone well, and grow twice as large.
 
     A quarter of a pass is for the job that has waited longest, the rest begins with the job that has least left to do and is
     filled up from the others: a single query does not wait behind a corpus, nor a corpus for ever behind queries.
@@ -86,7 +89,8 @@ class JobQueue:
 
     def __init__(self, forward: Forward, budget: int, name: str) -> None:
         self._forward = forward
-        self._budget = budget
+        self._budget = self._most = budget
+        self._calm = 0
         self._name = name
         self._birthplace = Birthplace(name)
         self._waiting: list[_Waiting] = []
@@ -131,7 +135,9 @@ class JobQueue:
             with self._changed:
                 while not (self._closed or flying or any(waiting.order for waiting in self._waiting)):
                     self._changed.wait()
-                self._waiting = [waiting for waiting in self._waiting if not waiting.future.cancelled()]
+                for waiting in [waiting for waiting in self._waiting if waiting.future.cancelled()]:
+                    self._waiting.remove(waiting)
+                    waiting.future.set_running_or_notify_cancel()  # or those who wait for several futures would wait on
                 turn = self._next_pass() if not self._closed else []
             begun = self._begin(turn) if turn else None
             for one in (flying, None if self._forward.ahead else begun):
@@ -181,25 +187,27 @@ class JobQueue:
             advice = f"for one prompt of {tokens} tokens: free memory on the device, or lower max_tokens"
             self._fail_all(turn, PassTooLarge(f"{error}, {advice}"))
             return
-        self._budget = max(1, min(self._budget, tokens) // 2)
+        self._budget, self._calm = max(1, min(self._budget, tokens) // 2), 0
         log.warning("%s: a pass of %d tokens was too large (%s); passes now have at most %d", self._name, tokens, error, self._budget)
         for waiting, index in reversed(turn):
             waiting.order.append(index)
 
     def _land(self, turn: Turn, landed: Callable[[], Rows]) -> None:
         try:
-            rows = landed()
+            for (waiting, index), row in zip(turn, landed(), strict=True):
+                if waiting.rows is None:
+                    waiting.rows = np.empty((len(waiting.job.prompts), *np.shape(row)), dtype=np.float32)
+                waiting.rows[index] = row
+                waiting.left -= 1
+                if not waiting.left and not waiting.over:
+                    self._leave(waiting)
+                    _finish(waiting)
         except Exception as error:  # noqa: BLE001  as in _begin
             self._fail_all(turn, error)
             return
-        for (waiting, index), row in zip(turn, rows, strict=True):
-            if waiting.rows is None:
-                waiting.rows = np.empty((len(waiting.job.prompts), *np.shape(row)), dtype=np.float32)
-            waiting.rows[index] = row
-            waiting.left -= 1
-            if not waiting.left and not waiting.over:
-                self._leave(waiting)
-                _finish(waiting)
+        self._calm += 1
+        if self._budget < self._most and self._calm >= _CALM:
+            self._budget, self._calm = min(self._most, 2 * self._budget), 0
 
     def _fail_all(self, turn: Turn, error: Exception) -> None:
         failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
@@ -218,7 +226,7 @@ class JobQueue:
 
 def _finish(waiting: _Waiting) -> None:
     assert waiting.rows is not None
-    tokens = sum(len(ids) for prompt in waiting.job.prompts if (ids := prompt.ids) is not None)
+    tokens = sum(prompt.tokens or 0 for prompt in waiting.job.prompts)
     if waiting.future.set_running_or_notify_cancel():
         waiting.future.set_result(Reply(waiting.rows, tokens))
 
