@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -430,3 +431,35 @@ def test_a_process_of_its_own_and_its_death(tiny_embedder, monkeypatch):
         embedder.embed_documents(["late"])
     assert not engine.alive
     engine.close()
+
+
+IN_A_NOTEBOOK = [
+    """
+    from qwen3_integrations import Embedder, open_engine
+
+    def opened():
+        options = {"dtype": "float32", "enforce_eager": True, "max_model_len": 1024, "kv_cache_memory_bytes": 64 << 20}
+        return open_engine("embed", FOLDER, backend="vllm", **options)
+
+    engine = opened()
+    print(Embedder(engine).embed_documents(["one", "two"]).tolist())
+    """,
+    "print((await Embedder(engine).aembed_documents(['one', 'two'])).tolist())",
+    "again = opened()\nprint('shared', again._engine is engine._engine)\nagain.close()\nengine.close()",
+]
+
+
+def test_a_notebook_s_kernel_whose_loop_runs(random_embedder):
+    """Cells run inside a running event loop, in a kernel that forks and imports differently than a program."""
+    import nbclient
+    import nbformat
+
+    cells = [nbformat.v4.new_code_cell(textwrap.dedent(cell).replace("FOLDER", repr(str(random_embedder)))) for cell in IN_A_NOTEBOOK]
+    notebook = nbclient.NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=300, kernel_name="python3").execute()
+    texts = ["".join(output.get("text", "") for output in cell.outputs if output.get("name") == "stdout") for cell in notebook.cells]
+    first, second, third = ([line for line in text.splitlines() if line.startswith(("[[", "shared"))] for text in texts)  # vLLM writes too
+    sync, native = (np.asarray(json.loads(lines[0])) for lines in (first, second))
+    expected = reference_embeddings(random_embedder, ["one", "two"])
+    assert np.abs(sync - expected).max() < TOLERANCE
+    assert np.abs(native - expected).max() < TOLERANCE
+    assert third == ["shared True"]

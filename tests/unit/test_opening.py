@@ -45,7 +45,9 @@ def test_backend_and_address_must_agree(monkeypatch):
     with pytest.raises(ConfigError, match="QWEN3_EMBEDDING_URL"):
         open_engine("embed", backend="http")
     monkeypatch.setenv("QWEN3_RERANKER_URL", "http://127.0.0.1:1/v1")
-    assert open_engine("rerank").backend == "http"
+    monkeypatch.setenv("QWEN3_EMBEDDING_URL", "http://127.0.0.1:2/v1")
+    assert "http://127.0.0.1:1" in repr(open_engine("rerank"))
+    assert "http://127.0.0.1:2" in repr(open_engine("embed"))
     assert open_engine("rerank", "qwen3-tiny-demo", backend="torch").backend == "torch"
 
 
