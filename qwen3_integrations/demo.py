@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_integrations.embedder import Embedder
-from qwen3_integrations.engines import open_engine
+from qwen3_integrations.engines.opening import SharedEngine, open_engine
+from qwen3_integrations.jobs import Task
 from qwen3_integrations.models import DEFAULT_MODELS, TINY
 from qwen3_integrations.prompts import INSTRUCTIONS
 from qwen3_integrations.reranker import Reranker
 from qwen3_integrations.results import Ranking, moved_in_words
+from qwen3_integrations.tokens import checked_text
 
 LEAST_CHARACTERS = 40
 """Shorter docstrings say nothing that a search could find."""
@@ -47,7 +49,7 @@ class Demo:
         similarities: Their cosines to the query, in the same order.
         ranking: The reranker's answer about them.
         corpus_size: Texts indexed.
-        collect_s, embed_s, retrieve_s: Seconds for reading the sources, embedding them, and finding the nearest.
+        collect_s, embed_s, retrieve_s: Seconds for reading the sources, embedding them, and embedding the query and finding the nearest.
         engines: How the two engines describe themselves.
         toy: True when one of the bundled toy models was used.
     """
@@ -105,8 +107,8 @@ def _docstrings_of(path: Path, module: str) -> Iterator[DocString]:
 def run_demo(
     query: str,
     *,
-    model: str = TINY,
-    reranker: str = TINY,
+    model: str | None = None,
+    reranker: str | None = None,
     base_url: str | None = None,
     reranker_url: str | None = None,
     instruction: str | None = None,
@@ -115,22 +117,31 @@ def run_demo(
 ) -> Demo:
     """Index, retrieve and rerank; the arguments are those of `qwen3-integrations demo`.
 
+    Args:
+        query: What to look for.
+        model, reranker: Names or folders; None for the real 0.6B model where its address is given, else for the bundled toy.
+        base_url, reranker_url: Servers' addresses. Those of the environment count for models that are named, not for the toy.
+        instruction: What relevance means; None for the one about documentation.
+        retrieve: How many texts the embedder hands to the reranker.
+        most_texts: Index at most so many; None for all.
+
     Raises:
+        InvalidText, PromptTooLong: For a query that can't be read, before any text is embedded.
         Qwen3Error: If a model or a server can't be used.
     """
+    checked_text(query, "query")
     told = instruction or INSTRUCTIONS["documentation"]
-    with (
-        open_engine("embed", model, base_url=base_url) as embed_engine,
-        open_engine("rerank", reranker, base_url=reranker_url) as rerank_engine,
-    ):
+    with _opened("embed", model, base_url) as embed_engine, _opened("rerank", reranker, reranker_url) as rerank_engine:
         embedder = Embedder(embed_engine, instruction=told, max_tokens=MAX_TOKENS)
         ranker = Reranker(rerank_engine, instruction=told, max_tokens=2 * MAX_TOKENS)
+        asked = time.perf_counter()
+        wanted = embedder.embed_queries([query])[0]  # first: one that is too long fails before thousands of texts are embedded
         start = time.perf_counter()
         corpus = collect_docstrings(most_texts)
         collected = time.perf_counter()
         vectors = embedder.embed_documents([docstring.text for docstring in corpus])
         embedded = time.perf_counter()
-        similarities = vectors @ embedder.embed_queries([query])[0]
+        similarities = vectors @ wanted
         nearest = np.argsort(-similarities, kind="stable")[:retrieve]
         retrieved = time.perf_counter()
         ranking = ranker.rank(query, [corpus[index].text for index in nearest])
@@ -141,10 +152,16 @@ def run_demo(
             corpus_size=len(corpus),
             collect_s=collected - start,
             embed_s=embedded - collected,
-            retrieve_s=retrieved - embedded,
+            retrieve_s=start - asked + retrieved - embedded,
             engines=(repr(embed_engine), repr(rerank_engine)),
-            toy=TINY in (model, reranker),
+            toy=TINY in (embed_engine.model, rerank_engine.model),
         )
+
+
+def _opened(task: Task, model: str | None, base_url: str | None) -> SharedEngine:
+    """The engine for one half of the demo; the toy runs here, whatever the environment names or a GPU's owner has installed."""
+    name = model or (DEFAULT_MODELS[task] if base_url else TINY)
+    return open_engine(task, name, base_url=base_url, backend="torch" if name == TINY and not base_url else "auto")
 
 
 def show_demo(demo: Demo, most: int) -> None:

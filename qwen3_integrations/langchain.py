@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.errors import ConfigError, InputError
 from qwen3_integrations.extras import require
-from qwen3_integrations.options import suggest
+from qwen3_integrations.options import check_options, suggest
 from qwen3_integrations.results import Ranking
 from qwen3_integrations.settings import STRICT, EmbedderSettings, RerankerSettings, StrictModel
 
@@ -151,7 +151,16 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         return await self.ainvoke({"query": query, "documents": documents}, {"callbacks": callbacks})
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
-        """Rerank `{"query": ..., "documents": [...]}`; result and errors as in `compress_documents`."""
+        """Rerank `{"query": ..., "documents": [...]}`; result and errors as in `compress_documents`.
+
+        Args:
+            input: The query and the documents.
+            config: LangChain's own: callbacks, tags, names.
+            kwargs: `top_n` and `score_threshold` of this call, or of a runnable made by `bind(top_n=5)`.
+
+        Raises:
+            ConfigError: For one of another name, or outside its range.
+        """
         return self._call_with_config(self._ranked, input, config, **kwargs)
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
@@ -187,14 +196,21 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         texts = await asyncio.to_thread(self._texts, _as_documents(documents))
         return _positions(await self._aranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
 
-    def _ranked(self, asked: dict[str, Any]) -> list[Document]:
+    def _ranked(self, asked: dict[str, Any], **told: Any) -> list[Document]:
+        cut = self._cut(told)
         query, documents = _query_and_documents(asked)
-        return _reordered(documents, self._ranking(query, self._texts(documents), self.top_n))
+        return _reordered(documents, self._reranker.rank(query, self._texts(documents), instruction=self.instruction, **cut))
 
-    async def _aranked(self, asked: dict[str, Any]) -> list[Document]:
+    async def _aranked(self, asked: dict[str, Any], **told: Any) -> list[Document]:
+        cut = self._cut(told)
         query, documents = _query_and_documents(asked)
         texts = await asyncio.to_thread(self._texts, documents)  # document_text may be a slow function of the user's
-        return _reordered(documents, await self._aranking(query, texts, self.top_n))
+        return _reordered(documents, await self._reranker.arank(query, texts, instruction=self.instruction, **cut))
+
+    def _cut(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        own: dict[str, Any] = {"top_n": self.top_n, "score_threshold": self.score_threshold}
+        check_options(told, own, "Qwen3Rerank as a runnable")
+        return {**own, **told}
 
     def _texts(self, documents: Sequence[Document]) -> list[str]:
         how = self.document_text
@@ -303,13 +319,26 @@ def _as_document(item: object, index: int) -> Document:
 
 
 def _reordered(documents: Sequence[Document], ranking: Ranking) -> list[Document]:
-    """New documents in the ranking's order; the metadata is a deep copy, so that later changes stay theirs."""
+    """New documents in the ranking's order; the metadata is a copy, so that later changes stay theirs."""
     return [
         documents[hit.index].model_copy(
-            update={"metadata": {**deepcopy(documents[hit.index].metadata), "relevance_score": hit.score, "original_rank": hit.index}}
+            update={"metadata": {**_copied(documents[hit.index].metadata), "relevance_score": hit.score, "original_rank": hit.index}}
         )
         for hit in ranking
     ]
+
+
+def _copied(value: Any, around: frozenset[int] = frozenset()) -> Any:
+    """A deep copy in which what can't be copied (a lock, a connection) is the caller's own; `around` holds ids of collections it is in."""
+    try:
+        return deepcopy(value)
+    except Exception:  # noqa: BLE001  a class may refuse to be copied with any error
+        if id(value) in around or type(value) not in (dict, list, tuple):
+            return value
+        around |= {id(value)}
+        if type(value) is dict:
+            return {key: _copied(item, around) for key, item in value.items()}
+        return type(value)(_copied(item, around) for item in value)
 
 
 def _positions(ranking: Ranking) -> list[dict[str, Any]]:

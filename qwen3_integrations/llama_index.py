@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from qwen3_integrations.extras import require
 from qwen3_integrations.prompts import embedding_query
 from qwen3_integrations.results import Ranking
 from qwen3_integrations.settings import STRICT, EmbedderSettings, RerankerSettings
-from qwen3_integrations.tokens import checked_text
+from qwen3_integrations.slices import is_quick
+from qwen3_integrations.tokens import checked_text, checked_texts
 
 if not TYPE_CHECKING:
     require("llama_index.core", "llama-index")
@@ -93,6 +95,21 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
     async def aget_query_embedding(self, query: str) -> Embedding:
         """As `get_query_embedding`, without blocking the event loop."""
         return await BaseEmbedding.aget_query_embedding(self._asking(), query)
+
+    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        """Embed texts as they stand, `embed_batch_size` at once; one list of floats a text, of unit length, in their order.
+
+        Raises:
+            TypeError: For an item that is no string; names its index. Nothing has been embedded by then.
+            InvalidText: For lone surrogates; names the index. Nothing has been embedded by then.
+            EngineError: As in `Embedder.embed_documents`; an item's position is that in its batch.
+        """
+        return super().get_text_embedding_batch(checked_texts(texts), show_progress, **kwargs)
+
+    async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        """As `get_text_embedding_batch`, without blocking the event loop."""
+        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
+        return await super().aget_text_embedding_batch(checked, show_progress, **kwargs)
 
     def _asking(self) -> Qwen3Embedding:
         """This component, with its cache seen through `_QueryCache`."""

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -209,12 +210,13 @@ def checked_cut(top_n: int | None, score_threshold: float | None) -> None:
     """Prove that a cut makes sense.
 
     Raises:
-        ConfigError: If `top_n` is no whole number of at least 1, or the threshold lies outside [0, 1].
+        ConfigError: If `top_n` is no whole number of at least 1, or the threshold is no number in [0, 1].
     """
     if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
         raise ConfigError(f"top_n must be a whole number of at least 1, or None for all, not {top_n!r}")
-    if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise ConfigError(f"score_threshold must lie in [0, 1], or be None for any score, not {score_threshold!r}")
+    real = isinstance(score_threshold, Real) and not isinstance(score_threshold, bool)
+    if score_threshold is not None and not (real and 0 <= score_threshold <= 1):
+        raise ConfigError(f"score_threshold must be a number in [0, 1], or None for any score, not {score_threshold!r}")
 
 
 def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
@@ -246,7 +248,8 @@ def _flat(pairs: object) -> list[object] | None:
     return [text for pair in pairs if isinstance(pair, list | tuple) for text in pair]
 
 
-def _pair(pair: tuple[str, str], index: int) -> tuple[str, str]:
-    if isinstance(pair, str | bytes) or len(pair) != 2:
+def _pair(pair: object, index: int) -> tuple[str, str]:
+    listed = pair.tolist() if isinstance(pair, np.ndarray) else pair  # a row of a table is a pair too
+    if not isinstance(listed, list | tuple) or len(listed) != 2:
         raise TypeError(f"pairs[{index}] must be (query, document), not {pair!r:.80}")
-    return pair[0], pair[1]
+    return listed[0], listed[1]

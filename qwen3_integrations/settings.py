@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
     field_serializer,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from qwen3_integrations.embedder import Embedder, checked_dimensions
 from qwen3_integrations.engines.opening import KEY_VARIABLE, Backend, open_engine
@@ -106,7 +107,7 @@ class ComponentSettings(StrictModel):
     instruction: Instruction = DEFAULT_INSTRUCTION
     max_tokens: int = Field(default=8192, strict=True, frozen=True)
     backend: Backend = Field(default="auto", frozen=True)
-    engine: Engine | None = Field(default=None, frozen=True, exclude=True, repr=False)
+    engine: SkipJsonSchema[Engine | None] = Field(default=None, frozen=True, exclude=True, repr=False)  # no JSON can hold one
     engine_options: dict[str, Any] | None = Field(default=None, frozen=True)
 
     _opened: Engine = PrivateAttr()

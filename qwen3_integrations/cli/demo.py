@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
-from qwen3_integrations.models import TINY
+from qwen3_integrations.models import DEFAULT_MODELS, TINY
+
+
+def _which(what: str, option: str, real: str) -> str:
+    return f"{what}: a name or a folder. Unless told: {real} with {option}, else the bundled {TINY}."
 
 
 def demo(
     query: Annotated[str, typer.Argument(help="What to look for in the standard library's documentation.")] = "sort a list of numbers",
-    model: Annotated[str, typer.Option(help="Embedding model: a name or a folder.")] = TINY,
-    reranker: Annotated[str, typer.Option(help="Reranker: a name or a folder.")] = TINY,
+    model: Annotated[str | None, typer.Option(help=_which("Embedding model", "--base-url", DEFAULT_MODELS["embed"]))] = None,
+    reranker: Annotated[str | None, typer.Option(help=_which("Reranker", "--reranker-url", DEFAULT_MODELS["rerank"]))] = None,
     base_url: Annotated[str | None, typer.Option(help="A server's address for the embedding model.")] = None,
     reranker_url: Annotated[str | None, typer.Option(help="A server's address for the reranker.")] = None,
     instruction: Annotated[str | None, typer.Option(help="What relevance means; one English sentence.")] = None,

@@ -26,13 +26,6 @@ def with_the_toy(code: str) -> str:
 def test_the_readmes_code_runs(block, tmp_path, monkeypatch):
     monkeypatch.setenv("QWEN3_SERVERS_DIR", str(tmp_path))
     names = {}
-    if "Qwen3Embeddings" in block and "import" not in block:
-        exec("from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank", names)
-    if "llama_index" in block:
-        from llama_index.core import Settings
-        from llama_index.core.llms import MockLLM
-
-        Settings.llm = MockLLM()
     exec(with_the_toy(block), names)
     assert len(names) > 2
 

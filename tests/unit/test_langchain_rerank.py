@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -186,6 +187,56 @@ async def test_top_n_of_one_call(engine):
     with pytest.raises(ConfigError, match="top_n"):
         rerank.rerank(texts, QUERY, top_n=0)
     assert rerank.top_n == 2
+
+
+async def test_one_call_may_have_a_cut_of_its_own(engine):
+    rerank = Qwen3Rerank(engine=engine, top_n=2, score_threshold=0.005)
+    rerank.instruction = "Find planets."
+    asked = {"query": QUERY, "documents": documents()}
+    cuts = [({}, 2), ({"top_n": 1}, 1), ({"top_n": None}, 3), ({"top_n": None, "score_threshold": 0.9}, 1), ({"top_n": 9}, 3)]
+    for told, count in cuts:
+        result = rerank.invoke(asked, **told)
+        assert [document.metadata["original_rank"] for document in result] == [2, 1, 0][:count]
+        bound = rerank.bind(**told)
+        assert bound.invoke(asked) == await bound.ainvoke(asked) == await rerank.ainvoke(asked, **told) == result
+        assert bound.batch([asked]) == [result]
+        assert [part async for part in bound.astream(asked)] == [result]
+        assert "<Instruct>: Find planets.\n" in engine.jobs[-1].prompts[0].text
+    chain = RunnableLambda(lambda query: {"query": query, "documents": documents()}) | rerank.bind(top_n=1)
+    assert len(chain.invoke(QUERY)) == 1
+    assert (rerank.top_n, rerank.score_threshold) == (2, 0.005)
+
+
+async def test_what_a_call_can_not_be_told_is_refused(rerank):
+    asked = {"query": QUERY, "documents": documents()}
+    for told, says in [
+        ({"topn": 1}, "Qwen3Rerank as a runnable has no option 'topn', did you mean 'top_n'"),
+        ({"top_n": 0}, "top_n must be a whole number"),
+        ({"score_threshold": "0.5"}, "score_threshold must be a number"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            rerank.bind(**told).invoke(asked)
+        with pytest.raises(ConfigError, match=says):
+            await rerank.bind(**told).ainvoke(asked)
+
+
+async def test_metadata_that_can_not_be_copied_is_passed_on(rerank):
+    """A lock, a connection: the new document holds the same one, and copies of all else."""
+    lock = Lock()
+    metadata = {"lock": lock, "tags": ["planet"], "source": {"lock": lock, "lines": [1, 2], "pair": (lock, ["x"])}}
+    metadata["source"]["itself"] = metadata["source"]
+    given = [Document("the red planet is mars", metadata=metadata)]
+    for result in (rerank.compress_documents(given, QUERY), await rerank.acompress_documents(given, QUERY)):
+        copy = result[0].metadata
+        assert copy["lock"] is copy["source"]["lock"] is copy["source"]["pair"][0] is lock
+        assert copy["relevance_score"] > 0.9
+        copy["tags"].append("changed")
+        copy["source"]["lines"].append(3)
+        copy["source"]["pair"][1].append("y")
+    assert metadata["tags"] == ["planet"]
+    assert metadata["source"]["lines"] == [1, 2]
+    assert metadata["source"]["pair"] == (lock, ["x"])
+    assert metadata.keys() == {"lock", "tags", "source"}
 
 
 async def test_bad_input(rerank):

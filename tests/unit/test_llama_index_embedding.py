@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -36,6 +38,27 @@ def engine():
 @pytest.fixture
 def embedding(engine):
     return Qwen3Embedding(engine=engine)
+
+
+class Chunks(BaseCallbackHandler):
+    """Writes down the texts of every embedding event that ended."""
+
+    def __init__(self):
+        super().__init__([], [])
+        self.chunks = []
+
+    def on_event_start(self, event_type, payload=None, event_id="", parent_id="", **about):
+        return event_id
+
+    def on_event_end(self, event_type, payload=None, event_id="", **about):
+        if event_type is CBEventType.EMBEDDING:
+            self.chunks.append(payload[EventPayload.CHUNKS])
+
+    def start_trace(self, trace_id=None):
+        pass
+
+    def end_trace(self, trace_id=None, trace_map=None):
+        pass
 
 
 def read(engine):
@@ -92,6 +115,31 @@ async def test_bad_input(embedding):
         embedding.get_text_embedding("\udc80")
     with pytest.raises(PromptTooLong):
         Qwen3Embedding(backend="fake", max_tokens=20).get_query_embedding("word " * 100)
+
+
+async def test_a_bad_text_is_named_by_its_place_in_the_whole_batch_before_any_work(engine, embedding):
+    texts = ["a"] * 2050 + ["\ud800"]
+    with pytest.raises(InvalidText, match=r"texts\[2050\] holds the lone surrogate") as caught:
+        embedding.get_text_embedding_batch(texts)
+    assert caught.value.index == 2050
+    with pytest.raises(InvalidText, match=r"texts\[2050\] holds the lone surrogate"):
+        await embedding.aget_text_embedding_batch(texts)
+    with pytest.raises(TypeError, match=r"texts\[2050\] must be a string, not int"):
+        embedding.get_text_embedding_batch(["a"] * 2050 + [5])
+    with pytest.raises(TypeError, match="must be a list of strings, not one str"):
+        embedding.get_text_embedding_batch("a text")
+    assert engine.jobs == []
+
+
+async def test_batches_tell_their_progress_and_their_events(engine, capsys):
+    told = Chunks()
+    embedding = Qwen3Embedding(engine=engine, embed_batch_size=2, callback_manager=CallbackManager([told]))
+    texts = ["red", "blue", "green"]
+    assert embedding.get_text_embedding_batch(texts, show_progress=True) == embedding.get_text_embedding_batch(texts=texts)
+    assert "Generating embeddings" in capsys.readouterr().err
+    await embedding.aget_text_embedding_batch(texts, show_progress=True)
+    assert "Generating embeddings" in capsys.readouterr().err
+    assert told.chunks == [["red", "blue"], ["green"]] * 3
 
 
 async def test_every_sync_call_has_its_async_twin_with_the_same_answer(embedding):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy
 import pandas
 import pytest
 
@@ -70,11 +71,38 @@ def test_usage_adds_up():
         ({"score_threshold": -0.1}, r"\[0, 1\]"),
         ({"score_threshold": 1.1}, r"\[0, 1\]"),
         ({"score_threshold": float("nan")}, r"\[0, 1\]"),
+        ({"score_threshold": "0.5"}, r"score_threshold must be a number in \[0, 1\], or None for any score, not '0.5'"),
+        ({"score_threshold": True}, "score_threshold must be a number"),
+        ({"score_threshold": [0.5]}, "score_threshold must be a number"),
+        ({"top_n": "3"}, "top_n must be a whole number of at least 1, or None for all, not '3'"),
     ],
 )
 def test_cuts_outside_their_range_are_refused(cut, said):
     with pytest.raises(ConfigError, match=said):
         Reranker(FakeEngine("rerank")).rank("query", DOCUMENTS, **cut)
+
+
+@pytest.mark.parametrize("threshold", [0.3, numpy.float32(0.3), numpy.float64(0.3)])
+def test_a_threshold_may_be_any_real_number(threshold):
+    engine = FakeEngine("rerank", score=lambda query, document: SCORES[document])
+    assert len(Reranker(engine).rank("query", DOCUMENTS, score_threshold=threshold)) == 2
+
+
+@pytest.mark.parametrize("bad", [7, None, "qd", b"qd", ("q",), ("q", "d", "e"), {"q": 1, "d": 2}, {"q", "d"}, numpy.array("q")])
+async def test_what_is_no_pair_is_refused_with_its_index(bad):
+    reranker = Reranker(FakeEngine("rerank"))
+    with pytest.raises(TypeError, match=r"pairs\[1\] must be \(query, document\), not "):
+        reranker.score([("q", "d"), bad])
+    with pytest.raises(TypeError, match=r"pairs\[1\] must be \(query, document\), not "):
+        await reranker.ascore([("q", "d"), bad])
+
+
+async def test_pairs_may_be_tuples_lists_or_rows_of_an_array():
+    reranker = Reranker(FakeEngine("rerank"))
+    expected = reranker.score([("sort", "sort a list"), ("sort", "")]).tolist()
+    for pairs in ([["sort", "sort a list"], ["sort", ""]], numpy.array([["sort", "sort a list"], ["sort", ""]])):
+        assert reranker.score(pairs).tolist() == expected
+        assert (await reranker.ascore(pairs)).tolist() == expected
 
 
 @pytest.mark.parametrize("make", [list, tuple, iter, lambda texts: pandas.Series(texts, index=[30, 20, 10, 0])])

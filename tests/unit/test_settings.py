@@ -323,3 +323,13 @@ def test_usage_counts(cls):
     assert component.usage.prompts == 0
     use(component)
     assert component.usage.prompts == (0 if cls is llama_index.Qwen3Rerank else 1)
+
+
+def test_the_settings_as_a_json_schema(cls):
+    """For forms and web services: an opened engine can't stand in one."""
+    schema = cls.model_json_schema()
+    assert schema["properties"].keys() - {"class_name"} == inspect.signature(cls).parameters.keys() - {"engine"}
+
+
+def test_a_retriever_as_a_json_schema():
+    assert {"retriever", "reranker", "fetch_k", "search_kwargs"} <= langchain.RerankingRetriever.model_json_schema()["properties"].keys()
