@@ -26,6 +26,7 @@ from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, Mo
 from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.models import write_classifier
+from tests.quantised import write_quantised
 from tests.reference import reference_embeddings, reference_scores
 from tests.texts import HOSTILE, PLAIN
 
@@ -102,6 +103,23 @@ def test_a_sequence_classification_conversion_gives_the_original_scores(here, ra
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | said))
     with_engine(open_vllm("rerank", folder), lambda engine: check_scores(engine, random_reranker))
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_quantised_checkpoints_are_read_as_what_they_store(here, random_models, tmp_path, method):
+    """By vLLM's own kernels for 4 bits, which compute in bfloat16."""
+    folder, full = write_quantised(tmp_path / "embed", random_models["embed", "4B"], method)
+    engine = open_vllm("embed", folder, dtype="bfloat16")
+    rows = Embedder(engine).embed_documents(PLAIN)
+    engine.close()
+    assert (rows * reference_embeddings(full, PLAIN)).sum(axis=1).min() >= 0.9998
+    assert (rows * reference_embeddings(random_models["embed", "4B"], PLAIN)).sum(axis=1).min() < 0.99  # 4 bits do change a random model
+    folder, full = write_quantised(tmp_path / "rerank", random_models["rerank", "4B"], method)
+    engine = open_vllm("rerank", folder, dtype="bfloat16")
+    pairs = [("How do I sort a list?", text) for text in PLAIN]
+    scores = Reranker(engine).score(pairs)
+    engine.close()
+    assert np.abs(scores - reference_scores(full, pairs)).max() <= 0.05  # random heads spread their logits far wider than trained ones
 
 
 def test_long_prompts_are_read_in_several_passes(here, random_embedder, random_reranker):
