@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.torch import attention
+from qwen3_integrations.engines.torch import attention, forward
 from qwen3_integrations.engines.torch.engine import TorchEngine
+from qwen3_integrations.engines.torch.qwen3 import plain_parts
+from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import check_embeddings, check_scores
 from tests.models import SHAPES, Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
@@ -97,11 +100,18 @@ def test_memory_stays_within_the_plan(tmp_path):
     script = f"""
 import os, numpy as np
 from qwen3_integrations.engines.torch.engine import TorchEngine
+from qwen3_integrations.engines.torch.graphs import SIZES
 from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.gpu.usage import used_bytes
 engine = TorchEngine("embed", {str(folder)!r}, device="cuda")
 draw, none = np.random.default_rng(0), np.empty(0, np.int32)
+def one_of(length):
+    text = Piece("", draw.integers(0, 5000, length).astype(np.int32))
+    engine.run(Job("embed", (Prompt(Head("", none), text, Piece("", none)),), 32768))
+
 for length in (30, 128, 512, 2048, 8192, 32768, 700, 32768, 100):
+    for captured in SIZES:  # small passes between the large ones
+        one_of(captured)
     sizes = draw.normal(length, length / 8, max(2, 200_000 // length)).clip(1, 32768).astype(int)
     texts = [draw.integers(0, 5000, size).astype(np.int32) for size in sizes]
     engine.run(Job("embed", tuple(Prompt(Head("", none), Piece("", ids), Piece("", none)) for ids in texts), 32768))
@@ -130,6 +140,65 @@ def test_passes_get_smaller_where_memory_is_short(wide_models, caplog):
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert (found * expected).sum(axis=1).min() >= 0.9998
     assert "passes now have at most" in caplog.text
+    engine.close()
+
+
+def test_two_engines_whose_first_calls_come_at_once(wide_models, caplog):
+    """Each captures its graphs while the other computes, captures or is opened."""
+    expected = reference_embeddings(wide_models["embed"], HOSTILE)
+    for _ in range(3):
+        embedders = [Embedder(TorchEngine("embed", str(wide_models["embed"]), device="cuda")) for _ in range(2)]
+        with ThreadPoolExecutor(3) as pool:
+            calls = [pool.submit(lambda own: [own.embed_documents([text])[0] for text in HOSTILE], own) for own in embedders]
+            late = pool.submit(lambda: Embedder(TorchEngine("embed", str(wide_models["embed"]), device="cuda")))
+            found = [call.result() for call in calls]
+        found.append(late.result().embed_documents(HOSTILE))
+        assert min(float((np.asarray(rows) * expected).sum(axis=1).min()) for rows in found) >= 0.9998
+        for embedder in (*embedders, late.result()):
+            embedder.engine.close()
+    assert "can't be" not in caplog.text
+
+
+@pytest.mark.parametrize(("prompts", "tokens"), [(32, 4096), (32, 4095), (33, 4096), (1, 4096), (1, 4097), (32, 32)])
+def test_passes_just_at_the_limits_of_a_graph(prompts, tokens, wide_models):
+    draw, none = np.random.default_rng(tokens), Piece("", np.empty(0, np.int32))
+    ends = np.linspace(0, tokens, prompts + 1).astype(int)
+    texts = [Piece("", draw.integers(0, 5000, behind - begin).astype(np.int32)) for begin, behind in pairwise(ends) if behind > begin]
+    job = Job("embed", tuple(Prompt(Head("", none.ids), text, none) for text in texts), 8192)
+    captured, plain = (TorchEngine("embed", str(wide_models["embed"]), device="cuda", dtype=dtype) for dtype in ("bfloat16", "float32"))
+    one, other = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (captured.run(job).rows, plain.run(job).rows))
+    assert (one * other).sum(axis=1).min() >= 0.9998
+
+
+def test_shared_heads_without_triton(wide_models, monkeypatch):
+    monkeypatch.setattr(forward, "_parts_for", lambda *_: plain_parts)
+    reranker = Reranker(TorchEngine("rerank", str(wide_models["rerank"]), device="cuda"))
+    pairs = [("one query", document) for document in DOCUMENTS]
+    assert np.abs(reranker.score(pairs) - reference_scores(wide_models["rerank"], pairs)).max() <= 0.05  # as above
+
+
+def test_long_texts_in_float32_keep_no_scores(wide_models):
+    import torch
+
+    engine = TorchEngine("embed", str(wide_models["embed"]), device="cuda", dtype="float32", max_batch_tokens=8192)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    Embedder(engine).embed_documents(["many plain words " * 2600])
+    assert torch.cuda.max_memory_allocated() - before < 1 << 30  # the scores of 8 heads alone would take 2 GiB
+    engine.close()
+
+
+def test_the_device_is_the_one_that_is_current_where_it_is_opened(wide_models):
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU alone")
+    expected = reference_embeddings(wide_models["embed"], HOSTILE)
+    with torch.cuda.device(1):
+        engine = TorchEngine("embed", str(wide_models["embed"]), device="cuda")
+    before = torch.cuda.memory_allocated(0)
+    assert (Embedder(engine).embed_documents(HOSTILE) * expected).sum(axis=1).min() >= 0.9998
+    assert torch.cuda.memory_allocated(0) == before
     engine.close()
 
 
