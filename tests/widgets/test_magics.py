@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def interactive(folder, tmp_path_factory):
-    before = os.environ.get("IPYTHONDIR")
+    before, program = os.environ.get("IPYTHONDIR"), sys.modules["__main__"]
     os.environ["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
@@ -41,6 +42,7 @@ def interactive(folder, tmp_path_factory):
     yield shell
     shell.atexit_operations()
     atexit.unregister(shell.atexit_operations)
+    sys.modules["__main__"] = program  # the shell had put its own there; processes that are spawned read this one
     os.environ.pop("IPYTHONDIR") if before is None else os.environ.update({"IPYTHONDIR": before})
 
 
