@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -143,8 +144,9 @@ class ComponentSettings(StrictModel):
         checked_model(self.model, self.task)
         checked_budget(self.max_tokens, None)
 
+    @abstractmethod
     def _build(self, engine: Engine) -> None:
-        raise NotImplementedError
+        """Make the core object behind the component."""
 
     def _open(self) -> Engine:
         options = self.engine_options or {}
@@ -206,9 +208,9 @@ class ComponentSettings(StrictModel):
         yield "max_tokens", self.max_tokens
 
     @property
+    @abstractmethod
     def usage(self) -> Usage:
         """What all calls so far have used."""
-        raise NotImplementedError
 
     def _facts_html(self, more: Mapping[str, object]) -> str:
         facts = {"budget": f"{self.max_tokens:,} tokens", "instruction": self.instruction or "none", "so far": usage_words(self.usage)}

@@ -290,6 +290,38 @@ def test_a_job_that_is_cancelled_before_it_begins_is_told_to_all_who_wait():
     queue.close()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_that_is_cancelled_while_its_pass_is_under_way_leaves_the_others_of_that_pass(fails):
+    """As on a GPU, where the next pass is planned while one is computed."""
+    forward = OutOfMemoryAt(most=1000)
+    forward.ahead = True
+    going, begun, start, futures = threading.Event(), threading.Event(), forward.start, []
+
+    def held(prompts):
+        begun.set()
+        assert going.wait(10)
+        if len(prompts) > 1:
+            futures[0].cancel()
+        rows = start(prompts)()
+        return (lambda: 1 / 0) if fails and len(prompts) > 1 else (lambda: rows)
+
+    forward.start = held
+    queue = JobQueue(forward, 1000, "a model")
+    first = queue.submit(job_of(1))
+    assert begun.wait(10)
+    futures += [queue.submit(job_of(2)), queue.submit(job_of(3))]
+    going.set()
+    assert first.result(10).rows.tolist() == [[1.0]]
+    if fails:
+        with pytest.raises(EngineError, match="ZeroDivisionError"):
+            futures[1].result(10)
+    else:
+        assert futures[1].result(10).rows.tolist() == [[3.0]]
+    assert wait(futures, timeout=10).not_done == set()
+    assert queue.submit(job_of(4)).result(10).rows.tolist() == [[4.0]]
+    queue.close()
+
+
 def test_a_prompt_too_large_for_the_memory_fails_its_own_job_alone(caplog):
     queue = JobQueue(OutOfMemoryAt(most=100), 1000, "a model")
     wanting, fine = queue.submit(job_of(40, 200, 40)), queue.submit(job_of(50))

@@ -53,7 +53,8 @@ class HttpEngine(Submitting):
         task: `embed` or `rerank`.
         model: The name under which the server serves the model.
         base_url: The server's address, with or without `/v1`; or a Unix socket's, `unix:///run/qwen3.sock`.
-        api_key: Sent as a bearer token; None: none is sent. User and password in the address are sent too (basic), and never shown.
+        api_key: Sent as a bearer token, without blanks and line breaks around it; None: none is sent. User and password in the
+            address are sent too (basic), and never shown.
         dialect: `vllm`, `openai`, `rerank`; `auto` asks the server.
         handshake: `full` proves on first use that the server answers as the model must; `counts` proves only what it
             reads; `off` proves nothing.

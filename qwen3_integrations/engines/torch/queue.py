@@ -136,7 +136,7 @@ class JobQueue:
                 while not (self._closed or flying or any(waiting.order for waiting in self._waiting)):
                     self._changed.wait()
                 for waiting in [waiting for waiting in self._waiting if waiting.future.cancelled()]:
-                    self._waiting.remove(waiting)
+                    self._leave(waiting)
                     waiting.future.set_running_or_notify_cancel()  # or those who wait for several futures would wait on
                 turn = self._next_pass() if not self._closed else []
             begun = self._begin(turn) if turn else None
