@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.torch import attention, forward, kernels, qwen3
+from qwen3_integrations.engines.torch import attention, forward, kernels, products, qwen3
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.qwen3 import Parts
 from tests.contract.test_torch_kernels import packed_attention
@@ -59,8 +59,36 @@ def check_join(dtype: torch.dtype, tokens: int) -> None:
     equal(one, theirs)
 
 
+def check_heads(dtype: torch.dtype, tokens: int) -> None:
+    """More blocks than programs, of which the last is not full; values behind the heads that are turned, and none."""
+    for turned in (2, 4):
+        states, weight = torch.randn(tokens, 128, dtype=dtype), torch.randn(4 * 128, 128, dtype=dtype) / 8
+        norms, angles = torch.randn(turned, 128, dtype=dtype), torch.randn(tokens, 64)
+        turns = angles.cos().to(dtype), angles.sin().to(dtype), 1e-6
+        near(products.heads(states, weight, norms, *turns), qwen3.heads(states.float(), weight.float(), norms, *turns))
+
+
+def check_inner(dtype: torch.dtype, tokens: int) -> None:
+    """More blocks than programs, of which the last is not full."""
+    states, weight = torch.randn(tokens, 128, dtype=dtype), torch.randn(2 * 384, 128, dtype=dtype) / 8
+    near(products.inner(states, weight), qwen3.inner(states.float(), weight.float()))
+
+
+def near(one: torch.Tensor, other: torch.Tensor) -> None:
+    """As far as the number format of the first allows."""
+    error = 2**-9 if one.dtype == torch.float16 else 1e-5
+    torch.testing.assert_close(one.float(), other, rtol=error, atol=error)
+
+
 def main() -> None:
     torch.manual_seed(0)
+    products.LEAST_TOKENS = 1
+    products._programs = lambda _: 3
+    for name, check in {"heads": check_heads, "inner": check_inner}.items():
+        for dtype in (torch.float32, torch.float16):  # the interpreter can't multiply matrices of bfloat16
+            for tokens in (1, 127, 300):
+                check(dtype, tokens)
+        print(name)  # noqa: T201
     for name, check in {"turn": check_turn, "gated": check_gated, "join": check_join}.items():
         for dtype in (torch.float32, torch.bfloat16):
             for tokens in TOKENS:
@@ -75,7 +103,7 @@ def main() -> None:
 
         return called
 
-    forward._parts_for = lambda *_: Parts(noted("turn"), noted("gated"), noted("join"), rows=None)
+    forward._parts_for = lambda *_: Parts(noted("heads"), noted("inner"), noted("join"), angles=torch.float32, rows=None)
     attention.kernel_for = lambda *_: packed_attention([])
     with tempfile.TemporaryDirectory() as folder:
         model = write_random_model(Path(folder) / "embed", "embed", SMALL)
@@ -87,7 +115,7 @@ def main() -> None:
         with closing(TorchEngine("rerank", str(model), device="cpu", dtype="float32")) as engine:
             equal(torch.from_numpy(Reranker(engine).score(pairs)), torch.from_numpy(reference_scores(model, pairs)))
         print("rerank")  # noqa: T201
-    assert set(used) == {"turn", "gated", "join"}, used
+    assert set(used) == {"heads", "inner", "join"}, used
 
 
 if __name__ == "__main__":

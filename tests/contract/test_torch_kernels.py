@@ -93,4 +93,4 @@ def test_triton_s_kernels_equal_the_reference():
     command = [sys.executable, "-m", "tests.contract.interpreted_kernels"]
     ended = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.split() == ["turn", "gated", "join", "embed", "rerank"]
+    assert ended.stdout.split() == ["heads", "inner", "turn", "gated", "join", "embed", "rerank"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from torch.nn.functional import linear
 
 from qwen3_integrations.engines.torch.qwen3 import Parts
 
@@ -18,11 +19,25 @@ _COLUMNS = 1024
 """Values a program of `_gated` takes."""
 
 
+def heads(
+    states: torch.Tensor, weight: torch.Tensor, norms: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, epsilon: float
+) -> torch.Tensor:
+    """See `qwen3.heads`; the head width must be a power of two."""
+    joined = linear(states, weight).view(len(states), -1, norms.shape[1])
+    turn(joined[:, : len(norms)], norms, cos, sin, epsilon)
+    return joined
+
+
 def turn(states: torch.Tensor, norms: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, epsilon: float) -> None:
     """See `qwen3.turn`; the head width must be a power of two."""
     tokens, heads, width = states.shape
     grid = (triton.cdiv(tokens, _TOKENS),)
     _turn[grid](states, norms, cos, sin, tokens, states.stride(0), epsilon, heads, width // 2, _TOKENS)
+
+
+def inner(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """See `qwen3.inner`."""
+    return gated(linear(states, weight))
 
 
 def gated(joined: torch.Tensor) -> torch.Tensor:
@@ -40,7 +55,7 @@ def join(one: torch.Tensor, one_weight: torch.Tensor, other: torch.Tensor, other
     _join[grid](one, one_weight, other, other_weight, tokens, one_weight.stride(0), other_weight.stride(0), heads, width, _TOKENS)
 
 
-kernel_parts = Parts(turn, gated, join, rows=None)
+kernel_parts = Parts(heads, inner, join, angles=torch.float32, rows=None)
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -49,8 +64,8 @@ def _turn(states, norms, cos, sin, tokens, stride, epsilon, HEADS: tl.constexpr,
     there = (rows < tokens)[:, None]
     columns = tl.arange(0, HALF)
     angle = rows[:, None] * HALF + columns[None, :]
-    cosines = tl.load(cos + angle, mask=there, other=0.0)
-    sines = tl.load(sin + angle, mask=there, other=0.0)
+    cosines = tl.load(cos + angle, mask=there, other=0.0).to(tl.float32)
+    sines = tl.load(sin + angle, mask=there, other=0.0).to(tl.float32)
     for head in range(HEADS):
         at = rows[:, None] * stride + head * 2 * HALF + columns[None, :]
         one = tl.load(states + at, mask=there, other=0.0).to(tl.float32)

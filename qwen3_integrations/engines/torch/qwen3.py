@@ -45,17 +45,19 @@ class Weights:
 
 
 class Parts(NamedTuple):
-    """What stands between the matrix products of a layer: as PyTorch does it, or as single kernels (`kernels`).
+    """How a layer computes what is neither a norm nor attention: as PyTorch does it, or by kernels (`kernels`, `products`).
 
     Attributes:
-        turn, gated, join: The functions.
+        heads, inner, join: The functions; see `heads`, `inner` and `attention.join`.
+        angles: Number format of the cosines and sines.
         rows: Tokens that are taken at once, so that what one function writes is still in the processor's cache when the next one
             reads it; None: all.
     """
 
-    turn: Callable[[Tensor, Tensor, Tensor, Tensor, float], None]
-    gated: Callable[[Tensor], Tensor]
+    heads: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+    inner: Callable[[Tensor, Tensor], Tensor]
     join: Callable[[Tensor, Tensor, Tensor, Tensor], None]
+    angles: torch.dtype
     rows: int | None
 
 
@@ -98,7 +100,7 @@ class Qwen3:
             float32, shape (prompts, width), normed as the model gives them.
         """
         angles = torch.outer(positions.float(), self._frequencies)
-        cos, sin = angles.cos(), angles.sin()
+        cos, sin = angles.cos().to(parts.angles), angles.sin().to(parts.angles)
         states = self.weights.table[ids]
         for layer in self.weights.layers[:-1]:
             self._attend(states, layer, cos, sin, attention, parts)
@@ -113,9 +115,7 @@ class Qwen3:
     def _attend(self, states: Tensor, layer: Layer, cos: Tensor, sin: Tensor, attention: Attention, parts: Parts) -> None:
         """A layer's attention, added to `states`."""
         heads, key_heads = _head_counts(layer)
-        joined = _heads(linear(self._normed(states, layer.norm), layer.qkv), layer)
-        for rows in _blocks(len(states), parts):
-            parts.turn(joined[rows, : heads + key_heads], layer.head_norms, cos[rows], sin[rows], self._epsilon)
+        joined = parts.heads(self._normed(states, layer.norm), layer.qkv, layer.head_norms, cos, sin, self._epsilon)
         seen = attention.over_all(*torch.split(joined, [heads, key_heads, key_heads], dim=1))
         states.addmm_(seen.flatten(1), layer.output.t())
 
@@ -126,21 +126,38 @@ class Qwen3:
         heads, key_heads = _head_counts(layer)
         width = heads * layer.head_norms.shape[1]
         hidden = self._normed(states, layer.norm)
-        both = _heads(linear(hidden, layer.qkv[width:]), layer)
-        parts.turn(both[:, :key_heads], layer.head_norms[heads:], cos, sin, self._epsilon)
-        queries = _heads(linear(hidden[last], layer.qkv[:width]), layer)
-        parts.turn(queries, layer.head_norms[:heads], cos[last], sin[last], self._epsilon)
+        both = parts.heads(hidden, layer.qkv[width:], layer.head_norms[heads:], cos, sin, self._epsilon)
+        queries = parts.heads(hidden[last], layer.qkv[:width], layer.head_norms[:heads], cos[last], sin[last], self._epsilon)
         seen = attention.over_last(queries, *torch.split(both, key_heads, dim=1))
         return states[last].addmm_(seen.flatten(1), layer.output.t())
 
     def _feed_forward(self, states: Tensor, layer: Layer, parts: Parts) -> None:
         """The rest of a layer, added to `states`."""
-        for rows in _blocks(len(states), parts):
-            gated = parts.gated(linear(self._normed(states[rows], layer.inner_norm), layer.gate_up))
-            states[rows].addmm_(gated, layer.down.t())
+        for rows in _blocks(len(states), parts.rows):
+            inner = parts.inner(self._normed(states[rows], layer.inner_norm), layer.gate_up)
+            states[rows].addmm_(inner, layer.down.t())
 
     def _normed(self, states: Tensor, norm: Tensor) -> Tensor:
         return rms_norm(states, norm.shape, norm, self._epsilon)
+
+
+def heads(states: Tensor, weight: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float) -> Tensor:
+    """A matrix product, and the first of its heads normed and turned.
+
+    Args:
+        states: Shape (tokens, width).
+        weight: Shape (heads * head width, width).
+        norms: Of the heads that are normed and turned, shape (so many heads, head width).
+        cos, sin: See `turn`.
+        epsilon: Of the norm.
+
+    Returns:
+        Shape (tokens, heads, head width).
+    """
+    joined = linear(states, weight).view(len(states), -1, norms.shape[1])
+    for rows in _blocks(len(states), _ROWS):
+        turn(joined[rows, : len(norms)], norms, cos[rows], sin[rows], epsilon)
+    return joined
 
 
 def turn(states: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float) -> None:
@@ -149,7 +166,7 @@ def turn(states: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float
     Args:
         states: Shape (tokens, heads, head width); changed.
         norms: Shape (heads, head width).
-        cos, sin: float32, shape (tokens, head width / 2).
+        cos, sin: Shape (tokens, head width / 2).
         epsilon: Of the norm.
     """
     normed = rms_norm(states.float(), norms.shape[-1:], None, epsilon).mul_(norms)
@@ -160,18 +177,25 @@ def turn(states: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float
     states[..., half:] = (other * cos).addcmul_(one, sin)
 
 
+def inner(states: Tensor, weight: Tensor) -> Tensor:
+    """A matrix product, gate and up one behind the other, and SwiGLU: shapes (tokens, width), (2 * inner, width) to (tokens, inner)."""
+    return gated(linear(states, weight))
+
+
 def gated(joined: Tensor) -> Tensor:
     """SwiGLU from gate and up side by side: shape (tokens, 2 * inner) to (tokens, inner)."""
     gate, up = joined.chunk(2, dim=-1)
     return silu(gate).mul_(up)
 
 
-plain_parts = Parts(turn, gated, join, rows=512)
-"""512 is the best of 256 to 2048 on a CPU with 2 MiB of second-level cache (bfloat16, the 0.6B model's shapes): 1.2 times 2048's speed."""
+_ROWS = 512
+"""The best of 256 to 2048 on a CPU with 2 MiB of second-level cache (bfloat16, the 0.6B model's shapes): 1.2 times 2048's speed."""
+
+plain_parts = Parts(heads, inner, join, angles=torch.float32, rows=_ROWS)
 
 
-def _blocks(tokens: int, parts: Parts) -> list[slice]:
-    step = parts.rows or tokens
+def _blocks(tokens: int, rows: int | None) -> list[slice]:
+    step = rows or tokens
     return [slice(begin, begin + step) for begin in range(0, tokens, step)]
 
 
@@ -180,11 +204,6 @@ def _head_counts(layer: Layer) -> tuple[int, int]:
     both, width = layer.head_norms.shape
     heads = layer.output.shape[1] // width
     return heads, both - heads
-
-
-def _heads(joined: Tensor, layer: Layer) -> Tensor:
-    width = layer.head_norms.shape[1]
-    return joined.view(len(joined), joined.shape[1] // width, width)
 
 
 def read_weights(files: ModelFiles, shape: ModelShape, device: torch.device, dtype: torch.dtype) -> Weights:
