@@ -154,7 +154,7 @@ def _kernels() -> Parts:
     return kernel_parts
 
 
-_TRIED_TOKENS = 1024
+_TRIED_TOKENS = 4096
 """For which every kernel is used; not so many that it takes time."""
 
 _TRIED_ERROR = 0.02

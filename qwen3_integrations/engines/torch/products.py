@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from qwen3_integrations.engines.torch import kernels
 from qwen3_integrations.engines.torch.qwen3 import Parts
 
-LEAST_TOKENS = 1024
+LEAST_TOKENS = 4096
 """Below this there are fewer blocks than processors, and PyTorch's product cuts them smaller."""
 
 HEAD_WIDTH = 128
