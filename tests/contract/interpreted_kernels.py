@@ -103,7 +103,7 @@ def main() -> None:
 
         return called
 
-    forward._parts_for = lambda *_: Parts(noted("heads"), noted("inner"), noted("join"), angles=torch.float32, rows=None)
+    forward.parts_for = lambda *_: Parts(noted("heads"), noted("inner"), noted("join"), angles=torch.float32, rows=None)
     attention.kernel_for = lambda *_: packed_attention([])
     with tempfile.TemporaryDirectory() as folder:
         model = write_random_model(Path(folder) / "embed", "embed", SMALL)

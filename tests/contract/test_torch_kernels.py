@@ -18,6 +18,9 @@ import torch
 from qwen3_integrations import Reranker
 from qwen3_integrations.engines.torch import attention
 from qwen3_integrations.engines.torch.engine import TorchEngine
+from qwen3_integrations.engines.torch.qwen3 import Qwen3, plain_parts
+from qwen3_integrations.engines.torch.trial import first_right
+from qwen3_integrations.models import read_model
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.models import SHAPES
 from tests.reference import reference_scores
@@ -79,6 +82,24 @@ def test_heads_that_several_queries_share_in_one_pass(budget, calls, random_rera
     heads = [keys for causal, queries, keys in calls if not causal and queries > keys]
     assert bool(heads) == (budget > 1)  # tails of many documents look at the few tokens of their heads
     assert all(keys < max(whole) for keys in heads)
+
+
+def test_kernels_that_fail_or_compute_something_else_are_not_used(tiny_embedder, caplog):
+    def missing():
+        raise ImportError("no compiler")
+
+    model = Qwen3(read_model(tiny_embedder, "embed"), torch.device("cpu"), torch.bfloat16)
+    right = plain_parts._replace(angles=torch.float16)
+    wrong = [
+        right._replace(heads=lambda *given: plain_parts.heads(*given[:-3], given[-2], given[-3], given[-1])),
+        right._replace(inner=lambda *given: 1.05 * plain_parts.inner(*given)),
+        right._replace(join=lambda one, one_weight, other, other_weight: plain_parts.join(one, other_weight, other, one_weight)),
+        right._replace(inner=lambda *given: plain_parts.inner(*given) * torch.nan),
+    ]
+    for parts, expected in [(each, plain_parts) for each in wrong] + [(right, right)]:
+        assert first_right([missing, lambda parts=parts: parts], model, torch.device("cpu"), torch.bfloat16) is expected
+    assert caplog.text.count("no compiler") == 5
+    assert caplog.text.count("not PyTorch's") == 4
 
 
 def test_triton_s_kernels_equal_the_reference():

@@ -171,7 +171,7 @@ def test_passes_just_at_the_limits_of_a_graph(prompts, tokens, wide_models):
 
 
 def test_shared_heads_without_triton(wide_models, monkeypatch):
-    monkeypatch.setattr(forward, "_parts_for", lambda *_: plain_parts)
+    monkeypatch.setattr(forward, "parts_for", lambda *_: plain_parts)
     reranker = Reranker(TorchEngine("rerank", str(wide_models["rerank"]), device="cuda"))
     pairs = [("one query", document) for document in DOCUMENTS]
     assert np.abs(reranker.score(pairs) - reference_scores(wide_models["rerank"], pairs)).max() <= 0.05  # as above

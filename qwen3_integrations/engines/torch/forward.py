@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +14,8 @@ from qwen3_integrations.engines.torch import attention
 from qwen3_integrations.engines.torch.graphs import Graphs
 from qwen3_integrations.engines.torch.packing import Pack, pack
 from qwen3_integrations.engines.torch.queue import PassTooLarge
-from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3, plain_parts
+from qwen3_integrations.engines.torch.qwen3 import Qwen3
+from qwen3_integrations.engines.torch.trial import parts_for
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.jobs import Head, Piece, Prompt, Rows, Task
 from qwen3_integrations.models import ModelFiles
@@ -44,7 +44,7 @@ class Forward:
         self._model = Qwen3(files, device, dtype)
         with _at(device):
             self._kernel = attention.kernel_for(device, dtype, self._model.head_width)
-            self._parts = _parts_for(self._model, device, dtype)
+            self._parts = parts_for(self._model, device, dtype)
             self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel and device.type == "cuda" else None
         self._reserved = reserved
         self._direction: torch.Tensor | None = None
@@ -122,70 +122,6 @@ class Forward:
     def _free_cached(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _parts_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
-    """The fastest kernels that can be compiled and compute what PyTorch's own functions do; else those."""
-    if not attention.is_modern(device) or model.head_width & (model.head_width - 1) or importlib.util.find_spec("triton") is None:
-        return plain_parts
-    hopper = torch.cuda.get_device_capability(device)[0] == 9 and dtype in (torch.bfloat16, torch.float16)
-    for find in (_products, _kernels) if hopper else (_kernels,):
-        try:
-            parts = find()
-            _try(parts, model, device, dtype)
-        except Exception as error:  # noqa: BLE001  compilers fail in many ways, and none is the caller's matter
-            log.warning(
-                "some of Triton's kernels can't be compiled here, so passes are slower; is there a C compiler? %s", _first_line(error)
-            )
-        else:
-            return parts
-    return plain_parts
-
-
-def _products() -> Parts:
-    from qwen3_integrations.engines.torch.products import product_parts
-
-    return product_parts
-
-
-def _kernels() -> Parts:
-    from qwen3_integrations.engines.torch.kernels import kernel_parts
-
-    return kernel_parts
-
-
-_TRIED_TOKENS = 4096
-"""For which every kernel is used; not so many that it takes time."""
-
-_TRIED_ERROR = 0.02
-"""How far a kernel's result may lie from PyTorch's, as a part of it: both round to 2 ** -8."""
-
-
-def _try(parts: Parts, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
-    """Compute a layer's parts both ways.
-
-    Raises:
-        ArithmeticError: If the results differ.
-        Exception: Whatever a compiler raises.
-    """
-    layer, tokens = model.weights.layers[0], _TRIED_TOKENS
-    numbers = torch.arange(tokens * len(layer.norm), device=device)
-    states = numbers.sin().view(tokens, -1).to(dtype)
-    angles = numbers[: tokens * model.head_width // 2].view(tokens, -1).cos()
-    first = layer.output.shape[1]  # where keys and values begin, which the last layer computes alone
-    weights = numbers[: tokens * layer.qkv.shape[0] // model.head_width].sin().view(-1, tokens)
-    found = []
-    for each in (parts, plain_parts):
-        angle = angles.to(each.angles)
-        whole = each.heads(states, layer.qkv, layer.head_norms, angle, angle, 1e-6)
-        late = each.heads(states, layer.qkv[first:], layer.head_norms[first // model.head_width :], angle, angle, 1e-6)
-        joined = whole.clone()
-        each.join(joined, weights, whole.flip(0), weights.flip(1))
-        found.append([whole, late, joined, each.inner(states, layer.gate_up)])
-    for one, other in zip(*found, strict=True):
-        apart = (one.float() - other.float()).norm() / other.float().norm()
-        if not apart.item() <= _TRIED_ERROR:
-            raise ArithmeticError(f"a kernel's result differs from PyTorch's by {apart.item():.2g} of it")
 
 
 def _at(device: torch.device) -> AbstractContextManager[Any]:

@@ -1,7 +1,7 @@
 """Matrix products of large passes with what follows them, as single kernels for Hopper: their results never travel to memory in between.
 
 PyTorch's own product is as fast by itself; what is saved is writing its result and reading it again. Measured on an H100 with the 0.6B
-model, 65,536 tokens: 1.14 ms for `inner` instead of 1.55.
+model, 16,384 tokens: 307 us for `inner` instead of 389, 240 us for `heads` instead of 278.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from qwen3_integrations.engines.torch import kernels
 from qwen3_integrations.engines.torch.qwen3 import Parts
 
 LEAST_TOKENS = 4096
-"""Below this there are fewer blocks than processors, and PyTorch's product cuts them smaller."""
+"""Below this PyTorch's products win, which cut small matrices into smaller blocks. Source: as above, `inner` and `heads` take 65 and 70 us
+instead of 58 and 51 for 2,048 tokens, 95 and 80 us instead of 107 and 83 for 4,096."""
 
 HEAD_WIDTH = 128
 """Of the published models; a block has two heads."""
