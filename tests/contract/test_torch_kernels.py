@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +91,31 @@ def test_kernels_that_fail_or_compute_something_else_are_not_used(tiny_embedder,
 
     model = Qwen3(read_model(tiny_embedder, "embed"), torch.device("cpu"), torch.bfloat16)
     right = plain_parts._replace(angles=torch.float16)
+
+    def turned(states, weight, norms, cos, sin, epsilon, *, but=0):
+        """Right but for some heads behind those that are turned, or with the angles the other way round."""
+        out = plain_parts.heads(states, weight, norms, *((cos, sin) if but else (sin, cos)), epsilon)
+        out[:, len(norms) : len(norms) + but] *= 1.1
+        return out
+
+    def late(states, weight):
+        """Right but for the last of many tokens."""
+        out = plain_parts.inner(states, weight)
+        out[4096:] = 0
+        return out
+
     wrong = [
-        right._replace(heads=lambda *given: plain_parts.heads(*given[:-3], given[-2], given[-3], given[-1])),
+        right._replace(heads=turned),
+        right._replace(heads=partial(turned, but=1)),
         right._replace(inner=lambda *given: 1.05 * plain_parts.inner(*given)),
+        right._replace(inner=late),
         right._replace(join=lambda one, one_weight, other, other_weight: plain_parts.join(one, other_weight, other, one_weight)),
         right._replace(inner=lambda *given: plain_parts.inner(*given) * torch.nan),
     ]
     for parts, expected in [(each, plain_parts) for each in wrong] + [(right, right)]:
-        assert first_right([missing, lambda parts=parts: parts], model, torch.device("cpu"), torch.bfloat16) is expected
-    assert caplog.text.count("no compiler") == 5
-    assert caplog.text.count("not PyTorch's") == 4
+        assert first_right({missing: (), lambda parts=parts: parts: (33, 4097)}, model, torch.device("cpu"), torch.bfloat16) is expected
+    assert caplog.text.count("no compiler") == 7
+    assert caplog.text.count("not PyTorch's") == 6
 
 
 def test_triton_s_kernels_equal_the_reference():

@@ -451,6 +451,26 @@ def test_a_process_of_its_own_and_its_death(tiny_embedder, monkeypatch):
     engine.close()
 
 
+def test_vllm_s_thread_has_ended_with_close(tiny_embedder, monkeypatch):
+    """Its last tensors, let go while Python ends, would abort the process: "terminate called without an active exception"."""
+    import zmq
+
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    engine = open_vllm("embed", tiny_embedder)
+    (outputs,) = (thread for thread in threading.enumerate() if thread.name == "EngineCoreOutputQueueThread")
+    Embedder(engine).embed_documents(PLAIN)
+    close = zmq.Socket.close
+
+    def slow(socket, *given, **named):
+        if threading.current_thread() is outputs:
+            time.sleep(0.5)
+        close(socket, *given, **named)
+
+    monkeypatch.setattr(zmq.Socket, "close", slow)
+    engine.close()
+    assert not outputs.is_alive()
+
+
 IN_A_NOTEBOOK = [
     """
     from qwen3_integrations import Embedder, open_engine

@@ -30,8 +30,12 @@ def open_llm(task: str, folder: Path, options: dict[str, Any]) -> Any:
 
 def close_llm(llm: Any) -> None:
     """End its process and give its memory back."""
-    llm.llm_engine.engine_core.shutdown()
-    del llm
+    core = llm.llm_engine.engine_core
+    outputs = getattr(core, "output_queue_thread", None)
+    core.shutdown()
+    if outputs is not None:  # its last tensors, let go while Python ends, would abort the process
+        outputs.join(timeout=30)
+    del core, llm
     gc.collect()
 
 

@@ -56,7 +56,7 @@ def kernel_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Ker
     """
     if not is_modern(device) or dtype not in (torch.bfloat16, torch.float16):
         return None
-    hopper = torch.cuda.get_device_capability(device)[0] == 9 and head_width == 128
+    hopper = is_hopper(device) and head_width == 128
     makers: list[Callable[[], Kernel | None]] = [_flash_3, _flash_3_of_vllm, _flash_2] if hopper else [_flash_2]
     for make in makers:
         kernel = make()
@@ -81,6 +81,11 @@ def _works(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width:
 def is_modern(device: torch.device) -> bool:
     """Whether it is a GPU that FlashAttention and Triton are made for: compute capability 8 (Ampere) or later."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def is_hopper(device: torch.device) -> bool:
+    """Whether it is one of NVIDIA's of compute capability 9; AMD's count differently."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device)[0] == 9
 
 
 @dataclass(frozen=True, slots=True, eq=False)

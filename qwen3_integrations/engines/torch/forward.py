@@ -15,7 +15,7 @@ from qwen3_integrations.engines.torch.graphs import Graphs
 from qwen3_integrations.engines.torch.packing import Pack, pack
 from qwen3_integrations.engines.torch.queue import PassTooLarge
 from qwen3_integrations.engines.torch.qwen3 import Qwen3
-from qwen3_integrations.engines.torch.trial import parts_for
+from qwen3_integrations.engines.torch.trial import first_line, parts_for
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.jobs import Head, Piece, Prompt, Rows, Task
 from qwen3_integrations.models import ModelFiles
@@ -84,7 +84,7 @@ class Forward:
                 return self._graphs.run(pack(prompts, share=False)), np.arange(len(prompts))
             except Exception as error:  # noqa: BLE001  what can't be captured can be computed
                 self._graphs = None
-                log.warning("small passes can't be captured as CUDA graphs, so they take longer: %s", _first_line(error))
+                log.warning("small passes can't be captured as CUDA graphs, so they take longer: %s", first_line(error))
         if self._reserved:
             self._reserve()
         packed = pack(prompts)
@@ -106,7 +106,7 @@ class Forward:
             self._pass(pack([Prompt(Head("", some[:0]), Piece("", some), Piece("", some[:0]))] * (tokens // len(some))))
             return
         except torch.OutOfMemoryError as error:  # something else has taken it since it was planned; what is wanted now may still fit
-            log.warning("the memory that was planned is not there: %s", _first_line(error))
+            log.warning("the memory that was planned is not there: %s", first_line(error))
         self._free_cached()
 
     def nothing(self) -> Rows:
@@ -132,10 +132,6 @@ def _at(device: torch.device) -> AbstractContextManager[Any]:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """Apple's devices, and the libraries below PyTorch, have no error of their own for it."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def _inputs(packed: Pack, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

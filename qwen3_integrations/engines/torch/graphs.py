@@ -41,7 +41,7 @@ class Graphs:
     Args:
         model: The model.
         kernel: Its attention.
-        parts: What stands between its matrix products.
+        parts: What its layers are computed by.
         device: A CUDA device.
     """
 

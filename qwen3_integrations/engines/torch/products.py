@@ -1,7 +1,8 @@
-"""Matrix products of large passes with what follows them, as single kernels for Hopper: their results never travel to memory in between.
+"""Matrix products of large passes with a fused epilogue, for Hopper: what follows a product is computed before its result is written.
 
-PyTorch's own product is as fast by itself; what is saved is writing its result and reading it again. Measured on an H100 with the 0.6B
-model, 16,384 tokens: 307 us for `inner` instead of 389, 240 us for `heads` instead of 278.
+Persistent Triton kernels whose tiles come by the Tensor Memory Accelerator (TMA). PyTorch's own product is as fast by itself; what is
+saved is writing its result and reading it again. Measured on an H100 with the 0.6B model, us: `inner` 307 instead of 389 and `heads` 240
+instead of 278 for 16,384 tokens, 1,483 instead of 1,620 and 902 instead of 1,072 for 65,536.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ LEAST_TOKENS = 4096
 instead of 58 and 51 for 2,048 tokens, 95 and 80 us instead of 107 and 83 for 4,096."""
 
 HEAD_WIDTH = 128
-"""Of the published models; a block has two heads."""
+"""Of the published models; a tile has two heads."""
 
 _TOKENS, _DEPTH, _GROUP = 128, 64, 8
-"""Tokens of a block, values of each that are multiplied at a time, and blocks of tokens that go through all columns together."""
+"""Tokens of a tile, values of each that are multiplied at a time, and tiles of tokens that go through all columns together."""
 
 _LAUNCH = {"num_warps": 8, "num_stages": 3}
 
@@ -30,7 +31,7 @@ _LAUNCH = {"num_warps": 8, "num_stages": 3}
 def heads(
     states: torch.Tensor, weight: torch.Tensor, norms: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, epsilon: float
 ) -> torch.Tensor:
-    """See `qwen3.heads`."""
+    """See `qwen3.heads`; states and weight contiguous, in bfloat16 or float16, the angles in any format."""
     tokens, width = states.shape
     count = len(weight) // HEAD_WIDTH
     if tokens < LEAST_TOKENS or norms.shape[1] != HEAD_WIDTH or count % 2 or len(norms) % 2 or width % _DEPTH:
@@ -38,14 +39,14 @@ def heads(
     out = torch.empty((tokens, count, HEAD_WIDTH), dtype=states.dtype, device=states.device)
     programs = _programs(states.device)
     _heads[(min(programs, triton.cdiv(tokens, _TOKENS) * count // 2),)](
-        _blocks(states, _TOKENS, _DEPTH), _blocks(weight, 2 * HEAD_WIDTH, _DEPTH), _blocks(out.flatten(1), _TOKENS, 2 * HEAD_WIDTH),
+        _tiles(states, _TOKENS, _DEPTH), _tiles(weight, 2 * HEAD_WIDTH, _DEPTH), _tiles(out.flatten(1), _TOKENS, 2 * HEAD_WIDTH),
         norms, cos, sin, epsilon, tokens, count, len(norms), width, HEAD_WIDTH, _TOKENS, _DEPTH, _GROUP, programs, **_LAUNCH,
     )  # fmt: skip
     return out
 
 
 def inner(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """See `qwen3.inner`."""
+    """See `qwen3.inner`; contiguous, in bfloat16 or float16."""
     tokens, width = states.shape
     columns = len(weight) // 2
     if tokens < LEAST_TOKENS or columns % HEAD_WIDTH or width % _DEPTH:
@@ -53,29 +54,31 @@ def inner(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     out = torch.empty((tokens, columns), dtype=states.dtype, device=states.device)
     programs = _programs(states.device)
     _inner[(min(programs, triton.cdiv(tokens, _TOKENS) * columns // HEAD_WIDTH),)](
-        _blocks(states, _TOKENS, _DEPTH), _blocks(weight.view(2, columns, width), 2, HEAD_WIDTH, _DEPTH), _blocks(out, _TOKENS, HEAD_WIDTH),
+        _tiles(states, _TOKENS, _DEPTH), _tiles(weight.view(2, columns, width), 2, HEAD_WIDTH, _DEPTH), _tiles(out, _TOKENS, HEAD_WIDTH),
         tokens, columns, width, HEAD_WIDTH, _TOKENS, _DEPTH, _GROUP, programs, **_LAUNCH,
     )  # fmt: skip
     return out
 
 
 product_parts = Parts(heads, inner, kernels.join, angles=torch.float16, rows=None)
-"""float16 holds a cosine eight times as exactly as bfloat16 holds the result, and is what there are registers for."""
+"""float16 is what there are registers for. It holds an angle's cosine as exactly as a result in float16, and eight times as exactly as
+one in bfloat16: with 70 texts and miniatures of the three sizes, distances from fp32 were no greater than with float32 angles but for
+bfloat16's own scatter (mean score difference 0.0021 and 0.0017, 0.0074 and 0.0071, 0.0015 and 0.0014)."""
 
 
-def _blocks(matrix: torch.Tensor, *shape: int) -> TensorDescriptor:
-    """What the chip's copy engine is told of a matrix; behind its end it reads zeros and writes nothing."""
+def _tiles(matrix: torch.Tensor, *shape: int) -> TensorDescriptor:
+    """What TMA is told of a matrix; behind its end it reads zeros and writes nothing."""
     return TensorDescriptor.from_tensor(matrix, list(shape))
 
 
 def _programs(device: torch.device) -> int:
-    """One for each of the chip's processors; they take blocks in turn."""
+    """One for each streaming multiprocessor; they take tiles in turn."""
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @triton.jit
 def _place(tile, down, across, GROUP: tl.constexpr):
-    """Which block of tokens and which of columns: groups of tokens go through all columns, so that both stay in the cache."""
+    """Which tile of tokens and which of columns: groups of tokens go through all columns, so that both stay in the cache."""
     group = tile // (GROUP * across)
     size = min(down - group * GROUP, GROUP)
     within = tile % (GROUP * across)

@@ -50,8 +50,8 @@ class Parts(NamedTuple):
     Attributes:
         heads, inner, join: The functions; see `heads`, `inner` and `attention.join`.
         angles: Number format of the cosines and sines.
-        rows: Tokens that are taken at once, so that what one function writes is still in the processor's cache when the next one
-            reads it; None: all.
+        rows: Tokens that the feed-forward takes at once, so that what one function writes is still in the processor's cache when the
+            next one reads it; None: all.
     """
 
     heads: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]

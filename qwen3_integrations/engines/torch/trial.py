@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -13,39 +13,53 @@ from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3, plain_parts
 
 log = logging.getLogger("qwen3_integrations")
 
-_TOKENS = 4096
-"""From which on every kernel is used; memory for so many is planned beside the passes."""
+Finder = Callable[[], Parts]
+"""Imports parts."""
+
+_FEW = 33
+"""Tokens of a trial: two blocks of a kernel and a part of one."""
+
+_MANY = 4097
+"""Tokens of a trial where kernels differ for large passes, likewise."""
+
+_COMPARED = 256
+"""The last tokens, which are compared: each is computed by itself, and PyTorch's functions need more memory."""
 
 _ERROR = 0.02
-"""How far a kernel's result may lie from PyTorch's, as a part of it: both round to 2 ** -8."""
+"""How far a kernel's results may lie from PyTorch's in any column, as a part of them. Both round to 2 ** -8."""
 
 
 def parts_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
     """The fastest parts of this model's layers that are there."""
     if not attention.is_modern(device) or model.head_width & (model.head_width - 1) or importlib.util.find_spec("triton") is None:
         return plain_parts
-    hopper = torch.cuda.get_device_capability(device)[0] == 9 and dtype in (torch.bfloat16, torch.float16)
-    return first_right([_products, _kernels] if hopper else [_kernels], model, device, dtype)
+    large = {_products: (_FEW, _MANY)} if attention.is_hopper(device) and dtype in (torch.bfloat16, torch.float16) else {}
+    return first_right(large | {_kernels: (_FEW,)}, model, device, dtype)
 
 
-def first_right(finders: Sequence[Callable[[], Parts]], model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
+def first_right(finders: Mapping[Finder, tuple[int, ...]], model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
     """The first parts that can be had and compute what `plain_parts` compute; those, where none do.
 
     Args:
-        finders: Import parts, the fastest first.
+        finders: Of parts, the fastest first, each with the numbers of tokens that it is tried with.
         model: Whose first layer they are tried with.
         device, dtype: Its own.
     """
-    for find in finders:
+    for find, sizes in finders.items():
         try:
             parts = find()
-            _try(parts, model, device, dtype)
+            for tokens in sizes:
+                _try(parts, tokens, model, device, dtype)
         except Exception as error:  # noqa: BLE001  compilers fail in many ways, and none is the caller's matter
-            said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
-            log.warning("some of Triton's kernels don't work here, so passes are slower; is there a C compiler? %s", said)
+            log.warning("some of Triton's kernels don't work here, so passes are slower: %s", first_line(error))
         else:
             return parts
     return plain_parts
+
+
+def first_line(error: Exception) -> str:
+    """An error's kind and the first line of its message."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def _products() -> Parts:
@@ -60,36 +74,46 @@ def _kernels() -> Parts:
     return kernel_parts
 
 
-def _try(parts: Parts, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
-    """Compute a layer's parts both ways.
+def _try(parts: Parts, tokens: int, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
+    """Compute each of a layer's parts both ways, as the first layers and as the last one use them.
 
     Raises:
         ArithmeticError: If the results differ.
         Exception: Whatever a compiler raises.
     """
-    layer, tokens = model.weights.layers[0], _TOKENS
-    numbers = torch.arange(tokens * len(layer.norm), device=device)
-    states = numbers.sin().view(tokens, -1).to(dtype)
-    angles = numbers[: tokens * model.head_width // 2].view(tokens, -1)
-    weights = numbers[: tokens * len(layer.qkv) // model.head_width].sin().view(-1, tokens)
-    first = layer.output.shape[1]  # where keys and values begin, which the last layer computes alone
+    layer = model.weights.layers[0]
+    chance = torch.Generator(device).manual_seed(0)
 
-    def heads(of: Parts, row: int) -> torch.Tensor:
-        cos, sin = angles.cos().to(of.angles), angles.sin().to(of.angles)
-        return of.heads(states, layer.qkv[row:], layer.head_norms[row // model.head_width :], cos, sin, 1e-6)
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=chance, device=device)
 
-    some = heads(plain_parts, 0)
+    states, angles = random(tokens, len(layer.norm)).to(dtype), random(tokens, model.head_width // 2)
+    queries = layer.output.shape[1] // model.head_width
+    some, other = (random(tokens, queries, model.head_width).to(dtype) for _ in range(2))
+    weight, other_weight = random(queries, tokens), random(queries, tokens)
+    last = slice(max(0, tokens - _COMPARED), tokens)
 
-    def joined(of: Parts) -> torch.Tensor:
-        one = some.clone()
-        of.join(one, weights, some.flip(0), weights.flip(1))
+    def heads(of: Parts, rows: slice, which: slice) -> torch.Tensor:
+        """Of which heads; the norms are of queries and keys alone."""
+        matrix = layer.qkv.view(-1, model.head_width, len(layer.norm))[which].flatten(0, 1)
+        turns = angles[rows].cos().to(of.angles), angles[rows].sin().to(of.angles)
+        return of.heads(states[rows], matrix, layer.head_norms[which], *turns, 1e-6)
+
+    def joined(of: Parts, rows: slice) -> torch.Tensor:
+        one = some[rows].clone()
+        of.join(one, weight[:, rows], other[rows], other_weight[:, rows])
         return one
 
-    ways: list[Callable[[Parts], torch.Tensor]] = [
-        lambda of: heads(of, 0), lambda of: heads(of, first), lambda of: of.inner(states, layer.gate_up), joined,
-    ]  # fmt: skip
+    ways: list[Callable[[Parts, slice], torch.Tensor]] = [
+        lambda of, rows: heads(of, rows, slice(None)),
+        lambda of, rows: heads(of, rows, slice(queries)),
+        lambda of, rows: heads(of, rows, slice(queries, None)),
+        lambda of, rows: of.inner(states[rows], layer.gate_up),
+        joined,
+    ]
     for way in ways:
-        one, other = way(parts), way(plain_parts)
-        apart, whole = (torch.linalg.vector_norm(each, dtype=torch.float32).item() for each in (one - other, other))
-        if not apart <= _ERROR * whole:
-            raise ArithmeticError(f"a kernel's result is not PyTorch's: they differ by {apart:.3g}, of {whole:.3g}")
+        found, expected = way(parts, slice(None))[last], way(plain_parts, last)
+        apart, whole = (torch.linalg.vector_norm(each, dim=0, dtype=torch.float32) for each in (found - expected, expected))
+        if not bool((apart <= _ERROR * whole).all()):
+            worst = (apart / whole).max().item()
+            raise ArithmeticError(f"a kernel's result is not PyTorch's: of {tokens} tokens, a column differs by {worst:.2g} of it")

@@ -319,7 +319,10 @@ class VllmLoop:
                 _in_process.count -= 1
                 _leave_process(engine.engine_core, last=not _in_process.count)
         else:
+            outputs = getattr(engine.engine_core, "output_queue_thread", None)  # not in all versions
             engine.engine_core.shutdown(timeout=_LEAVE_S)
+            if outputs is not None:  # its last tensors, let go while Python ends, would abort the process
+                outputs.join(_LEAVE_S)
         del engine
         gc.collect()
         torch = sys.modules.get("torch")
