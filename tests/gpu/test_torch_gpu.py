@@ -80,6 +80,14 @@ def test_every_path_gives_the_same(wide_models, kernel):
     assert max(greatest) <= 0.05  # as above
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_every_kernel_works_here(wide_models, dtype, caplog):
+    """Or it would be left out when the engine opens, which is logged."""
+    for task in ("embed", "rerank"):
+        TorchEngine(task, str(wide_models[task]), device="cuda", dtype=dtype).close()
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_many_callers_of_all_sizes(wide_models, dtype):
     """Passes of every kind at once, from many threads: each caller gets the answer to its own texts."""
