@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,10 +20,11 @@ VECTORS = np.eye(6, 8) + 0.1
 
 @pytest.fixture
 def module(monkeypatch):
-    """Imports a module of the harness as `run.py` does; all of them are forgotten afterwards."""
+    """Imports a module of the harness as `run.py` does; all of them, and the environment that it sets, are forgotten afterwards."""
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
-    yield importlib.import_module
+    with mock.patch.dict(os.environ):
+        yield importlib.import_module
     for name in set(sys.modules) - before:
         found = getattr(sys.modules[name], "__file__", None) or ""
         if found.startswith(str(FOLDER)):
