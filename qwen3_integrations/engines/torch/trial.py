@@ -51,7 +51,11 @@ def first_right(finders: Mapping[Finder, tuple[int, ...]], model: Qwen3, device:
             for tokens in sizes:
                 _try(parts, tokens, model, device, dtype)
         except Exception as error:  # noqa: BLE001  compilers fail in many ways, and none is the caller's matter
-            log.warning("some of Triton's kernels don't work here, so passes are slower: %s", first_line(error))
+            log.warning(
+                "some of Triton's kernels don't work here, so passes are slower: %s. They need a C compiler, and the Triton that "
+                "this PyTorch came with",
+                first_line(error),
+            )
         else:
             return parts
     return plain_parts
