@@ -19,6 +19,10 @@ from qwen3_integrations.results import Usage
 SLICE = 256
 """Prompts in a slice, at most. Planning so many of 128 tokens takes 15 ms on two CPU cores."""
 
+FIRST = 32
+"""Prompts in the first slice of a call of several; each has twice as many as the one before, up to `SLICE`: the engine begins soon.
+Source: measured on an H200 with 16 cores: it begins after 7 ms instead of 20, and 1,024 texts of 512 tokens take 894 ms instead of 910."""
+
 SLICE_CHARACTERS = 1 << 20
 """Text in a slice, at most, so that slices of long documents are soon planned and small in memory too."""
 
@@ -58,10 +62,11 @@ class Call:
     def slices(self) -> list[tuple[int, int]]:
         """Begin and end of each slice, in order; one empty slice for no prompts."""
         bounds, room = [0], SLICE_CHARACTERS
+        most = SLICE if len(self) <= SLICE else FIRST
         for position, length in enumerate(self.lengths):
-            if position > bounds[-1] and (position - bounds[-1] == SLICE or length > room):
+            if position > bounds[-1] and (position - bounds[-1] == most or length > room):
                 bounds.append(position)
-                room = SLICE_CHARACTERS
+                most, room = min(2 * most, SLICE), SLICE_CHARACTERS
             room -= length
         return list(zip(bounds, [*bounds[1:], len(self.lengths)], strict=True))
 

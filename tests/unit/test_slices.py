@@ -11,7 +11,7 @@ import pytest
 from qwen3_integrations import Embedder, FakeEngine, Reranker, open_engine, slices
 from qwen3_integrations.errors import BadReply, InvalidText, PromptTooLong, RequestRefused
 from qwen3_integrations.jobs import Reply
-from qwen3_integrations.slices import IN_FLIGHT, SLICE, SLICE_CHARACTERS, Call
+from qwen3_integrations.slices import FIRST, IN_FLIGHT, SLICE, SLICE_CHARACTERS, Call
 
 TEXTS = [f"text number {number}" + " and more" * (number % 7) for number in range(2 * SLICE + 90)]
 MANY = TEXTS * 9
@@ -83,8 +83,8 @@ def test_pairs_are_scored_in_slices_too_and_share_their_head_in_each(call, monke
     engine = FakeEngine("rerank")
     pairs = [(f"what is number {number // SLICE}", text) for number, text in enumerate(TEXTS)]
     scores = call(Reranker(engine), "score", pairs)
-    assert [len(job.prompts) for job in engine.jobs] == [SLICE, SLICE, 90]
-    assert all(len({id(prompt.head) for prompt in job.prompts}) == 1 for job in engine.jobs)
+    assert [len(job.prompts) for job in engine.jobs] == [FIRST, 2 * FIRST, 4 * FIRST, SLICE, len(TEXTS) - 7 * FIRST - SLICE]
+    assert all(len({id(prompt.head) for prompt in job.prompts}) == len({prompt.head.text for prompt in job.prompts}) for job in engine.jobs)
     monkeypatch.setattr(slices, "SLICE", len(TEXTS))
     assert np.array_equal(scores, Reranker(FakeEngine("rerank")).score(pairs))
 
@@ -166,7 +166,8 @@ def test_slices_of_different_widths_are_no_reply(call):
     [
         ([], [(0, 0)]),
         ([0] * SLICE, [(0, SLICE)]),
-        ([5] * (SLICE + 1), [(0, SLICE), (SLICE, SLICE + 1)]),
+        ([5] * (SLICE + 1), [(0, 32), (32, 96), (96, 224), (224, SLICE + 1)]),
+        ([5] * 700, [(0, 32), (32, 96), (96, 224), (224, 480), (480, 700)]),
         ([SLICE_CHARACTERS] * 3, [(0, 1), (1, 2), (2, 3)]),
         ([3 * SLICE_CHARACTERS, 1, 1], [(0, 1), (1, 3)]),
     ],
