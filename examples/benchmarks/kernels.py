@@ -1,10 +1,10 @@
-"""What do the fused products of large passes save? On a Hopper GPU, at the shapes of the 0.6B models, bfloat16.
+"""What do the kernels of large passes save? On a Hopper GPU, at the shapes of the 0.6B models, bfloat16.
 
     python examples/benchmarks/kernels.py                                       # each function alone, random matrices
     python examples/benchmarks/kernels.py --model Qwen/Qwen3-Embedding-0.6B     # and 4,096 texts of ~128 tokens on one engine
 
-Prints microseconds of PyTorch's product and a kernel behind it, and of both in one; then seconds of embedding with either, which
-take turns; medians.
+Prints microseconds of PyTorch's product and a kernel behind it, and of both in one; of FlashAttention and of attention for short
+sequences; then seconds of embedding by either, which take turns; medians.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inputs import Prose
+import numpy as np
+from inputs import SPREAD, Prose
 
-WIDTH, HEADS, TURNED, HEAD_WIDTH, INNER = 1024, 32, 24, 128, 3072
+WIDTH, HEADS, TURNED, PAIRS, HEAD_WIDTH, INNER = 1024, 32, 24, 8, 128, 3072
 TOKENS = (512, 1024, 2048, 4096, 16_384, 65_536)
+SEQUENCES = ((0, 32), (0, 128), (0, 512), (0, 768), (81, 137), (81, 512), (600, 137), (600, 512), (2000, 137))
+"""Tokens of a head and of a tail."""
 
 
 def microseconds(run: Callable[[], Any], repeats: int) -> float:
@@ -65,8 +68,35 @@ def functions(repeats: int) -> None:
             print(f"{tokens:6} tokens, {name}: {microseconds(apart, repeats):8.1f} us -> {microseconds(fused, repeats):8.1f} us")
 
 
+def attentions(repeats: int) -> None:
+    """Attention of passes of 65,536 tokens: texts of so many tokens, and tails behind heads that 100 of them share."""
+    import torch
+
+    from qwen3_integrations.engines.torch import kernels, short_attention
+    from qwen3_integrations.engines.torch.attention import KernelAttention, kernel_for
+    from qwen3_integrations.engines.torch.packing import pack
+    from qwen3_integrations.jobs import Head, Piece, Prompt
+
+    device, scale = torch.device("cuda"), HEAD_WIDTH**-0.5
+    kernel, chance = kernel_for(device, torch.bfloat16, HEAD_WIDTH), np.random.default_rng(0)
+    assert kernel is not None
+    short_attention.MOST_KEYS = 1 << 30
+    for head, own in SEQUENCES:
+        prompts: list[Prompt] = []
+        for size in chance.normal(own, SPREAD * own, TOKENS[-1] // own):
+            shared = prompts[-1].head if len(prompts) % 100 else Head("", np.zeros(head, np.int32))
+            prompts.append(Prompt(shared, Piece("", np.zeros(max(1, int(size)), np.int32)), Piece("", np.zeros(0, np.int32))))
+        packed = pack(prompts)
+        joined = torch.randn(len(packed.ids), HEADS, HEAD_WIDTH, device=device, dtype=torch.bfloat16)
+        states = torch.split(joined, [2 * PAIRS, PAIRS, PAIRS], dim=1)
+        general = KernelAttention.of(packed, kernel, device, scale, kernels.join)
+        short = short_attention.short_attention(packed, device, scale, 2, general)
+        ways = [microseconds(lambda by=by, states=states: by.over_all(*states), repeats) for by in (general, short)]
+        print(f"tails of {own} behind heads of {head}: {ways[0]:8.1f} us -> {ways[1]:8.1f} us")
+
+
 def embedding(model: str, repeats: int) -> None:
-    """The same texts behind other numbers each time, with the engine's own kernels and without the fused products."""
+    """The same texts behind other numbers each time, with the engine's own kernels and without some of them."""
     from qwen3_integrations import Embedder
     from qwen3_integrations.engines.torch import kernels, products
     from qwen3_integrations.engines.torch.engine import TorchEngine
@@ -75,7 +105,11 @@ def embedding(model: str, repeats: int) -> None:
     work = Prose(Path(resolve_model(model, "embed")) / "tokenizer.json").texts(4096, 128, seed=128)
     engine = TorchEngine("embed", model, device="cuda")
     embedder, forward = Embedder(engine), engine._queue._forward
-    ways: dict[str, Any] = {"fused products": products.product_parts, "kernels behind PyTorch's": kernels.kernel_parts}
+    ways: dict[str, Any] = {
+        "all kernels": products.product_parts,
+        "without attention of short sequences": products.product_parts._replace(short=None),
+        "kernels behind PyTorch's products": kernels.kernel_parts,
+    }
     times: dict[str, list[float]] = {name: [] for name in ways}
     salts = itertools.count()
     for repeat in range(1 + repeats):
@@ -104,6 +138,7 @@ def main() -> None:
         parser.error("the fused products are for NVIDIA's Hopper (compute capability 9): PyTorch sees none here")
     with torch.inference_mode():
         functions(chosen.repeats)
+        attentions(chosen.repeats)
     if chosen.model:
         embedding(chosen.model, chosen.repeats)
 

@@ -7,12 +7,15 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.torch import attention, forward, kernels, products, qwen3
+from qwen3_integrations.engines.torch import attention, forward, kernels, products, qwen3, short_attention
 from qwen3_integrations.engines.torch.engine import TorchEngine
+from qwen3_integrations.engines.torch.packing import pack
 from qwen3_integrations.engines.torch.qwen3 import Parts
+from qwen3_integrations.jobs import Head, Piece, Prompt
 from tests.contract.test_torch_kernels import packed_attention
 from tests.models import Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
@@ -74,6 +77,31 @@ def check_inner(dtype: torch.dtype, tokens: int) -> None:
     near(products.inner(states, weight), qwen3.inner(states.float(), weight.float()))
 
 
+def check_short(dtype: torch.dtype, tokens: int) -> None:
+    """Sequences around a tile's size, alone and behind heads that they share; queries, keys and values as they lie beside each other."""
+    for group in (1, 2, 4):
+        sizes = (2 * group, 2, 2)
+        heads = [Head("", np.zeros(size, np.int32)) for size in (0, tokens, 45)]
+        bodies = [Piece("", np.zeros(size, np.int32)) for size in (1, 15, 16, 17, 33, tokens)]
+        packed = pack([Prompt(head, body, Piece("", np.empty(0, np.int32))) for head in heads for body in bodies])
+        joined = torch.randn(len(packed.ids), sum(sizes), 128, dtype=dtype)
+        plain = attention.PlainAttention(packed, torch.device("cpu"), 0.1)
+        short = short_attention.short_attention(packed, torch.device("cpu"), 0.1, group, plain)
+        assert short is not plain
+        near(short.over_all(*joined.split(sizes, dim=1)), plain.over_all(*joined.float().split(sizes, dim=1)))
+
+
+def check_choice() -> None:
+    """Short are sequences whose tokens have few keys on average, or twice as many where heads are shared."""
+    none, most = np.empty(0, np.int32), short_attention.MOST_KEYS
+    for shared, own, is_short in ((0, most, True), (0, most + 1, False), (most, most, True), (2 * most, most, False), (5, 2 * most, False)):
+        head = Head("", np.zeros(shared, np.int32))
+        packed = pack([Prompt(head, Piece("", np.zeros(own, np.int32)), Piece("", none)) for _ in range(50)])
+        plain = attention.PlainAttention(packed, torch.device("cpu"), 0.1)
+        chosen = short_attention.short_attention(packed, torch.device("cpu"), 0.1, 2, plain)
+        assert isinstance(chosen, short_attention.ShortAttention) == is_short, (shared, own)
+
+
 def near(one: torch.Tensor, other: torch.Tensor) -> None:
     """As far as the number format of the first allows."""
     error = 2**-9 if one.dtype == torch.float16 else 1e-5
@@ -84,7 +112,8 @@ def main() -> None:
     torch.manual_seed(0)
     products.LEAST_TOKENS = 1
     products._programs = lambda _: 3
-    for name, check in {"heads": check_heads, "inner": check_inner}.items():
+    check_choice()
+    for name, check in {"heads": check_heads, "inner": check_inner, "short": check_short}.items():
         for dtype in (torch.float32, torch.float16):  # the interpreter can't multiply matrices of bfloat16
             for tokens in (1, 127, 300):
                 check(dtype, tokens)
@@ -96,14 +125,16 @@ def main() -> None:
         print(name)  # noqa: T201
     used: Counter[str] = Counter()
 
-    def noted(name):
+    def noted(function):
         def called(*args):
-            used[name] += 1
-            return getattr(kernels, name)(*args)
+            used[function.__name__] += 1
+            return function(*args)
 
         return called
 
-    forward.parts_for = lambda *_: Parts(noted("heads"), noted("inner"), noted("join"), angles=torch.float32, rows=None)
+    parts = Parts(noted(kernels.heads), noted(kernels.inner), noted(kernels.join), angles=torch.float32, rows=None)
+    short = parts._replace(short=noted(short_attention.short_attention))
+    forward.parts_for = lambda *_: parts
     attention.kernel_for = lambda *_: packed_attention([])
     with tempfile.TemporaryDirectory() as folder:
         model = write_random_model(Path(folder) / "embed", "embed", SMALL)
@@ -112,10 +143,12 @@ def main() -> None:
         print("embed")  # noqa: T201
         model = write_random_model(Path(folder) / "rerank", "rerank", SMALL)
         pairs = [(query, document) for query in ("one", "another query") for document in PLAIN]
-        with closing(TorchEngine("rerank", str(model), device="cpu", dtype="float32")) as engine:
-            equal(torch.from_numpy(Reranker(engine).score(pairs)), torch.from_numpy(reference_scores(model, pairs)))
+        for each in (parts, short):
+            forward.parts_for = lambda *_, each=each: each
+            with closing(TorchEngine("rerank", str(model), device="cpu", dtype="float32")) as engine:
+                equal(torch.from_numpy(Reranker(engine).score(pairs)), torch.from_numpy(reference_scores(model, pairs)))
         print("rerank")  # noqa: T201
-    assert set(used) == {"heads", "inner", "join"}, used
+    assert set(used) == {"heads", "inner", "join", "short_attention"}, used
 
 
 if __name__ == "__main__":

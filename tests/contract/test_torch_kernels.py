@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -104,6 +105,10 @@ def test_kernels_that_fail_or_compute_something_else_are_not_used(tiny_embedder,
         out[4096:] = 0
         return out
 
+    def mixed_up(pack, device, scale, group, otherwise):
+        """Attention that looks into the heads of other texts."""
+        return attention.PlainAttention(replace(pack, owners=pack.owners[::-1]), device, scale)
+
     wrong = [
         right._replace(heads=turned),
         right._replace(heads=partial(turned, but=1)),
@@ -111,11 +116,13 @@ def test_kernels_that_fail_or_compute_something_else_are_not_used(tiny_embedder,
         right._replace(inner=late),
         right._replace(join=lambda one, one_weight, other, other_weight: plain_parts.join(one, other_weight, other, one_weight)),
         right._replace(inner=lambda *given: plain_parts.inner(*given) * torch.nan),
+        right._replace(short=mixed_up),
     ]
+    right = right._replace(short=lambda *given: given[-1])
     for parts, expected in [(each, plain_parts) for each in wrong] + [(right, right)]:
         assert first_right({missing: (), lambda parts=parts: parts: (33, 4097)}, model, torch.device("cpu"), torch.bfloat16) is expected
-    assert caplog.text.count("no compiler") == 7
-    assert caplog.text.count("not PyTorch's") == 6
+    assert caplog.text.count("no compiler") == 8
+    assert caplog.text.count("not PyTorch's") == 7
 
 
 def test_triton_s_kernels_equal_the_reference():
@@ -130,4 +137,4 @@ def test_triton_s_kernels_equal_the_reference():
     command = [sys.executable, "-m", "tests.contract.interpreted_kernels"]
     ended = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.split() == ["heads", "inner", "turn", "gated", "join", "embed", "rerank"]
+    assert ended.stdout.split() == ["heads", "inner", "short", "turn", "gated", "join", "embed", "rerank"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,10 +34,12 @@ def wide_models(tmp_path_factory):
     return {task: write_random_model(root / task, task, WIDE) for task in ("embed", "rerank")}
 
 
-@pytest.fixture(params=["best", "pytorch's", "none"])
+@pytest.fixture(params=["best", "general", "pytorch's", "none"])
 def kernel(request, monkeypatch):
-    """Attention by the best kernel that is there, by PyTorch's own, and without one."""
+    """Attention by the best kernels that are there, without that of short sequences, by PyTorch's own, and without one."""
     if request.param != "best":
+        monkeypatch.setattr("qwen3_integrations.engines.torch.short_attention.MOST_KEYS", 0)
+    if request.param in ("pytorch's", "none"):
         monkeypatch.setattr(attention, "_flash_3", lambda: None)
         monkeypatch.setattr(attention, "_flash_3_of_vllm", lambda: None)
     if request.param == "none":
@@ -78,6 +81,16 @@ def test_every_path_gives_the_same(wide_models, kernel):
     print(f"{kernel}: least cosine alone {least[0]:.6f}, together {least[1]:.6f}; greatest score difference {greatest}")  # noqa: T201
     assert min(least) >= 0.9998
     assert max(greatest) <= 0.05  # as above
+
+
+def test_four_query_heads_of_a_key_head(tmp_path, caplog):
+    """As in the 4B and 8B models."""
+    model = write_random_model(tmp_path / "model", "rerank", replace(WIDE, kv_heads=2))
+    reranker = Reranker(TorchEngine("rerank", str(model), device="cuda"))
+    pairs = [(query, document) for query in ("one query", "another") for document in DOCUMENTS]
+    expected = reference_scores(model, pairs[: len(HOSTILE)])
+    assert np.abs(reranker.score(pairs)[: len(HOSTILE)] - expected).max() <= 0.05  # as above
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

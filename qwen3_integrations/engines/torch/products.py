@@ -15,6 +15,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from qwen3_integrations.engines.torch import kernels
 from qwen3_integrations.engines.torch.qwen3 import Parts
+from qwen3_integrations.engines.torch.short_attention import short_attention
 
 LEAST_TOKENS = 4096
 """Below this PyTorch's products win, which cut small matrices into smaller blocks. Source: as above, `inner` and `heads` take 65 and 70 us
@@ -61,7 +62,7 @@ def inner(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return out
 
 
-product_parts = Parts(heads, inner, kernels.join, angles=torch.float16, rows=None)
+product_parts = Parts(heads, inner, kernels.join, angles=torch.float16, rows=None, short=short_attention)
 """float16 is what there are registers for. It holds an angle's cosine as exactly as a result in float16, and eight times as exactly as
 one in bfloat16: with 70 texts and miniatures of the three sizes, distances from fp32 were no greater than with float32 angles but for
 bfloat16's own scatter (mean score difference 0.0021 and 0.0017, 0.0074 and 0.0071, 0.0015 and 0.0014)."""

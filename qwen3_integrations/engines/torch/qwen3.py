@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import linear, rms_norm, silu
 
 from qwen3_integrations.engines.torch.attention import Attention, join
+from qwen3_integrations.engines.torch.packing import Pack
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.memory import ModelShape, weight_files
 from qwen3_integrations.models import ModelFiles
@@ -44,14 +45,19 @@ class Weights:
     norm: Tensor
 
 
+Short = Callable[[Pack, torch.device, float, int, Attention], Attention]
+"""See `short_attention.short_attention`."""
+
+
 class Parts(NamedTuple):
-    """How a layer computes what is neither a norm nor attention: as PyTorch does it, or by kernels (`kernels`, `products`).
+    """How a layer computes what is neither a norm nor general attention: as PyTorch does it, or by kernels (`kernels`, `products`).
 
     Attributes:
         heads, inner, join: The functions; see `heads`, `inner` and `attention.join`.
         angles: Number format of the cosines and sines.
         rows: Tokens that the feed-forward takes at once, so that what one function writes is still in the processor's cache when the
             next one reads it; None: all.
+        short: Attention for packs of short sequences (`short_attention`); None: there is none but the general one.
     """
 
     heads: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
@@ -59,6 +65,7 @@ class Parts(NamedTuple):
     join: Callable[[Tensor, Tensor, Tensor, Tensor], None]
     angles: torch.dtype
     rows: int | None
+    short: Short | None = None
 
 
 class Qwen3:
@@ -71,6 +78,7 @@ class Qwen3:
 
     Attributes:
         head_width: Width of one head.
+        group: Query heads of a key head.
         scale: Factor on attention's scores.
 
     Raises:
@@ -81,6 +89,7 @@ class Qwen3:
         _check(files)
         shape = ModelShape.from_config(files.config)
         self.head_width = shape.head_width
+        self.group = shape.heads // shape.cache_heads
         self.scale: float = shape.head_width**-0.5
         self.weights = read_weights(files, shape, device, dtype)
         self._epsilon = float(files.config.get("rms_norm_eps", 1e-6))

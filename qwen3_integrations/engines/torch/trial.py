@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
+import numpy as np
 import torch
 
 from qwen3_integrations.engines.torch import attention
-from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3, plain_parts
+from qwen3_integrations.engines.torch.packing import pack
+from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3, Short, plain_parts
+from qwen3_integrations.jobs import Head, Piece, Prompt
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -33,8 +37,10 @@ def parts_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
     """The fastest parts of this model's layers that are there."""
     if not attention.is_modern(device) or model.head_width & (model.head_width - 1) or importlib.util.find_spec("triton") is None:
         return plain_parts
-    large = {_products: (_FEW, _MANY)} if attention.is_hopper(device) and dtype in (torch.bfloat16, torch.float16) else {}
-    return first_right(large | {_kernels: (_FEW,)}, model, device, dtype)
+    finders: dict[Finder, tuple[int, ...]] = {_kernels: (_FEW,)}
+    if attention.is_hopper(device) and dtype in (torch.bfloat16, torch.float16):
+        finders = {partial(_products, model, dtype): (_FEW, _MANY)} | finders
+    return first_right(finders, model, device, dtype)
 
 
 def first_right(finders: Mapping[Finder, tuple[int, ...]], model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
@@ -50,6 +56,8 @@ def first_right(finders: Mapping[Finder, tuple[int, ...]], model: Qwen3, device:
             parts = find()
             for tokens in sizes:
                 _try(parts, tokens, model, device, dtype)
+            if parts.short:
+                _try_short(parts.short, model, device, dtype)
         except Exception as error:  # noqa: BLE001  compilers fail in many ways, and none is the caller's matter
             log.warning(
                 "some of Triton's kernels don't work here, so passes are slower: %s. They need a C compiler, and the Triton that "
@@ -66,10 +74,13 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
-def _products() -> Parts:
-    from qwen3_integrations.engines.torch.products import product_parts
+def _products(model: Qwen3, dtype: torch.dtype) -> Parts:
+    from qwen3_integrations.engines.torch.products import HEAD_WIDTH, product_parts
+    from qwen3_integrations.engines.torch.short_attention import ROWS
 
-    return product_parts
+    # Its tiles hold tokens of the next sequence, which weigh nothing; but where float16 has overflown, nothing times that is no number.
+    fits = dtype == torch.bfloat16 and model.head_width == HEAD_WIDTH and ROWS % model.group == 0
+    return product_parts if fits else product_parts._replace(short=None)
 
 
 def _kernels() -> Parts:
@@ -116,8 +127,27 @@ def _try(parts: Parts, tokens: int, model: Qwen3, device: torch.device, dtype: t
         joined,
     ]
     for way in ways:
-        found, expected = way(parts, slice(None))[last], way(plain_parts, last)
-        apart, whole = (torch.linalg.vector_norm(each, dim=0, dtype=torch.float32) for each in (found - expected, expected))
-        if not bool((apart <= _ERROR * whole).all()):
-            worst = (apart / whole).max().item()
-            raise ArithmeticError(f"a kernel's result is not PyTorch's: of {tokens} tokens, a column differs by {worst:.2g} of it")
+        _compare(way(parts, slice(None))[last], way(plain_parts, last), f"of {tokens} tokens")
+
+
+def _try_short(short: Short, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
+    """As `_try`, attention: sequences shorter and longer than a kernel's tiles, alone and behind heads that they share."""
+    heads = [Head("", np.zeros(tokens, np.int32)) for tokens in (0, 40, 100)]
+    bodies = [Piece("", np.zeros(tokens, np.int32)) for tokens in (1, 31, 32, 33, 150)]
+    packed = pack([Prompt(head, body, Piece("", np.empty(0, np.int32))) for head in heads for body in bodies])
+    queries = model.weights.layers[0].output.shape[1] // model.head_width
+    sizes = [queries, queries // model.group, queries // model.group]
+    chance = torch.Generator(device).manual_seed(0)
+    joined = torch.randn((len(packed.ids), sum(sizes), model.head_width), generator=chance, device=device).to(dtype)
+    plain = attention.PlainAttention(packed, device, model.scale)
+    found, expected = (
+        by.over_all(*torch.split(joined, sizes, dim=1)) for by in (short(packed, device, model.scale, model.group, plain), plain)
+    )
+    _compare(found, expected, "of short sequences' attention")
+
+
+def _compare(found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+    apart, whole = (torch.linalg.vector_norm(each, dim=0, dtype=torch.float32) for each in (found - expected, expected))
+    if not bool((apart <= _ERROR * whole).all()):
+        worst = (apart / whole).max().item()
+        raise ArithmeticError(f"a kernel's result is not PyTorch's: {what}, a column differs by {worst:.2g} of it")
