@@ -140,7 +140,7 @@ def _figure(verdict: Verdict) -> str:
 
 
 def _fate(verdict: Verdict) -> str:
-    return "met" if verdict.met else f"**{abs(verdict.margin):.0%} short**"
+    return "met" if verdict.met else f"**{abs(verdict.margin):.1%} short**"
 
 
 def _numbers(side: Line, line: Line) -> list[str]:

@@ -321,8 +321,8 @@ def test_the_report_says_what_was_met_and_what_fell_short_by_how_much(module):
     report = module("report")
     table = report.targets_table([result(RATES)]).splitlines()
     assert "| at least 2.2x of vLLM, token ids | 2.20x | met | A GPU, 16 cores of A CPU | 2026-01-02 |" in table[2]
-    assert "| at least 3.5x of vLLM, texts | 2.20x | **37% short** |" in table[3]
-    assert "| at least 60% of the ceiling | 50.0% | **17% short** |" in table[4]
+    assert "| at least 3.5x of vLLM, texts | 2.20x | **37.1% short** |" in table[3]
+    assert "| at least 60% of the ceiling | 50.0% | **16.7% short** |" in table[4]
     assert len(table) == 5  # sentence-transformers was not measured
 
 

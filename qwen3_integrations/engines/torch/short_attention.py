@@ -1,8 +1,8 @@
 """Attention of short sequences as one kernel, for Hopper: a shared head's tokens and a tail's own are seen in one go.
 
-FlashAttention is made for long ones, and sees a tail's head in a second call, whose result is then joined to the first one's. Measured
-on an H200 with the 0.6B models' heads and passes of 65,536 tokens, us: 307 instead of 457 for texts of 128 tokens, 502 instead of 568 for
-512; 383 instead of 983 for tails of 137 behind heads of 81 that 100 of them share.
+FlashAttention 3 is made for long ones, and sees a tail's head in a second call, whose result is then joined to the first one's. Measured
+on an H200 as `examples/benchmarks/kernels.py` does, with the 0.6B models' heads and passes of 65,536 tokens, us: 286 instead of 451 for
+texts of 128 tokens, 489 instead of 547 for 512; 402 instead of 1,013 for tails of 137 behind heads of 81 that 100 of them share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ROWS = 64
 
 MOST_KEYS = 640
 """Keys that a token's sequence has, on average, up to which the kernel is used; twice as many where heads are shared. Source: as above,
-634 us instead of 615 for texts of 768 tokens; 1,273 instead of 1,363 for tails of 512 behind heads of 600."""
+639 us instead of 605 for texts of 768 tokens; 1,350 instead of 1,516 for tails of 512 behind heads of 600, but 3,401 instead of 2,667 for
+tails of 137 behind heads of 2,000."""
 
 _KEYS = 32
 """Keys that a tile is multiplied with at a time."""
