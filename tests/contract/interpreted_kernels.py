@@ -6,12 +6,13 @@ import tempfile
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.torch import attention, forward, kernels, products, qwen3, short_attention
+from qwen3_integrations.engines.torch import attention, forward, kernels, products, qwen3, short_attention, trial
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.packing import pack
 from qwen3_integrations.engines.torch.qwen3 import Parts
@@ -92,14 +93,28 @@ def check_short(dtype: torch.dtype, tokens: int) -> None:
 
 
 def check_choice() -> None:
-    """Short are sequences whose tokens have few keys on average, or twice as many where heads are shared."""
+    """Short are sequences whose tiles have few keys on average, tails twice as many; a tile that is not full counts as if it were."""
     none, most = np.empty(0, np.int32), short_attention.MOST_KEYS
-    for shared, own, is_short in ((0, most, True), (0, most + 1, False), (most, most, True), (2 * most, most, False), (5, 2 * most, False)):
+    texts = ((0, most, True), (0, most + 1, False))
+    tails = ((most - 32, most, True), (most + 32, most, False), (5, 2 * most, False), (most, 32, True), (most, 16, False))
+    for shared, own, is_short in texts + tails:
         head = Head("", np.zeros(shared, np.int32))
         packed = pack([Prompt(head, Piece("", np.zeros(own, np.int32)), Piece("", none)) for _ in range(50)])
         plain = attention.PlainAttention(packed, torch.device("cpu"), 0.1)
         chosen = short_attention.short_attention(packed, torch.device("cpu"), 0.1, 2, plain)
         assert isinstance(chosen, short_attention.ShortAttention) == is_short, (shared, own)
+
+
+def check_parts() -> None:
+    """The kernel of short sequences is for what it was made for: bfloat16, heads of 128, groups that fill a tile."""
+    for dtype, width, group, fits in (
+        (torch.bfloat16, 128, 2, True),
+        (torch.float16, 128, 2, False),
+        (torch.bfloat16, 64, 2, False),
+        (torch.bfloat16, 128, 3, False),
+    ):
+        parts = trial._products(SimpleNamespace(head_width=width, group=group), dtype)
+        assert bool(parts.short) == fits, (dtype, width, group)
 
 
 def near(one: torch.Tensor, other: torch.Tensor) -> None:
@@ -113,6 +128,7 @@ def main() -> None:
     products.LEAST_TOKENS = 1
     products._programs = lambda _: 3
     check_choice()
+    check_parts()
     for name, check in {"heads": check_heads, "inner": check_inner, "short": check_short}.items():
         for dtype in (torch.float32, torch.float16):  # the interpreter can't multiply matrices of bfloat16
             for tokens in (1, 127, 300):

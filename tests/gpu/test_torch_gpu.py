@@ -83,13 +83,21 @@ def test_every_path_gives_the_same(wide_models, kernel):
     assert max(greatest) <= 0.05  # as above
 
 
-def test_four_query_heads_of_a_key_head(tmp_path, caplog):
-    """As in the 4B and 8B models."""
+def test_four_query_heads_of_a_key_head(tmp_path, monkeypatch, caplog):
+    """As in the 4B and 8B models; on Hopper by the kernel of short sequences."""
+    import torch
+
+    from qwen3_integrations.engines.torch.short_attention import ShortAttention
+
+    used, over_all = [], ShortAttention.over_all
+    monkeypatch.setattr(ShortAttention, "over_all", lambda self, *given: used.append(True) or over_all(self, *given))
     model = write_random_model(tmp_path / "model", "rerank", replace(WIDE, kv_heads=2))
     reranker = Reranker(TorchEngine("rerank", str(model), device="cuda"))
+    used.clear()  # it was tried
     pairs = [(query, document) for query in ("one query", "another") for document in DOCUMENTS]
     expected = reference_scores(model, pairs[: len(HOSTILE)])
     assert np.abs(reranker.score(pairs)[: len(HOSTILE)] - expected).max() <= 0.05  # as above
+    assert bool(used) == attention.is_hopper(torch.device("cuda", 0))
     assert not caplog.text
 
 

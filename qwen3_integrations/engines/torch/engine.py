@@ -32,7 +32,8 @@ class TorchEngine(Submitting):
     Sequences lie end to end without padding, what the documents of one query share is computed once a pass,
     and only last positions are read: by the two rows of the output head that say "yes" and "no", never by the
     whole vocabulary. Calls from many threads and tasks are packed together. On CUDA, FlashAttention 3 is used on Hopper where it is
-    installed (`flash-attn-3`, or vLLM's), else PyTorch's own FlashAttention 2; passes of at most 4,096 tokens are captured graphs.
+    installed (`flash-attn-3`, or vLLM's), else PyTorch's own FlashAttention 2; there short sequences have a kernel of their own. Passes of
+    at most 4,096 tokens are captured graphs.
 
     Args:
         task: `embed` or `rerank`.

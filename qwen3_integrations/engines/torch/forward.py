@@ -96,8 +96,8 @@ class Forward:
             seeing = attention.PlainAttention(packed, self._device, self._model.scale)
         else:
             seeing = attention.KernelAttention.of(packed, self._kernel, self._device, self._model.scale, self._parts.join)
-            if self._parts.short:
-                seeing = self._parts.short(packed, self._device, self._model.scale, self._model.group, seeing)
+        if self._parts.short:
+            seeing = self._parts.short(packed, self._device, self._model.scale, self._model.group, seeing)
         return self._model(*_inputs(packed, self._device), seeing, self._parts)
 
     def _reserve(self) -> None:

@@ -2,7 +2,7 @@
 
 FlashAttention 3 is made for long ones, and sees a tail's head in a second call, whose result is then joined to the first one's. Measured
 on an H200 as `examples/benchmarks/kernels.py` does, with the 0.6B models' heads and passes of 65,536 tokens, us: 286 instead of 451 for
-texts of 128 tokens, 489 instead of 547 for 512; 402 instead of 1,013 for tails of 137 behind heads of 81 that 100 of them share.
+texts of 128 tokens, 489 instead of 547 for 512; 402 instead of 1,013 for tails of 137, the heads of 81 that 100 of them share not counted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ROWS = 64
 """Queries of a tile: a token has one in each query head of a key head, so that their keys are read once."""
 
 MOST_KEYS = 640
-"""Keys that a token's sequence has, on average, up to which the kernel is used; twice as many where heads are shared. Source: as above,
-639 us instead of 605 for texts of 768 tokens; 1,350 instead of 1,516 for tails of 512 behind heads of 600, but 3,401 instead of 2,667 for
-tails of 137 behind heads of 2,000."""
+"""Keys that a tile's queries look through for each token, on average, up to which the kernel is used; twice as many for tails. Source: as
+above, 639 us instead of 605 for texts of 768 tokens; 1,350 instead of 1,516 for tails of 512 behind heads of 600, but 3,401 instead of
+2,667 for tails of 137 behind heads of 2,000."""
 
 _KEYS = 32
 """Keys that a tile is multiplied with at a time."""
@@ -51,7 +51,7 @@ class ShortAttention:
         pairs = key.shape[1]
         group = heads // pairs
         out = torch.empty((tokens, heads, width), dtype=query.dtype, device=query.device)
-        _attend[(pairs, len(self._tiles))](
+        _attend[(pairs * len(self._tiles),)](  # in one dimension: the second one of a grid ends at 65,535
             _rows(query, ROWS // group, group * width), _rows(key, _KEYS, width), _rows(value, _KEYS, width), out,
             self._tiles, self._scale * math.log2(math.e), group, heads, width, ROWS // group, _KEYS, **_LAUNCH,
         )  # fmt: skip
@@ -72,10 +72,13 @@ def short_attention(pack: Pack, device: torch.device, scale: float, group: int, 
         group: Query heads of a key head; divides `ROWS`.
         otherwise: Attention of the same pack.
     """
+    tokens = ROWS // group
     sizes, heads = _sizes(pack)
-    if np.average(sizes + heads, weights=sizes) > MOST_KEYS * (2 if pack.heads else 1):
+    tails = sizes[len(sizes) - len(pack.owners) :].sum() / sizes.sum()
+    rows = -(-sizes // tokens) * tokens  # a tile that is not full takes as long
+    if rows @ (sizes + heads).astype(float) > MOST_KEYS * (1 + tails) * sizes.sum():
         return otherwise
-    return ShortAttention(to_device(tiles_of(pack, ROWS // group), device), scale, otherwise)
+    return ShortAttention(to_device(tiles_of(pack, tokens), device), scale, otherwise)
 
 
 def tiles_of(pack: Pack, tokens: int) -> NDArray[np.int32]:
@@ -114,8 +117,9 @@ def _attend(
     query, key, value, out, tiles, scale,
     GROUP: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr, TOKENS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    pair = tl.program_id(0)
-    tile = tiles + tl.program_id(1) * 5
+    pairs: tl.constexpr = HEADS // GROUP
+    pair = tl.program_id(0) % pairs
+    tile = tiles + tl.program_id(0) // pairs * 5
     first, begin, end = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
     head_begin, head_end = tl.load(tile + 3), tl.load(tile + 4)
     rows = tl.arange(0, TOKENS * GROUP)

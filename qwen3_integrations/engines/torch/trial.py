@@ -56,17 +56,25 @@ def first_right(finders: Mapping[Finder, tuple[int, ...]], model: Qwen3, device:
             parts = find()
             for tokens in sizes:
                 _try(parts, tokens, model, device, dtype)
+        except Exception as error:  # noqa: BLE001  compilers fail in many ways, and none is the caller's matter
+            _warn(error)
+            continue
+        try:
             if parts.short:
                 _try_short(parts.short, model, device, dtype)
-        except Exception as error:  # noqa: BLE001  compilers fail in many ways, and none is the caller's matter
-            log.warning(
-                "some of Triton's kernels don't work here, so passes are slower: %s. They need a C compiler, and the Triton that "
-                "this PyTorch came with",
-                first_line(error),
-            )
-        else:
-            return parts
+        except Exception as error:  # noqa: BLE001  as above
+            _warn(error)
+            return parts._replace(short=None)
+        return parts
     return plain_parts
+
+
+def _warn(error: Exception) -> None:
+    log.warning(
+        "some of Triton's kernels don't work here, so passes are slower: %s. They need a C compiler, and the Triton that this PyTorch "
+        "came with",
+        first_line(error),
+    )
 
 
 def first_line(error: Exception) -> str:
@@ -132,7 +140,7 @@ def _try(parts: Parts, tokens: int, model: Qwen3, device: torch.device, dtype: t
 
 def _try_short(short: Short, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
     """As `_try`, attention: sequences shorter and longer than a kernel's tiles, alone and behind heads that they share."""
-    heads = [Head("", np.zeros(tokens, np.int32)) for tokens in (0, 40, 100)]
+    heads = [Head("", np.zeros(tokens, np.int32)) for tokens in (0, 64, 100)]
     bodies = [Piece("", np.zeros(tokens, np.int32)) for tokens in (1, 31, 32, 33, 150)]
     packed = pack([Prompt(head, body, Piece("", np.empty(0, np.int32))) for head in heads for body in bodies])
     queries = model.weights.layers[0].output.shape[1] // model.head_width
