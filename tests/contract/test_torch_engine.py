@@ -98,6 +98,15 @@ async def test_a_cancelled_job_leaves_the_queue(random_embedder):
     engine.close()
 
 
+@pytest.fixture
+def _interruptible():
+    """Also where the tests were started in a shell's background, which has them ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_leaves_the_queue(random_embedder):
     """As Ctrl-C in a notebook's cell."""
     engine = TorchEngine("embed", str(random_embedder), device="cpu")
