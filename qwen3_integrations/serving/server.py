@@ -212,7 +212,7 @@ class Server:
         elif record.is_alive:
             os.kill(record.supervisor_pid, signal.SIGTERM)
         end = time.monotonic() + _STOP_S
-        while self.is_running:
+        while self.is_running or record.is_alive:  # the supervisor removes its record, and then ends
             if time.monotonic() > end:
                 raise EngineError(
                     f"{self.name} did not end within {_STOP_S:.0f} s: its supervisor is process {record.supervisor_pid}, "

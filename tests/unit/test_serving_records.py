@@ -78,12 +78,26 @@ def test_a_running_server_is_listed_and_can_be_stopped_by_another_process(superv
     server.stop()
 
 
+def test_a_server_has_stopped_once_its_supervisor_has_ended_too(record):
+    """Which may take its time behind removing the record: whoever started it would still find it running."""
+    script = "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (os.unlink(sys.argv[1]), time.sleep(0.7), sys.exit()))"
+    script += "; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script, str(record.path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+        replace(record, supervisor_pid=process.pid).write()
+        attach(record.name).stop()
+        assert process.poll() is not None
+
+
 def test_a_later_server_of_the_same_name_is_another_one(supervised):
     (before,) = servers()
-    replace(supervised, started_at=supervised.started_at + 1, server_pid=1).write()
-    assert (before.state, before.pid, before.status().pid) == ("stopped", supervised.server_pid, supervised.server_pid)
-    before.stop()
-    assert attach().is_running
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(supervised.path)]) as later:
+        replace(supervised, started_at=supervised.started_at + 1, supervisor_pid=later.pid, server_pid=1).write()
+        assert (before.state, before.pid, before.status().pid) == ("stopped", supervised.server_pid, supervised.server_pid)
+        before.stop()
+        assert not psutil.pid_exists(supervised.server_pid)
+        assert attach().is_running
+        later.kill()
 
 
 def test_a_record_whose_supervisor_is_gone_is_removed(record):
