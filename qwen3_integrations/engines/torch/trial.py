@@ -44,8 +44,9 @@ def parts_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
 
 
 def first_right(finders: Mapping[Finder, tuple[int, ...]], model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
-    """The first parts that can be had and compute what `plain_parts` compute; those, where none do. Where `short` alone fails, the parts
-    without it.
+    """The first parts that can be had and compute what `plain_parts` compute; those, where none do.
+
+    Where `short` alone fails, the parts without it.
 
     Args:
         finders: Of parts, the fastest first, each with the numbers of tokens that it is tried with.
