@@ -17,7 +17,7 @@ TEST_GROUP = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Format, lint and types, then all tests but those for a GPU, with real vLLM (its CPU build) and a server of another make."""
+    """Format, lint, types and the layers of imports, then all tests but those for a GPU, with real vLLM (its CPU build) and a server of another make."""
     # PyTorch first: what comes after finds it in place and asks for no other build.
     session.install(*PINNED, "torch")
     session.install(*PINNED, "-e", ".[all]", *TEST_GROUP)
@@ -37,5 +37,6 @@ def tests(session: nox.Session) -> None:
         session.run("ruff", "format", "--check", ".")
         session.run("ruff", "check", ".")
         session.run("mypy")
+        session.run("lint-imports")
     own = {"QWEN3_TEST_INFINITY_PYTHON": str(python), "QWEN3_TEST_TRITON": str(triton), "CI": os.environ.get("CI", "")}
     session.run("pytest", *session.posargs, env=own)

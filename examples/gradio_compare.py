@@ -13,7 +13,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 import gradio as gr
 
 from qwen3_integrations import DEFAULT_INSTRUCTION, INSTRUCTIONS, Reranker, open_engine
-from qwen3_integrations.measures import kendall_tau
+from qwen3_integrations.analysis.metrics import kendall_tau
 
 DOCUMENTS = "shutil.copyfile copies the contents of a file.\nos.remove deletes a file.\ncsv.reader reads the rows of a table."
 

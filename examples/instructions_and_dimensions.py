@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from qwen3_integrations import INSTRUCTIONS, Embedder, Reranker, open_engine
-from qwen3_integrations.measures import mrr, ndcg
+from qwen3_integrations.analysis.metrics import mrr, ndcg
 
 QUESTIONS = Path(__file__).parent.parent / "tests" / "data" / "triples.jsonl"
 TOLD = {"none": "", "default": INSTRUCTIONS["web search"], "documentation": INSTRUCTIONS["documentation"], "other": "Find songs"}

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from qwen3_integrations import Embedder, Reranker, open_engine
-from qwen3_integrations.results import moved_in_words
+from qwen3_integrations.core.results import moved_in_words
 
 TEXTS = [
     f"{module.__name__}.{name}: {function.__doc__}"

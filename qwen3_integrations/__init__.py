@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qwen3_integrations.embedder import Embedder
+    from qwen3_integrations.core.embedder import Embedder
+    from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, INSTRUCTIONS
+    from qwen3_integrations.core.reranker import Reranker
+    from qwen3_integrations.core.results import Hit, Ranking, Timing, Usage
     from qwen3_integrations.engines import Engine, FakeEngine, open_engine
     from qwen3_integrations.errors import Qwen3Error
-    from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, INSTRUCTIONS
-    from qwen3_integrations.reranker import Reranker
-    from qwen3_integrations.results import Hit, Ranking, Timing, Usage
 
 __version__ = "0.1.0"
 
@@ -31,12 +31,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "prompts": ("DEFAULT_INSTRUCTION", "INSTRUCTIONS"),
-    "embedder": ("Embedder",),
+    "core.prompts": ("DEFAULT_INSTRUCTION", "INSTRUCTIONS"),
+    "core.embedder": ("Embedder",),
     "engines": ("Engine", "FakeEngine", "open_engine"),
-    "results": ("Hit", "Ranking", "Timing", "Usage"),
+    "core.results": ("Hit", "Ranking", "Timing", "Usage"),
     "errors": ("Qwen3Error",),
-    "reranker": ("Reranker",),
+    "core.reranker": ("Reranker",),
 }
 """Where the public names live. They load when they are asked for: numpy alone takes longer than the rest."""
 

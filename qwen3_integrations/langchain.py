@@ -9,11 +9,11 @@ from copy import deepcopy
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
+from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings, StrictModel
+from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.results import Ranking
+from qwen3_integrations.core.validation import check_options, suggest
 from qwen3_integrations.errors import ConfigError, InputError
-from qwen3_integrations.extras import require
-from qwen3_integrations.options import check_options, suggest
-from qwen3_integrations.results import Ranking
-from qwen3_integrations.settings import STRICT, EmbedderSettings, RerankerSettings, StrictModel
 
 if not TYPE_CHECKING:
     require("langchain_core", "langchain")

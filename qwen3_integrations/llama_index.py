@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings
+from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.pipeline import is_quick
+from qwen3_integrations.core.prompts import embedding_query
+from qwen3_integrations.core.results import Ranking
+from qwen3_integrations.core.tokenizer import checked_text, checked_texts
 from qwen3_integrations.errors import ConfigError, InputError
-from qwen3_integrations.extras import require
-from qwen3_integrations.prompts import embedding_query
-from qwen3_integrations.results import Ranking
-from qwen3_integrations.settings import STRICT, EmbedderSettings, RerankerSettings
-from qwen3_integrations.slices import is_quick
-from qwen3_integrations.tokens import checked_text, checked_texts
 
 if not TYPE_CHECKING:
     require("llama_index.core", "llama-index")

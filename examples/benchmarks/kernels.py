@@ -47,12 +47,12 @@ def functions(repeats: int) -> None:
     """`heads` and `inner` by themselves, at each number of tokens, whatever number they are used from."""
     import torch
 
-    from qwen3_integrations.engines.torch import kernels, products
+    from qwen3_integrations.engines.torch import fused_gemm, kernels
 
     def random(*shape: int) -> Any:
         return torch.randn(shape, device="cuda", dtype=torch.bfloat16) * 0.02
 
-    products.LEAST_TOKENS = 1
+    fused_gemm.LEAST_TOKENS = 1
     qkv, gate_up, norms = random(HEADS * HEAD_WIDTH, WIDTH), random(2 * INNER, WIDTH), random(TURNED, HEAD_WIDTH)
     for tokens in TOKENS:
         states, angles = random(tokens, WIDTH), torch.rand(tokens, HEAD_WIDTH // 2, device="cuda")
@@ -60,9 +60,9 @@ def functions(repeats: int) -> None:
         ways: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
             "heads": (
                 lambda states=states, angles=angles: kernels.heads(states, qkv, norms, angles, angles, 1e-6),
-                lambda states=states, half=half: products.heads(states, qkv, norms, half, half, 1e-6),
+                lambda states=states, half=half: fused_gemm.heads(states, qkv, norms, half, half, 1e-6),
             ),
-            "inner": (lambda states=states: kernels.inner(states, gate_up), lambda states=states: products.inner(states, gate_up)),
+            "inner": (lambda states=states: kernels.inner(states, gate_up), lambda states=states: fused_gemm.inner(states, gate_up)),
         }
         for name, (apart, fused) in ways.items():
             print(f"{tokens:6} tokens, {name}: {microseconds(apart, repeats):8.1f} us -> {microseconds(fused, repeats):8.1f} us")
@@ -72,10 +72,10 @@ def attentions(repeats: int) -> None:
     """Attention of 65,536 tokens: texts of so many, and tails behind heads that 100 of them share, which come on top."""
     import torch
 
+    from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
     from qwen3_integrations.engines.torch import kernels, short_attention
     from qwen3_integrations.engines.torch.attention import KernelAttention, kernel_for
     from qwen3_integrations.engines.torch.packing import pack
-    from qwen3_integrations.jobs import Head, Piece, Prompt
 
     device, scale = torch.device("cuda"), HEAD_WIDTH**-0.5
     kernel, chance = kernel_for(device, torch.bfloat16, HEAD_WIDTH), np.random.default_rng(0)
@@ -84,8 +84,8 @@ def attentions(repeats: int) -> None:
     for head, own in SEQUENCES:
         prompts: list[Prompt] = []
         for size in chance.normal(own, SPREAD * own, TOKENS[-1] // own):
-            shared = prompts[-1].head if len(prompts) % 100 else Head("", np.zeros(head, np.int32))
-            prompts.append(Prompt(shared, Piece("", np.zeros(max(1, int(size)), np.int32)), Piece("", np.zeros(0, np.int32))))
+            shared = prompts[-1].prefix if len(prompts) % 100 else Prefix("", np.zeros(head, np.int32))
+            prompts.append(Prompt(shared, PromptPart("", np.zeros(max(1, int(size)), np.int32)), PromptPart("", np.zeros(0, np.int32))))
         packed = pack(prompts)
         joined = torch.randn(len(packed.ids), HEADS, HEAD_WIDTH, device=device, dtype=torch.bfloat16)
         states = torch.split(joined, [2 * PAIRS, PAIRS, PAIRS], dim=1)
@@ -98,17 +98,17 @@ def attentions(repeats: int) -> None:
 def embedding(model: str, repeats: int) -> None:
     """The same texts behind other numbers each time, with the engine's own kernels and without some of them."""
     from qwen3_integrations import Embedder
-    from qwen3_integrations.engines.torch import kernels, products
+    from qwen3_integrations.engines.torch import fused_gemm, kernels
     from qwen3_integrations.engines.torch.engine import TorchEngine
-    from qwen3_integrations.hub import resolve_model
+    from qwen3_integrations.models.hub import resolve_model
 
     work = Prose(Path(resolve_model(model, "embed")) / "tokenizer.json").texts(4096, 128, seed=128)
     engine = TorchEngine("embed", model, device="cuda")
     embedder, forward = Embedder(engine), engine._queue._forward
     ways: dict[str, Any] = {
-        "all kernels": products.product_parts,
-        "without attention of short sequences": products.product_parts._replace(short=None),
-        "kernels behind PyTorch's products": kernels.kernel_parts,
+        "all kernels": fused_gemm.product_parts,
+        "without attention of short sequences": fused_gemm.product_parts._replace(short=None),
+        "kernels behind PyTorch's fused_gemm": kernels.kernel_parts,
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     salts = itertools.count()
@@ -135,7 +135,7 @@ def main() -> None:
     from qwen3_integrations.engines.torch.attention import is_hopper
 
     if not torch.cuda.is_available() or not is_hopper(torch.device("cuda", torch.cuda.current_device())):
-        parser.error("the fused products are for NVIDIA's Hopper (compute capability 9): PyTorch sees none here")
+        parser.error("the fused fused_gemm are for NVIDIA's Hopper (compute capability 9): PyTorch sees none here")
     if chosen.model:  # first: the others use kernels where the engine would not
         embedding(chosen.model, chosen.repeats)
     with torch.inference_mode():

@@ -69,7 +69,7 @@ class Workbench:
         return self._folders[task]
 
     def _found(self, task: str) -> Path:
-        from qwen3_integrations.hub import resolve_model
+        from qwen3_integrations.models.hub import resolve_model
 
         named = {"embed": self.options.embedder, "rerank": self.options.reranker}[task]
         if named or self.small:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qwen3_integrations.models import DEFAULT_MODELS, TINY
+from qwen3_integrations.models.catalog import DEFAULT_MODELS, TINY
 
 
 def _which(what: str, option: str, real: str) -> str:
@@ -28,7 +28,7 @@ def demo(
 
     With the bundled toy models (the default) this runs offline; they show the wiring, not quality.
     """
-    from qwen3_integrations.demo import run_demo, show_demo
+    from qwen3_integrations.cli.docstring_search import run_demo, show_demo
 
     result = run_demo(
         query,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qwen3_integrations.cli.output import console, messages, print_json
-from qwen3_integrations.models import TINY, Source
+from qwen3_integrations.models.catalog import TINY, Source
 
 
 def download(
@@ -26,9 +26,9 @@ def download(
     """
     from rich.filesize import decimal
 
-    from qwen3_integrations.hub import find_model, resolve_model
-    from qwen3_integrations.hub.caches import describe_model
-    from qwen3_integrations.models import read_model
+    from qwen3_integrations.models.checkpoint import read_model
+    from qwen3_integrations.models.hub import find_model, resolve_model
+    from qwen3_integrations.models.hub.caches import describe_model
 
     for model in models:
         if model == TINY:

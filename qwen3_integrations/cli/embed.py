@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qwen3_integrations.cli import options
+from qwen3_integrations.bulk.formats import OutputFormat
+from qwen3_integrations.cli import parameters
 from qwen3_integrations.cli.output import messages, print_json
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.files.formats import OutputFormat
 
 if TYPE_CHECKING:
-    from qwen3_integrations.files.embedding import Summary
-    from qwen3_integrations.files.reading import Lines, Mark
-    from qwen3_integrations.files.targets import PartFile
+    from qwen3_integrations.bulk.run import Summary
+    from qwen3_integrations.bulk.sinks import PartFile
+    from qwen3_integrations.bulk.sources import Lines, Mark
 
 
 def embed(
@@ -30,24 +30,24 @@ def embed(
     output_format: Annotated[
         OutputFormat | None, typer.Option(help="Without it: what the output's suffix says.", show_default=False)
     ] = None,
-    input_format: options.InputKind = None,
-    field: options.Field = "text",
-    skip_bad: options.SkipBad = False,
-    model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    api_key: options.ApiKey = None,
-    backend: options.BackendName = "auto",
-    option: options.EngineOptions = None,
+    input_format: parameters.InputKind = None,
+    field: parameters.Field = "text",
+    skip_bad: parameters.SkipBad = False,
+    model: parameters.Model = None,
+    base_url: parameters.BaseUrl = None,
+    api_key: parameters.ApiKey = None,
+    backend: parameters.BackendName = "auto",
+    option: parameters.EngineOptions = None,
     queries: Annotated[bool, typer.Option("--queries", help="Embed the texts as queries, behind the instruction.")] = False,
-    instruction: options.Instruction = None,
+    instruction: parameters.Instruction = None,
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="Width of the vectors; without it, the model's own.", show_default=False)
     ] = None,
-    max_tokens: options.MaxTokens = 8192,
+    max_tokens: parameters.MaxTokens = 8192,
     chunk: Annotated[int, typer.Option(min=1, help="Texts handed over at once; four times as many are on their way.")] = 256,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin again where an interrupted run could go on.")] = False,
-    quiet: options.Quiet = False,
+    quiet: parameters.Quiet = False,
     json: Annotated[
         bool, typer.Option("--json", help="A JSON summary on standard output; on standard error when the vectors go there.")
     ] = False,
@@ -61,20 +61,20 @@ def embed(
     The output appears when it is whole. Until then rows are in OUTPUT.part: after Ctrl-C, a crash or a bad line, the same
     command with the same input goes on from there.
     """
-    from qwen3_integrations.embedder import Embedder
-    from qwen3_integrations.files.embedding import embed_records
-    from qwen3_integrations.files.formats import choose_format, make_format
-    from qwen3_integrations.files.reading import STDIN
-    from qwen3_integrations.files.targets import PartFile, StandardOutput
-    from qwen3_integrations.models import checked_model
-    from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
+    from qwen3_integrations.bulk.formats import choose_format, make_format
+    from qwen3_integrations.bulk.run import embed_records
+    from qwen3_integrations.bulk.sinks import PartFile, StandardOutput
+    from qwen3_integrations.bulk.sources import STDIN
+    from qwen3_integrations.core.embedder import Embedder
+    from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+    from qwen3_integrations.models.catalog import checked_model
 
     if instruction is not None and not queries:
         raise ConfigError("--instruction goes before queries only: add --queries, or leave it out")
     told = DEFAULT_INSTRUCTION if instruction is None else instruction
     out = None if output == Path(STDIN) else output
     chosen = choose_format(out, output_format)
-    with options.open_input(source, input_format, field, skip_bad) as lines, options.ending_in_order():
+    with parameters.open_input(source, input_format, field, skip_bad) as lines, parameters.ending_in_order():
         settings = {
             "model": checked_model(model, "embed"),
             "dimensions": dimensions,
@@ -88,9 +88,9 @@ def embed(
         part = PartFile(out, make_format(chosen), settings, overwrite=overwrite, restart=restart) if out else None
         with _told_what_is_kept(part), part or nullcontext(StandardOutput()) as target:
             records = target.resume(lines)
-            with options.open_engine_from("embed", model, base_url, api_key, backend, option) as engine:
+            with parameters.open_engine_from("embed", model, base_url, api_key, backend, option) as engine:
                 embedder = Embedder(engine, instruction=told, dimensions=dimensions, max_tokens=max_tokens)
-                with _progress(lines, quiet) as progress, options.no_log_line_per_chunk():
+                with _progress(lines, quiet) as progress, parameters.no_log_line_per_chunk():
                     summary = embed_records(embedder, lines, records, target, queries=queries, chunk=chunk, progress=progress)
     if json:
         document = asdict(summary) | {"output": str(out) if out else None, "first_bad": lines.first_bad}

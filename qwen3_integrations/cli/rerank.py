@@ -6,31 +6,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qwen3_integrations.cli import options
+from qwen3_integrations.cli import parameters
 from qwen3_integrations.cli.output import console, messages, print_json
 
 if TYPE_CHECKING:
-    from qwen3_integrations.results import Ranking
+    from qwen3_integrations.core.results import Ranking
 
 
 def rerank(
     query: Annotated[str, typer.Argument(help="What is searched for.")],
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A file of documents, a line each; - is standard input.")] = "-",
-    input_format: options.InputKind = None,
-    field: options.Field = "text",
-    skip_bad: options.SkipBad = False,
+    input_format: parameters.InputKind = None,
+    field: parameters.Field = "text",
+    skip_bad: parameters.SkipBad = False,
     top_n: Annotated[int | None, typer.Option(min=1, help="Keep at most so many.", show_default=False)] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Keep those with at least this score, in [0, 1].", show_default=False)
     ] = None,
-    model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    api_key: options.ApiKey = None,
-    backend: options.BackendName = "auto",
-    option: options.EngineOptions = None,
-    instruction: options.Instruction = None,
-    max_tokens: options.MaxTokens = 8192,
-    quiet: options.Quiet = False,
+    model: parameters.Model = None,
+    base_url: parameters.BaseUrl = None,
+    api_key: parameters.ApiKey = None,
+    backend: parameters.BackendName = "auto",
+    option: parameters.EngineOptions = None,
+    instruction: parameters.Instruction = None,
+    max_tokens: parameters.MaxTokens = 8192,
+    quiet: parameters.Quiet = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines, best first.")] = False,
 ) -> None:
     """Rank the lines of a file or a pipe by their relevance to a query.
@@ -41,14 +41,14 @@ def rerank(
     With --json, each line holds rank and index (from 0), score, moved (places gained), truncated, document, and under `fields`
     what else the input's line held.
     """
-    from qwen3_integrations.files.ranking import ranked_records
-    from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
-    from qwen3_integrations.reranker import Reranker
+    from qwen3_integrations.bulk.ranking import ranked_records
+    from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+    from qwen3_integrations.core.reranker import Reranker
 
     told = DEFAULT_INSTRUCTION if instruction is None else instruction
-    with options.open_input(source, input_format, field, skip_bad) as lines:
+    with parameters.open_input(source, input_format, field, skip_bad) as lines:
         records = list(lines)
-    with options.ending_in_order(), options.open_engine_from("rerank", model, base_url, api_key, backend, option) as engine:
+    with parameters.ending_in_order(), parameters.open_engine_from("rerank", model, base_url, api_key, backend, option) as engine:
         reranker = Reranker(engine, instruction=told, max_tokens=max_tokens)
         ranking = reranker.rank(query, [record.text for record in records], top_n, threshold)
     if json:
@@ -65,7 +65,7 @@ def _show(ranking: Ranking) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from qwen3_integrations.results import moved_in_words
+    from qwen3_integrations.core.results import moved_in_words
 
     table = Table(expand=True)
     for heading in ("rank", "moved", "score"):

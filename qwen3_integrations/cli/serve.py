@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from qwen3_integrations.cli.options import ending_in_order
 from qwen3_integrations.cli.output import ExitCode, console, messages, print_json
-from qwen3_integrations.models import DEFAULT_MODELS
+from qwen3_integrations.cli.parameters import ending_in_order
+from qwen3_integrations.models.catalog import DEFAULT_MODELS
 
 if TYPE_CHECKING:
-    from qwen3_integrations.serving import Failed, Outcome, Prepared, Progress, Server, ServerOptions, TimedOut
+    from qwen3_integrations.serving import Failed, Prepared, Progress, Server, ServerOptions, StartResult, TimedOut
 
 Memory = Annotated[int | None, typer.Option(help="Bytes of the key-value cache, instead of a size planned from --concurrency.")]
 
@@ -124,7 +124,7 @@ def _show_plan(options: ServerOptions, prepared: Prepared, *, as_json: bool) -> 
         out.print(f"\n{prepared.plan}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _show_server(server: Server, outcome: Outcome, *, as_json: bool) -> None:
+def _show_server(server: Server, outcome: StartResult, *, as_json: bool) -> None:
     from qwen3_integrations.serving import Launched
 
     seconds = round(outcome.seconds, 1) if isinstance(outcome, Launched) else None

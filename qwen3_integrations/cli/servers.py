@@ -92,7 +92,7 @@ def _write(lines: list[str]) -> None:
 
 
 def _show(server: Server, *, show_key: bool) -> None:
-    from qwen3_integrations.serving.table import duration
+    from qwen3_integrations.serving.status import duration
 
     now = server.status()
     out = console()

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from qwen3_integrations.diagnosis.checks import diagnose
-from qwen3_integrations.diagnosis.finding import Finding, State
+from qwen3_integrations.diagnosis.finding import Finding, Severity
 
-__all__ = ["Finding", "State", "diagnose"]
+__all__ = ["Finding", "Severity", "diagnose"]

@@ -11,12 +11,12 @@ from qwen3_integrations.diagnosis import hardware, settings, software, storage
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.diagnosis.storage import VARIABLES
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.hub.caches import cache_folders
+from qwen3_integrations.models.hub.caches import cache_folders
 from qwen3_integrations.serving.records import FOLDER_VARIABLE
 
-Check = Callable[[], Sequence[Finding]]
+CheckFunction = Callable[[], Sequence[Finding]]
 
-CHECKS: tuple[tuple[str, Check], ...] = (
+CHECKS: tuple[tuple[str, CheckFunction], ...] = (
     ("Python", software.python),
     ("package", software.package),
     ("extras", software.extras),
@@ -31,7 +31,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-def diagnose(checks: Sequence[tuple[str, Check]] = CHECKS) -> tuple[Finding, ...]:
+def diagnose(checks: Sequence[tuple[str, CheckFunction]] = CHECKS) -> tuple[Finding, ...]:
     """Look at everything that this package stands on. Imports neither PyTorch nor vLLM, and changes nothing.
 
     Args:
@@ -43,7 +43,7 @@ def diagnose(checks: Sequence[tuple[str, Check]] = CHECKS) -> tuple[Finding, ...
     return tuple(finding for area, check in checks for finding in _guarded(area, check))
 
 
-def _guarded(area: str, check: Check) -> Sequence[Finding]:
+def _guarded(area: str, check: CheckFunction) -> Sequence[Finding]:
     try:
         return check()
     except Exception as error:  # noqa: BLE001  a broken part is what a diagnosis is for

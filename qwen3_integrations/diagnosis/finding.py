@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["ok", "note", "warning", "problem"]
+Severity = Literal["ok", "note", "warning", "problem"]
 """`note`: fine, but good to know. `warning`: works, but worse or only until it is met. `problem`: what was set up does not work."""
 
 
@@ -23,6 +23,6 @@ class Finding:
 
     area: str
     subject: str
-    state: State
+    state: Severity
     text: str
     fix: str = ""

@@ -15,11 +15,11 @@ from types import MappingProxyType
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from qwen3_integrations.devices import Gpu, Memory, gpus, host_memory
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.diagnosis.software import bounds_of, is_within, needs_of, pip_line
 from qwen3_integrations.errors import EngineError
-from qwen3_integrations.memory import PASSES, MemoryPlan, ModelShape, in_gib, plan_memory
+from qwen3_integrations.models.devices import Gpu, Memory, gpus, host_memory
+from qwen3_integrations.models.memory import PASSES, MemoryPlan, ModelShape, in_gib, plan_memory
 from qwen3_integrations.serving.installed import Installed, find_server
 
 SHAPES: Mapping[str, ModelShape] = MappingProxyType(

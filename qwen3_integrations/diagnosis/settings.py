@@ -14,7 +14,7 @@ from typing import Any
 
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.engines.http.address import Address, shown_url
-from qwen3_integrations.engines.opening import KEY_VARIABLE, URL_VARIABLES
+from qwen3_integrations.engines.registry import KEY_VARIABLE, URL_VARIABLES
 from qwen3_integrations.errors import ConfigError
 
 ANSWER_S = 1.0
@@ -99,7 +99,7 @@ def url_finding(variable: str, url: str, key: str | None) -> Finding:
 def _served(address: Address, key: str | None) -> str:
     """The names of the models that a server lists."""
     if address.socket is not None:
-        from qwen3_integrations.serving.probe import is_healthy
+        from qwen3_integrations.serving.health import is_healthy
 
         if not (Path(address.socket).is_socket() and is_healthy(str(address))):
             raise ConnectionError("nobody listens there")

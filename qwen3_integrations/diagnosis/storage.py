@@ -11,8 +11,8 @@ from rich.filesize import decimal
 
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.diagnosis.hardware import SHAPES, weights_bytes
-from qwen3_integrations.hub.caches import Hub, LocalModel, cache_folders, cached_models
-from qwen3_integrations.models import CHECKPOINTS, DEFAULT_MODELS
+from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS
+from qwen3_integrations.models.hub.caches import Hub, LocalModel, cache_folders, cached_models
 
 VARIABLES: dict[Hub, str] = {"huggingface": "HF_HUB_CACHE", "modelscope": "MODELSCOPE_CACHE"}
 """Where each client keeps its cache. Source: the clients' documentation."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.engines.fake import FakeEngine
-from qwen3_integrations.engines.opening import open_engine
-from qwen3_integrations.engines.protocol import Engine
+from qwen3_integrations.engines.registry import open_engine
 
 __all__ = ["Engine", "FakeEngine", "open_engine"]

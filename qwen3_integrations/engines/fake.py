@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen3_integrations.engines.protocol import check_task
+from qwen3_integrations.core.engine import check_task
+from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.errors import EngineClosed, EngineError
-from qwen3_integrations.jobs import Ids, Job, Prompt, Reply, Rows, Task
-from qwen3_integrations.tokens import Tokenizer
 
 _TINY = Path(__file__).parent.parent / "tiny"
 
@@ -92,7 +92,7 @@ class FakeEngine:
         return np.asarray([self._score_of(prompt) for prompt in prompts], dtype=np.float32)
 
     def _score_of(self, prompt: Prompt) -> float:
-        query, document = prompt.head.query or "", prompt.body.text[1:]
+        query, document = prompt.prefix.query or "", prompt.body.text[1:]
         if self._score:
             return self._score(query, document)
         asked, told = (set(own.tolist()) for own in self.tokenizer.encode([f" {query.lower()}", f" {document.lower()}"]))

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 from numpy.typing import ArrayLike
 
+from qwen3_integrations.analysis.corpus import Survey
+from qwen3_integrations.analysis.tables import clipped
+from qwen3_integrations.analysis.vectors import Health
+from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import ConfigError, InputError, Qwen3Error
-from qwen3_integrations.jobs import Rows
 from qwen3_integrations.notebook.explorer_views import (
     MOST_READ,
-    clipped,
     groups_view,
     health_view,
     heat_view,
@@ -22,9 +24,7 @@ from qwen3_integrations.notebook.explorer_views import (
     point_view,
     recall_view,
 )
-from qwen3_integrations.notebook.survey import Survey
 from qwen3_integrations.notebook.widget import Widget, assets
-from qwen3_integrations.vectors import Health
 
 if TYPE_CHECKING:
     import pandas

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_integrations.jobs import Rows
-from qwen3_integrations.notebook.space import Neighbour, Space
-from qwen3_integrations.vectors import Pairs, Projection
+from qwen3_integrations.analysis.neighbours import Neighbour, Space
+from qwen3_integrations.analysis.tables import MOST_NAMED
+from qwen3_integrations.analysis.vectors import Pairs, Projection
+from qwen3_integrations.core.types import Rows
 
 if TYPE_CHECKING:
-    from qwen3_integrations.notebook.survey import Survey
+    from qwen3_integrations.analysis.corpus import Survey
 
-MOST_CHARACTERS = 160
-"""Of a text in lists and in the map; the focused one is shown up to `MOST_READ`."""
 
 MOST_READ = 4000
 
@@ -27,8 +26,6 @@ MOST_CELLS = 60
 MOST_BARS = 128
 """Bars in the chart of variances; wider vectors have several dimensions in one."""
 
-MOST_NAMED = 20
-"""Rows named one by one; the rest is counted."""
 
 MOST_GROUPS = 8
 """Colours and shapes that can be told apart."""
@@ -37,12 +34,6 @@ FEW = 5
 """Nearest pairs shown where none is a near-duplicate."""
 
 OTHERS = "others"
-
-
-def clipped(text: str, length: int = MOST_CHARACTERS) -> str:
-    """The beginning of a text on one line."""
-    line = " ".join(text[: 4 * length].split())
-    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def groups_view(labels: Sequence[str]) -> dict[str, Any]:

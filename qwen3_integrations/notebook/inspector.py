@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from qwen3_integrations.analysis.metrics import kendall_tau
+from qwen3_integrations.core.documents import first_equals, metadata_of, metadata_words, texts_of
+from qwen3_integrations.core.prompts import INSTRUCTIONS
+from qwen3_integrations.core.reranker import Reranker
+from qwen3_integrations.core.results import Ranking
+from qwen3_integrations.core.tokenizer import checked_text
+from qwen3_integrations.core.validation import checked_cut
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.measures import kendall_tau
-from qwen3_integrations.notebook.documents import first_equals, metadata_of, metadata_words, texts_of
-from qwen3_integrations.notebook.html import inspection_html, page_html
+from qwen3_integrations.notebook.export import inspection_html, page_html
 from qwen3_integrations.notebook.inspector_views import Labels, all_hits, listed_labels, measured, order_of, texts_in, view_of
 from qwen3_integrations.notebook.widget import STATIC, Widget, assets
-from qwen3_integrations.prompts import INSTRUCTIONS
-from qwen3_integrations.reranker import Reranker, checked_cut
-from qwen3_integrations.results import Ranking
-from qwen3_integrations.tokens import checked_text
 
 if TYPE_CHECKING:
     import pandas
@@ -203,7 +204,7 @@ class RankInspector(Widget):
         Raises:
             MissingExtra: If pandas is not installed.
         """
-        from qwen3_integrations.extras import require
+        from qwen3_integrations.core.extras import require
 
         frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(self.to_dicts())
         return frame

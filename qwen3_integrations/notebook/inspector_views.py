@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from qwen3_integrations.analysis.metrics import hit_rate, mrr, ndcg
+from qwen3_integrations.core.results import Hit, Ranking
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.measures import hit_rate, mrr, ndcg
-from qwen3_integrations.results import Hit, Ranking
 
 Labels = Mapping[int, float] | Sequence[float | None]
 """Relevance by position in what was passed, or one value a document; None for not judged."""

@@ -16,9 +16,12 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from qwen3_integrations.engines.opening import SharedEngine, open_engine
+from qwen3_integrations.core.results import Ranking
+from qwen3_integrations.core.types import Task
+from qwen3_integrations.core.validation import check_options
+from qwen3_integrations.engines.registry import open_engine
+from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.errors import ConfigError, InputError, ModelNotFound, Qwen3Error, ServerUnreachable
-from qwen3_integrations.jobs import Task
 from qwen3_integrations.notebook.arguments import (
     BACKEND,
     BASE_URL,
@@ -33,9 +36,7 @@ from qwen3_integrations.notebook.arguments import (
     parsed,
     texts_in,
 )
-from qwen3_integrations.options import check_options
-from qwen3_integrations.results import Ranking
-from qwen3_integrations.serving.server import ServerStatus
+from qwen3_integrations.serving import ServerStatus
 
 if TYPE_CHECKING:
     from qwen3_integrations.serving import Server
@@ -96,8 +97,8 @@ class Qwen3Magics(Magics):
             server = %qwen3_serve rerank qwen3-tiny-demo --port 8001 -- --seed 1
         """
         with self._told("qwen3_serve"):
-            from qwen3_integrations.progress import start_bar
             from qwen3_integrations.serving import ServerOptions, start
+            from qwen3_integrations.serving.progress_bar import start_bar
 
             own, _, extra = f"{line} ".partition(" -- ")
             asked = parsed(self.qwen3_serve, own)
@@ -176,7 +177,7 @@ class Qwen3Magics(Magics):
             os.remove deletes a file.
         """
         with self._told("%qwen3_rank"):
-            from qwen3_integrations.reranker import Reranker
+            from qwen3_integrations.core.reranker import Reranker
 
             asked = parsed(self.qwen3_rank, line)
             texts = texts_in(cell, asked.paragraphs)
@@ -206,7 +207,7 @@ class Qwen3Magics(Magics):
             Pandas eat bamboo.
         """
         with self._told("%qwen3_embed"):
-            from qwen3_integrations.embedder import Embedder
+            from qwen3_integrations.core.embedder import Embedder
 
             asked = parsed(self.qwen3_embed, line)
             if asked.instruction is not None and not asked.queries:

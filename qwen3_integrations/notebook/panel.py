@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 import traitlets
 
 from qwen3_integrations import serving
+from qwen3_integrations.core.types import Task
+from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.errors import ConfigError, Qwen3Error
-from qwen3_integrations.jobs import Task
 from qwen3_integrations.notebook.panel_form import FIELDS, SECRET, changed, described, field_of, form_of, read_form
 from qwen3_integrations.notebook.panel_meters import Watched
 from qwen3_integrations.notebook.panel_views import load_view, other_view, preview_view, server_view, static_view
-from qwen3_integrations.notebook.watching import Watching
+from qwen3_integrations.notebook.polling import PollingWidget
 from qwen3_integrations.notebook.widget import assets
-from qwen3_integrations.options import suggest
-from qwen3_integrations.serving import Failed, Launched, Outcome, Progress, Server, ServerOptions, TimedOut
+from qwen3_integrations.serving import Failed, Launched, Progress, Server, ServerOptions, StartResult, TimedOut
 from qwen3_integrations.serving.preview import preview
 
 STATES = ("stopped", "downloading", "starting", "loading", "compiling", "capturing", "answering", "ready", "failed")
@@ -36,7 +36,7 @@ class _Cancelled(BaseException):
     """No Exception: after one of those the hubs' clients would try again."""
 
 
-class ServerPanel(Watching):
+class ServerPanel(PollingWidget):
     """Start, watch, use and stop a server from a notebook.
 
     Everything is done by `qwen3_integrations.serving`, so that `panel.server` is what `start` would have given, and a server that
@@ -217,7 +217,7 @@ class ServerPanel(Watching):
         self._begin("", asyncio.to_thread(self._start, options, before, self._cancelled), self._started)
         self._watch()
 
-    def _start(self, options: ServerOptions, before: Server | None, cancelled: threading.Event) -> Outcome | None:
+    def _start(self, options: ServerOptions, before: Server | None, cancelled: threading.Event) -> StartResult | None:
         """In a thread of the background loop; None where the start was cancelled."""
         try:
             if before is not None:
@@ -256,7 +256,7 @@ class ServerPanel(Watching):
             self.progress = {"fraction": progress.fraction, "detail": self._without_key(progress.detail), "elapsed_s": progress.elapsed_s}
             self.state = progress.phase
 
-    def _started(self, outcome: Outcome | None) -> None:
+    def _started(self, outcome: StartResult | None) -> None:
         if outcome is None:
             if self._cancelled.is_set():
                 self._leave("stopped", "the start was cancelled")

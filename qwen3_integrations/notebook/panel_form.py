@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
+from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.jobs import Task
-from qwen3_integrations.models import CHECKPOINTS, DEFAULT_MODELS, TINY, Source
+from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS, TINY, Source
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.options import EngineName
 

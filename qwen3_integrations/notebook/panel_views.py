@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from qwen3_integrations.core.html import facts_table
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.html import facts_table
-from qwen3_integrations.memory import in_gib
+from qwen3_integrations.models.memory import in_gib
 from qwen3_integrations.notebook.panel_meters import Meter
 from qwen3_integrations.serving import Server, ServerOptions, ServerStatus
 from qwen3_integrations.serving.preview import Preview
 from qwen3_integrations.serving.sizing import Device
-from qwen3_integrations.serving.table import duration, status_facts
+from qwen3_integrations.serving.status import duration, status_facts
 
 
 def preview_view(preview: Preview, options: ServerOptions) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import anywidget
 import traitlets
 
-from qwen3_integrations.engines.loop import BackgroundLoop
+from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.errors import EngineClosed, Qwen3Error
 
 log = logging.getLogger("qwen3_integrations")

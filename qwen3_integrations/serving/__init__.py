@@ -9,32 +9,37 @@ if TYPE_CHECKING:
     from qwen3_integrations.serving.launching import Prepared, astart, prepare, start
     from qwen3_integrations.serving.log import Progress
     from qwen3_integrations.serving.options import ServerOptions
-    from qwen3_integrations.serving.outcomes import Failed, Launched, Outcome, Reused, TimedOut
-    from qwen3_integrations.serving.server import Server, ServerStatus, attach, servers
+    from qwen3_integrations.serving.progress_bar import start_bar
+    from qwen3_integrations.serving.server import Server, attach, servers
+    from qwen3_integrations.serving.start_result import Failed, Launched, Reused, StartResult, TimedOut
+    from qwen3_integrations.serving.status import ServerStatus
 
 __all__ = [
     "Failed",
     "Launched",
-    "Outcome",
     "Prepared",
     "Progress",
     "Reused",
     "Server",
     "ServerOptions",
     "ServerStatus",
+    "StartResult",
     "TimedOut",
     "astart",
     "attach",
     "prepare",
     "servers",
     "start",
+    "start_bar",
 ]
 
 _HOMES = {
+    "progress_bar": ("start_bar",),
+    "status": ("ServerStatus",),
     "log": ("Progress",),
     "options": ("ServerOptions",),
-    "outcomes": ("Failed", "Launched", "Outcome", "Reused", "TimedOut"),
-    "server": ("Server", "ServerStatus", "attach", "servers"),
+    "start_result": ("Failed", "Launched", "StartResult", "Reused", "TimedOut"),
+    "server": ("Server", "attach", "servers"),
     "launching": ("Prepared", "astart", "prepare", "start"),
 }
 

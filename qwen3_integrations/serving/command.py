@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.memory import MemoryPlan
-from qwen3_integrations.models import ORIGINAL_RERANKER, ModelFiles
+from qwen3_integrations.models.catalog import ORIGINAL_RERANKER
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.errors import ConfigError, MissingExtra
-from qwen3_integrations.options import suggest
 from qwen3_integrations.serving.options import EngineName
 
 _ARGUMENT_FILES: Mapping[EngineName, tuple[str, ...]] = {

@@ -20,19 +20,19 @@ from pathlib import Path
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.hub import DownloadProgress, resolve_model
-from qwen3_integrations.memory import MemoryPlan
-from qwen3_integrations.models import ModelFiles, read_model
+from qwen3_integrations.models.checkpoint import ModelFiles, read_model
+from qwen3_integrations.models.hub import DownloadProgress, resolve_model
+from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
 from qwen3_integrations.serving.installed import Installed, find_server
 from qwen3_integrations.serving.log import Progress
 from qwen3_integrations.serving.options import ServerOptions
-from qwen3_integrations.serving.outcomes import Failed, Launched, Outcome, Reused
 from qwen3_integrations.serving.readiness import wait_until_ready
-from qwen3_integrations.serving.records import MARK, Record, live_records, name_for, servers_folder, starting
+from qwen3_integrations.serving.records import MARK, ServerRecord, live_records, name_for, servers_folder, starting
 from qwen3_integrations.serving.server import GRACE_S, Server
 from qwen3_integrations.serving.sizing import check_fit, devices_for, plan_server
+from qwen3_integrations.serving.start_result import Failed, Launched, Reused, StartResult
 
 logger = logging.getLogger("qwen3_integrations")
 
@@ -104,7 +104,7 @@ def start(
     on_progress: Callable[[Progress], None] | None = None,
     on_server: Callable[[Server], None] | None = None,
     cancel: threading.Event | None = None,
-) -> Outcome:
+) -> StartResult:
     """Start a server and wait until it has given a first right answer, or take one that runs already.
 
     The server ends with this process, of whatever cause that ends, unless `keep_running`.
@@ -151,7 +151,7 @@ async def astart(
     handshake: Handshake = "full",
     on_progress: Callable[[Progress], None] | None = None,
     on_server: Callable[[Server], None] | None = None,
-) -> Outcome:
+) -> StartResult:
     """As `start`, without blocking the event loop; cancelling the task ends the server. `on_...` are called in another thread."""
     cancel = threading.Event()
     work = asyncio.get_running_loop().run_in_executor(
@@ -216,7 +216,7 @@ def _spawn(prepared: Prepared) -> Server:
     if key_config:
         key_config.touch(mode=0o600)
         key_config.write_text(command.key_config or "", encoding="utf-8")
-    record = Record(
+    record = ServerRecord(
         name=name,
         task=options.task,
         model=options.name,

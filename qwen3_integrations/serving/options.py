@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import is_loopback
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.jobs import Task
-from qwen3_integrations.models import Source, checked_model
+from qwen3_integrations.models.catalog import Source, checked_model
 
 EngineName = Literal["vllm", "sglang"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen3_integrations.errors import Qwen3Error
-from qwen3_integrations.hub import find_model
-from qwen3_integrations.memory import MemoryPlan
-from qwen3_integrations.models import read_model
+from qwen3_integrations.models.checkpoint import read_model
+from qwen3_integrations.models.hub import find_model
+from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving.installed import find_server
 from qwen3_integrations.serving.launching import prepare
 from qwen3_integrations.serving.options import ServerOptions

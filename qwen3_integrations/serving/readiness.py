@@ -11,10 +11,10 @@ from typing import get_args
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import EngineError, ServerTimeout
+from qwen3_integrations.serving.health import is_healthy
 from qwen3_integrations.serving.log import LogReader, Phase, Progress, first_error, message_of, phase_of, tail_of
-from qwen3_integrations.serving.outcomes import Failed, Launched, Outcome, Reused, TimedOut
-from qwen3_integrations.serving.probe import is_healthy
 from qwen3_integrations.serving.server import Server
+from qwen3_integrations.serving.start_result import Failed, Launched, Reused, StartResult, TimedOut
 
 _LOOK_S = 0.25
 _TAIL_LINES = 40
@@ -29,7 +29,7 @@ def wait_until_ready(
     handshake: Handshake,
     on_progress: Callable[[Progress], None] | None,
     cancel: threading.Event | None,
-) -> Outcome:
+) -> StartResult:
     """Wait until a server has given its first right answer.
 
     One that was started here is ended if it gives a wrong one, or if the wait is interrupted or cancelled.
@@ -68,9 +68,9 @@ def wait_until_ready(
 
 def _first_answer(server: Server, folder: Path, handshake: Handshake, timeout_s: float) -> str | None:
     """Let the server prove itself through the very engine that its users will have; says what is wrong, if anything is."""
-    from qwen3_integrations.embedder import Embedder
+    from qwen3_integrations.core.embedder import Embedder
+    from qwen3_integrations.core.reranker import Reranker
     from qwen3_integrations.engines.http.engine import HttpEngine
-    from qwen3_integrations.reranker import Reranker
 
     engine = HttpEngine(
         server.task,

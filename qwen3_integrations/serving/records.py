@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.jobs import Task
 from qwen3_integrations.serving.supervise import locked, store
 
 FOLDER_VARIABLE = "QWEN3_SERVERS_DIR"
@@ -37,7 +37,7 @@ KEEP_LOGS_S = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ServerRecord:
     """A server that was started.
 
     Attributes:
@@ -89,7 +89,7 @@ class Record:
         with locked(servers_folder()):
             store(str(self.path), asdict(self))
 
-    def fresh(self) -> Record | None:
+    def fresh(self) -> ServerRecord | None:
         """The record as it stands now; None once the server has ended."""
         return _read(self.path)
 
@@ -138,7 +138,7 @@ def _folder() -> Path:
     return Path(named).expanduser().absolute() if named else platformdirs.user_state_path("qwen3-integrations") / "servers"
 
 
-def live_records() -> list[Record]:
+def live_records() -> list[ServerRecord]:
     """The servers that run, oldest first; records and logs that outlived their servers are removed. Makes no folder."""
     live = []
     for path in _folder().glob("*.json"):
@@ -157,12 +157,12 @@ def name_for(task: Task, model: str, place: str) -> str:
     return "-".join(re.sub(r"[^a-z0-9._]+", "-", word.lower()).strip("-.") for word in words)
 
 
-def _is_old(record: Record) -> bool:
+def _is_old(record: ServerRecord) -> bool:
     """True once there is no supervisor; a record without one yet gets a moment to have one."""
     return not record.is_alive if record.supervisor_pid else time.time() - record.started_at > _UNSUPERVISED_S
 
 
-def _bury(record: Record) -> None:
+def _bury(record: ServerRecord) -> None:
     """Remove a record whose supervisor was killed, and end what is left of its server."""
     for pid in _group(record.server_pid) if record.server_pid else ():
         # A number is given again, also to a group; the record's name in its environment belongs to this server's processes alone.
@@ -189,7 +189,7 @@ def _drop_old_logs(used: set[Path]) -> None:
                 path.unlink()
 
 
-def _read(path: Path) -> Record | None:
+def _read(path: Path) -> ServerRecord | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
@@ -198,8 +198,8 @@ def _read(path: Path) -> Record | None:
         path.unlink(missing_ok=True)
         return None
     try:
-        known = {each.name for each in fields(Record)}
-        return Record(**{name: value for name, value in content.items() if name in known} | {"command": tuple(content["command"])})
+        known = {each.name for each in fields(ServerRecord)}
+        return ServerRecord(**{name: value for name, value in content.items() if name in known} | {"command": tuple(content["command"])})
     except (AttributeError, TypeError, KeyError):  # of another version of this package, whose it is to use
         return None
 

@@ -8,65 +8,27 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from qwen3_integrations.engines.opening import KEY_VARIABLE, SharedEngine, open_engine
+from qwen3_integrations.core.types import Task
+from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
+from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.errors import ConfigError, EngineError
-from qwen3_integrations.jobs import Task
+from qwen3_integrations.serving.health import Load, is_healthy, load_of
 from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
-from qwen3_integrations.serving.probe import Load, is_healthy, load_of
-from qwen3_integrations.serving.records import Record, live_records
+from qwen3_integrations.serving.records import ServerRecord, live_records
 from qwen3_integrations.serving.snippets import snippets
+from qwen3_integrations.serving.status import ServerState, ServerStatus, status_table
 from qwen3_integrations.serving.supervise import amend
-from qwen3_integrations.serving.table import status_table
-
-if TYPE_CHECKING:
-    from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank
-
-State = Literal["starting", "ready", "stopped"]
 
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL; vLLM leaves within 2."""
 
 _STOP_S = GRACE_S + 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """A server at one moment.
-
-    Attributes:
-        name, task, model, engine, url: What it is; see `Server`.
-        state: `starting`, `ready` or `stopped`.
-        pid: The server's process, and its process group.
-        owner_pid: The process with which it ends, unless `keep_running`.
-        keep_running: Whether it goes on without its owner.
-        uptime_s: Seconds since it was started.
-        load: What it has to do.
-    """
-
-    name: str
-    task: Task
-    model: str
-    engine: str
-    url: str
-    state: State
-    pid: int
-    owner_pid: int
-    keep_running: bool
-    uptime_s: float
-    load: Load
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
-        load = {name: getattr(self.load, name) for name in Load.__slots__}
-        return {name: getattr(self, name) for name in ServerStatus.__slots__ if name != "load"} | {"load": load}
-
-    def _repr_html_(self) -> str:
-        return status_table(self)
 
 
 class Server:
@@ -75,7 +37,7 @@ class Server:
     Used as a context manager, sync or async, it is stopped at the end if this process started it.
     """
 
-    def __init__(self, record: Record, api_key: str | None, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, record: ServerRecord, api_key: str | None, process: subprocess.Popen[bytes] | None = None) -> None:
         self._record = record
         self._api_key = api_key
         self._process = process
@@ -173,7 +135,7 @@ class Server:
         return code if code is None or code >= 0 else 128 - code
 
     @property
-    def state(self) -> State:
+    def state(self) -> ServerState:
         """`starting`, `ready` or `stopped`; asks the server."""
         return "stopped" if not self.is_running else "ready" if is_healthy(self.url) else "starting"
 
@@ -231,7 +193,7 @@ class Server:
         options = ({"tokenizer": self.model_folder} if self.model_folder else {}) | engine_options
         return open_engine(self.task, self.model, base_url=self.url, api_key=self.api_key, backend="http", **options)
 
-    def embeddings(self, **settings: Any) -> Qwen3Embeddings:
+    def embeddings(self, **settings: Any) -> Any:
         """LangChain embeddings that ask this server; `settings` are `Qwen3Embeddings`'.
 
         Raises:
@@ -239,27 +201,23 @@ class Server:
             MissingExtra: If LangChain is not installed.
         """
         self._check_task("embed", "reranker()")
-        from qwen3_integrations.langchain import Qwen3Embeddings
+        return import_module("qwen3_integrations.langchain").Qwen3Embeddings(model=self.model, engine=self.engine(), **settings)
 
-        return Qwen3Embeddings(model=self.model, engine=self.engine(), **settings)
-
-    def reranker(self, **settings: Any) -> Qwen3Rerank:
+    def reranker(self, **settings: Any) -> Any:
         """A LangChain reranker that asks this server; `settings` are `Qwen3Rerank`'s. Errors as in `embeddings`."""
         self._check_task("rerank", "embeddings()")
-        from qwen3_integrations.langchain import Qwen3Rerank
-
-        return Qwen3Rerank(model=self.model, engine=self.engine(), **settings)
+        return import_module("qwen3_integrations.langchain").Qwen3Rerank(model=self.model, engine=self.engine(), **settings)
 
     def snippets(self) -> dict[str, str]:
         """Code for its clients by name: `curl`, `openai`, `langchain`, `llama_index`; the key is read from QWEN3_API_KEY."""
         return snippets(self.task, self.model, self.url, has_key=self._record.has_key)
 
-    def _now(self) -> Record:
+    def _now(self) -> ServerRecord:
         """Its record as it stands, or stood last; a later server with the same name is another one."""
         record = self._record.fresh()
         return record if record is not None and self._is_of(record) else self._record
 
-    def _is_of(self, record: Record) -> bool:
+    def _is_of(self, record: ServerRecord) -> bool:
         return record.started_at == self._record.started_at
 
     def _check_task(self, task: Task, other: str) -> None:
@@ -314,7 +272,7 @@ def attach(name: str | None = None, *, task: Task | None = None, api_key: str | 
     return Server(server._record, api_key or server.api_key) if api_key else server
 
 
-def key_of(record: Record) -> str | None:
+def key_of(record: ServerRecord) -> str | None:
     """The key of a running server, from where only its user can read it; None where it has none, or it can't be read."""
     import psutil
 

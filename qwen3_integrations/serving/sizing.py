@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from qwen3_integrations.devices import gpus, host_memory
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
-from qwen3_integrations.models import ModelFiles
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.devices import gpus, host_memory
+from qwen3_integrations.models.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
 from qwen3_integrations.serving.command import max_model_len_of
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions

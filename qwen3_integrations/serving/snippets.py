@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from qwen3_integrations.engines.opening import KEY_VARIABLE
-from qwen3_integrations.jobs import Task
+from qwen3_integrations.core.types import Task
+from qwen3_integrations.engines.registry import KEY_VARIABLE
 
 SAMPLES = ("What is the capital of China?", "The capital of China is Beijing.")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen3_integrations.jobs import Prompt, Rows
-from qwen3_integrations.verification.probe import Finding, Probe, together
+from qwen3_integrations.core.types import Prompt, Rows
+from qwen3_integrations.verification.probe import CheckResult, Probe, together
 from qwen3_integrations.verification.templates import NOISY
 
 TEXTS = tuple(
@@ -32,17 +32,17 @@ _REPEATED = 8
 _FEW = 4
 
 
-async def order(probe: Probe) -> Finding:
+async def order(probe: Probe) -> CheckResult:
     """Many distinct texts in one request come back in the order in which they were sent."""
     prompts = probe.prompts(TEXTS, tokenizer=probe.tokenizer)
     alone = await _alone(probe)
     wrong = _misplaced(probe, (await probe.ask(prompts)).rows, alone)
     if wrong:
-        return Finding("failed", f"of {len(TEXTS)} texts in one request {_others(wrong)}", _PROXY)
+        return CheckResult("failed", f"of {len(TEXTS)} texts in one request {_others(wrong)}", _PROXY)
     return _in_place(f"{len(TEXTS)} texts in one request come back in order", alone)
 
 
-async def determinism(probe: Probe) -> Finding:
+async def determinism(probe: Probe) -> CheckResult:
     """One text has one answer: alone, alone once more, and several times in one request."""
     prompt = probe.prompts([TEXTS[0]], tokenizer=probe.tokenizer)
     first, second = (await probe.ask(prompt)).rows, (await probe.ask(prompt)).rows
@@ -52,18 +52,18 @@ async def determinism(probe: Probe) -> Finding:
     unit = "1 - cosine" if probe.task == "embed" else "of the score"
     seen = f"the same text alone again differs by {_figure(again)}, in a batch by {_figure(batched)} ({unit})"
     if max(again, batched) > SAME[probe.task]:
-        return Finding("failed", f"{seen}; rounding explains at most {SAME[probe.task]:g}", _PROXY)
-    return Finding("passed", seen)
+        return CheckResult("failed", f"{seen}; rounding explains at most {SAME[probe.task]:g}", _PROXY)
+    return CheckResult("passed", seen)
 
 
-async def concurrency(probe: Probe) -> Finding:
+async def concurrency(probe: Probe) -> CheckResult:
     """Many requests at once get the answers that they get one after another."""
     prompts = probe.prompts(TEXTS, tokenizer=probe.tokenizer)
     alone = await _alone(probe)
     answers = await together(probe.ask([prompt]) for prompt in prompts)
     wrong = _misplaced(probe, np.concatenate([answer.rows for answer in answers]), alone)
     if wrong:
-        return Finding("failed", f"of {len(TEXTS)} requests at once {_others(wrong)}", _PROXY)
+        return CheckResult("failed", f"of {len(TEXTS)} requests at once {_others(wrong)}", _PROXY)
     return _in_place(f"{len(TEXTS)} requests at once, each with its own answer", alone)
 
 
@@ -133,12 +133,12 @@ def _misplaced(probe: Probe, rows: Rows, alone: _Alone) -> list[tuple[int, int]]
     return [(int(at), int(has[at])) for at in np.flatnonzero(wrong)]
 
 
-def _in_place(seen: str, alone: _Alone) -> Finding:
+def _in_place(seen: str, alone: _Alone) -> CheckResult:
     """The finding where nothing is misplaced, as far as the answers tell."""
     told = f"{alone.told} of the {len(TEXTS)} texts have answers unlike those of most others"
     if alone.told < len(TEXTS) / 2:
-        return Finding("warned", f"whether {seen} can't be told: on this server only {told}, rounding considered")
-    return Finding("passed", f"{seen}; {told}")
+        return CheckResult("warned", f"whether {seen} can't be told: on this server only {told}, rounding considered")
+    return CheckResult("passed", f"{seen}; {told}")
 
 
 def _others(wrong: list[tuple[int, int]]) -> str:

@@ -9,19 +9,19 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from qwen3_integrations.embedder import unit_rows, usage_of
+from qwen3_integrations.core.embedder import unit_rows, usage_of
+from qwen3_integrations.core.planning import document_prompts, rerank_prompts
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.reranker import probabilities
+from qwen3_integrations.core.results import Usage
+from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart, Rows, Task
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.engines.http.discovery import Server
+from qwen3_integrations.engines.http.discovery import ServerInfo
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply
-from qwen3_integrations.jobs import Head, Job, Piece, Prompt, Rows, Task
-from qwen3_integrations.models import Checkpoint
-from qwen3_integrations.planning import document_prompts, rerank_prompts
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
-from qwen3_integrations.reranker import probabilities
-from qwen3_integrations.results import Usage
-from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.models.catalog import Checkpoint
 from qwen3_integrations.verification.report import State
 
 T = TypeVar("T")
@@ -29,10 +29,10 @@ T = TypeVar("T")
 QUERY = "How do I sort a list?"
 """What the texts of the checks are scored against."""
 
-Pairs: TypeAlias = Sequence[tuple[str, str]]
+QueryDocumentPairs: TypeAlias = Sequence[tuple[str, str]]
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """How a check ended; see `Check`."""
 
     state: State
@@ -54,7 +54,7 @@ class Probe:
     """
 
     task: Task
-    server: Server
+    server: ServerInfo
     transport: Transport
     engine: HttpEngine
     published: Checkpoint | None
@@ -121,7 +121,7 @@ class Probe:
 
 def plain(text: str) -> Prompt:
     """A prompt that is sent as this text, whatever it spells."""
-    return Prompt(Head(text), Piece(""), Piece(""))
+    return Prompt(Prefix(text), PromptPart(""), PromptPart(""))
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from qwen3_integrations.embedder import Embedder
-from qwen3_integrations.models import CHECKPOINTS
-from qwen3_integrations.reranker import Reranker
-from qwen3_integrations.verification.probe import Finding, Probe
+from qwen3_integrations.core.embedder import Embedder
+from qwen3_integrations.core.reranker import Reranker
+from qwen3_integrations.models.catalog import CHECKPOINTS
+from qwen3_integrations.verification.probe import CheckResult, Probe
 
 EMBEDDER = "Qwen/Qwen3-Embedding-0.6B"
 QUERIES = ("What is the capital of China?", "Explain gravity")
@@ -39,7 +39,7 @@ TOLERANCE = {"embed": 0.01, "rerank": 0.05}
 0.024. Of a wrong model's four numbers each would have to come so near by chance."""
 
 
-async def published_numbers(probe: Probe) -> Finding:
+async def published_numbers(probe: Probe) -> CheckResult:
     """The numbers that the authors published, for the models that have some."""
     name = probe.published.name if probe.published else None
     if name == EMBEDDER:
@@ -50,17 +50,17 @@ async def published_numbers(probe: Probe) -> Finding:
         scores = await Reranker(probe.engine).ascore([(PLANET, planet) for planet in PLANETS])
         return _compared(scores, np.asarray(PROBABILITIES), "scores", TOLERANCE["rerank"])
     if name in CHECKPOINTS:
-        return Finding("skipped", f"no numbers were published for {name}")
-    return Finding("skipped", f"{probe.server.model} is none of the published checkpoints")
+        return CheckResult("skipped", f"no numbers were published for {name}")
+    return CheckResult("skipped", f"{probe.server.model} is none of the published checkpoints")
 
 
-def _compared(seen: np.ndarray, expected: np.ndarray, what: str, tolerance: float) -> Finding:
+def _compared(seen: np.ndarray, expected: np.ndarray, what: str, tolerance: float) -> CheckResult:
     off = float(np.abs(seen - expected).max())
     shown, known = (", ".join(f"{number:.4f}" for number in numbers.ravel()) for numbers in (seen, expected))
     if off > tolerance:
-        return Finding(
+        return CheckResult(
             "failed",
             f"{what} are {shown}, published are {known}: another model, or weights that were changed",
             "Look at what the server loaded: name, revision and quantisation",
         )
-    return Finding("passed", f"{what} are {shown}, published are {known}")
+    return CheckResult("passed", f"{what} are {shown}, published are {known}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from qwen3_integrations.core.prompts import RERANK_SUFFIX
+from qwen3_integrations.core.tokenizer import END_TOKEN, neutral
+from qwen3_integrations.core.types import Prompt, Rows, Task
 from qwen3_integrations.engines.http.handshake import EASY, HOW_TO_SKIP, serving_advice, shake_hands
 from qwen3_integrations.errors import HandshakeFailed, RequestRefused, RouteNotServed
-from qwen3_integrations.jobs import Prompt, Rows, Task
-from qwen3_integrations.prompts import RERANK_SUFFIX
-from qwen3_integrations.tokens import END_TOKEN, neutral
 from qwen3_integrations.verification.answers import SAME, TEXTS
-from qwen3_integrations.verification.probe import Finding, Probe, plain
+from qwen3_integrations.verification.probe import CheckResult, Probe, plain
 
 VARIED = (
     EASY[0][1],
@@ -41,22 +41,24 @@ _LEAST = 4
 """Words of the shortest of `TEXTS`, each of a token at least and the full stop left out: so many as would fill the context are longer."""
 
 
-async def handshake(probe: Probe) -> Finding:
+async def handshake(probe: Probe) -> CheckResult:
     """What this package's clients prove on first use."""
     try:
         proof = await shake_hands(probe.server, probe.task, probe.tokenizer, "full", probe.engine.dimensions, probe.raw)
     except HandshakeFailed as error:
         said = str(error).partition(f"{probe.server.model} must: ")[2].removesuffix(HOW_TO_SKIP)
         reason, advice, _ = said.partition(serving_advice(probe.server))
-        return Finding("failed", reason.rstrip(". "), advice)
+        return CheckResult("failed", reason.rstrip(". "), advice)
     if not proof.instructed:
-        return Finding("warned", "it scores sensibly, but drops the instruction it is sent", "Keep to the default instruction, or use vLLM")
+        return CheckResult(
+            "warned", "it scores sensibly, but drops the instruction it is sent", "Keep to the default instruction, or use vLLM"
+        )
     if probe.task == "embed":
-        return Finding("passed", f"vectors of {proof.width} dimensions")
-    return Finding("passed", "relevant documents score above irrelevant ones")
+        return CheckResult("passed", f"vectors of {proof.width} dimensions")
+    return CheckResult("passed", "relevant documents score above irrelevant ones")
 
 
-async def tokens(probe: Probe) -> Finding:
+async def tokens(probe: Probe) -> CheckResult:
     """The server reads the tokens that the model was trained on, its end token or template's end included."""
     prompts = probe.prompts(VARIED, tokenizer=probe.tokenizer)
     theirs = await _counted(probe, prompts)
@@ -67,16 +69,16 @@ async def tokens(probe: Probe) -> Finding:
     source = "this machine's tokenizer" if ours else "its own /tokenize"
     for text, number, ids, counted in zip(VARIED, read, ours or theirs, theirs, strict=True):
         if counted != ids:
-            return Finding("failed", f"it reads {text!r} as other tokens than {source}", _OTHER_TOKENIZER)
+            return CheckResult("failed", f"it reads {text!r} as other tokens than {source}", _OTHER_TOKENIZER)
         if number is not None and number != len(ids):
-            return Finding(
+            return CheckResult(
                 "failed", f"it reads {number} tokens where {source} counts {len(ids)}: something is added or cut", _OTHER_TOKENIZER
             )
     last = await probe.count(END_TOKEN if probe.task == "embed" else RERANK_SUFFIX, end=False)
     if any(ids[-len(last) :] != last for ids in theirs):
-        return Finding("failed", f"texts do not end with {END_TOKEN if probe.task == 'embed' else 'the template'}", _OTHER_TOKENIZER)
+        return CheckResult("failed", f"texts do not end with {END_TOKEN if probe.task == 'embed' else 'the template'}", _OTHER_TOKENIZER)
     what = f"the end token ({last[0]})" if probe.task == "embed" else f"the suffix ({len(last)} tokens)"
-    return Finding("passed", f"it reads what {source} counts, {what} included")
+    return CheckResult("passed", f"it reads what {source} counts, {what} included")
 
 
 _OTHER_TOKENIZER = "Serve the model with its own tokenizer.json, and with no prompt or template around texts"
@@ -92,36 +94,38 @@ async def _counted(probe: Probe, prompts: Sequence[Prompt]) -> list[list[int]]:
         return []
 
 
-async def _foreign_counts(probe: Probe) -> Finding:
+async def _foreign_counts(probe: Probe) -> CheckResult:
     """The finding where nothing but the numbers of tokens read are known."""
     prompts = probe.prompts(ENCLOSED, tokenizer=probe.tokenizer)
     expected = [len(prompt.ids) for prompt in prompts if prompt.ids is not None]
     if not expected:
-        return Finding("skipped", f"no tokenizer of {probe.server.model} is on this machine to compare with", _NAME_TOKENIZER)
+        return CheckResult("skipped", f"no tokenizer of {probe.server.model} is on this machine to compare with", _NAME_TOKENIZER)
     read = []
     for prompt in prompts:
         number = (await probe.raw([prompt])).tokens
         if number is None:
-            return Finding("skipped", "the server does not say how many tokens it reads")
+            return CheckResult("skipped", "the server does not say how many tokens it reads")
         read.append(number)
     return counts_finding(probe.task, read, expected)
 
 
-def counts_finding(task: Task, read: Sequence[int], expected: Sequence[int]) -> Finding:
+def counts_finding(task: Task, read: Sequence[int], expected: Sequence[int]) -> CheckResult:
     """What the numbers of tokens say that a server read of `ENCLOSED`, against those of the prompts. Pure."""
     offsets = {number - own for number, own in zip(read, expected, strict=True)}
     if len(offsets) > 1:
         seen, known = (", ".join(map(str, numbers)) for numbers in (read, expected))
-        return Finding("warned", f"it counts in a way of its own, so what it reads is not known: {seen} where the model has {known} tokens")
+        return CheckResult(
+            "warned", f"it counts in a way of its own, so what it reads is not known: {seen} where the model has {known} tokens"
+        )
     (offset,) = offsets
     what = "text" if task == "embed" else "prompt"
     if not offset:
-        return Finding("passed", "it reads as many tokens as this machine's tokenizer counts")
+        return CheckResult("passed", "it reads as many tokens as this machine's tokenizer counts")
     if offset > 0:
-        return Finding("failed", f"{_tokens(offset)} more than each {what} has: something is put around {what}s", _OTHER_TOKENIZER)
+        return CheckResult("failed", f"{_tokens(offset)} more than each {what} has: something is put around {what}s", _OTHER_TOKENIZER)
     if task == "embed" and offset == -1:
-        return Finding("failed", f"1 token less than each text has: the end token {END_TOKEN} is missing", _OTHER_TOKENIZER)
-    return Finding("failed", f"{_tokens(-offset)} less than each {what} has: something is left out", _OTHER_TOKENIZER)
+        return CheckResult("failed", f"1 token less than each text has: the end token {END_TOKEN} is missing", _OTHER_TOKENIZER)
+    return CheckResult("failed", f"{_tokens(-offset)} less than each {what} has: something is left out", _OTHER_TOKENIZER)
 
 
 def _tokens(number: int) -> str:
@@ -131,7 +135,7 @@ def _tokens(number: int) -> str:
 _NAME_TOKENIZER = "Name the folder with the model's tokenizer.json: --tokenizer FOLDER"
 
 
-async def control_tokens(probe: Probe) -> Finding:
+async def control_tokens(probe: Probe) -> CheckResult:
     """A text that spells control tokens is read as text when this package's client sends it."""
     ours, _ = await probe.ours(HOSTILE)
     prompts = probe.prompts(HOSTILE, tokenizer=probe.tokenizer)
@@ -140,44 +144,44 @@ async def control_tokens(probe: Probe) -> Finding:
     how = "sent as token ids" if by_ids else "broken up by a blank"
     off = probe.furthest(ours, as_text.rows)
     if off > SAME[probe.task]:
-        return Finding("failed", f"control tokens in a text change its answer by {off:.3g}, though they are {how}")
+        return CheckResult("failed", f"control tokens in a text change its answer by {off:.3g}, though they are {how}")
     if by_ids and as_text.tokens not in (None, _length(prompts)):
-        return Finding("failed", f"sent {_length(prompts)} token ids, the server reads {as_text.tokens}")
+        return CheckResult("failed", f"sent {_length(prompts)} token ids, the server reads {as_text.tokens}")
     if not probe.server.dialect.takes_ids:
-        return Finding("passed", f"control tokens in texts are {how}")
+        return CheckResult("passed", f"control tokens in texts are {how}")
     spelled = probe.furthest(ours, (await probe.ask([plain(prompt.text) for prompt in prompts])).rows)
-    return Finding("passed", f"control tokens in texts are {how}; as control tokens they would change an answer by {spelled:.2g}")
+    return CheckResult("passed", f"control tokens in texts are {how}; as control tokens they would change an answer by {spelled:.2g}")
 
 
 def _length(prompts: Sequence[Prompt]) -> int:
     return sum(len(prompt.ids) for prompt in prompts if prompt.ids is not None)
 
 
-async def long_input(probe: Probe) -> Finding:
+async def long_input(probe: Probe) -> CheckResult:
     """A text longer than the context is cut exactly by our client; what the server does with one that is not cut."""
     context = probe.server.context
     if context is None:
-        return Finding("skipped", "the server does not say how long a text may be")
+        return CheckResult("skipped", "the server does not say how long a text may be")
     if probe.tokenizer is None and not probe.server.counts:
-        return Finding("skipped", "nothing here counts the model's tokens, so nothing can be cut exactly", _NAME_TOKENIZER)
+        return CheckResult("skipped", "nothing here counts the model's tokens, so nothing can be cut exactly", _NAME_TOKENIZER)
     text = " ".join(itertools.islice(itertools.cycle(TEXTS), context // _LEAST))
     budget = min(context, _LONGEST)
     rows, usage = await probe.ours([text], budget)
     if not usage.truncated or (probe.server.counts and usage.tokens != budget):
-        return Finding("failed", f"cut to {budget} tokens here, the server reads {usage.tokens}")
+        return CheckResult("failed", f"cut to {budget} tokens here, the server reads {usage.tokens}")
     state, uncut, fix = await _uncut(probe, text, rows if budget == context else None)
-    return Finding(state, f"a longer text is cut to {budget} tokens here and accepted; one that is not cut is {uncut}", fix)
+    return CheckResult(state, f"a longer text is cut to {budget} tokens here and accepted; one that is not cut is {uncut}", fix)
 
 
-async def _uncut(probe: Probe, text: str, cut: Rows | None) -> Finding:
+async def _uncut(probe: Probe, text: str, cut: Rows | None) -> CheckResult:
     """What a server does with a text that is too long; `cut` is its answer to that text cut here, if it is cut to the context."""
     try:
         rows = (await probe.ask(probe.prompts([text]))).rows
     except RequestRefused:
-        return Finding("passed", "refused")
+        return CheckResult("passed", "refused")
     if cut is None:
-        return Finding("passed", "cut by the server")
+        return CheckResult("passed", "cut by the server")
     if probe.furthest(rows, cut) <= SAME[probe.task]:
-        return Finding("passed", "cut by the server in the same way")
+        return CheckResult("passed", "cut by the server in the same way")
     lost = "the end token" if probe.task == "embed" else "the template's end"
-    return Finding("warned", f"cut by the server in another way, as if {lost} were lost", "Let clients cut, as this package's do")
+    return CheckResult("warned", f"cut by the server in another way, as if {lost} were lost", "Let clients cut, as this package's do")

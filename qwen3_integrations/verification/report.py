@@ -6,7 +6,7 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from qwen3_integrations.jobs import Task
+from qwen3_integrations.core.types import Task
 
 State = Literal["passed", "warned", "failed", "skipped"]
 """`warned` is worth knowing and does not fail a report; `skipped` says why it could not be checked."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.tokenizer import neutral
+from qwen3_integrations.core.types import Rows
 from qwen3_integrations.engines.http.dialects import read_ranks
 from qwen3_integrations.engines.http.handshake import EASY, OTHER_INSTRUCTION
 from qwen3_integrations.errors import RouteNotServed
-from qwen3_integrations.jobs import Rows
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
-from qwen3_integrations.tokens import neutral
-from qwen3_integrations.verification.probe import QUERY, Finding, Pairs, Probe, plain
+from qwen3_integrations.verification.probe import QUERY, CheckResult, Probe, QueryDocumentPairs, plain
 from qwen3_integrations.verification.published import PLANET, PLANETS
 from qwen3_integrations.verification.reading import HOSTILE
 from qwen3_integrations.verification.report import State
@@ -24,72 +24,72 @@ PAIRS = (*((query, text) for query, *texts in EASY for text in texts), *((PLANET
 """From clearly relevant through doubtful to clearly irrelevant: a doubtful pair's score moves most with the template."""
 
 
-async def score(probe: Probe) -> Finding:
+async def score(probe: Probe) -> CheckResult:
     """What `/score` puts query and document into."""
     return await _route(probe, "/score")
 
 
-async def rerank(probe: Probe) -> Finding:
+async def rerank(probe: Probe) -> CheckResult:
     """What `/rerank` puts query and document into."""
     return await _route(probe, "/rerank")
 
 
-async def injection(probe: Probe) -> Finding:
+async def injection(probe: Probe) -> CheckResult:
     """Whether a document that spells control tokens can answer for the model on `/score`."""
     form: FormName | None = probe.notes.get("/score")
     if form is None:
-        return Finding("skipped", "what /score does with a prompt is not known")
+        return CheckResult("skipped", "what /score does with a prompt is not known")
     pairs = [(QUERY, text) for text in HOSTILE]
     seen = await _answers(probe, "/score", pairs, {})
     harmless = [(QUERY, neutral(text)) for text in HOSTILE]
     known = {"text": await _classified(probe, form, harmless), "control": await _classified(probe, form, pairs)}
     match = nearest(seen, known, (await _known(probe)).noise, right="text")
     if match.name == "control" and match.clear:
-        return Finding(
+        return CheckResult(
             "warned", f"a document's control tokens reach the model: they move its score by {match.rival:.2g} on average", _fix(probe)
         )
     if match.name == "text" and not match.clear:
-        return Finding("skipped", "control tokens in a document move no score of this model")
-    return Finding("passed", "control tokens in a document stay text")
+        return CheckResult("skipped", "control tokens in a document move no score of this model")
+    return CheckResult("passed", "control tokens in a document stay text")
 
 
-async def _route(probe: Probe, route: str) -> Finding:
+async def _route(probe: Probe, route: str) -> CheckResult:
     if probe.server.dialect.name != "vllm":
-        return Finding("skipped", "only vLLM has /classify to compare with; the handshake judges what this server answers")
+        return CheckResult("skipped", "only vLLM has /classify to compare with; the handshake judges what this server answers")
     try:
         seen = await _answers(probe, route, PAIRS, {})
     except RouteNotServed:
-        return Finding("skipped", f"the server has no {route}")
+        return CheckResult("skipped", f"the server has no {route}")
     known = await _known(probe)
     match = nearest(seen, known.scores, known.noise)
     if match.name is None:
-        return Finding(
+        return CheckResult(
             "failed",
             f"an unknown template: its scores are {match.distance:.2g} off those of the nearest known one, on average",
             _fix(probe),
         )
     if not match.clear:
-        return Finding("warned", f"this model's scores do not tell which template {route} has: {_figures(match)}")
+        return CheckResult("warned", f"this model's scores do not tell which template {route} has: {_figures(match)}")
     form: FormName = match.name  # type: ignore[assignment]  # a key of FORMS
     probe.notes[route] = form
     says = SAYS[form].format(route=route)
     if form == "right":
         return await _instructed(probe, route, says)
     state: State = "warned" if form == "two newlines" else "failed"
-    return Finding(state, f"{says} ({_figures(match)})", _fix(probe))
+    return CheckResult(state, f"{says} ({_figures(match)})", _fix(probe))
 
 
-async def _instructed(probe: Probe, route: str, says: str) -> Finding:
+async def _instructed(probe: Probe, route: str, says: str) -> CheckResult:
     """The finding for a right template: whether it puts in the instruction that it is sent."""
     seen = await _answers(probe, route, PAIRS, {"instruction": OTHER_INSTRUCTION})
     known = await _known(probe)
     told = {"heard": await _classified(probe, "right", PAIRS, OTHER_INSTRUCTION), "ignored": known.scores["right"]}
     match = nearest(seen, told, known.noise, right="heard")
     if match.name is None:
-        return Finding("failed", f"{says}, but with an instruction that is sent they are {match.distance:.2g} off", _fix(probe))
+        return CheckResult("failed", f"{says}, but with an instruction that is sent they are {match.distance:.2g} off", _fix(probe))
     if match.name == "ignored" and match.clear:
-        return Finding("warned", f"{says}, but an instruction that is sent is ignored", _fix(probe))
-    return Finding("passed", f"{says}, with the instruction that is sent")
+        return CheckResult("warned", f"{says}, but an instruction that is sent is ignored", _fix(probe))
+    return CheckResult("passed", f"{says}, with the instruction that is sent")
 
 
 def _figures(match: Match) -> str:
@@ -121,12 +121,12 @@ async def _known(probe: Probe) -> _Known:
     return known
 
 
-async def _classified(probe: Probe, form: FormName, pairs: Pairs, instruction: str = DEFAULT_INSTRUCTION) -> Rows:
+async def _classified(probe: Probe, form: FormName, pairs: QueryDocumentPairs, instruction: str = DEFAULT_INSTRUCTION) -> Rows:
     """Scores of finished prompts, through `/classify`; control tokens in the texts are read as such."""
     return (await probe.ask([plain(FORMS[form](query, document, instruction)) for query, document in pairs])).rows
 
 
-async def _answers(probe: Probe, route: str, pairs: Pairs, more: Mapping[str, Any]) -> Rows:
+async def _answers(probe: Probe, route: str, pairs: QueryDocumentPairs, more: Mapping[str, Any]) -> Rows:
     """Scores of pairs as other clients get them."""
     if route == "/score":
         body = {"text_1": [query for query, _ in pairs], "text_2": [document for _, document in pairs], **more}

@@ -6,11 +6,13 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, get_args
 
+from qwen3_integrations.core.event_loop import BackgroundLoop
+from qwen3_integrations.core.types import Task
+from qwen3_integrations.core.validation import check_options
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.engines.loop import BackgroundLoop
-from qwen3_integrations.engines.opening import KEY_VARIABLE
+from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import (
     ConfigError,
     EngineError,
@@ -18,16 +20,14 @@ from qwen3_integrations.errors import (
     ServerTimeout,
     ServerUnreachable,
 )
-from qwen3_integrations.jobs import Task
-from qwen3_integrations.models import CHECKPOINTS, checked_model
-from qwen3_integrations.options import check_options
+from qwen3_integrations.models.catalog import CHECKPOINTS, checked_model
 from qwen3_integrations.verification import answers, embedding, reading, routes
-from qwen3_integrations.verification.finding import described, find, published_as
-from qwen3_integrations.verification.probe import Finding, Probe
+from qwen3_integrations.verification.probe import CheckResult, Probe
 from qwen3_integrations.verification.published import published_numbers
 from qwen3_integrations.verification.report import Check, Report
+from qwen3_integrations.verification.target import described, find, published_as
 
-Checking = Callable[[Probe], Awaitable[Finding]]
+Checking = Callable[[Probe], Awaitable[CheckResult]]
 OnCheck = Callable[[str], None]
 
 CHECKS: Mapping[Task, Mapping[str, Checking]] = {
@@ -153,7 +153,7 @@ async def _checked(probe: Probe, on_check: OnCheck) -> list[Check]:
         try:
             finding = await check(probe)
         except Qwen3Error as error:
-            finding = Finding("failed", str(error))
+            finding = CheckResult("failed", str(error))
             if name == "handshake" or isinstance(error, _ENDING):
                 ended = f"not asked, since {name} failed"
         checks.append(Check(name, *finding))

@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from qwen3_integrations.jobs import Rows
-from qwen3_integrations.prompts import RERANK_PREFIX, RERANK_SUFFIX, Separator, rerank_body, rerank_head
+from qwen3_integrations.core.prompts import RERANK_PREFIX, RERANK_SUFFIX, Separator, rerank_body, rerank_query
+from qwen3_integrations.core.types import Rows
 
 FormName = Literal["right", "newline lost", "two newlines", "no thinking block", "bare"]
 
@@ -22,7 +22,7 @@ Write = Callable[[str, str, str], str]
 
 def _templated(separator: Separator = "\n", suffix: str = RERANK_SUFFIX) -> Write:
     def write(query: str, document: str, instruction: str) -> str:
-        return RERANK_PREFIX + rerank_head(query, instruction, separator) + rerank_body(document) + suffix
+        return RERANK_PREFIX + rerank_query(query, instruction, separator) + rerank_body(document) + suffix
 
     return write
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.engines.torch import attention, forward, kernels, products, qwen3, short_attention, trial
+from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
+from qwen3_integrations.engines.torch import attention, forward, fused_gemm, kernel_selection, kernels, qwen3, short_attention
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.packing import pack
 from qwen3_integrations.engines.torch.qwen3 import Parts
-from qwen3_integrations.jobs import Head, Piece, Prompt
 from tests.contract.test_torch_kernels import packed_attention
 from tests.models import Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
@@ -69,22 +69,22 @@ def check_heads(dtype: torch.dtype, tokens: int) -> None:
         states, weight = torch.randn(tokens, 128, dtype=dtype), torch.randn(4 * 128, 128, dtype=dtype) / 8
         norms, angles = torch.randn(turned, 128, dtype=dtype), torch.randn(tokens, 64)
         turns = angles.cos().to(dtype), angles.sin().to(dtype), 1e-6
-        near(products.heads(states, weight, norms, *turns), qwen3.heads(states.float(), weight.float(), norms, *turns))
+        near(fused_gemm.heads(states, weight, norms, *turns), qwen3.heads(states.float(), weight.float(), norms, *turns))
 
 
 def check_inner(dtype: torch.dtype, tokens: int) -> None:
     """More blocks than programs, of which the last is not full."""
     states, weight = torch.randn(tokens, 128, dtype=dtype), torch.randn(2 * 384, 128, dtype=dtype) / 8
-    near(products.inner(states, weight), qwen3.inner(states.float(), weight.float()))
+    near(fused_gemm.inner(states, weight), qwen3.inner(states.float(), weight.float()))
 
 
 def check_short(dtype: torch.dtype, tokens: int) -> None:
     """Sequences around a tile's size, alone and behind heads that they share; queries, keys and values as they lie beside each other."""
     for group in (1, 2, 4):
         sizes = (2 * group, 2, 2)
-        heads = [Head("", np.zeros(size, np.int32)) for size in (0, tokens, 45)]
-        bodies = [Piece("", np.zeros(size, np.int32)) for size in (1, 15, 16, 17, 33, tokens)]
-        packed = pack([Prompt(head, body, Piece("", np.empty(0, np.int32))) for head in heads for body in bodies])
+        heads = [Prefix("", np.zeros(size, np.int32)) for size in (0, tokens, 45)]
+        bodies = [PromptPart("", np.zeros(size, np.int32)) for size in (1, 15, 16, 17, 33, tokens)]
+        packed = pack([Prompt(head, body, PromptPart("", np.empty(0, np.int32))) for head in heads for body in bodies])
         joined = torch.randn(len(packed.ids), sum(sizes), 128, dtype=dtype)
         plain = attention.PlainAttention(packed, torch.device("cpu"), 0.1)
         short = short_attention.short_attention(packed, torch.device("cpu"), 0.1, group, plain)
@@ -98,8 +98,8 @@ def check_choice() -> None:
     texts = ((0, most, True), (0, most + 1, False))
     tails = ((most - 32, most, True), (most + 32, most, False), (5, 2 * most, False), (most, 32, True), (most, 16, False))
     for shared, own, is_short in texts + tails:
-        head = Head("", np.zeros(shared, np.int32))
-        packed = pack([Prompt(head, Piece("", np.zeros(own, np.int32)), Piece("", none)) for _ in range(50)])
+        head = Prefix("", np.zeros(shared, np.int32))
+        packed = pack([Prompt(head, PromptPart("", np.zeros(own, np.int32)), PromptPart("", none)) for _ in range(50)])
         plain = attention.PlainAttention(packed, torch.device("cpu"), 0.1)
         chosen = short_attention.short_attention(packed, torch.device("cpu"), 0.1, 2, plain)
         assert isinstance(chosen, short_attention.ShortAttention) == is_short, (shared, own)
@@ -113,7 +113,7 @@ def check_parts() -> None:
         (torch.bfloat16, 64, 2, False),
         (torch.bfloat16, 128, 3, False),
     ):
-        parts = trial._products(SimpleNamespace(head_width=width, group=group), dtype)
+        parts = kernel_selection._products(SimpleNamespace(head_width=width, group=group), dtype)
         assert bool(parts.short) == fits, (dtype, width, group)
 
 
@@ -125,8 +125,8 @@ def near(one: torch.Tensor, other: torch.Tensor) -> None:
 
 def main() -> None:
     torch.manual_seed(0)
-    products.LEAST_TOKENS = 1
-    products._programs = lambda _: 3
+    fused_gemm.LEAST_TOKENS = 1
+    fused_gemm._programs = lambda _: 3
     check_choice()
     check_parts()
     for name, check in {"heads": check_heads, "inner": check_inner, "short": check_short}.items():

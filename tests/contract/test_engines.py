@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Engine, Reranker, open_engine
+from qwen3_integrations.core.types import Job
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, InvalidText, PromptTooLong
-from qwen3_integrations.jobs import Job
 from tests.texts import HOSTILE
 
 BACKENDS = [

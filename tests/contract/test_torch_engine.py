@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.queue import JobQueue, PassTooLarge
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound
-from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.models import SHAPES, Shape, write_classifier, write_random_model
 from tests.reference import reference_embeddings, reference_scores
@@ -245,8 +245,8 @@ class OutOfMemoryAt:
 
 def job_of(*lengths: int) -> Job:
     none = np.empty(0, np.int32)
-    texts = [Piece("", np.zeros(length, np.int32)) for length in lengths]
-    return Job("embed", tuple(Prompt(Head("", none), text, Piece("", none)) for text in texts), 8192)
+    texts = [PromptPart("", np.zeros(length, np.int32)) for length in lengths]
+    return Job("embed", tuple(Prompt(Prefix("", none), text, PromptPart("", none)) for text in texts), 8192)
 
 
 def test_a_pass_too_large_for_the_memory_is_halved_until_it_fits(caplog):

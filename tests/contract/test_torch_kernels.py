@@ -20,9 +20,9 @@ import torch
 from qwen3_integrations import Reranker
 from qwen3_integrations.engines.torch import attention
 from qwen3_integrations.engines.torch.engine import TorchEngine
+from qwen3_integrations.engines.torch.kernel_selection import first_right
 from qwen3_integrations.engines.torch.qwen3 import Qwen3, plain_parts
-from qwen3_integrations.engines.torch.trial import first_right
-from qwen3_integrations.models import read_model
+from qwen3_integrations.models.checkpoint import read_model
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.models import SHAPES
 from tests.reference import reference_scores

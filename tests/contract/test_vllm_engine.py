@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines import Engine
 from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.engines.vllm.logits import probabilities_of
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
-from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.models import write_classifier
 from tests.quantised import write_quantised
@@ -70,7 +70,8 @@ def reranking(here, random_reranker):
 def prompts_of(*lists):
     """Prompts of bare ids."""
     return tuple(
-        Prompt(Head("", np.empty(0, np.int32)), Piece("", np.asarray(ids, np.int32)), Piece("", np.empty(0, np.int32))) for ids in lists
+        Prompt(Prefix("", np.empty(0, np.int32)), PromptPart("", np.asarray(ids, np.int32)), PromptPart("", np.empty(0, np.int32)))
+        for ids in lists
     )
 
 

@@ -8,7 +8,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from qwen3_integrations.tokens import CONTROL_TOKENS
+from qwen3_integrations.core.tokenizer import CONTROL_TOKENS
 
 SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 FIRST_PLAIN = "<tool_call>"  # from here on the added tokens are not "special"

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from qwen3_integrations import Embedder, FakeEngine, Reranker
-from qwen3_integrations.tokens import CONTROL_TOKENS, Tokenizer, holds_control_token, neutral
+from qwen3_integrations.core.tokenizer import CONTROL_TOKENS, Tokenizer, holds_control_token, neutral
 from tests.golden.genuine import genuine_tokenizer
 from tests.models import TINY
 from tests.texts import CONTROL, HOSTILE, INSTRUCTIONS, PLAIN

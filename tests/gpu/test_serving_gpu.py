@@ -14,8 +14,8 @@ from dataclasses import replace
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.devices import gpus
-from qwen3_integrations.memory import GIB
+from qwen3_integrations.models.devices import gpus
+from qwen3_integrations.models.memory import GIB
 from qwen3_integrations.serving import Failed, ServerOptions, prepare, servers, start
 from tests.gpu.usage import settled_bytes, tree_of, used_bytes
 from tests.models import Shape, write_random_model

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines.torch import attention, forward
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.qwen3 import plain_parts
-from qwen3_integrations.jobs import Head, Job, Piece, Prompt
 from tests.contract.cases import check_embeddings, check_scores
 from tests.models import SHAPES, Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
@@ -130,20 +130,20 @@ def test_memory_stays_within_the_plan(tmp_path):
 import os, numpy as np
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.graphs import SIZES
-from qwen3_integrations.jobs import Head, Job, Piece, Prompt
+from qwen3_integrations.core.types import Prefix, Job, PromptPart, Prompt
 from tests.gpu.usage import used_bytes
 engine = TorchEngine("embed", {str(folder)!r}, device="cuda")
 draw, none = np.random.default_rng(0), np.empty(0, np.int32)
 def one_of(length):
-    text = Piece("", draw.integers(0, 5000, length).astype(np.int32))
-    engine.run(Job("embed", (Prompt(Head("", none), text, Piece("", none)),), 32768))
+    text = PromptPart("", draw.integers(0, 5000, length).astype(np.int32))
+    engine.run(Job("embed", (Prompt(Prefix("", none), text, PromptPart("", none)),), 32768))
 
 for length in (30, 128, 512, 2048, 8192, 32768, 700, 32768, 100):
     for captured in SIZES:  # small passes between the large ones
         one_of(captured)
     sizes = draw.normal(length, length / 8, max(2, 200_000 // length)).clip(1, 32768).astype(int)
     texts = [draw.integers(0, 5000, size).astype(np.int32) for size in sizes]
-    engine.run(Job("embed", tuple(Prompt(Head("", none), Piece("", ids), Piece("", none)) for ids in texts), 32768))
+    engine.run(Job("embed", tuple(Prompt(Prefix("", none), PromptPart("", ids), PromptPart("", none)) for ids in texts), 32768))
     print(length, used_bytes([os.getpid()]) / 2**30)
 print("plan", engine.memory, "held", used_bytes([os.getpid()]) / 2**30)
 assert 0.5 * engine.memory.total_bytes < used_bytes([os.getpid()]) <= engine.memory.total_bytes
@@ -190,10 +190,10 @@ def test_two_engines_whose_first_calls_come_at_once(wide_models, caplog):
 
 @pytest.mark.parametrize(("prompts", "tokens"), [(32, 4096), (32, 4095), (33, 4096), (1, 4096), (1, 4097), (32, 32)])
 def test_passes_just_at_the_limits_of_a_graph(prompts, tokens, wide_models):
-    draw, none = np.random.default_rng(tokens), Piece("", np.empty(0, np.int32))
+    draw, none = np.random.default_rng(tokens), PromptPart("", np.empty(0, np.int32))
     ends = np.linspace(0, tokens, prompts + 1).astype(int)
-    texts = [Piece("", draw.integers(0, 5000, behind - begin).astype(np.int32)) for begin, behind in pairwise(ends) if behind > begin]
-    job = Job("embed", tuple(Prompt(Head("", none.ids), text, none) for text in texts), 8192)
+    texts = [PromptPart("", draw.integers(0, 5000, behind - begin).astype(np.int32)) for begin, behind in pairwise(ends) if behind > begin]
+    job = Job("embed", tuple(Prompt(Prefix("", none.ids), text, none) for text in texts), 8192)
     captured, plain = (TorchEngine("embed", str(wide_models["embed"]), device="cuda", dtype=dtype) for dtype in ("bfloat16", "float32"))
     one, other = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (captured.run(job).rows, plain.run(job).rows))
     assert (one * other).sum(axis=1).min() >= 0.9998

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
-from qwen3_integrations.devices import gpus
 from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.memory import GIB
+from qwen3_integrations.models.devices import gpus
+from qwen3_integrations.models.memory import GIB
 from tests.gpu.usage import settled_bytes, tree_of, used_bytes
 from tests.models import Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores

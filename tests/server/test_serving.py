@@ -23,11 +23,11 @@ from typer.testing import CliRunner
 
 from qwen3_integrations import Embedder, Reranker
 from qwen3_integrations.cli import app
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.tokenizer import neutral
 from qwen3_integrations.errors import AuthenticationFailed, ConfigError, EngineError
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.serving import Failed, Launched, Progress, Reused, ServerOptions, TimedOut, astart, attach, servers, start
 from qwen3_integrations.serving.records import FOLDER_VARIABLE
-from qwen3_integrations.tokens import neutral
 from tests.contract.cases import TOLERANCE
 from tests.reference import reference_embeddings, reference_scores
 from tests.texts import HOSTILE, PLAIN

@@ -9,17 +9,17 @@ import pickle
 import numpy as np
 import pytest
 
+from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
 from qwen3_integrations.engines.http.batching import Batcher, PromptFailed
 from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.errors import BadReply, PromptTooLong, Qwen3Error, RequestRefused, ServerError, ServerFailed, ServerTimeout
-from qwen3_integrations.jobs import Head, Piece, Prompt
 
 REFUSED = RequestRefused("no", url="http://server", status=400)
 BROKEN = ServerFailed("broken", url="http://server", status=500)
 
 
 def prompt(text):
-    return Prompt(Head(""), Piece(text), Piece(""))
+    return Prompt(Prefix(""), PromptPart(text), PromptPart(""))
 
 
 class Server:

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from qwen3_integrations import Embedder, open_engine
 from qwen3_integrations.cli import app
-from qwen3_integrations.cli.options import engine_options
+from qwen3_integrations.cli.parameters import engine_options
 from qwen3_integrations.engines.fake import FakeEngine
 from qwen3_integrations.errors import ConfigError
 

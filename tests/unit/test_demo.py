@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from qwen3_integrations import __version__
 from qwen3_integrations.cli import app
-from qwen3_integrations.demo import collect_docstrings, run_demo
+from qwen3_integrations.cli.docstring_search import collect_docstrings, run_demo
 from qwen3_integrations.errors import InvalidText, PromptTooLong
-from qwen3_integrations.models import DEFAULT_MODELS
+from qwen3_integrations.models.catalog import DEFAULT_MODELS
 from tests.server.faults import FaultsProxy, status
 
 WIDTH = 1024
@@ -136,8 +136,8 @@ def test_the_offline_demo_asks_no_server_that_the_environment_names(server, monk
 
 
 def test_the_toy_runs_on_torch_even_where_vllm_and_a_gpu_are(monkeypatch):
-    monkeypatch.setattr("qwen3_integrations.engines.opening._has_cuda", lambda: True)
-    monkeypatch.setattr("qwen3_integrations.engines.opening.installed", lambda module: True)
+    monkeypatch.setattr("qwen3_integrations.engines.registry._has_cuda", lambda: True)
+    monkeypatch.setattr("qwen3_integrations.engines.registry.installed", lambda module: True)
     monkeypatch.setattr("qwen3_integrations.engines.vllm.engine.VllmEngine.__init__", None)
     assert all(engine.startswith("TorchEngine(") for engine in run_demo("read a file", most_texts=50, retrieve=5).engines)
 
@@ -146,7 +146,7 @@ def test_the_toy_runs_on_torch_even_where_vllm_and_a_gpu_are(monkeypatch):
     ("query", "error", "says"), [("\ud800", InvalidText, "query holds the lone"), ("word " * 600, PromptTooLong, "tokens")]
 )
 def test_a_query_that_can_not_be_read_is_refused_before_any_work(query, error, says, monkeypatch):
-    monkeypatch.setattr("qwen3_integrations.demo.collect_docstrings", None)
+    monkeypatch.setattr("qwen3_integrations.cli.docstring_search.collect_docstrings", None)
     with pytest.raises(error, match=says):
         run_demo(query)
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from qwen3_integrations.devices import Gpu, Memory, gpus, host_memory, visible_devices, within_limits
 from qwen3_integrations.errors import EngineError
-from qwen3_integrations.memory import GIB
+from qwen3_integrations.models.devices import Gpu, Memory, gpus, host_memory, visible_devices, within_limits
+from qwen3_integrations.models.memory import GIB
 
 pynvml = pytest.importorskip("pynvml")
 UUIDS = ["GPU-aaaa1111-0000", "GPU-aaaa2222-0000", "GPU-bbbb3333-0000"]
@@ -142,7 +142,7 @@ def test_a_gpu_that_shares_the_machines_memory_shows_it(install):
 
 def test_the_real_library_answers_without_cuda_in_the_process():
     code = (
-        "import sys; from qwen3_integrations.devices import gpus; assert isinstance(gpus(), tuple); "
+        "import sys; from qwen3_integrations.models.devices import gpus; assert isinstance(gpus(), tuple); "
         "print('torch' in sys.modules, 'libcuda.so' in open('/proc/self/maps').read())"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False False\n"

@@ -15,15 +15,15 @@ from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
 from qwen3_integrations.cli import app
-from qwen3_integrations.devices import Gpu, Memory
 from qwen3_integrations.diagnosis import Finding, diagnose, hardware
 from qwen3_integrations.diagnosis.hardware import TorchBuild, gpu_memory, host_finding, torch_findings, vllm_findings, weights_bytes
 from qwen3_integrations.diagnosis.software import compare, needs_of, python_finding
 from qwen3_integrations.diagnosis.storage import disk_finding, model_findings
 from qwen3_integrations.errors import EngineError
-from qwen3_integrations.hub.caches import LocalModel, cached_models
-from qwen3_integrations.memory import GIB
-from qwen3_integrations.models import CHECKPOINTS
+from qwen3_integrations.models.catalog import CHECKPOINTS
+from qwen3_integrations.models.devices import Gpu, Memory
+from qwen3_integrations.models.hub.caches import LocalModel, cached_models
+from qwen3_integrations.models.memory import GIB
 from qwen3_integrations.serving.installed import Installed
 from tests.models import TINY
 

@@ -87,7 +87,7 @@ def test_a_notebook_runs_top_to_bottom(path, tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("default")
 def test_without_vllm_the_notebook_on_servers_says_so_and_goes_on(tmp_path, monkeypatch):
     """Where vLLM is missing, `installed` says no; here it is told to."""
-    told = "import qwen3_integrations.extras as extras\nasked = extras.installed\n"
+    told = "import qwen3_integrations.core.extras as extras\nasked = extras.installed\n"
     told += "extras.installed = lambda module: module != 'vllm' and asked(module)"
     notebook = run_notebook(ROOT / "notebooks" / "04_servers.ipynb", tmp_path, monkeypatch, told)
     outputs = json.dumps(outputs_of(notebook))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from qwen3_integrations.bulk.formats import JsonLines, OutputFormat, choose_format, column_kinds, make_format
+from qwen3_integrations.bulk.sources import Record
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.files.formats import JsonLines, OutputFormat, choose_format, column_kinds, make_format
-from qwen3_integrations.files.reading import Record
 
 
 def records(*fields: dict) -> list[Record]:

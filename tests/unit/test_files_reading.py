@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_integrations.bulk.sources import NO_LINES, InputFormat, Lines, open_lines
 from qwen3_integrations.errors import InputError
-from qwen3_integrations.files.reading import NO_LINES, InputFormat, Lines, open_lines
 
 
 def read(content: bytes, kind: InputFormat = InputFormat.JSONL, **settings) -> Lines:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_integrations.embedder import Embedder
+from qwen3_integrations.bulk.formats import OutputFormat, make_format
+from qwen3_integrations.bulk.run import Summary, embed_records
+from qwen3_integrations.bulk.sinks import PartFile
+from qwen3_integrations.bulk.sources import InputFormat, Lines
+from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.engines.fake import FakeEngine
 from qwen3_integrations.errors import EngineError, InputError
-from qwen3_integrations.files.embedding import Summary, embed_records
-from qwen3_integrations.files.formats import OutputFormat, make_format
-from qwen3_integrations.files.reading import InputFormat, Lines
-from qwen3_integrations.files.targets import PartFile
 
 LINES = [json.dumps({"id": number, "text": f"text number {number} \n of the list"}) for number in range(40)]
 SETTINGS = {"model": "fake", "dimensions": None}

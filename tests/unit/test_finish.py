@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, FakeEngine, Reranker
+from qwen3_integrations.core.types import Reply
 from qwen3_integrations.errors import BadReply, ConfigError
-from qwen3_integrations.jobs import Reply
 
 
 class Answering(FakeEngine):

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
-from qwen3_integrations.html import facts_table
+from qwen3_integrations.core.html import facts_table
 
 
 class Cells(HTMLParser):

@@ -13,6 +13,8 @@ import openai
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.core.prompts import RERANK_PREFIX
+from qwen3_integrations.core.tokenizer import Tokenizer, neutral
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.handshake import PUBLISHED_COUNTS, expected_counts
@@ -25,8 +27,6 @@ from qwen3_integrations.errors import (
     RequestRefused,
     RouteNotServed,
 )
-from qwen3_integrations.prompts import RERANK_PREFIX
-from qwen3_integrations.tokens import Tokenizer, neutral
 from tests.golden.genuine import genuine_tokenizer
 from tests.server.faults import FaultsProxy, status
 

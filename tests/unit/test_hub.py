@@ -22,10 +22,10 @@ from typing import NamedTuple
 import pytest
 
 import qwen3_integrations
+from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.errors import ConfigError, MissingExtra, ModelNotFound
-from qwen3_integrations.hub import find_model, resolve_model
-from qwen3_integrations.models import read_model
-from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.models.checkpoint import read_model
+from qwen3_integrations.models.hub import find_model, resolve_model
 from tests.models import TINY
 from tests.unit.hub_stand_in import StandIn, machine_environment, stand_in
 
@@ -44,7 +44,7 @@ NEVER = {
 PROGRAM = """
 import json, sys
 from qwen3_integrations.errors import Qwen3Error
-from qwen3_integrations.hub import find_model, resolve_model
+from qwen3_integrations.models.hub import find_model, resolve_model
 
 for line in sys.stdin:
     call, model, options = json.loads(line)
@@ -215,7 +215,7 @@ def test_modelscope_by_name_needs_its_client(monkeypatch):
 
 
 def test_importing_this_module_imports_no_client():
-    code = "import sys, qwen3_integrations.hub; print({'huggingface_hub', 'modelscope_hub', 'modelscope'} & set(sys.modules))"
+    code = "import sys, qwen3_integrations.models.hub; print({'huggingface_hub', 'modelscope_hub', 'modelscope'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout == "set()\n"
 
 

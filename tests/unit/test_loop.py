@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from qwen3_integrations.engines.loop import BackgroundLoop
+from qwen3_integrations.core.event_loop import BackgroundLoop
 
 
 def test_a_failure_at_the_end_is_told_and_ends_the_loop(caplog):

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from qwen3_integrations.errors import ConfigError, ModelNotFound
-from qwen3_integrations.memory import (
+from qwen3_integrations.models.memory import (
     CACHE_BLOCK,
     GIB,
     GRAPHS_BYTES,

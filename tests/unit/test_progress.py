@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qwen3_integrations import Embedder, open_engine, progress
-from qwen3_integrations.slices import SLICE
+from qwen3_integrations import Embedder, open_engine
+from qwen3_integrations.core import progress
+from qwen3_integrations.serving import start_bar
+from qwen3_integrations.core.pipeline import SLICE
 
 TEXTS = [f"text number {number}" + " and more" * (number % 7) for number in range(2 * SLICE + 90)]
 
@@ -50,7 +52,7 @@ async def test_a_quick_call_shows_no_bar(embedder, capfd):
 def test_a_bar_of_a_start_tells_phase_and_share(capfd):
     from qwen3_integrations.serving import Progress
 
-    with progress.start_bar() as tell:
+    with start_bar() as tell:
         tell(Progress("downloading", 1.0, "1 MB of 4 MB", 0.25))
         tell(Progress("loading", 2.0))
         tell(Progress("ready", 3.0))

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from qwen3_integrations.errors import ConfigError, MissingExtra
-from qwen3_integrations.memory import GIB, ModelShape, plan_memory
-from qwen3_integrations.models import read_model
+from qwen3_integrations.models.checkpoint import read_model
+from qwen3_integrations.models.memory import GIB, ModelShape, plan_memory
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
 from qwen3_integrations.serving.installed import Installed, find_server, flags_in

@@ -14,7 +14,7 @@ import pytest
 
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.serving import attach, servers, supervise
-from qwen3_integrations.serving.records import FOLDER_VARIABLE, KEEP_LOGS_S, MARK, Record, live_records, name_for, servers_folder
+from qwen3_integrations.serving.records import FOLDER_VARIABLE, KEEP_LOGS_S, MARK, ServerRecord, live_records, name_for, servers_folder
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def record(folder):
     name = "embed-model-8000"
-    return Record(
+    return ServerRecord(
         name=name,
         task="embed",
         model="model",

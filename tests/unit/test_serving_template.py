@@ -6,9 +6,9 @@ import jinja2
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION, RERANK_PREFIX, RERANK_SUFFIX, rerank_body, rerank_head
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, RERANK_PREFIX, RERANK_SUFFIX, rerank_body, rerank_query
+from qwen3_integrations.core.tokenizer import CONTROL_TOKENS, neutral
 from qwen3_integrations.serving.command import TEMPLATE
-from qwen3_integrations.tokens import CONTROL_TOKENS, neutral
 from tests.texts import HOSTILE
 
 SOURCE = TEMPLATE.read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def test_it_renders_the_official_prompt(render, instruction):
     for text in TEXTS:
         for query, document in ((text, "a document"), ("a query", text)):
             told = neutral(instruction or DEFAULT_INSTRUCTION)
-            expected = RERANK_PREFIX + rerank_head(neutral(query), told) + rerank_body(neutral(document)) + RERANK_SUFFIX
+            expected = RERANK_PREFIX + rerank_query(neutral(query), told) + rerank_body(neutral(document)) + RERANK_SUFFIX
             assert render(query, document, instruction) == expected
 
 

@@ -14,8 +14,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qwen3_integrations import FakeEngine, langchain, llama_index
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.errors import ConfigError, EngineClosed, InvalidText, MissingExtra, ModelNotFound
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
 
 KEY = "sk-do-not-show-me"
 EMBEDDERS = [langchain.Qwen3Embeddings, llama_index.Qwen3Embedding]
@@ -137,12 +137,12 @@ def test_errors_of_the_core_arrive_as_they_are(cls, monkeypatch):
 
 
 def test_a_missing_backend_names_the_pip_line(cls, monkeypatch):
-    from qwen3_integrations.engines import opening
+    from qwen3_integrations.engines import registry
 
     def missing(_):
         raise MissingExtra("pip install 'qwen3-integrations[vllm]'")
 
-    monkeypatch.setattr(opening, "_maker", missing)  # the venv has every backend
+    monkeypatch.setattr(registry, "_maker", missing)  # the venv has every backend
     with pytest.raises(MissingExtra, match="pip install"):
         cls(backend="vllm")
 
@@ -167,7 +167,7 @@ def test_instruction_may_be_assigned_and_is_used(cls):
         component.postprocess_nodes([NodeWithScore(node=TextNode(text="mars"))], query_str="red planet")
     else:
         use(component)
-    assert {prompt.head.instruction for prompt in engine.jobs[-1].prompts} == {"Find moons."}
+    assert {prompt.prefix.instruction for prompt in engine.jobs[-1].prompts} == {"Find moons."}
     with pytest.raises(TypeError, match="instruction must be a string"):
         component.instruction = None
     assert component.instruction == "Find moons."
@@ -215,10 +215,10 @@ class Remote(FakeEngine):
 
 
 def test_secrets_among_engine_options_and_in_the_address_are_not_dumped(cls, monkeypatch):
-    from qwen3_integrations.engines import opening
+    from qwen3_integrations.engines import registry
 
-    monkeypatch.setattr(opening, "_maker", lambda backend: Remote)
-    monkeypatch.setattr(opening, "check_options", lambda given, known, owner: None)
+    monkeypatch.setattr(registry, "_maker", lambda backend: Remote)
+    monkeypatch.setattr(registry, "check_options", lambda given, known, owner: None)
     options = {"timeout_s": 5, "default_headers": {"Authorization": KEY}, "hf_token": KEY, "http_client": KEY}
     for secret in ({"engine_options": options}, {"base_url": f"https://me:{KEY}@host/v1?x=@"}):
         component = cls(**secret)
@@ -255,12 +255,12 @@ def test_close_gives_back_only_what_it_opened(cls):
 
 
 def test_a_component_that_could_not_be_made_leaves_nothing_open(cls):
-    from qwen3_integrations.engines import opening
+    from qwen3_integrations.engines import sharing
 
-    before = dict(opening._open)
+    before = dict(sharing._open)
     with pytest.raises(ConfigError):
         cls(model="left-open", backend="fake", **({"dimensions": 640} if cls in EMBEDDERS else {"top_n": 0}))
-    assert dict(opening._open) == before
+    assert dict(sharing._open) == before
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda part: part.model_copy(), lambda part: part.model_copy(deep=True)])

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from qwen3_integrations import vectors
+from qwen3_integrations.analysis import vectors
 from qwen3_integrations.errors import InputError
 
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from qwen3_integrations import serving
 from qwen3_integrations.cli import app
 from qwen3_integrations.cli.verify import show_report
+from qwen3_integrations.core.planning import rerank_prompts
+from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.planning import rerank_prompts
-from qwen3_integrations.tokens import Tokenizer
 from qwen3_integrations.verification import Check, Report, verify
 from qwen3_integrations.verification.published import COSINES, PROBABILITIES
 from qwen3_integrations.verification.reading import ENCLOSED, counts_finding

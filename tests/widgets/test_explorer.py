@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("anywidget")
 
 from qwen3_integrations import Embedder, FakeEngine
+from qwen3_integrations.analysis.vectors import matryoshka_widths
 from qwen3_integrations.errors import ConfigError, InputError, InvalidText, MissingExtra, PromptTooLong, ServerUnreachable
 from qwen3_integrations.notebook import EmbeddingExplorer
-from qwen3_integrations.vectors import matryoshka_widths
 
 TEXTS = ["a red apple", "a green apple", "a red car", "the capital of China", "the capital of France", "red"]
 HOSTILE = "<script>alert(1)</script> & <img src=x onerror=alert(1)>"
@@ -133,7 +133,7 @@ def test_a_frameworks_component_embeds_with_its_instruction_of_the_moment(explor
     told(widget, do="query", text="vehicle")
     settled(widget)
     (prompt,) = engine.jobs[-1].prompts
-    assert (prompt.head.query, prompt.head.instruction) == ("vehicle", "Find cars")
+    assert (prompt.prefix.query, prompt.prefix.instruction) == ("vehicle", "Find cars")
 
 
 def test_documents_of_frameworks_are_read(explorer):
@@ -247,7 +247,7 @@ def test_a_query_is_embedded_behind_the_instruction_and_its_nearest_texts_are_li
     told(widget, do="query", text="  red apple ")
     settled(widget)
     (prompt,) = engine.jobs[-1].prompts
-    assert (prompt.head.query, prompt.head.instruction) == ("red apple", "Find fruit")
+    assert (prompt.prefix.query, prompt.prefix.instruction) == ("red apple", "Find fruit")
     assert widget.query == "red apple"
     assert widget.focused is None
     vector = embedder(instruction="Find fruit").embed_queries(["red apple"])[0]
@@ -526,7 +526,7 @@ import sys
 sys.modules["anywidget"] = sys.modules["ipywidgets"] = None
 import asyncio
 import numpy as np
-from qwen3_integrations.notebook.survey import Survey
+from qwen3_integrations.analysis.corpus import Survey
 async def main():
     survey = Survey(None, ["one", "two", "three"], np.eye(3), None, None, None, 0.98)
     await survey.open(print)

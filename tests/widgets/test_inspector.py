@@ -35,7 +35,7 @@ def other_for(told: str, scores=SCORES, other=OTHER) -> Reranker:
 
     class Engine(FakeEngine):
         def _score_of(self, prompt):
-            return (other if prompt.head.instruction == told else scores)[prompt.body.text[1:]]
+            return (other if prompt.prefix.instruction == told else scores)[prompt.body.text[1:]]
 
     return Reranker(Engine("rerank"))
 
@@ -405,7 +405,7 @@ def test_a_missing_anywidget_is_named_with_its_pip_line(monkeypatch):
 
 
 def test_the_html_of_a_ranking_needs_no_widgets():
-    code = "import sys, qwen3_integrations.notebook.html\nprint(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, qwen3_integrations.notebook.export\nprint(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"anywidget", "ipywidgets", "traitlets", "numpy"} & set(loaded)
 

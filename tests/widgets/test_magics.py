@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Ranking, open_engine
-from qwen3_integrations.engines import opening
+from qwen3_integrations.engines import sharing
 from qwen3_integrations.errors import ConfigError, ServerUnreachable
 from qwen3_integrations.serving import Server, ServerStatus, servers
 from qwen3_integrations.serving.records import FOLDER_VARIABLE
@@ -104,12 +104,12 @@ def test_embed_gives_the_very_vectors(shell):
 
 
 def test_an_engine_stays_open_for_the_next_cell_and_closes_with_the_magics(shell):
-    others = set(opening._open)  # of tests before, whose engines the collector has not met yet
-    held = lambda: {key[:3] for key in opening._open if key not in others}  # noqa: E731
+    others = set(sharing._open)  # of tests before, whose engines the collector has not met yet
+    held = lambda: {key[:3] for key in sharing._open if key not in others}  # noqa: E731
     cell = "%%qwen3_embed --model {} --backend fake\ntext"
     run(shell, cell.format("qwen3-tiny-demo"))
     assert held() == {("fake", "embed", "qwen3-tiny-demo")}
-    engine = next(shared.engine.result() for key, shared in opening._open.items() if key not in others)
+    engine = next(shared.engine.result() for key, shared in sharing._open.items() if key not in others)
     run(shell, cell.format("qwen3-tiny-demo"))
     assert len(engine.jobs) == 2
     run(shell, cell.format("Qwen/Qwen3-Embedding-0.6B"))

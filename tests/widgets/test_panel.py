@@ -22,7 +22,7 @@ from qwen3_integrations.notebook import ServerPanel
 from qwen3_integrations.notebook.panel_form import FIELDS, SECRET, form_of, read_form
 from qwen3_integrations.notebook.panel_meters import LogTail, Meter
 from qwen3_integrations.serving import Failed, Launched, Progress, ServerOptions, TimedOut, attach, supervise
-from qwen3_integrations.serving.records import FOLDER_VARIABLE, Record, servers_folder
+from qwen3_integrations.serving.records import FOLDER_VARIABLE, ServerRecord, servers_folder
 
 KEY = "a-very-secret-key"
 TINY = {"model": "qwen3-tiny-demo", "dtype": "float32", "max_tokens": 1024}
@@ -57,7 +57,7 @@ def running(folder):
         log = folder / f"{name}.log"
         log.write_text(f"INFO 11-25 10:00:00 [a.py:1] up with {KEY}\nERROR 11-25 10:00:01 [a.py:2] something broke\n")
         options = ServerOptions(task="embed", model="qwen3-tiny-demo", max_tokens=512)
-        record = Record(
+        record = ServerRecord(
             name=name,
             task="embed",
             model="qwen3-tiny-demo",

@@ -11,7 +11,7 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect
 
-from qwen3_integrations.memory import GIB, MemoryPlan
+from qwen3_integrations.models.memory import GIB, MemoryPlan
 from qwen3_integrations.notebook import ServerPanel
 from qwen3_integrations.notebook.panel_views import preview_view
 from qwen3_integrations.serving import ServerOptions

@@ -47,8 +47,8 @@ def rerank(bench: Workbench, device: str | None = None) -> Side:
 
 def rerank_unshared(bench: Workbench) -> Side:
     """The torch engine given prompts that have nothing in common: every pair is planned by itself, before the clock starts."""
-    from qwen3_integrations.jobs import Job
-    from qwen3_integrations.planning import rerank_prompts
+    from qwen3_integrations.core.planning import rerank_prompts
+    from qwen3_integrations.core.types import Job
 
     engine = bench.torch_engine("rerank")
     budget = min(8192, engine.max_tokens)

@@ -11,9 +11,9 @@ from itertools import islice
 
 import numpy as np
 
+from qwen3_integrations.core.types import Prompt, Rows
 from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed
-from qwen3_integrations.jobs import Prompt, Rows
 
 REQUEST_CHARACTERS = 1 << 20
 """Text in one request: far below the limits of servers and proxies, and enough to fill a batch."""

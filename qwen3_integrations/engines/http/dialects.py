@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qwen3_integrations.core.prompts import RERANK_PREFIX, RERANK_SUFFIX
+from qwen3_integrations.core.tokenizer import neutral
+from qwen3_integrations.core.types import Prompt, Rows, Task
 from qwen3_integrations.errors import BadReply
-from qwen3_integrations.jobs import Prompt, Rows, Task
-from qwen3_integrations.prompts import RERANK_PREFIX, RERANK_SUFFIX
-from qwen3_integrations.tokens import neutral
 
 DialectName = Literal["vllm", "openai", "rerank"]
 Body = dict[str, Any]
@@ -76,10 +76,10 @@ def rerank_body(model: str, prompts: Sequence[Prompt]) -> Body:
     the documents under both of theirs (`texts` is Text Embeddings Inference's).
     """
     documents = [document_of(prompt) for prompt in prompts]
-    instruction = neutral(prompts[0].head.instruction or "")
+    instruction = neutral(prompts[0].prefix.instruction or "")
     return {
         "model": model,
-        "query": neutral(prompts[0].head.query or ""),
+        "query": neutral(prompts[0].prefix.query or ""),
         "documents": documents,
         "texts": documents,
         "instruct": instruction,
@@ -137,12 +137,12 @@ def spoken(prompt: Prompt) -> str:
 
 
 def spoken_parts(prompt: Prompt) -> tuple[str, str, str]:
-    """Head, body and tail as text; what users wrote in them holds no control token."""
-    head, body, tail = prompt.head.text, prompt.body.text, prompt.tail.text
+    """Prefix, body and suffix as text; what users wrote in them holds no control token."""
+    prefix, body, suffix = prompt.prefix.text, prompt.body.text, prompt.suffix.text
     if prompt.literal:
-        return head, body, tail
-    prefix = RERANK_PREFIX if tail == RERANK_SUFFIX else ""  # by the tail: only a template has one, while a head may be a user's text
-    return prefix + neutral(head[len(prefix) :]), neutral(body), tail
+        return prefix, body, suffix
+    template = RERANK_PREFIX if suffix == RERANK_SUFFIX else ""  # only a template has a suffix; a prefix may be a user's text
+    return template + neutral(prefix[len(template) :]), neutral(body), suffix
 
 
 def _inputs(prompts: Sequence[Prompt]) -> list[str] | list[list[int]]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.dialects import DIALECTS, Dialect, DialectName
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import AuthenticationFailed, BadReply, ConfigError, ModelNotServed, RequestRefused, RouteNotServed
-from qwen3_integrations.jobs import Task
 
 AUTO: Mapping[tuple[bool, Task], DialectName] = {
     (True, "embed"): "vllm",
@@ -25,7 +25,7 @@ _MENDED = (0, 32)
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerInfo:
     """A server as it describes itself.
 
     Attributes:
@@ -49,7 +49,9 @@ class Server:
     others: tuple[str, ...] = ()
 
 
-async def discover(transport: Transport, address: Address, model: str | None, task: Task, asked: Literal["auto"] | DialectName) -> Server:
+async def discover(
+    transport: Transport, address: Address, model: str | None, task: Task, asked: Literal["auto"] | DialectName
+) -> ServerInfo:
     """Ask a server what it serves, and choose the dialect unless one is named.
 
     Args:
@@ -80,7 +82,7 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
     context = served.get("max_model_len")
     if isinstance(context, int) and is_vllm and not await _ends_the_longest(transport, address):
         context -= 1
-    return Server(
+    return ServerInfo(
         url=(base if dialect.versioned else address.root) + dialect.path,
         root=address.root,
         dialect=dialect,

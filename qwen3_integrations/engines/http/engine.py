@@ -13,22 +13,23 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from qwen3_integrations.core.engine import Submitting, check_task
+from qwen3_integrations.core.event_loop import BackgroundLoop
+from qwen3_integrations.core.planning import fit_prompt
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.types import Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.batching import REQUEST_CHARACTERS, Batcher, PromptFailed, fair_share
 from qwen3_integrations.engines.http.dialects import Answer, DialectName
-from qwen3_integrations.engines.http.discovery import Server, dialect_for, discover
+from qwen3_integrations.engines.http.discovery import ServerInfo, dialect_for, discover
 from qwen3_integrations.engines.http.handshake import Handshake, shake_hands
 from qwen3_integrations.engines.http.remote_tokens import fit_on_server, may_exceed
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.engines.loop import BackgroundLoop
-from qwen3_integrations.engines.protocol import Submitting, check_task
 from qwen3_integrations.errors import BadReply, ConfigError, PromptTooLong, RequestRefused
-from qwen3_integrations.hub import find_model
-from qwen3_integrations.jobs import Job, Prompt, Reply, Rows, Task
-from qwen3_integrations.models import CHECKPOINTS, Source, read_model
-from qwen3_integrations.planning import fit_prompt
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
-from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.models.catalog import CHECKPOINTS, Source
+from qwen3_integrations.models.checkpoint import read_model
+from qwen3_integrations.models.hub import find_model
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -138,7 +139,7 @@ class HttpEngine(Submitting):
         self._slots = asyncio.Semaphore(concurrency)
         self._batcher: Batcher | None = None
         self._concurrency = concurrency
-        self._greeting: asyncio.Task[Server] | None = None
+        self._greeting: asyncio.Task[ServerInfo] | None = None
         self._loop = BackgroundLoop(f"{model} on {self._address}")
         self._finalizer = weakref.finalize(self, self._loop.close, self._transport.close)
 
@@ -182,7 +183,7 @@ class HttpEngine(Submitting):
         assert rows is not None  # every prompt is in one of the requests
         return Reply(rows, tokens, cut, budget)
 
-    def _check_width(self, rows: Rows, server: Server) -> None:
+    def _check_width(self, rows: Rows, server: ServerInfo) -> None:
         """Rows of another width than the model's, or than those before: a server may be restarted with another model."""
         if self.task == "rerank":
             return
@@ -194,13 +195,13 @@ class HttpEngine(Submitting):
                 f"{server.url} sent vectors of {width} dimensions, {server.model} has {self.dimensions}: it serves another model"
             )
 
-    async def _server(self) -> Server:
+    async def _server(self) -> ServerInfo:
         """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""
         if self._greeting is None or _has_failed(self._greeting):
             self._greeting = asyncio.ensure_future(self._greet())
         return await asyncio.shield(self._greeting)
 
-    async def _greet(self) -> Server:
+    async def _greet(self) -> ServerInfo:
         server = await discover(self._transport, self._address, self.model, self.task, self._asked)
         if self._handshake != "off":
             ask = partial(self._ask, server)
@@ -210,7 +211,7 @@ class HttpEngine(Submitting):
         self.max_tokens, self._dialect = server.context, server.dialect.name
         return server
 
-    async def _fitted(self, server: Server, job: Job, budget: int) -> tuple[list[Prompt], frozenset[int]]:
+    async def _fitted(self, server: ServerInfo, job: Job, budget: int) -> tuple[list[Prompt], frozenset[int]]:
         """The job's prompts, cut to what the server takes, and which of them were cut here."""
         fitted = list(job.prompts)
         # No more than half of the places for requests, so that others' texts need not wait until all of this job's are counted.
@@ -230,7 +231,9 @@ class HttpEngine(Submitting):
                         else:
                             self._tell_uncounted(server, budget)
                     elif tokens is not None and tokens > budget and self.tokenizer and prompt.body.ids is not None:
-                        fitted[position] = fit_prompt(prompt.head, prompt.body.text, prompt.body.ids, prompt.tail, self.tokenizer, budget)
+                        fitted[position] = fit_prompt(
+                            prompt.prefix, prompt.body.text, prompt.body.ids, prompt.suffix, self.tokenizer, budget
+                        )
         except BaseExceptionGroup as group_error:
             error = group_error.exceptions[0]
             if isinstance(error, PromptTooLong) and budget < job.max_tokens:
@@ -239,7 +242,7 @@ class HttpEngine(Submitting):
         cut = frozenset(n for n, (old, new) in enumerate(zip(job.prompts, fitted, strict=True)) if new.truncated and new is not old)
         return fitted, cut
 
-    def _tell_uncounted(self, server: Server, budget: int) -> None:
+    def _tell_uncounted(self, server: ServerInfo, budget: int) -> None:
         """Say once that a budget can't be kept."""
         if not self._told:
             self._told = True
@@ -251,7 +254,7 @@ class HttpEngine(Submitting):
                 budget,
             )
 
-    async def _ask(self, server: Server, prompts: Sequence[Prompt]) -> Answer:
+    async def _ask(self, server: ServerInfo, prompts: Sequence[Prompt]) -> Answer:
         return server.dialect.read(await self._post(server.url, server.dialect.body(server.model, prompts)), len(prompts))
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> Any:
@@ -284,7 +287,7 @@ def _counted(prompts: Sequence[Prompt]) -> int:
     return sum(prompt.tokens or 0 for prompt in prompts)
 
 
-def _too_long_for(server: Server, error: PromptTooLong) -> PromptTooLong:
+def _too_long_for(server: ServerInfo, error: PromptTooLong) -> PromptTooLong:
     return PromptTooLong(
         f"template, instruction and query take {error.tokens} tokens, but {server.url} takes {error.max_tokens} (its max_model_len): "
         "shorten the query or the instruction, or serve the model with a longer one",
@@ -293,7 +296,7 @@ def _too_long_for(server: Server, error: PromptTooLong) -> PromptTooLong:
     )
 
 
-def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[tuple[list[int], object]]:
+def _requests(prompts: Sequence[Prompt], server: ServerInfo, size: int) -> Iterator[tuple[list[int], object]]:
     """Positions of the prompts of each request, and their kind: at most `size`, at most `REQUEST_CHARACTERS`, all of one kind."""
     kinds: dict[object, list[int]] = {}
     for position, prompt in enumerate(prompts):
@@ -311,15 +314,15 @@ def _requests(prompts: Sequence[Prompt], server: Server, size: int) -> Iterator[
         yield part, kind
 
 
-def _kind(prompt: Prompt, server: Server) -> object:
+def _kind(prompt: Prompt, server: ServerInfo) -> object:
     """Only prompts of one kind share a request: of one query where the server templates, else all texts or all ids."""
     if server.dialect.one_query:
-        return prompt.head.query, prompt.head.instruction
+        return prompt.prefix.query, prompt.prefix.instruction
     return server.dialect.takes_ids and not prompt.literal and prompt.ids is not None
 
 
-def _refuse_instructions(job: Job, server: Server) -> None:
-    told = next((prompt.head.instruction for prompt in job.prompts if prompt.head.instruction != DEFAULT_INSTRUCTION), None)
+def _refuse_instructions(job: Job, server: ServerInfo) -> None:
+    told = next((prompt.prefix.instruction for prompt in job.prompts if prompt.prefix.instruction != DEFAULT_INSTRUCTION), None)
     if told is not None:
         raise ConfigError(
             f"{server.url} drops the instruction it is sent, so {told!r} would have no effect: "

@@ -9,14 +9,14 @@ from typing import Literal
 
 import numpy as np
 
+from qwen3_integrations.core.planning import document_prompts, query_prompts, rerank_prompts
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.types import Prompt, Task
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.engines.http.discovery import Server
+from qwen3_integrations.engines.http.discovery import ServerInfo
 from qwen3_integrations.errors import HandshakeFailed, RouteNotServed
-from qwen3_integrations.jobs import Prompt, Task
-from qwen3_integrations.models import CHECKPOINTS
-from qwen3_integrations.planning import document_prompts, query_prompts, rerank_prompts
-from qwen3_integrations.prompts import DEFAULT_INSTRUCTION
-from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.models.catalog import CHECKPOINTS
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -77,7 +77,7 @@ class Expected:
     bare: int
 
 
-async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, mode: Handshake, width: int | None, ask: Ask) -> Proof:
+async def shake_hands(server: ServerInfo, task: Task, tokenizer: Tokenizer | None, mode: Handshake, width: int | None, ask: Ask) -> Proof:
     """Prove a server right.
 
     Args:
@@ -112,7 +112,7 @@ async def shake_hands(server: Server, task: Task, tokenizer: Tokenizer | None, m
         ) from error
 
 
-async def _check_embedder(server: Server, tokenizer: Tokenizer | None, width: int | None, ask: Ask) -> int:
+async def _check_embedder(server: ServerInfo, tokenizer: Tokenizer | None, width: int | None, ask: Ask) -> int:
     answer = await ask(_easy_embedding(tokenizer))
     found = int(answer.rows.shape[1])
     if width is not None and found != width:
@@ -134,7 +134,7 @@ async def _check_embedder(server: Server, tokenizer: Tokenizer | None, width: in
     return found
 
 
-async def _check_nearness(server: Server, tokenizer: Tokenizer | None, ask: Ask) -> None:
+async def _check_nearness(server: ServerInfo, tokenizer: Tokenizer | None, ask: Ask) -> None:
     """A query must be nearer to its relevant document than to the irrelevant one: no other pooling or model gives that for all."""
     queries = query_prompts([query for query, _, _ in EASY], DEFAULT_INSTRUCTION, tokenizer, _ROOM)
     documents = document_prompts([text for _, *texts in EASY for text in texts], tokenizer, _ROOM)
@@ -155,7 +155,7 @@ async def _check_nearness(server: Server, tokenizer: Tokenizer | None, ask: Ask)
 _OTHER_TEXT = "a template is applied to the text, or another tokenizer serves it"
 
 
-async def _check_reranker(server: Server, tokenizer: Tokenizer | None, mode: Handshake, ask: Ask) -> bool:
+async def _check_reranker(server: ServerInfo, tokenizer: Tokenizer | None, mode: Handshake, ask: Ask) -> bool:
     scores = []
     for number in range(len(EASY)):
         first, second = _easy_pairs(number, tokenizer)
@@ -184,7 +184,7 @@ async def _hears(tokenizer: Tokenizer | None, before: Answer, ask: Ask) -> bool:
     return bool(after.rows[0] != before.rows[0])
 
 
-def _check_count(server: Server, tokens: int | None, expected: Expected | None) -> None:
+def _check_count(server: ServerInfo, tokens: int | None, expected: Expected | None) -> None:
     if tokens is None or expected is None or tokens == expected.whole:
         return
     counted = f"it reads {tokens} tokens where {server.model} in its template has {expected.whole}"
@@ -195,13 +195,13 @@ def _check_count(server: Server, tokens: int | None, expected: Expected | None) 
     raise _failed(server, f"{counted}: its template is another, or another tokenizer serves it. {serving_advice(server)}")
 
 
-def _senseless(server: Server) -> str:
+def _senseless(server: ServerInfo) -> str:
     if server.dialect.name == "rerank":
         return "it applies no template, or a wrong one"
     return "it serves another model, or the published one without the overrides that read yes and no"
 
 
-def serving_advice(server: Server) -> str:
+def serving_advice(server: ServerInfo) -> str:
     """How a reranker's server is started so that it answers right; part of the messages about wrong ones."""
     if server.dialect.name == "rerank":
         return "Give the server the model's chat template, or use vLLM, whose /classify takes the finished prompt"
@@ -211,7 +211,7 @@ def serving_advice(server: Server) -> str:
     )
 
 
-def _failed(server: Server, reason: str) -> HandshakeFailed:
+def _failed(server: ServerInfo, reason: str) -> HandshakeFailed:
     return HandshakeFailed(
         f"{server.url} is up, but does not answer as {server.model} must: {reason}. {HOW_TO_SKIP}",
         url=server.url,

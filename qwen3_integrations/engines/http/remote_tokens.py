@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from qwen3_integrations.core.planning import prompt_too_long
+from qwen3_integrations.core.types import Prompt, PromptPart
 from qwen3_integrations.engines.http.dialects import spoken_parts
-from qwen3_integrations.engines.http.discovery import Server
+from qwen3_integrations.engines.http.discovery import ServerInfo
 from qwen3_integrations.errors import BadReply
-from qwen3_integrations.jobs import Piece, Prompt
-from qwen3_integrations.planning import prompt_too_long
 
 Post = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
@@ -30,7 +30,7 @@ def may_exceed(prompt: Prompt, budget: int) -> bool:
     return (len(text) if text.isascii() else len(unicodedata.normalize("NFC", text).encode())) >= budget
 
 
-async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post) -> Prompt:
+async def fit_on_server(prompt: Prompt, budget: int, server: ServerInfo, post: Post) -> Prompt:
     """The prompt, its body cut so that the whole is at most `budget` tokens as the server counts them.
 
     A cut prompt goes as the server's own ids where it takes ids, else as text.
@@ -42,33 +42,33 @@ async def fit_on_server(prompt: Prompt, budget: int, server: Server, post: Post)
         post: Sends JSON to an address and gives the answer's.
 
     Raises:
-        PromptTooLong: If head and tail alone exceed the budget.
+        PromptTooLong: If prefix and suffix alone exceed the budget.
         BadReply: If the server's counting makes no sense.
     """
-    head, body, tail = spoken_parts(prompt)
-    whole = await _encode(head + body + tail, server, post, end=True)
+    prefix, body, suffix = spoken_parts(prompt)
+    whole = await _encode(prefix + body + suffix, server, post, end=True)
     if len(whole) <= budget:
         return prompt
-    before = len(await _encode(head, server, post)) if head else 0
-    behind = len(await _encode(tail, server, post)) if tail else 1  # the end token, which the server appends
+    before = len(await _encode(prefix, server, post)) if prefix else 0
+    behind = len(await _encode(suffix, server, post)) if suffix else 1  # the end token, which the server appends
     room = budget - before - behind
     if room < 0 or not body:
         raise prompt_too_long(before + behind, budget)
     inner = whole[before : len(whole) - behind]
     if server.dialect.takes_ids:  # exact even where the cut falls inside a character
         first, rest, last = (np.asarray(ids, dtype=np.int32) for ids in (whole[:before], inner[:room], whole[len(whole) - behind :]))
-        return Prompt(replace(prompt.head, ids=first), Piece("", rest), Piece("", last), truncated=True, literal=False)
+        return Prompt(replace(prompt.prefix, ids=first), PromptPart("", rest), PromptPart("", last), truncated=True, literal=False)
     while True:
         beginning = (await _decode(inner[:room], server, post)).rstrip(_HALF_A_CHARACTER) if room else ""
-        if len(await _encode(head + beginning + tail, server, post, end=True)) <= budget:
-            cut = replace(prompt.head, text=head)
-            return Prompt(cut, Piece(beginning), prompt.tail, truncated=True)
+        if len(await _encode(prefix + beginning + suffix, server, post, end=True)) <= budget:
+            cut = replace(prompt.prefix, text=prefix)
+            return Prompt(cut, PromptPart(beginning), prompt.suffix, truncated=True)
         room -= 1
         if room < 0:
             raise BadReply(f"{server.root}/tokenize and /detokenize contradict each other: the text can't be cut to {budget} tokens")
 
 
-async def _encode(text: str, server: Server, post: Post, *, end: bool = False) -> list[int]:
+async def _encode(text: str, server: ServerInfo, post: Post, *, end: bool = False) -> list[int]:
     """Token ids as the server reads a text; with what its tokenizer appends, or without."""
     body = {"model": server.model, "prompt": text, "add_special_tokens": end}
     tokens = _field(await post(f"{server.root}/tokenize", body), "tokens", server)
@@ -77,11 +77,11 @@ async def _encode(text: str, server: Server, post: Post, *, end: bool = False) -
     return tokens
 
 
-async def _decode(tokens: list[int], server: Server, post: Post) -> str:
+async def _decode(tokens: list[int], server: ServerInfo, post: Post) -> str:
     return str(_field(await post(f"{server.root}/detokenize", {"model": server.model, "tokens": tokens}), "prompt", server))
 
 
-def _field(answer: Any, name: str, server: Server) -> Any:
+def _field(answer: Any, name: str, server: ServerInfo) -> Any:
     if not isinstance(answer, Mapping) or name not in answer:
         raise BadReply(f"{server.root} counts tokens, but sent no {name!r}")
     return answer[name]

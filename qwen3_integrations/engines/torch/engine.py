@@ -7,16 +7,17 @@ import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
-from qwen3_integrations.engines.protocol import Submitting, check_task
-from qwen3_integrations.engines.torch.pass_plan import PassPlan, plan_passes
+from qwen3_integrations.core.engine import Submitting, check_task
+from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.types import Job, Reply, Task
+from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.extras import require
-from qwen3_integrations.hub import resolve_model
-from qwen3_integrations.jobs import Job, Reply, Task
-from qwen3_integrations.memory import ModelShape, in_gib, stored_bytes
-from qwen3_integrations.models import ModelFiles, Source, read_model
-from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.models.catalog import Source
+from qwen3_integrations.models.checkpoint import ModelFiles, read_model
+from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.memory import ModelShape, in_gib, stored_bytes
 
 log = logging.getLogger("qwen3_integrations")
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.types import Prefix, Prompt, PromptPart, Rows, Task
 from qwen3_integrations.engines.torch import attention
 from qwen3_integrations.engines.torch.graphs import Graphs
+from qwen3_integrations.engines.torch.kernel_selection import first_line, parts_for
 from qwen3_integrations.engines.torch.packing import Pack, pack
 from qwen3_integrations.engines.torch.queue import PassTooLarge
 from qwen3_integrations.engines.torch.qwen3 import Qwen3
-from qwen3_integrations.engines.torch.trial import first_line, parts_for
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.jobs import Head, Piece, Prompt, Rows, Task
-from qwen3_integrations.models import ModelFiles
-from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.models.checkpoint import ModelFiles
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -105,7 +105,7 @@ class Forward:
         tokens, self._reserved = self._reserved, 0
         some = np.zeros(min(512, tokens), np.int32)
         try:
-            self._pass(pack([Prompt(Head("", some[:0]), Piece("", some), Piece("", some[:0]))] * (tokens // len(some))))
+            self._pass(pack([Prompt(Prefix("", some[:0]), PromptPart("", some), PromptPart("", some[:0]))] * (tokens // len(some))))
             return
         except torch.OutOfMemoryError as error:  # something else has taken it since it was planned; what is wanted now may still fit
             log.warning("the memory that was planned is not there: %s", first_line(error))

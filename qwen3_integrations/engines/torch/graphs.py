@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from qwen3_integrations.core.types import Prompt
 from qwen3_integrations.engines.torch.attention import Bounds, Kernel, KernelAttention
+from qwen3_integrations.engines.torch.memory_plan import CAPTURED_TOKENS
 from qwen3_integrations.engines.torch.packing import Pack, own_tokens
-from qwen3_integrations.engines.torch.pass_plan import CAPTURED_TOKENS
 from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3
-from qwen3_integrations.jobs import Prompt
 
 SIZES = (32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, CAPTURED_TOKENS)
 """Tokens in a graph; a pass takes the next larger one, the rest is computed in vain. Source: on an H100 with the 0.6B model, launching the
@@ -56,7 +56,7 @@ class Graphs:
         """Whether these prompts are few and short enough."""
         if len(prompts) > PROMPTS:
             return False
-        return sum(own_tokens(prompt) + (0 if prompt.head.ids is None else len(prompt.head.ids)) for prompt in prompts) <= SIZES[-1]
+        return sum(own_tokens(prompt) + (0 if prompt.prefix.ids is None else len(prompt.prefix.ids)) for prompt in prompts) <= SIZES[-1]
 
     def run(self, packed: Pack) -> torch.Tensor:
         """The last hidden states of prompts' last tokens: float32, shape (prompts, width), in the order of the sequences.

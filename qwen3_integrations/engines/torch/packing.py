@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen3_integrations.jobs import Ids, Prompt
+from qwen3_integrations.core.types import Ids, Prompt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,12 +61,12 @@ def pack(prompts: Sequence[Prompt], *, share: bool = True) -> Pack:
     """
     sharers: dict[int, list[int]] = {}
     for number, prompt in enumerate(prompts):
-        sharers.setdefault(id(prompt.head) if share and len(_known(prompt.head.ids)) else -1 - number, []).append(number)
+        sharers.setdefault(id(prompt.prefix) if share and len(_known(prompt.prefix.ids)) else -1 - number, []).append(number)
     groups = [numbers for numbers in sharers.values() if len(numbers) > 1]
     wholes = [numbers[0] for numbers in sharers.values() if len(numbers) == 1]
-    heads = [_known(prompts[numbers[0]].head.ids) for numbers in groups]
+    heads = [_known(prompts[numbers[0]].prefix.ids) for numbers in groups]
     pieces: list[tuple[Ids, ...]] = [(head,) for head in heads]
-    pieces += [(_known(prompts[number].head.ids), *_own(prompts[number])) for number in wholes]
+    pieces += [(_known(prompts[number].prefix.ids), *_own(prompts[number])) for number in wholes]
     pieces += [_own(prompts[number]) for numbers in groups for number in numbers]
     sizes = [len(numbers) for numbers in groups]
     firsts = np.repeat([0, *map(len, heads)], [len(heads) + len(wholes), *sizes])  # a sequence's first position
@@ -92,8 +92,8 @@ def fill(prompts: Sequence[Prompt], budget: int) -> int:
     heads: set[int] = set()
     tokens = 0
     for number, prompt in enumerate(prompts):
-        tokens += own_tokens(prompt) + (0 if id(prompt.head) in heads else len(_known(prompt.head.ids)))
-        heads.add(id(prompt.head))
+        tokens += own_tokens(prompt) + (0 if id(prompt.prefix) in heads else len(_known(prompt.prefix.ids)))
+        heads.add(id(prompt.prefix))
         if number and tokens > budget:
             return number
     return len(prompts)
@@ -105,7 +105,7 @@ def own_tokens(prompt: Prompt) -> int:
 
 
 def _own(prompt: Prompt) -> tuple[Ids, Ids]:
-    return _known(prompt.body.ids), _known(prompt.tail.ids)
+    return _known(prompt.body.ids), _known(prompt.suffix.ids)
 
 
 def _known(ids: Ids | None) -> Ids:

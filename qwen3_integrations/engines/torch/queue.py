@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from qwen3_integrations.engines.forks import Birthplace
+from qwen3_integrations.core.fork_guard import ForkGuard
+from qwen3_integrations.core.types import Job, Prompt, Reply, Rows
 from qwen3_integrations.engines.torch.packing import fill, own_tokens
 from qwen3_integrations.errors import EngineClosed, EngineError
-from qwen3_integrations.jobs import Job, Prompt, Reply, Rows
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -23,7 +23,7 @@ class PassTooLarge(Exception):
     """The device has not the memory for a pass."""
 
 
-class Forward(Protocol):
+class PassRunner(Protocol):
     """Passes of a model.
 
     Attributes:
@@ -87,12 +87,12 @@ class JobQueue:
         name: For messages.
     """
 
-    def __init__(self, forward: Forward, budget: int, name: str) -> None:
+    def __init__(self, forward: PassRunner, budget: int, name: str) -> None:
         self._forward = forward
         self._budget = self._most = budget
         self._calm = 0
         self._name = name
-        self._birthplace = Birthplace(name)
+        self._birthplace = ForkGuard(name)
         self._waiting: list[_Waiting] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -107,7 +107,7 @@ class JobQueue:
         """
         self._birthplace.check()
         # Long prompts last in `order` means first to run: prompts of like length then share a pass.
-        order = sorted(range(len(job.prompts)), key=lambda index: (id(job.prompts[index].head), own_tokens(job.prompts[index])))
+        order = sorted(range(len(job.prompts)), key=lambda index: (id(job.prompts[index].prefix), own_tokens(job.prompts[index])))
         waiting = _Waiting(job, order, len(order))
         if not order:
             waiting.future.set_result(Reply(self._forward.nothing(), 0))

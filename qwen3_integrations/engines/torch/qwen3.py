@@ -17,8 +17,8 @@ from torch.nn.functional import linear, rms_norm, silu
 from qwen3_integrations.engines.torch.attention import Attention, join
 from qwen3_integrations.engines.torch.packing import Pack
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.memory import ModelShape, weight_files
-from qwen3_integrations.models import ModelFiles
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.memory import ModelShape, weight_files
 
 Tensor = torch.Tensor
 

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.engines.protocol import Submitting, check_task
-from qwen3_integrations.engines.vllm.loop import VllmLoop
+from qwen3_integrations.core.engine import Submitting, check_task
+from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Task
+from qwen3_integrations.core.validation import check_options
 from qwen3_integrations.engines.vllm.start import VllmStart
+from qwen3_integrations.engines.vllm.worker import VllmLoop
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
-from qwen3_integrations.extras import require
-from qwen3_integrations.hub import resolve_model
-from qwen3_integrations.jobs import Ids, Job, Prompt, Reply, Task
-from qwen3_integrations.memory import MemoryPlan, weight_files
-from qwen3_integrations.models import ORIGINAL_RERANKER, ModelFiles, Source, read_model
-from qwen3_integrations.options import check_options
-from qwen3_integrations.tokens import Tokenizer
+from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
+from qwen3_integrations.models.checkpoint import ModelFiles, read_model
+from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.memory import MemoryPlan, weight_files
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Longest prompt, in tokens, unless `max_model_len` says otherwise. Source: the model cards' examples."""

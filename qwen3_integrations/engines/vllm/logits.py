@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qwen3_integrations.jobs import Rows
+from qwen3_integrations.core.types import Rows
 
 
 def probabilities_of(logits: Rows) -> Rows:

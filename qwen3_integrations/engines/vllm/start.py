@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qwen3_integrations.engines.vllm.loop import PROCESS_WIDE, first_line
+from qwen3_integrations.core.extras import require
+from qwen3_integrations.engines.vllm.worker import PROCESS_WIDE, first_line
 from qwen3_integrations.errors import ConfigError, EngineError
-from qwen3_integrations.extras import require
-from qwen3_integrations.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
-from qwen3_integrations.models import ModelFiles
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
 
 _SILENCERS = ("VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK")
 

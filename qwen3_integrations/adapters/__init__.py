@@ -1,0 +1,3 @@
+"""What the LangChain and the LlamaIndex components share."""
+
+from __future__ import annotations

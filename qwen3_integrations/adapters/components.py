@@ -1,0 +1,339 @@
+"""The settings that all LangChain and LlamaIndex components have, and the core object behind them.
+
+Only the adapters import this module: pydantic is their hosts' vocabulary, the core knows none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+)
+from pydantic.json_schema import SkipJsonSchema
+
+from qwen3_integrations.core.embedder import Embedder
+from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.reranker import Reranker
+from qwen3_integrations.core.results import Ranking, Usage
+from qwen3_integrations.core.tokenizer import checked_text
+from qwen3_integrations.core.types import Rows, Task
+from qwen3_integrations.core.validation import checked_budget, checked_cut, checked_dimensions, suggest
+from qwen3_integrations.engines.registry import KEY_VARIABLE, Backend, open_engine
+from qwen3_integrations.errors import ConfigError, Qwen3Error
+from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS, checked_model
+
+STRICT = ConfigDict(extra="forbid", validate_assignment=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+"""Unknown settings are refused, assignment is checked, and no error message repeats a value that may be secret."""
+
+_SECRET_OPTION = re.compile(r"key|token$|secret|password|header|client|auth|cookie", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=//)[^/?#]*@")
+
+
+def _instruction(value: Any) -> Any:
+    return checked_text(value, "instruction")
+
+
+def _top_n(value: Any) -> Any:
+    checked_cut(value, None)
+    return value
+
+
+def _score_threshold(value: float | None) -> float | None:
+    checked_cut(None, value)
+    return value
+
+
+Instruction = Annotated[str, BeforeValidator(_instruction)]
+TopN = Annotated[int | None, BeforeValidator(_top_n)]
+ScoreThreshold = Annotated[float | None, Field(strict=True), AfterValidator(_score_threshold)]
+
+
+class StrictModel(BaseModel):
+    """A pydantic model whose refusals are this package's `ConfigError`, which is a `ValueError` too.
+
+    Nested in another pydantic model that builds it from a dictionary, pydantic wraps them in its own
+    `ValidationError`; the message stays.
+    """
+
+    model_config = STRICT
+
+    if not TYPE_CHECKING:  # type checkers and editors shall see the fields, not **settings
+
+        def __init__(self, **settings: Any) -> None:
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise _refusal(type(self), error) from None
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            try:
+                super().__setattr__(name, value)
+            except ValidationError as error:
+                raise _refusal(type(self), error) from None
+
+
+class ComponentSettings(StrictModel):
+    """What an embedding component and a reranking component have in common.
+
+    The engine is opened at construction, so that what can't work fails there. `instruction`, and the cut of a
+    reranker, may be assigned later; a new value of any other setting needs a new component. Copies are
+    components of their own on the same engine.
+
+    A component can be pickled when it holds no secret and no opened engine: the copy opens its own engine.
+    """
+
+    task: ClassVar[Task]
+
+    model: str = Field(default="", strict=True, frozen=True)
+    base_url: str | None = Field(default=None, strict=True, frozen=True)
+    if TYPE_CHECKING:
+        api_key: SecretStr | str | None = Field(default=None, frozen=True, exclude=True, repr=False)
+    else:  # what is given as a string is kept as a secret
+        api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True, repr=False)
+    instruction: Instruction = DEFAULT_INSTRUCTION
+    max_tokens: int = Field(default=8192, strict=True, frozen=True)
+    backend: Backend = Field(default="auto", frozen=True)
+    engine: SkipJsonSchema[Engine | None] = Field(default=None, frozen=True, exclude=True, repr=False)  # no JSON can hold one
+    engine_options: dict[str, Any] | None = Field(default=None, frozen=True)
+
+    _opened: Engine = PrivateAttr()
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **settings: Any) -> None:
+            given = settings.get("engine")
+            if isinstance(given, Engine):
+                settings = _with_engine(settings, given)
+            super().__init__(**settings)
+            self._check()
+            self._opened = given if given is not None else self._open()
+            try:
+                self._build(self._opened)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Give back the engine that this component opened; one that was passed in stays open. Twice is fine."""
+        if self.engine is None:
+            self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        """Refuse what can be refused before a model is loaded."""
+        checked_model(self.model, self.task)
+        checked_budget(self.max_tokens, None)
+
+    @abstractmethod
+    def _build(self, engine: Engine) -> None:
+        """Make the core object behind the component."""
+
+    def _open(self) -> Engine:
+        options = self.engine_options or {}
+        taken = sorted({"task", "model", "base_url", "api_key", "backend"} & options.keys())
+        if taken:
+            raise ConfigError(f"{type(self).__name__}: {', '.join(taken)} can't stand in engine_options; each has its own setting")
+        key = self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
+        return open_engine(self.task, self.model, base_url=self.base_url, api_key=key, backend=self.backend, **options)
+
+    @field_serializer("base_url")
+    def _without_credentials(self, url: str | None) -> str | None:
+        return None if url is None else _CREDENTIALS.sub("", url)
+
+    @field_serializer("engine_options")
+    def _without_secrets(self, options: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if options is None else {name: value for name, value in options.items() if not _SECRET_OPTION.search(name)}
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
+        """A component of its own on the same engine, with some settings changed and checked.
+
+        Args:
+            update: Settings to change.
+            deep: Makes no difference: settings are values, and an engine is never copied.
+        """
+        return type(self)(**{**self._settings(), **(update or {})})
+
+    def __copy__(self) -> Self:
+        return self.model_copy()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.model_copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        name = type(self).__name__
+        if self.engine is not None:
+            raise ConfigError(
+                f"{name} can't be pickled: it holds an opened engine. Make it with model, base_url and backend instead of engine, "
+                "and each process opens its own"
+            )
+        secret_options = any(_SECRET_OPTION.search(option) for option in self.engine_options or {})
+        if self.api_key is not None or secret_options or _CREDENTIALS.search(self.base_url or ""):
+            raise ConfigError(
+                f"{name} can't be pickled: the secret in its api_key, base_url or engine_options would be written out with it. "
+                f"Put the key into {KEY_VARIABLE} in the environment of both processes, and leave the setting out"
+            )
+        fields = type(self).model_fields.items()
+        return _remade, (type(self), {field: getattr(self, field) for field, about in fields if not about.exclude})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield "model", self.model
+        opened = (self.__pydantic_private__ or {}).get("_opened")
+        if opened is not None:  # None while a constructor is failing
+            yield "backend", opened.backend
+            yield "engine", opened
+        yield "instruction", self.instruction
+        yield "max_tokens", self.max_tokens
+
+    @property
+    @abstractmethod
+    def usage(self) -> Usage:
+        """What all calls so far have used."""
+
+    def _facts_html(self, more: Mapping[str, object]) -> str:
+        facts = {"budget": f"{self.max_tokens:,} tokens", "instruction": self.instruction or "none", "so far": usage_words(self.usage)}
+        return facts_table(type(self).__name__, engine_facts(self._opened) | dict(more) | facts)
+
+
+class EmbedderSettings(ComponentSettings):
+    """A component that owns an `Embedder`."""
+
+    task: ClassVar[Task] = "embed"
+
+    model: str = Field(default=DEFAULT_MODELS["embed"], strict=True, frozen=True)
+    dimensions: int | None = Field(default=None, strict=True, frozen=True)
+
+    _embedder: Embedder = PrivateAttr()
+
+    @property
+    def usage(self) -> Usage:
+        """What all calls so far have used."""
+        return self._embedder.usage
+
+    def _check(self) -> None:
+        super()._check()
+        known = CHECKPOINTS.get(self.model)
+        checked_dimensions(self.dimensions, known.width if known else None, self.model)
+
+    def _build(self, engine: Engine) -> None:
+        self._embedder = Embedder(engine, instruction=self.instruction, dimensions=self.dimensions, max_tokens=self.max_tokens)
+
+    def _documents(self, texts: Sequence[str]) -> list[list[float]]:
+        return _as_lists(self._embedder.embed_documents(texts))
+
+    async def _adocuments(self, texts: Sequence[str]) -> list[list[float]]:
+        # 2,048 vectors of 1,024 floats take some 40 ms to become lists: not on the event loop.
+        return await asyncio.to_thread(_as_lists, await self._embedder.aembed_documents(texts))
+
+    def _query(self, text: str) -> list[float]:
+        return _as_lists(self._embedder.embed_queries([text], self.instruction))[0]
+
+    async def _aquery(self, text: str) -> list[float]:
+        return _as_lists(await self._embedder.aembed_queries([text], self.instruction))[0]
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from super().__repr_args__()
+        yield "dimensions", self.dimensions
+
+    def _repr_html_(self) -> str:
+        return self._facts_html({"dimensions": self.dimensions or self._opened.dimensions})
+
+
+class RerankerSettings(ComponentSettings):
+    """A component that owns a `Reranker`."""
+
+    task: ClassVar[Task] = "rerank"
+
+    model: str = Field(default=DEFAULT_MODELS["rerank"], strict=True, frozen=True)
+    top_n: TopN = None
+    score_threshold: ScoreThreshold = None
+
+    _reranker: Reranker = PrivateAttr()
+
+    @property
+    def usage(self) -> Usage:
+        """What all calls so far have used."""
+        return self._reranker.usage
+
+    def _build(self, engine: Engine) -> None:
+        self._reranker = Reranker(engine, instruction=self.instruction, max_tokens=self.max_tokens)
+
+    def _ranking(self, query: str, texts: Sequence[str], top_n: int | None) -> Ranking:
+        return self._reranker.rank(query, texts, top_n, self.score_threshold, self.instruction)
+
+    async def _aranking(self, query: str, texts: Sequence[str], top_n: int | None) -> Ranking:
+        return await self._reranker.arank(query, texts, top_n, self.score_threshold, self.instruction)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from super().__repr_args__()
+        yield "top_n", self.top_n
+        yield "score_threshold", self.score_threshold
+
+    def _repr_html_(self) -> str:
+        return self._facts_html({"top_n": self.top_n, "score_threshold": self.score_threshold})
+
+
+def _with_engine(settings: dict[str, Any], engine: Engine) -> dict[str, Any]:
+    """Settings beside an opened engine: its model's name filled in, and nothing that only opening could heed."""
+    ignored = [name for name in ("base_url", "api_key", "engine_options") if settings.get(name)]
+    if settings.get("backend", "auto") != "auto":
+        ignored.append("backend")
+    if ignored:
+        raise ConfigError(
+            f"engine is open already, so {', '.join(ignored)} would do nothing: pass them to open_engine, or leave engine out"
+        )
+    if settings.get("model", engine.model) != engine.model:
+        raise ConfigError(f"model is {settings['model']!r}, but the engine that was passed runs {engine.model!r}: leave one of them out")
+    return {**settings, "model": engine.model}
+
+
+def _remade(cls: type[ComponentSettings], settings: dict[str, Any]) -> ComponentSettings:
+    return cls(**settings)
+
+
+def _refusal(cls: type[BaseModel], error: ValidationError) -> Qwen3Error:
+    """Pydantic's refusal in this package's words, without the refused values."""
+    items = error.errors(include_input=False, include_url=False)
+    causes = [item.get("ctx", {}).get("error") for item in items]
+    if len(causes) == 1 and isinstance(causes[0], Qwen3Error):
+        return causes[0]
+    return ConfigError("; ".join(_sentence(cls, item, cause) for item, cause in zip(items, causes, strict=True)))
+
+
+def _sentence(cls: type[BaseModel], item: Mapping[str, Any], cause: object) -> str:
+    name = ".".join(map(str, item["loc"]))
+    fields: Iterable[str] = cls.model_fields
+    match item["type"]:
+        case "extra_forbidden" | "no_such_attribute":
+            return f"{cls.__name__} has no setting {name!r}{suggest(name, fields)}; it has: {', '.join(sorted(fields))}"
+        case "frozen_field":
+            return f"{cls.__name__}.{name} is fixed once the engine is open: make a new {cls.__name__}"
+        case _:
+            return f"{cls.__name__}.{name}: {cause or item['msg']}"
+
+
+def _as_lists(rows: Rows) -> list[list[float]]:
+    # Row by row: other threads get their turn between rows, not only behind the last.
+    return [row.tolist() for row in rows]

@@ -1,0 +1,3 @@
+"""Metrics of rankings and arithmetic on embeddings: pure functions and values."""
+
+from __future__ import annotations

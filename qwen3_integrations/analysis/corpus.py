@@ -1,0 +1,259 @@
+"""A survey of a corpus: its texts, their vectors, and what is found out about them, step by step. Complete without a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qwen3_integrations.analysis.neighbours import NEIGHBOURS, Neighbour, Space
+from qwen3_integrations.analysis.tables import health_table, pairs_table, recall_table
+from qwen3_integrations.analysis.vectors import (
+    Pairs,
+    Projection,
+    closest_pairs,
+    matrix,
+    matryoshka_widths,
+    principal_plane,
+    recall_of_widths,
+)
+from qwen3_integrations.core.documents import texts_of
+from qwen3_integrations.core.embedder import Embedder
+from qwen3_integrations.core.tokenizer import checked_texts
+from qwen3_integrations.core.types import Rows
+from qwen3_integrations.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+BATCH = 256
+"""Texts embedded between two signs of life; engines batch within."""
+
+MOST_QUERIES = 1000
+"""Texts that recall is measured with in a larger corpus: its standard error is then below 0.01."""
+
+MOST_PAIRS = 200
+"""Nearest pairs kept; near-duplicates are all counted."""
+
+
+class Survey:
+    """Texts and what is known of their vectors.
+
+    Each coroutine finds out one thing, tells through `say` what it does, and may be cancelled; embedding goes on where it was.
+
+    Args:
+        embedder: An `Embedder`, or a LangChain or LlamaIndex component of this package; None where `vectors` are all there is.
+        texts: Strings, LangChain documents or LlamaIndex nodes.
+        vectors: Their vectors, shape (texts, dimensions); None to embed them.
+        labels: A group for each text.
+        widths: Dimensions to compare; None for `matryoshka_widths`. The vectors' own is always among them.
+        dimensions: One more width, to begin with.
+        above: The least cosine of a near-duplicate, in (0, 1].
+
+    Attributes:
+        space: The vectors; None until `open`.
+        plane: Their map; None until `draw`.
+        recall: Width -> recall@10 against the full width, in [0, 1]; empty until `compare`.
+        pairs: The nearest pairs; None until `pair`.
+        query_vector: Of the last query, unit length; None without one.
+        query_of: That query, and the instruction it was asked behind.
+
+    Raises:
+        ConfigError, InputError, TypeError: As `EmbeddingExplorer`.
+    """
+
+    def __init__(
+        self,
+        embedder: Any,
+        texts: Sequence[Any] | None,
+        vectors: ArrayLike | None,
+        labels: Sequence[Any] | None,
+        widths: Sequence[int] | None,
+        dimensions: int | None,
+        above: float,
+    ) -> None:
+        if texts is None:
+            raise ConfigError("pass the texts: EmbeddingExplorer(embedder, texts) or EmbeddingExplorer(vectors=array, texts=texts)")
+        if embedder is None and vectors is None:
+            raise ConfigError("pass an embedder, or the texts' vectors=")
+        if not 0 < above <= 1:
+            raise ConfigError(f"duplicates_above is a cosine in (0, 1], not {above!r}")
+        self.texts = checked_texts(texts if isinstance(texts, str) else texts_of(list(texts)))
+        self.labels = None if labels is None else [str(label) for label in labels]
+        self.above = above
+        self.embedder = None if embedder is None else _embedder_of(embedder)
+        self._component = embedder
+        self._rows = None if vectors is None else matrix(vectors)
+        for what, values in (("labels", self.labels), ("vectors", self._rows)):
+            if values is not None and len(values) != len(self.texts):
+                raise InputError(f"there are {len(self.texts)} texts, but {len(values)} {what}")
+        self._batches: list[Rows] = []
+        self.widths = tuple(widths or ())
+        self.dimensions = dimensions
+        if self._rows is not None and len(self._rows):
+            self._settle_widths(self._rows.shape[1])
+        self.space: Space | None = None
+        self.plane: Projection | None = None
+        self.recall: dict[int, float] = {}
+        self.pairs: Pairs | None = None
+        self.query_vector: Rows | None = None
+        self.query_of: tuple[str, str] | None = None
+
+    @property
+    def instruction(self) -> str:
+        """What queries are embedded with; a component's may be assigned at any time."""
+        return "" if self._component is None else str(self._component.instruction)
+
+    @property
+    def k(self) -> int:
+        """Neighbours that recall is about: 10, or all others of a smaller corpus."""
+        return 0 if self.space is None else max(min(NEIGHBOURS, len(self.space.unit) - 1), 0)
+
+    @property
+    def asked(self) -> int:
+        """Texts that recall is measured with."""
+        return 0 if self.space is None else min(MOST_QUERIES, len(self.space.unit))
+
+    async def open(self, say: Say) -> Space:
+        """Embed the texts, unless vectors were passed, and look the vectors over.
+
+        Raises:
+            EngineError: If the engine or its server fails.
+            ConfigError: For a width that the vectors don't have.
+        """
+        rows = self._rows if self._rows is not None else await self._embed(say)
+        say("Looking the vectors over")
+        space = await asyncio.to_thread(Space, rows)
+        self._settle_widths(space.width)
+        self.space, self._rows, self._batches = space, None, []
+        return space
+
+    async def draw(self, say: Say) -> Projection:
+        """Find the plane of the map."""
+        say("Drawing the map")
+        self.plane = await _in_thread(principal_plane, self._opened.unit)
+        return self.plane
+
+    async def compare(self, say: Say) -> None:
+        """Measure recall at each width, with at most 1,000 of the texts."""
+        say("Comparing widths")
+        unit = self._opened.unit
+        recall = await _in_thread(recall_of_widths, unit, self.widths, NEIGHBOURS, most_queries=MOST_QUERIES)
+        self.recall = dict(zip(self.widths, recall, strict=True))
+
+    async def pair(self, say: Say) -> None:
+        """Find the nearest pairs."""
+        say("Looking for near-duplicates")
+        found = await _in_thread(closest_pairs, self._opened.unit, MOST_PAIRS, above=self.above)
+        usable = self._opened.usable.tolist()
+        self.pairs = Pairs(tuple((usable[first], usable[second], cosine) for first, second, cosine in found.best), found.above)
+
+    async def ask(self, query: str, say: Say) -> None:
+        """Embed a query behind the embedder's instruction.
+
+        Raises:
+            PromptTooLong, EngineError: As `Embedder.embed_queries`.
+            ConfigError: If the embedder's vectors are not as wide as the texts'.
+        """
+        say("Embedding the query")
+        assert self.embedder is not None  # the widget refuses a query without one
+        vector = (await self.embedder.aembed_queries([query], self.instruction))[0]
+        if len(vector) != self._opened.width:
+            raise ConfigError(f"the embedder gives {len(vector)} dimensions, but the texts' vectors have {self._opened.width}")
+        self.query_vector, self.query_of = vector, (query, self.instruction)
+
+    def near_text(self, index: int, width: int) -> tuple[Neighbour, ...]:
+        """The texts nearest to a text; none if its vector has no direction."""
+        place = self._opened.place(index)
+        return () if place is None else self._opened.neighbours(self._opened.unit[place], width, without=index)
+
+    def near_query(self, width: int) -> tuple[Neighbour, ...]:
+        """The texts nearest to the query; none without one."""
+        return () if self.query_vector is None else self._opened.neighbours(self.query_vector, width)
+
+    def to_pandas(self, matches: Sequence[int], selection: Sequence[int]) -> pandas.DataFrame:
+        """The columns of `EmbeddingExplorer.to_pandas`."""
+        from qwen3_integrations.core.extras import require
+
+        count, space = len(self.texts), self.space
+        points, cosines = np.full((count, 2), np.nan), np.full(count, np.nan)
+        columns: dict[str, Any] = {"text": self.texts}
+        if self.labels is not None:
+            columns["label"] = self.labels
+        if space and self.plane:
+            points[space.usable] = self.plane.place(space.unit)
+        columns |= {"x": points[:, 0], "y": points[:, 1], "norm": space.norms if space else np.full(count, np.nan)}
+        columns |= {"match": np.isin(np.arange(count), matches), "selected": np.isin(np.arange(count), selection)}
+        if space and self.query_vector is not None:
+            cosines[space.usable] = space.unit @ self.query_vector
+            columns["query_cosine"] = cosines
+        frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(columns)
+        return frame
+
+    def _repr_html_(self) -> str:
+        if self.space is None:
+            return (
+                f"<p>EmbeddingExplorer: {len(self.texts):,} texts, no vectors yet.</p>"
+                if self.texts
+                else "<p>EmbeddingExplorer: no texts.</p>"
+            )
+        tables = [health_table(self.space.health, self.plane.explained if self.plane else None, self.pairs, self.above)]
+        if self.recall:
+            tables.append(recall_table(self.recall, self.k))
+        if self.pairs and self.pairs.best:
+            tables.append(pairs_table(self.pairs, self.texts))
+        return "".join(tables)
+
+    @property
+    def _opened(self) -> Space:
+        assert self.space is not None, "open comes first"
+        return self.space
+
+    async def _embed(self, say: Say) -> Rows:
+        assert self.embedder is not None
+        while (done := sum(map(len, self._batches))) < len(self.texts):
+            say(f"Embedding: {done:,} of {len(self.texts):,} texts")
+            self._batches.append(await self.embedder.aembed_documents(self.texts[done : done + BATCH]))
+        return np.concatenate(self._batches)
+
+    def _settle_widths(self, width: int) -> None:
+        """Fix the widths to compare, once the vectors' own is known."""
+        wished = (*(self.widths or matryoshka_widths(width)), self.dimensions or width, width)
+        wrong = [each for each in wished if isinstance(each, bool) or not isinstance(each, int) or not 1 <= each <= width]
+        if wrong:
+            raise ConfigError(f"widths and dimensions must be whole numbers from 1 to {width}, not {wrong[0]!r}")
+        self.widths = tuple(sorted(set(wished)))
+        self.dimensions = self.dimensions or width
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Compute in a thread, which ends at its next block when this is cancelled."""
+    stopped = threading.Event()
+
+    def between() -> None:
+        if stopped.is_set():
+            raise CancelledError
+
+    try:
+        return await asyncio.to_thread(work, *arguments, between=between, **options)
+    finally:
+        stopped.set()
+
+
+def _embedder_of(embedder: Any) -> Embedder:
+    """The core object behind what was passed, so that the event loop stays free."""
+    core = getattr(embedder, "_embedder", embedder)
+    if isinstance(core, Embedder):
+        return core
+    raise ConfigError(
+        f"embedder is {type(embedder).__name__}: pass an Embedder, Qwen3Embeddings or Qwen3Embedding; "
+        "vectors of other models go into vectors="
+    )

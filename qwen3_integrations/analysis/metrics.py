@@ -1,0 +1,118 @@
+"""How good an order is, given what is relevant, and how alike two orders are. Pure arithmetic over plain lists."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+from qwen3_integrations.errors import InputError
+
+
+def ndcg(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
+    """Normalised discounted cumulative gain, the mean over queries.
+
+    The gain is the relevance itself, as in trec_eval and BEIR, not 2^relevance - 1. The ideal order is that of the list
+    itself: a relevant document that was not retrieved counts nowhere.
+
+    Args:
+        relevances: One list a query: the relevance of each document, at least 0, in the order to be judged.
+        k: Only the first so many count, at least 1; None for all.
+
+    Returns:
+        In [0, 1]; a query without a relevant document counts 0.
+
+    Raises:
+        InputError: For no queries, a relevance below 0 or not finite, or a `k` below 1.
+
+    Source: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, 2002, doi:10.1145/582415.582418, with
+    the discount log2(rank + 1) of trec_eval's `ndcg_cut`.
+    """
+    return _mean(relevances, k, lambda listed: _ndcg(listed, k))
+
+
+def mrr(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
+    """Mean reciprocal rank: 1 / rank of the first relevant document, the mean over queries.
+
+    Args:
+        relevances: As in `ndcg`; relevant is what is above 0.
+        k: As in `ndcg`.
+
+    Returns:
+        In [0, 1]; a query without a relevant document among the first `k` counts 0.
+
+    Raises:
+        InputError: As in `ndcg`.
+
+    Source: Voorhees, The TREC-8 question answering track report, 1999.
+    """
+    return _mean(relevances, k, lambda listed: next((1 / rank for rank, value in enumerate(listed[:k], 1) if value > 0), 0.0))
+
+
+def hit_rate(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
+    """The share of queries with a relevant document among the first `k`; also called success@k.
+
+    Args:
+        relevances: As in `ndcg`; relevant is what is above 0.
+        k: As in `ndcg`.
+
+    Returns:
+        In [0, 1].
+
+    Raises:
+        InputError: As in `ndcg`.
+
+    Source: `success` in trec_eval.
+    """
+    return _mean(relevances, k, lambda listed: float(any(value > 0 for value in listed[:k])))
+
+
+def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """How alike two orders of the same things are: (pairs in the same order - pairs in opposite order) / pairs.
+
+    Args:
+        first: Distinct things.
+        second: The same things in another order.
+
+    Returns:
+        In [-1, 1]: 1 for equal orders, -1 for reversed ones; 1 for fewer than two things.
+
+    Raises:
+        InputError: If a thing comes twice, or the two do not hold the same things.
+
+    Source: Kendall, A new measure of rank correlation, 1938, doi:10.1093/biomet/30.1-2.81 (orders without ties: tau-a).
+    """
+    place = {thing: rank for rank, thing in enumerate(second)}
+    if len(place) != len(second) or len(set(first)) != len(first) or place.keys() != set(first):
+        raise InputError("Kendall's tau needs two orders of the same things, each of them once")
+    pairs = len(first) * (len(first) - 1) // 2
+    if pairs == 0:
+        return 1.0
+    passed: list[int] = []
+    opposite = 0
+    for thing in first:
+        opposite += len(passed) - bisect_right(passed, place[thing])
+        insort(passed, place[thing])
+    return 1 - 2 * opposite / pairs
+
+
+def _mean(relevances: Iterable[Sequence[float]], k: int | None, measure: Callable[[Sequence[float]], float]) -> float:
+    if k is not None and k < 1:
+        raise InputError(f"k must be at least 1, or None for all, not {k!r}")
+    queries = list(relevances)
+    if not queries:
+        raise InputError("a mean over queries needs at least one query")
+    for number, listed in enumerate(queries):
+        for rank, value in enumerate(listed):
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"relevances[{number}][{rank}] is {value!r}; a relevance is finite and at least 0")
+    return sum(measure(listed) for listed in queries) / len(queries)
+
+
+def _ndcg(listed: Sequence[float], k: int | None) -> float:
+    ideal = _gain(sorted(listed, reverse=True)[:k])
+    return _gain(listed[:k]) / ideal if ideal else 0.0
+
+
+def _gain(listed: Sequence[float]) -> float:
+    return sum(value / math.log2(rank + 1) for rank, value in enumerate(listed, 1))

@@ -1,0 +1,87 @@
+"""The explorer without scripts: what is known of a space as plain tables, for exported notebooks and code hosts."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from qwen3_integrations.analysis.vectors import Health, Pairs
+from qwen3_integrations.core.html import facts_table
+from qwen3_integrations.core.results import NO_FORMULAS, text_bar
+
+MOST_PAIRS = 10
+"""Nearest pairs shown."""
+
+_LEFT = "text-align:left"
+_BAR = "font-family:monospace;white-space:pre"
+
+
+def health_table(health: Health, explained: tuple[float, float] | None, pairs: Pairs | None, above: float) -> str:
+    """Figures of health, in words."""
+    norms = "none"
+    if health.norms:
+        least, median, largest = health.norms
+        norms = f"{least:.3f} to {largest:.3f}, median {median:.3f}"
+    facts = {
+        "vectors": f"{health.count:,} of {health.width:,} dimensions",
+        "lengths": norms,
+        "mean cosine of two texts": None if health.mean_cosine is None else f"{health.mean_cosine:.3f}",
+        "not finite": numbers(health.non_finite, "row"),
+        "zero": numbers(health.zero, "row"),
+        "dimensions that hardly vary": numbers(health.constant, "dimension"),
+        "variance that the two axes of the map hold": None if explained is None else f"{sum(explained):.1%}",
+        f"near-duplicates (cosine from {above:g})": None if pairs is None else counted(pairs.above, "pair"),
+    }
+    return facts_table("Vectors", facts)
+
+
+def recall_table(recall: Mapping[int, float], k: int) -> str:
+    """Recall@k by width, with text bars."""
+    rows = "".join(
+        f"<tr><td>{width:,}</td><td>{value:.3f}</td><td style='{_BAR}'>{text_bar(value)}</td></tr>" for width, value in recall.items()
+    )
+    return (
+        f"<table><caption style='{_LEFT}'><b>Neighbours kept at smaller widths</b></caption><thead><tr><th scope='col'>dimensions</th>"
+        f"<th scope='col'>recall@{k}</th><th scope='col'></th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def pairs_table(pairs: Pairs, texts: Sequence[str]) -> str:
+    """The most similar pairs of texts."""
+    rows = "".join(
+        f"<tr><td>{cosine:.3f}</td><td style='{_LEFT}'>{_text(first, texts)}</td><td style='{_LEFT}'>{_text(second, texts)}</td></tr>"
+        for first, second, cosine in pairs.best[:MOST_PAIRS]
+    )
+    return (
+        f"<table class='{NO_FORMULAS}'><caption style='{_LEFT}'><b>Nearest pairs</b></caption><thead><tr><th scope='col'>cosine</th>"
+        f"<th scope='col' style='{_LEFT}'>text</th><th scope='col' style='{_LEFT}'>text</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def counted(count: int, what: str) -> str:
+    """`none`, `1 row`, `3 rows`."""
+    return "none" if not count else f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def numbers(indices: Sequence[int], what: str) -> str:
+    """`none`, or how many and which."""
+    first = ", ".join(map(str, indices[:MOST_NAMED]))
+    return counted(len(indices), what) + (f": {first}" if indices else "") + (", …" if len(indices) > MOST_NAMED else "")
+
+
+def _text(index: int, texts: Sequence[str]) -> str:
+    return f"{index}: {html.escape(clipped(texts[index], 120))}"
+
+
+MOST_CHARACTERS = 160
+"""Of a text in lists and in the map; the focused one is shown up to `MOST_READ`."""
+
+
+MOST_NAMED = 20
+"""Rows named one by one; the rest is counted."""
+
+
+def clipped(text: str, length: int = MOST_CHARACTERS) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join(text[: 4 * length].split())
+    return line if len(line) <= length else line[: length - 1] + "…"

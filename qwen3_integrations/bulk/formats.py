@@ -1,0 +1,256 @@
+"""How vectors and their fields lie in a file: JSON lines, NPY, Parquet."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from qwen3_integrations.bulk.sources import Record
+from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.types import Rows
+from qwen3_integrations.errors import ConfigError
+
+VECTOR = "embedding"
+"""The field and the column that holds the vector. An input's own field of this name is replaced."""
+
+ROW_GROUP = 4096
+"""Rows in a Parquet row group: 16 MiB of vectors of width 1024."""
+
+
+class OutputFormat(StrEnum):
+    """What can be written."""
+
+    JSONL = "jsonl"
+    NPY = "npy"
+    PARQUET = "parquet"
+
+
+class Format(Protocol):
+    """How rows lie in a part file while it grows, and how it becomes whole."""
+
+    def head(self, width: int) -> bytes:
+        """What stands before the first row."""
+
+    def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:
+        """Rows, each after the other."""
+
+    def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:
+        """How many whole rows a part file holds, `most` at most, and the bytes up to their end."""
+
+    def finish(self, part: Path, rows: int, width: int) -> Path:
+        """The whole file, made of a part file with so many rows. Made again where the first time was cut short."""
+
+
+def choose_format(output: Path | None, asked: OutputFormat | None) -> OutputFormat:
+    """What to write: what is asked for, else what the suffix says; JSON lines on standard output.
+
+    Raises:
+        ConfigError: If the suffix says nothing, or standard output can't take the format.
+    """
+    if output is None:
+        if asked not in (None, OutputFormat.JSONL):
+            raise ConfigError(f"{asked} can't go to standard output, since its beginning is written last: name a file with --output")
+        return OutputFormat.JSONL
+    suffixes = {".jsonl": OutputFormat.JSONL, ".ndjson": OutputFormat.JSONL, ".npy": OutputFormat.NPY, ".parquet": OutputFormat.PARQUET}
+    chosen = asked or suffixes.get(output.suffix)
+    if chosen is None:
+        raise ConfigError(
+            f"the suffix of {output} names no format: end it with {', '.join(suffixes)}, or name one of {', '.join(OutputFormat)} "
+            "with --output-format"
+        )
+    return chosen
+
+
+def make_format(chosen: OutputFormat) -> Format:
+    """The format of that name.
+
+    Raises:
+        MissingExtra: If Parquet is wanted and pyarrow is not installed.
+    """
+    match chosen:
+        case OutputFormat.JSONL:
+            return JsonLines()
+        case OutputFormat.NPY:
+            return Npy()
+        case OutputFormat.PARQUET:
+            return Parquet()
+
+
+class JsonLines:
+    """A line a row: the record's fields, then `embedding`.
+
+    Numbers have nine significant digits, which is what it takes to give every float32 back exactly.
+    """
+
+    def head(self, width: int) -> bytes:  # noqa: ARG002
+        """Nothing."""
+        return b""
+
+    def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:
+        """Lines."""
+        numbers = ", ".join(["%.9g"] * vectors.shape[1])  # four times quicker than `json.dumps`, and a third shorter
+        return "".join(
+            f'{_dumps(_without_vector(record.fields))[:-1]}, "{VECTOR}": [{numbers % tuple(vector.tolist())}]}}\n'
+            for record, vector in zip(records, vectors, strict=True)
+        ).encode()
+
+    def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:  # noqa: ARG002
+        """Counts line ends."""
+        return _whole_lines(part, most)
+
+    def finish(self, part: Path, rows: int, width: int) -> Path:  # noqa: ARG002
+        """The part file is it."""
+        return part
+
+
+class Npy:
+    """One float32 array of shape (rows, width), and no fields. Opens with `numpy.load(path, mmap_mode="r")`."""
+
+    def head(self, width: int) -> bytes:
+        """The header of an array without rows. NumPy leaves room in it for any number of rows."""
+        return _npy_header(0, width)
+
+    def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:  # noqa: ARG002
+        """Numbers, the lowest byte first."""
+        return vectors.astype("<f4").tobytes()
+
+    def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:
+        """Divides."""
+        head, row = len(self.head(width)), 4 * width
+        there = os.fstat(part.fileno()).st_size - head
+        rows = min(most, there // row)
+        return (rows, head + rows * row) if there >= 0 else (0, 0)
+
+    def finish(self, part: Path, rows: int, width: int) -> Path:
+        """Puts the number of rows into the header."""
+        header = _npy_header(rows, width)
+        assert len(header) == len(self.head(width))
+        with part.open("r+b") as file:
+            file.write(header)
+            file.flush()
+            os.fsync(file.fileno())
+        return part
+
+
+class Parquet:
+    """A column for each field, and `embedding` as a list of fixed size of float32.
+
+    Strings, booleans, whole numbers and numbers have columns of their own type, null where a record has no such
+    field. A field with anything else in it (lists, objects, values of several types) is JSON text.
+
+    A Parquet file can't grow, and the types are known when the last record is: the part file is JSON lines.
+
+    Raises:
+        MissingExtra: If pyarrow is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._arrow = require("pyarrow", "parquet")
+        self._parquet = require("pyarrow.parquet", "parquet")
+
+    def head(self, width: int) -> bytes:  # noqa: ARG002
+        """Nothing."""
+        return b""
+
+    def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:
+        """A line a row: its fields, and the vector as base64."""
+        packed = [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
+        lines = [_dumps([_without_vector(record.fields), vector]) for record, vector in zip(records, packed, strict=True)]
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:  # noqa: ARG002
+        """Counts line ends."""
+        return _whole_lines(part, most)
+
+    def finish(self, part: Path, rows: int, width: int) -> Path:  # noqa: ARG002
+        """Reads the part file twice: for the types of its fields, and to write them."""
+        arrow = self._arrow
+        with part.open("rb") as file:
+            kinds = column_kinds(fields for fields, _ in map(json.loads, file))
+        types = {kind: getattr(arrow, kind if kind != "json" else "string")() for kind in set(kinds.values())}
+        columns = [(name, types[kind]) for name, kind in kinds.items()]
+        schema = arrow.schema([*columns, (VECTOR, arrow.list_(arrow.float32(), width))])
+        whole = part.with_name(f"{part.name}.parquet")
+        with part.open("rb") as file, self._parquet.ParquetWriter(whole, schema) as writer:
+            for group in _groups(map(json.loads, file), ROW_GROUP):
+                arrays = [arrow.array([_cell(fields.get(name), kind) for fields, _ in group], types[kind]) for name, kind in kinds.items()]
+                vectors = np.frombuffer(b"".join(base64.b64decode(packed) for _, packed in group), dtype="<f4")
+                arrays.append(arrow.FixedSizeListArray.from_arrays(arrow.array(vectors), width))
+                writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+        return whole
+
+
+def column_kinds(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Each field's Arrow type by name, or `json` where no one type holds all its values; in order of appearance."""
+    seen: dict[str, set[str]] = {}
+    for fields in rows:
+        for name, value in fields.items():
+            seen.setdefault(name, set()).add(_kind(value))
+    return {name: _common(kinds - {"null"}) for name, kinds in seen.items()}
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "bool_"
+        case int():
+            # Beyond 53 bits a whole number is no double; beyond 64 it fits no column.
+            return "small" if abs(value) <= 2**53 else "int64" if -(2**63) <= value < 2**63 else "json"
+        case float():
+            return "float64"
+        case str():
+            return "string"
+        case _:
+            return "json"
+
+
+def _common(kinds: set[str]) -> str:
+    if kinds <= {"small", "int64"}:
+        return "int64" if kinds else "string"
+    if kinds == {"small", "float64"}:
+        return "float64"
+    return next(iter(kinds)) if len(kinds) == 1 else "json"
+
+
+def _cell(value: Any, kind: str) -> Any:
+    return _dumps(value) if kind == "json" and value is not None else value
+
+
+def _groups(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while group := list(itertools.islice(rows, size)):
+        yield group
+
+
+def _whole_lines(part: BinaryIO, most: int) -> tuple[int, int]:
+    rows = end = 0
+    for line in itertools.islice(part, most):
+        if not line.endswith(b"\n"):
+            break
+        rows += 1
+        end += len(line)
+    return rows, end
+
+
+def _npy_header(rows: int, width: int) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
+    return file.getvalue()
+
+
+def _without_vector(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in fields.items() if name != VECTOR} if VECTOR in fields else fields
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

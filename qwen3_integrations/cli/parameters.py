@@ -1,0 +1,119 @@
+"""Options that commands with a model share, and the engine they open."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+
+import typer
+
+from qwen3_integrations.bulk.sources import InputFormat
+from qwen3_integrations.cli.output import messages
+from qwen3_integrations.errors import ConfigError
+
+if TYPE_CHECKING:
+    from qwen3_integrations.bulk.sources import Lines
+    from qwen3_integrations.core.types import Task
+    from qwen3_integrations.engines.registry import Backend
+    from qwen3_integrations.engines.sharing import SharedEngine
+
+Model = Annotated[str | None, typer.Option(help="A hub's name or a folder; without it, the 0.6B model.", show_default=False)]
+BaseUrl = Annotated[str | None, typer.Option(help="A server's address; without it, this machine.", show_default=False)]
+ApiKey = Annotated[str | None, typer.Option(envvar="QWEN3_API_KEY", help="The server's key.", show_default=False)]
+BackendName = Annotated[str, typer.Option("--backend", help="auto, vllm, torch, http or fake.")]
+Instruction = Annotated[str | None, typer.Option(help="What relevance means; one English sentence.", show_default=False)]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Budget of a text, template included; longer documents are cut.")]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="NAME=VALUE", help="An engine's own option, such as device=cpu or concurrency=16.", show_default=False
+    ),
+]
+
+Field = Annotated[str, typer.Option(help="The JSON field that holds the text.")]
+InputKind = Annotated[
+    InputFormat | None,
+    typer.Option(
+        "--input-format", help="Without it: jsonl for .jsonl, .ndjson and .json, with or without .gz; else text.", show_default=False
+    ),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out lines that hold no text, and count them.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no closing line.")]
+
+
+def open_engine_from(
+    task: Task, model: str | None, base_url: str | None, api_key: str | None, backend: str, options: Sequence[str] | None
+) -> SharedEngine:
+    """The engine that the options name.
+
+    Raises:
+        ConfigError: For options that can't work; see `open_engine`.
+    """
+    from qwen3_integrations.engines import open_engine
+
+    told = engine_options(options or ())
+    return open_engine(task, model, base_url=base_url, api_key=api_key, backend=cast("Backend", backend), **told)
+
+
+def engine_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Engine options from `NAME=VALUE`: the value is JSON where it reads as JSON, else a string.
+
+    Raises:
+        ConfigError: For one without a name or a value, or with a name that has an option of its own.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise ConfigError(f"--option takes NAME=VALUE, not {pair!r}")
+        if name in ("task", "model", "base_url", "api_key", "backend"):
+            raise ConfigError(f"{name} has an option of its own: --{name.replace('_', '-')}")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def open_input(source: str, kind: InputFormat | None, field: str, skip_bad: bool) -> AbstractContextManager[Lines]:
+    """The input that the options name; says so when it is the keyboard."""
+    from qwen3_integrations.bulk.sources import STDIN, open_lines
+
+    if source == STDIN and sys.stdin.isatty():
+        messages().print("reading lines from the terminal; Ctrl-D ends them", highlight=False)
+    return open_lines(source, kind, field=field, skip_bad=skip_bad)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """A run that SIGTERM ends as Ctrl-C does: what is open is closed, the engine's processes among it."""
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def no_log_line_per_chunk() -> Iterator[None]:
+    """Without the log lines on cut texts: the closing line tells their number once."""
+    log = logging.getLogger("qwen3_integrations")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return record.module != "embedder"
+
+    log.addFilter(keep)
+    try:
+        yield
+    finally:
+        log.removeFilter(keep)

@@ -1,0 +1,3 @@
+"""Texts to prompts, prompts to rows, rows to results: the framework-free core."""
+
+from __future__ import annotations

@@ -1,0 +1,85 @@
+"""What every engine is: one operation, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from typing import Protocol, runtime_checkable
+
+from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.types import Job, Reply, Task
+from qwen3_integrations.errors import EngineError
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Turns finished prompts into rows. The only place where this package computes or talks to a server.
+
+    `run` and `arun` may be called from any number of threads and tasks at once, inside a running event loop
+    too; the work of all callers is batched together. `arun` never blocks the loop.
+    """
+
+    @property
+    def backend(self) -> str:
+        """`torch`, `vllm`, `http` or `fake`."""
+
+    @property
+    def task(self) -> Task:
+        """`embed` or `rerank`; jobs of the other are refused."""
+
+    @property
+    def model(self) -> str:
+        """The model's name as it was asked for."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The model's tokenizer; None when the engine counts and cuts itself (see `Job`)."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest prompt the model takes, in tokens; None when that is not known before the first call."""
+
+    @property
+    def dimensions(self) -> int | None:
+        """Width of a full embedding; None for a reranker, or when not known before the first call."""
+
+    def run(self, job: Job) -> Reply:
+        """Run a job and wait for it. An empty job is an empty reply, with no call."""
+
+    async def arun(self, job: Job) -> Reply:
+        """As `run`, without blocking the event loop."""
+
+    def close(self) -> None:
+        """Give back memory, threads and connections. Closing twice is fine; using it afterwards is `EngineClosed`."""
+
+
+class Submitting(ABC):
+    """`run` and `arun` of an engine that takes jobs with `_submit` and works elsewhere: in a thread, a process or a server."""
+
+    @abstractmethod
+    def _submit(self, job: Job) -> Future[Reply]:
+        """Take a job; cancelling the future drops what has not begun."""
+
+    def run(self, job: Job) -> Reply:
+        """Run a job and wait for it; an interrupt drops what has not begun. See `Engine.run`."""
+        future = self._submit(job)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def arun(self, job: Job) -> Reply:
+        """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
+        return await asyncio.wrap_future(self._submit(job))
+
+
+def check_task(engine: Engine, job: Job) -> None:
+    """Refuse a job of the other task.
+
+    Raises:
+        EngineError: If the engine's model can't do the job's task.
+    """
+    if job.task != engine.task:
+        raise EngineError(f"{engine.model} is open for {engine.task}, not for {job.task}")

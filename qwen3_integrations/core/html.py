@@ -1,0 +1,46 @@
+"""How values show themselves in a notebook: plain tables that read well without styles, on code hosts and in exported HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qwen3_integrations.core.engine import Engine
+    from qwen3_integrations.core.results import Usage
+
+_LEFT = "text-align:left"
+
+
+def facts_table(title: str, facts: Mapping[str, object]) -> str:
+    """A small table of names and values.
+
+    Args:
+        title: Its caption.
+        facts: What is shown, in order; None is left out.
+    """
+    rows = "".join(
+        f"<tr><th scope='row' style='{_LEFT}'>{html.escape(name)}</th><td style='{_LEFT}'>{html.escape(str(value))}</td></tr>"
+        for name, value in facts.items()
+        if value is not None
+    )
+    return f"<table><caption style='{_LEFT}'><b>{html.escape(title)}</b></caption><tbody>{rows}</tbody></table>"
+
+
+def engine_facts(engine: Engine) -> dict[str, object]:
+    """What an engine is: model, task, backend, where it computes, width and context."""
+    return {
+        "model": engine.model,
+        "task": engine.task,
+        "backend": engine.backend,
+        "where": getattr(engine, "where", None),
+        "width": engine.dimensions,
+        "context": None if engine.max_tokens is None else f"{engine.max_tokens:,} tokens",
+    }
+
+
+def usage_words(usage: Usage) -> str:
+    """Such as `12 prompts, 3,456 tokens, 1 truncated`."""
+    cut = f", {usage.truncated:,} truncated" if usage.truncated else ""
+    return f"{usage.prompts:,} prompts, {usage.tokens:,} tokens{cut}"

@@ -1,0 +1,125 @@
+"""From texts to finished prompts: templates put on, tokens counted, documents cut to the budget. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qwen3_integrations.core.prompts import RERANK_PREFIX, RERANK_SUFFIX, Separator, embedding_query, rerank_body, rerank_query
+from qwen3_integrations.core.tokenizer import Tokenizer, holds_control_token
+from qwen3_integrations.core.types import Ids, Prefix, Prompt, PromptPart
+from qwen3_integrations.errors import PromptTooLong
+
+_NO_PREFIX = Prefix("", np.empty(0, dtype=np.int32))
+_NO_BODY = PromptPart("", np.empty(0, dtype=np.int32))
+
+
+def document_prompts(documents: Sequence[str], tokenizer: Tokenizer | None, max_tokens: int) -> tuple[Prompt, ...]:
+    """What an embedder reads for documents: the text, cut to the budget, and the end token.
+
+    Args:
+        documents: Checked texts.
+        tokenizer: The model's own; None: nothing is counted or cut here, the engine does it.
+        max_tokens: Budget of a whole prompt, in tokens.
+    """
+    return _finish([_NO_PREFIX] * len(documents), documents, _end(tokenizer), tokenizer, max_tokens)
+
+
+def query_prompts(queries: Sequence[str], instruction: str, tokenizer: Tokenizer | None, max_tokens: int) -> tuple[Prompt, ...]:
+    """What an embedder reads for queries: instruction and query, never cut, and the end token.
+
+    Raises:
+        PromptTooLong: If one exceeds the budget.
+    """
+    texts = [embedding_query(query, instruction) for query in queries]
+    ids: Sequence[Ids | None] = tokenizer.encode(texts) if tokenizer else [None] * len(texts)
+    prefixes = [Prefix(text, own, query, instruction) for text, own, query in zip(texts, ids, queries, strict=True)]
+    body, suffix = (_NO_BODY if tokenizer else PromptPart("")), _end(tokenizer)
+    prompts = tuple(Prompt(prefix, body, suffix, literal=_is_literal(prefix, "", tokenizer)) for prefix in prefixes)
+    for prompt in prompts:
+        if prompt.tokens is not None and prompt.tokens > max_tokens:
+            raise prompt_too_long(prompt.tokens, max_tokens)
+    return prompts
+
+
+def rerank_prompts(
+    pairs: Sequence[tuple[str, str]], instruction: str, separator: Separator, tokenizer: Tokenizer | None, max_tokens: int
+) -> tuple[Prompt, ...]:
+    """What a reranker reads for pairs of query and document; pairs of equal queries share one `Prefix`.
+
+    Raises:
+        PromptTooLong: If template, instruction and a query exceed the budget.
+    """
+    queries = list(dict.fromkeys(query for query, _ in pairs))
+    texts = [rerank_query(query, instruction, separator) for query in queries]
+    ids: Sequence[Ids | None] = [None] * len(texts)
+    suffix = PromptPart(RERANK_SUFFIX)
+    if tokenizer:
+        template = tokenizer.template(RERANK_PREFIX)
+        ids = [np.concatenate([template, own]) for own in tokenizer.encode(texts)]
+        suffix = PromptPart(RERANK_SUFFIX, tokenizer.template(RERANK_SUFFIX))
+    prefixes = {query: Prefix(RERANK_PREFIX + text, own, query, instruction) for query, text, own in zip(queries, texts, ids, strict=True)}
+    bodies = [rerank_body(document) for _, document in pairs]
+    return _finish([prefixes[query] for query, _ in pairs], bodies, suffix, tokenizer, max_tokens)
+
+
+def _end(tokenizer: Tokenizer | None) -> PromptPart:
+    """The end token; as text it is empty, since a server's own tokenizer appends it."""
+    return PromptPart("", np.asarray([tokenizer.end_id], dtype=np.int32) if tokenizer else None)
+
+
+def _finish(
+    prefixes: Sequence[Prefix], bodies: Sequence[str], suffix: PromptPart, tokenizer: Tokenizer | None, max_tokens: int
+) -> tuple[Prompt, ...]:
+    if tokenizer is None:
+        return tuple(
+            Prompt(prefix, PromptPart(body), suffix, literal=_is_literal(prefix, body, None))
+            for prefix, body in zip(prefixes, bodies, strict=True)
+        )
+    bodies_ids = tokenizer.encode(bodies)
+    return tuple(
+        fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens) for prefix, body, ids in zip(prefixes, bodies, bodies_ids, strict=True)
+    )
+
+
+def fit_prompt(prefix: Prefix, body: str, ids: Ids, suffix: PromptPart, tokenizer: Tokenizer, max_tokens: int) -> Prompt:
+    """A prompt whose body is cut so that the whole is at most `max_tokens` tokens.
+
+    Args:
+        prefix: With ids.
+        body: The part that may be cut.
+        ids: The body's ids.
+        suffix: With ids.
+        tokenizer: The model's own.
+        max_tokens: Budget of the whole, in tokens.
+
+    Raises:
+        PromptTooLong: If prefix and suffix alone exceed the budget.
+    """
+    assert prefix.ids is not None
+    assert suffix.ids is not None
+    fixed = len(prefix.ids) + len(suffix.ids)
+    if fixed > max_tokens:
+        raise prompt_too_long(fixed, max_tokens)
+    literal = _is_literal(prefix, body, tokenizer)
+    if fixed + len(ids) <= max_tokens:
+        return Prompt(prefix, PromptPart(body, ids), suffix, literal=literal)
+    room = max_tokens - fixed
+    beginning, same = tokenizer.cut(body, room)
+    return Prompt(prefix, PromptPart(beginning, ids[:room]), suffix, truncated=True, literal=literal and same)
+
+
+def _is_literal(prefix: Prefix, body: str, tokenizer: Tokenizer | None) -> bool:
+    holds = tokenizer.reads_control_token if tokenizer else holds_control_token
+    return not (holds(body) or holds(prefix.query or "") or holds(prefix.instruction or ""))
+
+
+def prompt_too_long(tokens: int, max_tokens: int) -> PromptTooLong:
+    """The error for a query and instruction that leave no room, with both counts."""
+    return PromptTooLong(
+        f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}: "
+        "shorten the query or the instruction, or raise max_tokens",
+        tokens=tokens,
+        max_tokens=max_tokens,
+    )

@@ -1,0 +1,241 @@
+"""A query and documents to a ranking: plan, run, finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
+from qwen3_integrations.core.pipeline import QUICK_TEXTS, Call, CallResult, arun_call, is_quick, outcome_of, run_call
+from qwen3_integrations.core.planning import rerank_prompts
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, Separator
+from qwen3_integrations.core.results import Hit, Ranking, Timing, Usage
+from qwen3_integrations.core.tokenizer import checked_text, checked_texts
+from qwen3_integrations.core.types import Job, Rows
+from qwen3_integrations.core.validation import checked_budget, checked_cut
+from qwen3_integrations.errors import BadReply, ConfigError
+
+log = logging.getLogger("qwen3_integrations")
+
+
+class Reranker:
+    """Scores and ranks documents with a Qwen3-Reranker model behind any engine.
+
+    Args:
+        engine: An opened engine for the task `rerank`.
+        instruction: What relevance means; one English sentence.
+        max_tokens: Budget of a prompt, template included. Only the document is cut to fit.
+        separator: What joins instruction, query and document: one newline as in the model card, or two as in
+            the official repository's evaluation.
+
+    Raises:
+        ConfigError: For an engine of the other task, a budget that the model does not have, or another separator.
+    """
+
+    def __init__(
+        self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, max_tokens: int = 8192, separator: Separator = "\n"
+    ) -> None:
+        if engine.task != "rerank":
+            raise ConfigError(f"a Reranker needs an engine for rerank, this one runs {engine.model} for {engine.task}")
+        if separator not in ("\n", "\n\n"):
+            raise ConfigError(f"separator must be one newline or two, not {separator!r}")
+        self.engine = engine
+        self.instruction = checked_text(instruction, "instruction")
+        self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
+        self.separator: Separator = separator
+        self._usage = Usage()
+        self._lock = threading.Lock()
+
+    @property
+    def usage(self) -> Usage:
+        """What all calls so far have used."""
+        return self._usage
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        instruction: str | None = None,
+    ) -> Ranking:
+        """Rank documents by their relevance to a query.
+
+        Args:
+            query: What is searched for.
+            documents: Texts in the order the retriever gave them; an empty one gets a score like any other.
+            top_n: Keep at most so many, at least 1; None for all.
+            score_threshold: Keep those with at least this score, in [0, 1]; None for any.
+            instruction: Instead of the reranker's own.
+
+        Returns:
+            A `Ranking`, best first; equal scores keep the order of `documents`.
+
+        Raises:
+            PromptTooLong: If template, instruction and query alone exceed `max_tokens`.
+            ConfigError: For `top_n` or `score_threshold` outside their range.
+            TypeError: For anything that is no string; names its index.
+            InvalidText: For lone surrogates; names the index.
+            EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
+        """
+        checked_cut(top_n, score_threshold)
+        started = time.perf_counter()
+        listed = checked_texts(documents, "documents")  # a list of our own: a data frame's column is indexed by its labels
+        call = self._documents(query, listed, instruction)
+        job = call.plan(0, len(listed))
+        planned = time.perf_counter()
+        outcome = outcome_of(call, job, self.engine.run(job))
+        timing = Timing(planned - started, time.perf_counter() - planned)
+        return self._ranking(query, listed, instruction, outcome, timing, top_n, score_threshold)
+
+    async def arank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        instruction: str | None = None,
+    ) -> Ranking:
+        """As `rank`, without blocking the event loop."""
+        checked_cut(top_n, score_threshold)
+        started = time.perf_counter()
+        quick = is_quick(documents)
+        listed = checked_texts(documents, "documents") if quick else await asyncio.to_thread(checked_texts, documents, "documents")
+        call = self._documents(query, listed, instruction)
+        job = call.plan(0, len(listed)) if call.is_quick else await asyncio.to_thread(call.plan, 0, len(listed))
+        planned = time.perf_counter()
+        outcome = outcome_of(call, job, await self.engine.arun(job))
+        timing = Timing(planned - started, time.perf_counter() - planned)
+        return self._ranking(query, listed, instruction, outcome, timing, top_n, score_threshold)
+
+    def score(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
+        """Score pairs of query and document.
+
+        Args:
+            pairs: Any number of `(query, document)`; those with equal queries share their common work.
+            instruction: Instead of the reranker's own.
+
+        Returns:
+            float32, shape (pairs,), the model's probability of "yes" in [0, 1], in the order of `pairs`.
+
+        Raises:
+            PromptTooLong, TypeError, InvalidText, EngineError: As in `rank`.
+        """
+        return self._told(run_call(self.engine, self._pairs(pairs, instruction))).rows
+
+    async def ascore(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
+        """As `score`, without blocking the event loop."""
+        texts = _flat(pairs)
+        call = self._pairs(pairs, instruction) if is_quick(texts) else await asyncio.to_thread(self._pairs, pairs, instruction)
+        return self._told(await arun_call(self.engine, call)).rows
+
+    def _documents(self, query: str, documents: Sequence[str], instruction: str | None) -> Call:
+        checked_text(query, "query")
+        return self._call([(query, document) for document in documents], instruction)
+
+    def _pairs(self, pairs: Iterable[tuple[str, str]], instruction: str | None) -> Call:
+        listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
+        checked_texts((query for query, _ in listed), "queries")
+        checked_texts((document for _, document in listed), "documents")
+        return self._call(listed, instruction)
+
+    def _call(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Call:
+        told = self.instruction if instruction is None else checked_text(instruction, "instruction")
+
+        def plan(begin: int, end: int) -> Job:
+            prompts = rerank_prompts(pairs[begin:end], told, self.separator, self.engine.tokenizer, self.max_tokens)
+            return Job("rerank", prompts, self.max_tokens)
+
+        return Call([len(told) + len(query) + len(document) for query, document in pairs], plan, probabilities)
+
+    def _told(self, outcome: CallResult) -> CallResult:
+        """Count what a call used, and say what was cut."""
+        used = outcome.usage
+        with self._lock:
+            self._usage += used
+        if used.truncated:
+            limit = outcome.max_tokens or self.max_tokens
+            log.warning("%d of %d documents were cut so that the prompt keeps to %d tokens", used.truncated, used.prompts, limit)
+        return outcome
+
+    def _ranking(
+        self,
+        query: str,
+        documents: Sequence[str],
+        instruction: str | None,
+        outcome: CallResult,
+        timing: Timing,
+        top_n: int | None,
+        score_threshold: float | None,
+    ) -> Ranking:
+        scores = self._told(outcome).rows
+        order = np.argsort(-scores, kind="stable")
+        hits = [
+            Hit(int(index), rank, float(scores[index]), documents[index], index in outcome.truncated) for rank, index in enumerate(order)
+        ]
+        passing = sum(score_threshold is None or hit.score >= score_threshold for hit in hits)
+        kept = passing if top_n is None else min(top_n, passing)
+        return Ranking(
+            query=query,
+            instruction=self.instruction if instruction is None else instruction,
+            model=self.engine.model,
+            hits=tuple(hits[:kept]),
+            dropped=tuple(hits[kept:]),
+            usage=outcome.usage,
+            timing=timing,
+            top_n=top_n,
+            score_threshold=score_threshold,
+        )
+
+    def __repr__(self) -> str:
+        return f"Reranker({self.engine!r}, max_tokens={self.max_tokens}, instruction={self.instruction!r})"
+
+    def _repr_html_(self) -> str:
+        facts = engine_facts(self.engine) | {
+            "budget": f"{self.max_tokens:,} tokens",
+            "instruction": self.instruction or "none",
+            "so far": usage_words(self.usage),
+        }
+        return facts_table("Reranker", facts)
+
+
+def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
+    """Scores fit for use: counted, finite and in [0, 1].
+
+    Args:
+        rows: What the engine answered.
+        count: How many scores there must be.
+        first: The first score's position in the whole call, for messages.
+
+    Raises:
+        BadReply: If the count or a value can't be right.
+    """
+    scores = np.asarray(rows, dtype=np.float32)
+    if count == 0:
+        return np.empty(0, dtype=np.float32)
+    if scores.shape != (count,):
+        raise BadReply(f"expected {count} scores, got an array of shape {scores.shape}")
+    bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if len(bad):
+        raise BadReply(f"{len(bad)} of {count} scores are no probabilities, the first is {scores[bad[0]]} at index {first + bad[0]}")
+    return scores
+
+
+def _flat(pairs: object) -> list[object] | None:
+    """Queries and documents of pairs, still unchecked; None where that would be too much to look at."""
+    if not isinstance(pairs, list | tuple) or len(pairs) > QUICK_TEXTS:
+        return None
+    return [text for pair in pairs if isinstance(pair, list | tuple) for text in pair]
+
+
+def _pair(pair: object, index: int) -> tuple[str, str]:
+    listed = pair.tolist() if isinstance(pair, np.ndarray) else pair  # a row of a table is a pair too
+    if not isinstance(listed, list | tuple) or len(listed) != 2:
+        raise TypeError(f"pairs[{index}] must be (query, document), not {pair!r:.80}")
+    return listed[0], listed[1]

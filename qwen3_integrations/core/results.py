@@ -1,0 +1,215 @@
+"""What a call gives back: usage, timing, hits and the ranking that everything else shows."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Work done; two of them add up.
+
+    Attributes:
+        prompts: Prompts the model read.
+        tokens: Prompt tokens, templates included, as the engine counted them; 0 where a server does not say.
+        truncated: Prompts whose document was cut to the budget.
+    """
+
+    prompts: int = 0
+    tokens: int = 0
+    truncated: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.prompts + other.prompts, self.tokens + other.tokens, self.truncated + other.truncated)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Wall-clock seconds of one call.
+
+    Attributes:
+        plan_s: Templates, tokenising, cutting.
+        run_s: The engine, waiting for it included.
+    """
+
+    plan_s: float
+    run_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Both together, seconds."""
+        return self.plan_s + self.run_s
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One ranked document.
+
+    Attributes:
+        index: Position in the list that was passed, from 0.
+        rank: Position by score, from 0; equal scores keep the order they were passed in.
+        score: The model's probability of "yes", in [0, 1].
+        document: The text as it was passed.
+        truncated: True when the model read only its beginning.
+    """
+
+    index: int
+    rank: int
+    score: float
+    document: str
+    truncated: bool = False
+
+    @property
+    def moved(self) -> int:
+        """Places gained by reranking; negative when lost."""
+        return self.index - self.rank
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Documents in order of relevance to a query. Iterating, indexing and `len` go over `hits`.
+
+    Attributes:
+        query: The query as it was given.
+        instruction: The instruction that was used.
+        model: The reranker's name.
+        hits: The documents kept, best first.
+        dropped: The documents below `score_threshold` or behind `top_n`, best first: nothing is lost.
+        usage: Tokens and truncations of this call.
+        timing: Seconds of this call.
+        top_n: The cut that was asked for; None for all.
+        score_threshold: The least score that was asked for, in [0, 1]; None for any.
+    """
+
+    query: str
+    instruction: str
+    model: str
+    hits: tuple[Hit, ...]
+    dropped: tuple[Hit, ...]
+    usage: Usage
+    timing: Timing
+    top_n: int | None = None
+    score_threshold: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __getitem__(self, rank: int) -> Hit:
+        return self.hits[rank]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The hits as plain dictionaries: rank, index, score, moved, truncated, document."""
+        return [
+            {
+                "rank": hit.rank,
+                "index": hit.index,
+                "score": hit.score,
+                "moved": hit.moved,
+                "truncated": hit.truncated,
+                "document": hit.document,
+            }
+            for hit in self.hits
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The hits as a data frame with the columns of `to_dicts`, one row a hit.
+
+        Raises:
+            MissingExtra: If pandas is not installed.
+        """
+        from qwen3_integrations.core.extras import require
+
+        columns = ["rank", "index", "score", "moved", "truncated", "document"]
+        frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(self.to_dicts(), columns=columns)
+        return frame
+
+    def inspect(
+        self,
+        *,
+        compare: Ranking | None = None,
+        labels: Mapping[int, float] | Sequence[float | None] | None = None,
+        documents: Sequence[Any] | None = None,
+        reranker: Any = None,
+        top_n: int | None = None,
+        threshold: float | None = None,
+    ) -> Any:
+        """Look into this ranking in a notebook: what moved, why, and what another instruction would make of it.
+
+        Args:
+            compare: A second ranking of the same documents.
+            labels: Relevance by position in what was passed, or one value a document.
+            documents: What was ranked, where that were not strings, so that metadata is at hand.
+            reranker: What runs again with another instruction.
+            top_n, threshold: Where the cut begins; this ranking's own unless told.
+
+        Returns:
+            A widget; see `RankInspector`.
+
+        Raises:
+            MissingExtra: If anywidget is not installed.
+            ConfigError: For arguments that do not fit this ranking.
+        """
+        from qwen3_integrations.core.extras import require
+
+        require("anywidget", "notebook")
+
+        inspector = import_module("qwen3_integrations.notebook").RankInspector
+        return inspector(self, documents=documents, compare=compare, labels=labels, reranker=reranker, top_n=top_n, threshold=threshold)
+
+    def __repr__(self) -> str:
+        best = f", best {self.hits[0].score:.3f}" if self.hits else ""
+        total = len(self.hits) + len(self.dropped)
+        return f"Ranking({_clip(self.query, 60)!r}, {len(self.hits)} of {total} documents{best}, model={self.model!r})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(_row(hit) for hit in self.hits)
+        total = len(self.hits) + len(self.dropped)
+        tokens = f", {self.usage.tokens:,} tokens" if self.usage.tokens else ""  # some servers do not say
+        cut = f", {self.usage.truncated} truncated" if self.usage.truncated else ""
+        return (
+            f"<table class='{NO_FORMULAS}'><caption style='text-align:left'>"
+            f"<b>{html.escape(self.query)}</b><br>{html.escape(self.instruction)}<br>"
+            f"{html.escape(self.model)}: {len(self.hits)} of {total} documents{tokens}{cut}, "
+            f"{self.timing.total_s:.2f} s</caption>"
+            "<thead><tr><th scope='col'>rank</th><th scope='col'>moved</th><th scope='col'>score</th><th scope='col'></th>"
+            f"<th scope='col' style='text-align:left'>document</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+
+NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
+"""HTML classes within which a notebook leaves dollar signs alone: prices in documents are no formulas. Source: MathJax' documentation."""
+
+
+def moved_in_words(moved: int) -> str:
+    """`up 3`, `down 1` or `same`."""
+    return f"up {moved}" if moved > 0 else f"down {-moved}" if moved < 0 else "same"
+
+
+def text_bar(score: float, width: int = 10) -> str:
+    """A score in [0, 1] as a bar of block characters, `width` of them."""
+    full = round(score * width)
+    return "█" * full + "░" * (width - full)
+
+
+def _row(hit: Hit) -> str:
+    mark = " <i>(truncated)</i>" if hit.truncated else ""
+    return (
+        f"<tr><td>{hit.rank + 1}</td><td>{moved_in_words(hit.moved)}</td><td>{hit.score:.3f}</td>"
+        f"<td style='font-family:monospace;white-space:pre'>{text_bar(hit.score)}</td>"
+        f"<td style='text-align:left'>{html.escape(_clip(hit.document, 240))}{mark}</td></tr>"
+    )
+
+
+def _clip(text: str, length: int) -> str:
+    line = " ".join(text[: 4 * length].split())
+    return line if len(line) <= length else line[: length - 1] + "…"

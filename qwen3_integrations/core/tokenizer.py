@@ -1,0 +1,173 @@
+"""Text and token ids: text is data, control tokens are the templates' own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qwen3_integrations.core.types import Ids
+from qwen3_integrations.errors import ConfigError, InvalidText, ModelNotFound
+
+END_TOKEN = "<|endoftext|>"  # noqa: S105
+"""Appended to every embedded text; the position that is pooled."""
+
+CONTROL_TOKENS = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
+    *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>"),
+    *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>"),
+    *("<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
+    *("<tool_response>", "</tool_response>", "<think>", "</think>"),
+)
+"""The tokens Qwen3's tokenizer adds to its byte-level BPE, ids 151643 to 151668 in this order."""
+
+_CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
+
+
+def holds_control_token(text: str) -> bool:
+    """True when an ordinary Qwen3 tokenizer would read a control token out of this text."""
+    return "<" in text and _CONTROL.search(text) is not None
+
+
+def neutral(text: str) -> str:
+    """The text with every control-token spelling broken up, for servers that can only be sent text.
+
+    A blank goes behind the `<`: `<|im_end|>` becomes `< |im_end|>`. Where token ids can be sent, nothing is
+    changed: `Tokenizer` encodes such spellings as the ordinary characters they are.
+    """
+    return _CONTROL.sub(lambda match: f"< {match[0][1:]}", text)
+
+
+def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
+    """The texts as a list, after proving that each is a `str` that UTF-8 can express.
+
+    Raises:
+        TypeError: For a bare string instead of a list, or an item that is no string; names the index.
+        InvalidText: For lone surrogates; names the index and the character.
+    """
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"{name} must be a list of strings, not one {type(texts).__name__}: pass [text]")
+    checked = list(texts)
+    for index, text in enumerate(checked):
+        _check(text, f"{name}[{index}]", index)
+    return checked
+
+
+def checked_text(text: str, name: str) -> str:
+    """The text, after proving that it is a `str` that UTF-8 can express; errors as in `checked_texts`."""
+    _check(text, name, None)
+    return text
+
+
+def _check(text: object, name: str, index: int | None) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a string, not {type(text).__name__}")
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidText(
+            f"{name} holds the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}; it is no text. "
+            "Repair it where it is read, e.g. with errors='replace' when decoding",
+            index=index,
+        ) from None
+
+
+class Tokenizer:
+    """A Qwen3 tokenizer that keeps text and control tokens apart.
+
+    `encode` reads text as data: `<|im_end|>` in it becomes the ordinary tokens of those ten characters.
+    `template` reads the project's own template pieces, in which the same spelling is the control token.
+
+    Args:
+        spec: The content of a `tokenizer.json`.
+
+    Raises:
+        ConfigError: If it is no tokenizer, or lacks a control token that the templates need.
+    """
+
+    def __init__(self, spec: str) -> None:
+        import tokenizers
+
+        try:
+            content: dict[str, Any] = json.loads(spec)
+            added = {token["content"]: int(token["id"]) for token in content["added_tokens"]}
+            # Without added tokens and a post-processor it can only give ordinary tokens, whatever the text says.
+            plain = content | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+            self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        except Exception as error:
+            raise ConfigError(f"this tokenizer.json can't be read: {error}") from error
+        missing = [token for token in (END_TOKEN, "<|im_start|>", "<|im_end|>", "<think>", "</think>") if token not in added]
+        if missing:
+            raise ConfigError(f"this is no Qwen3 tokenizer: it has no {', '.join(missing)}")
+        self._added = added
+        unusual = [token for token in added if not _CONTROL.fullmatch(token)]
+        self._unusual = re.compile("|".join(map(re.escape, unusual))) if unusual else None
+        self._templates: dict[str, Ids] = {}
+        self._split = re.compile("(" + "|".join(map(re.escape, sorted(added, key=len, reverse=True))) + ")")
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Tokenizer:
+        """Read `tokenizer.json` from a model's folder.
+
+        Raises:
+            ModelNotFound: If the folder has none.
+        """
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelNotFound(f"{folder} has no tokenizer.json; download the model again, or copy the file from its hub page")
+        return cls(path.read_text(encoding="utf-8"))
+
+    @property
+    def end_id(self) -> int:
+        """The id of `<|endoftext|>`."""
+        return self._added[END_TOKEN]
+
+    def reads_control_token(self, text: str) -> bool:
+        """True when an ordinary tokenizer of this model would read a control token out of a text: one that was added to it counts too."""
+        return holds_control_token(text) or (self._unusual is not None and self._unusual.search(text) is not None)
+
+    def token_id(self, word: str) -> int:
+        """The id of a word that is one ordinary token, such as `yes`.
+
+        Raises:
+            ConfigError: If it is none, or several.
+        """
+        ids = self.encode([word])[0]
+        if len(ids) != 1:
+            raise ConfigError(f"this tokenizer spells {word!r} with {len(ids)} tokens, a reranker needs one")
+        return int(ids[0])
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """Token ids of each text, read as data. One parallel batch; adds no end token."""
+        encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def template(self, text: str) -> Ids:
+        """Token ids of a piece of a template, in which control tokens are control tokens. There are few: they are kept."""
+        if (kept := self._templates.get(text)) is not None:
+            return kept
+        ids: list[int] = []
+        for part in self._split.split(text):
+            ids += [self._added[part]] if part in self._added else self._plain.encode(part, add_special_tokens=False).ids
+        return self._templates.setdefault(text, np.asarray(ids, dtype=np.int32))
+
+    def cut(self, text: str, limit: int) -> tuple[str, bool]:
+        """The longest beginning of a text that is at most `limit` tokens.
+
+        Returns:
+            The beginning, and whether it encodes to exactly the text's first `limit` ids. It does not where
+            those end inside a character; the beginning then stops before that character.
+        """
+        encoding = self._plain.encode(text, add_special_tokens=False)
+        kept = limit
+        while kept and kept < len(encoding.ids) and encoding.offsets[kept][0] < encoding.offsets[kept - 1][1]:
+            kept -= 1
+        beginning = text[: encoding.offsets[kept - 1][1]] if kept else ""
+        again = self._plain.encode(beginning, add_special_tokens=False).ids
+        return beginning, again == encoding.ids[:limit]

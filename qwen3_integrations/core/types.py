@@ -1,0 +1,130 @@
+"""What crosses the seam: finished prompts into an engine, rows out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Task: TypeAlias = Literal["embed", "rerank"]
+Ids: TypeAlias = NDArray[np.int32]
+Rows: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptPart:
+    """Some text of a prompt and its token ids.
+
+    Attributes:
+        text: The text as a server must be sent it.
+        ids: Token ids, shape (tokens,), int32; None where no tokenizer is at hand.
+    """
+
+    text: str
+    ids: Ids | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefix(PromptPart):
+    """What a prompt begins with and must keep whole. All documents of one query share one `Prefix` object.
+
+    Attributes:
+        query: The query as it was given; None for an embedded document.
+        instruction: The instruction as it was given; None for an embedded document.
+    """
+
+    query: str | None = None
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """One finished prompt: prefix, body, suffix. Only the body may be cut; this one's has been where `truncated`.
+
+    Attributes:
+        prefix: Template, instruction and query; empty for an embedded document.
+        body: The document; empty for an embedded query.
+        suffix: The template's end: the reranker's suffix, or the embedder's end token (as text: empty, since
+            the model's own tokenizer appends it).
+        truncated: True when the body was cut to the budget.
+        literal: True when a server that is sent `text` reads exactly `ids`. False when the text holds the
+            spelling of a control token, or was cut inside a character: then only the ids are exact.
+    """
+
+    prefix: Prefix
+    body: PromptPart
+    suffix: PromptPart
+    truncated: bool = False
+    literal: bool = True
+
+    @property
+    def text(self) -> str:
+        """The whole prompt as one string."""
+        return self.prefix.text + self.body.text + self.suffix.text
+
+    @property
+    def characters(self) -> int:
+        """Characters of `text`, counted without joining it."""
+        return len(self.prefix.text) + len(self.body.text) + len(self.suffix.text)
+
+    @property
+    def ids(self) -> Ids | None:
+        """The whole prompt as token ids, shape (tokens,), int32; None where no tokenizer was at hand."""
+        parts = (self.prefix.ids, self.body.ids, self.suffix.ids)
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
+
+    @property
+    def tokens(self) -> int | None:
+        """How many `ids` there are, counted without joining them; None where no tokenizer was at hand."""
+        prefix, body, suffix = self.prefix.ids, self.body.ids, self.suffix.ids
+        return None if prefix is None or body is None or suffix is None else len(prefix) + len(body) + len(suffix)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """Work for an engine.
+
+    Attributes:
+        task: `embed` or `rerank`.
+        prompts: In the order in which the rows must come back.
+        max_tokens: The longest prompt allowed, template included. Prompts with ids keep to it already; an
+            engine without a tokenizer must count and cut the bodies of the others itself.
+        call: What this job is a slice of, as long as all its prompts; None for a job that is all of a call.
+    """
+
+    task: Task
+    prompts: tuple[Prompt, ...]
+    max_tokens: int
+    call: Sized | None = None
+
+    @property
+    def turn(self) -> object:
+        """Whose turn it is when this job's is: engines take callers in turns, and the slices of one call are one caller."""
+        return self if self.call is None else self.call
+
+    @property
+    def call_size(self) -> int:
+        """Prompts of the whole call."""
+        return len(self.prompts if self.call is None else self.call)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """What an engine answers.
+
+    Attributes:
+        rows: float32. `embed`: shape (prompts, width), as the model gives them or already of unit length.
+            `rerank`: shape (prompts,), the probability of "yes" in [0, 1].
+        tokens: Prompt tokens the model read, in total; 0 where a server does not say and no tokenizer is at hand.
+        truncated: Positions whose bodies the engine itself had to cut.
+        max_tokens: The budget that held, where it was less than the job's: a server's own limit.
+    """
+
+    rows: Rows
+    tokens: int
+    truncated: frozenset[int] = frozenset()
+    max_tokens: int | None = None

@@ -1,0 +1,110 @@
+"""What lies in the caches of both hubs: which models, whole or not, and how large. Nothing is asked of a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from qwen3_integrations.core.extras import installed, require
+from qwen3_integrations.core.types import Task
+from qwen3_integrations.models.catalog import CHECKPOINTS
+from qwen3_integrations.models.hub.downloads import missing_files
+
+Hub = Literal["huggingface", "modelscope"]
+
+_FAMILIES = ("qwen3-embedding", "qwen3-reranker")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model on this machine.
+
+    Attributes:
+        name: As it is asked for.
+        task: `embed` or `rerank`; None where neither its name nor its files say.
+        folder: Where it lies.
+        hub: Whose cache that is; None for a folder outside them.
+        revision: The commit (Hugging Face) or the branch, tag or commit (ModelScope) it was downloaded by; None where not known.
+        size_bytes: Of its files.
+        missing: What it lacks to be run.
+    """
+
+    name: str
+    task: Task | None
+    folder: Path
+    hub: Hub | None
+    revision: str | None
+    size_bytes: int
+    missing: tuple[str, ...]
+
+
+def cache_folders() -> dict[Hub, Path]:
+    """Where each hub's client keeps what it downloads; ModelScope's only where its client is installed."""
+    from huggingface_hub import constants
+
+    folders: dict[Hub, Path] = {"huggingface": Path(constants.HF_HUB_CACHE)}
+    if installed("modelscope_hub"):
+        folders["modelscope"] = Path(require("modelscope_hub", "modelscope").get_default_config().cache_dir)
+    return folders
+
+
+def cached_models() -> tuple[LocalModel, ...]:
+    """The Qwen3 embedders and rerankers in the caches, by name: published ones, and others that are called after them."""
+    found = [
+        describe_model(name, folder)
+        for hub, cache in cache_folders().items()
+        for name, folder in (_in_hugging_face(cache) if hub == "huggingface" else _in_modelscope(cache))
+        if any(family in name.lower() for family in _FAMILIES)
+    ]
+    return tuple(sorted(found, key=lambda model: (model.name.lower(), model.folder)))
+
+
+def describe_model(name: str, folder: Path) -> LocalModel:
+    """What a folder holds.
+
+    Args:
+        name: The model's name.
+        folder: From `find_model` or `resolve_model`.
+    """
+    hub: Hub | None = next((hub for hub, cache in cache_folders().items() if folder.is_relative_to(cache)), None)
+    return LocalModel(
+        name=name,
+        task=task_of(name, folder),
+        folder=folder,
+        hub=hub,
+        revision=folder.name if hub and folder.parent.name == "snapshots" else None,
+        size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        missing=tuple(missing_files(folder)),
+    )
+
+
+def task_of(name: str, folder: Path) -> Task | None:
+    """What a model is for, by its files, else by its name."""
+    if name in CHECKPOINTS:
+        return CHECKPOINTS[name].task
+    description = folder / "config.json"
+    config = json.loads(description.read_text(encoding="utf-8")) if description.is_file() else {}
+    if "Qwen3ForSequenceClassification" in config.get("architectures", []) or "rerank" in name.lower():
+        return "rerank"
+    return "embed" if (folder / "1_Pooling").is_dir() or "embed" in name.lower() else None
+
+
+def _in_hugging_face(cache: Path) -> Iterator[tuple[str, Path]]:
+    """Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache."""
+    for folder in cache.glob("models--*--*/snapshots/*"):
+        owner, name = folder.parents[1].name.removeprefix("models--").split("--", 1)
+        yield f"{owner}/{name}", folder
+
+
+def _in_modelscope(cache: Path) -> Iterator[tuple[str, Path]]:
+    """Source: the layout of modelscope_hub 0.5, and of the versions before it, as its `_download.py` describes both."""
+    for folder in cache.glob("models/*--*/snapshots/*"):
+        owner, name = folder.parents[1].name.split("--", 1)
+        yield f"{owner}/{name}", folder
+    for pattern in ("models/*/*/config.json", "hub/models/*/*/config.json"):
+        for description in cache.glob(pattern):
+            owner, name = description.parts[-3:-1]
+            yield f"{owner}/{name.replace('___', '.')}", description.parent

@@ -1,0 +1,208 @@
+"""Downloading a model from a hub: the hubs' own clients do it, their bytes are counted, and every file's size is verified.
+
+Resuming, mirrors, tokens and progress bars are the clients' (`huggingface_hub`, `modelscope_hub`), with their environment variables.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from qwen3_integrations.core.extras import require
+from qwen3_integrations.errors import ModelNotFound
+
+log = logging.getLogger("qwen3_integrations")
+
+FILES = ("*.json", "*.safetensors", "*.txt")
+"""What is downloaded, in every folder: descriptions, tokenizer and safetensors weights; never pickled weights or code."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadProgress:
+    """How far a download is, over all its files.
+
+    Attributes:
+        done_bytes: What is here; a file that is taken up again counts from where it was.
+        total_bytes: Of the files that were begun. Small models' are all begun at once, so it soon is the whole.
+    """
+
+    done_bytes: int
+    total_bytes: int
+
+
+OnProgress = Callable[[DownloadProgress], None]
+"""Called from the clients' threads, one call at a time. It must be quick, and must not raise."""
+
+
+def from_hugging_face(model: str, revision: str | None, progress: OnProgress | None = None) -> Path:
+    """Download a model from Hugging Face, or from the mirror in HF_ENDPOINT, into its client's cache.
+
+    Args:
+        model: The repository's name.
+        revision: A branch, tag or commit; None for the default branch.
+        progress: Told about the bytes, in place of the client's bars.
+
+    Raises:
+        ModelNotFound: With what the hub answered.
+    """
+    from huggingface_hub import HfApi, constants, errors, snapshot_download
+
+    hub = f"Hugging Face ({clean(constants.ENDPOINT)})"
+    log.info("downloading %s from %s", named(model, revision), hub)
+    bars = {"tqdm_class": _hugging_face_bar(_Count(progress))} if progress else {}
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES), **bars))
+        listed = {entry.path: getattr(entry, "size", None) for entry in HfApi().list_repo_tree(model, revision=folder.name, recursive=True)}
+    except errors.GatedRepoError as error:
+        raise ModelNotFound(
+            f"{hub} gives {model} to permitted users only: ask on its page there, then hf auth login, or set HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelNotFound(f"{hub} has {model}, but no revision {revision!r} of it") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelNotFound(f"{hub} has no model {model}, or a private one: then hf auth login, or set HF_TOKEN") from error
+    except errors.HFValidationError as error:
+        raise ModelNotFound(f"{model!r} can't be the name of a model on {hub}") from error
+    except Exception as error:  # httpx', hf_xet's and the file system's errors have no base in common
+        raise ModelNotFound(f"{hub} did not give {model}: {_reason(error)}") from error
+    # Its client compares with the size that is announced with the file itself. ModelScope's compares with the list.
+    _verify_sizes(folder, listed, model, hub)
+    return _whole(folder, model, hub)
+
+
+def from_modelscope(model: str, revision: str | None, progress: OnProgress | None = None) -> Path:
+    """Download a model from ModelScope into its client's cache.
+
+    Args:
+        model, revision: As in `from_hugging_face`.
+        progress: Told about the bytes, besides the client's bars, which can't be left out.
+
+    Raises:
+        MissingExtra: If its client is not installed.
+        ModelNotFound: With what the hub answered.
+    """
+    client = require("modelscope_hub", "modelscope")
+    hub = f"ModelScope ({clean(client.get_default_config().endpoint)})"
+    log.info("downloading %s from %s", named(model, revision), hub)
+    calls = {"progress_callbacks": [_modelscope_callback(client, _Count(progress))]} if progress else {}
+    try:
+        folder = Path(client.HubApi().download_repo(model, "model", revision=revision, allow_patterns=list(FILES), **calls))
+    except client.NotExistError as error:
+        raise ModelNotFound(f"{hub} has no {named(model, revision)}") from error
+    except (client.HubError, OSError) as error:  # requests' errors are OSErrors
+        reasons = [error, *getattr(error, "failed_files", {}).values()]
+        if any(isinstance(reason, client.AuthenticationError | client.PermissionDeniedError) for reason in reasons):
+            raise ModelNotFound(f"{hub} gives {model} to permitted users only: ms login, or set MODELSCOPE_API_TOKEN") from error
+        raise ModelNotFound(f"{hub} did not give {model}: {_reason(error)}") from error
+    return _whole(folder, model, hub)
+
+
+class _Count:
+    """The bytes of a download's files, told on as one number; several threads count at once."""
+
+    def __init__(self, progress: OnProgress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._files: dict[str, tuple[int, int]] = {}
+
+    def begin(self, file: str, total: int) -> None:
+        """A file begins, or begins anew."""
+        with self._lock:
+            self._files[file] = (0, total)
+
+    def add(self, file: str, count: int, total: int | None = None) -> None:
+        """So many more bytes of a file are here."""
+        with self._lock:
+            before, known = self._files.get(file, (0, 0))
+            self._files[file] = (before + count, known if total is None else total)
+            done, whole = map(sum, zip(*self._files.values(), strict=True))
+            self._progress(DownloadProgress(done, max(done, whole)))
+
+
+def _hugging_face_bar(count: _Count) -> Any:
+    """A progress bar that is not shown, for the client to move: one of its bars counts the bytes of all files."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            # Others of its bars count files, or what the network carried.
+            self._counts = options.get("name") == "huggingface_hub.snapshot_download"
+            super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts:
+                count.add("", int(n or 0), int(self.total or 0))
+            return None
+
+    return Bar
+
+
+def _modelscope_callback(client: Any, count: _Count) -> Any:
+    class Callback(client.ProgressCallback):  # type: ignore[misc]
+        def __init__(self, filename: str, file_size: int) -> None:
+            super().__init__(filename, file_size)
+            count.begin(filename, file_size)
+
+        def update(self, size: int) -> None:
+            count.add(self.filename, size)
+
+    return Callback
+
+
+def _verify_sizes(folder: Path, listed: Mapping[str, int | None], model: str, hub: str) -> None:
+    """Compare what came with what the hub lists; what is wrong is removed, so that no cache serves it.
+
+    Raises:
+        ModelNotFound: If a file has another size than is listed.
+    """
+    wrong = []
+    for path, size in listed.items():
+        file = folder / path
+        if size is not None and any(fnmatch(path, pattern) for pattern in FILES) and file.is_file() and file.stat().st_size != size:
+            wrong.append(f"{path} should have {size:,} bytes and came with {file.stat().st_size:,}")
+            file.resolve().unlink()  # the cache keeps contents apart, and links to them
+            file.unlink(missing_ok=True)
+    if wrong:
+        raise ModelNotFound(f"{hub} did not give {model} as it lists it: {'; '.join(wrong)}. What is wrong was removed: try again")
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Which of the files that every engine needs are not there: description, tokenizer, and each file of weights.
+
+    Stricter than a folder that exists, laxer than a whole repository: other programs fetch what they need into the same cache.
+    """
+    index = folder / "model.safetensors.index.json"
+    weights = (
+        sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    )
+    return [name for name in ("config.json", "tokenizer.json", *weights) if not (folder / name).is_file()]
+
+
+def _whole(folder: Path, model: str, hub: str) -> Path:
+    if missing := missing_files(folder):
+        raise ModelNotFound(f"{hub} has {model}, but without {', '.join(missing)}: only models with safetensors weights can be run")
+    return folder
+
+
+def named(model: str, revision: str | None) -> str:
+    """A model for messages."""
+    return model if revision is None else f"{model} (revision {revision!r})"
+
+
+def clean(text: str) -> str:
+    """The text without the credentials that an address in it may hold."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
+def _reason(error: BaseException) -> str:
+    """What a client said, in one line. Its wrapper for "not in the cache either" gives way to what the hub said."""
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return clean(f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"[:600]).rstrip(".")

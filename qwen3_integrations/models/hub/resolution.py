@@ -1,0 +1,149 @@
+"""From a model's name to a folder on this machine: a path, the caches of both hubs, then a hub (`downloads.py`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from qwen3_integrations.core.extras import installed, require
+from qwen3_integrations.core.types import Task
+from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.models.catalog import TINY, Source
+from qwen3_integrations.models.hub.downloads import OnProgress, from_hugging_face, from_modelscope, missing_files, named
+
+log = logging.getLogger("qwen3_integrations")
+
+MODELSCOPE_BRANCH = "master"
+"""What ModelScope means by no revision. Source: its client's default."""
+
+
+def find_model(model: str, task: Task, *, source: Source = "auto", revision: str | None = None) -> Path | None:
+    """A model that is on this machine already, or None. Never asks a network.
+
+    A branch in a cache is the commit it was when it was downloaded.
+
+    Args:
+        model: A folder, `qwen3-tiny-demo`, or a hub's name such as `Qwen/Qwen3-Embedding-0.6B`. A folder that is
+            called as a model on a hub goes first, unless `source` names a hub or `revision` is given.
+        task: Which of the tiny pair is meant.
+        source: Whose cache to look in; `auto` and `local` look in both.
+        revision: A branch, tag or commit of the hub's repository.
+
+    Returns:
+        A folder; one from a cache holds at least a description, a tokenizer and all its weights.
+
+    Raises:
+        ConfigError: If `source` is none of the four, or a folder is given a revision.
+    """
+    if source not in get_args(Source):
+        raise ConfigError(f"source must be one of {', '.join(get_args(Source))}, not {source!r}")
+    is_folder = model == TINY or _is_path(model)
+    if is_folder and revision is not None:
+        raise ConfigError(f"revision={revision!r} is a hub's, but {model!r} is a folder on this machine: leave one of them out")
+    folder = _bundled(task) if model == TINY else Path(model).expanduser()
+    if folder.is_dir() and (is_folder or (source in ("auto", "local") and revision is None)):
+        return folder
+    if is_folder:
+        return None
+    caches: dict[Source, Callable[[str, str | None], Path | None]] = {
+        "huggingface": _cached_by_hugging_face,
+        "modelscope": _cached_by_modelscope,
+    }
+    for hub, look in caches.items():
+        if source in ("auto", "local", hub):
+            cached = look(model, revision)
+            if cached is not None and not missing_files(cached):
+                return cached
+    return None
+
+
+def resolve_model(
+    model: str, task: Task, *, source: Source = "auto", revision: str | None = None, progress: OnProgress | None = None
+) -> Path:
+    """A model's folder on this machine, downloaded if it has to be; shows the hub client's progress bars.
+
+    Args:
+        model, task, revision: As in `find_model`.
+        source: `auto` takes what this machine has, then asks Hugging Face, then ModelScope; with `HF_HUB_OFFLINE` set
+            it asks neither. `huggingface` and `modelscope` are that hub and its cache; `local` asks no hub.
+        progress: Told about the bytes of a download as they come; see `DownloadProgress`. Not called where nothing has to come.
+
+    Raises:
+        ModelNotFound: If this machine does not have it and no hub gives it; says what each hub answered.
+        MissingExtra: If `source="modelscope"` and its client is not installed.
+        ConfigError: If `source` is none of the four, or a folder is given a revision.
+    """
+    if found := find_model(model, task, source=source, revision=revision):
+        return found
+    if _is_path(model):
+        raise ModelNotFound(f"there is no folder {model!r}")
+    if source == "local":
+        raise ModelNotFound(f"{named(model, revision)} is in no local cache, and source='local' asks no hub: leave it out")
+    if source != "modelscope" and _is_offline():
+        raise ModelNotFound(
+            f"{named(model, revision)} is in no local cache, and no hub was asked, "
+            "because HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: unset it to download"
+        )
+    refusals: list[str] = []
+    for download in _downloads(source):
+        if refusals:
+            log.warning("%s; asking the next hub", refusals[-1])
+        try:
+            return download(model, revision, progress)
+        except ModelNotFound as error:
+            refusals.append(str(error))
+    if source == "auto" and not installed("modelscope_hub"):
+        refusals.append("ModelScope was not asked, its client is not installed: pip install 'qwen3-integrations[modelscope]'")
+    raise ModelNotFound(
+        f"{named(model, revision)} could not be had. {'. '.join(refusals)}. "
+        f"Other ways: a mirror's address in HF_ENDPOINT, a folder that holds the model, or the bundled toy pair, model={TINY!r}"
+    )
+
+
+def _downloads(source: Source) -> list[Callable[[str, str | None, OnProgress | None], Path]]:
+    """Whom to ask, in order."""
+    if source == "auto" and installed("modelscope_hub"):
+        return [from_hugging_face, from_modelscope]
+    return [from_modelscope if source == "modelscope" else from_hugging_face]
+
+
+def _is_offline() -> bool:
+    """The mark of one client; in `auto` it counts for both hubs, for it says that this machine shall not go out."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def _bundled(task: Task) -> Path:
+    return Path(__file__).parents[2] / "tiny" / {"embed": "embedding", "rerank": "reranker"}[task]
+
+
+def _is_path(model: str) -> bool:
+    """True for what can only be a folder; `owner/name` may be either."""
+    return model.startswith((".", "/", "~", "\\")) or model.count("/") > 1 or model[1:2] == ":"
+
+
+def _cached_by_hugging_face(model: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        description = try_to_load_from_cache(model, "config.json", revision=revision)
+    except HFValidationError:  # no name of this hub
+        return None
+    return Path(description).parent if isinstance(description, str) else None
+
+
+def _cached_by_modelscope(model: str, revision: str | None) -> Path | None:
+    if not installed("modelscope_hub"):
+        return None
+    client = require("modelscope_hub", "modelscope")
+    wanted = revision or MODELSCOPE_BRANCH  # else it takes any one revision that it has
+    try:
+        folder = Path(client.HubApi().download_repo(model, "model", revision=wanted, local_files_only=True))
+    except client.CacheNotFound:
+        return None
+    # Folders of its versions before 1.38 do not tell their revision: they can't stand for a pinned one.
+    return folder if revision is None or folder.as_posix().endswith(f"/snapshots/{revision}") else None

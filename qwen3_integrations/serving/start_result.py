@@ -1,0 +1,117 @@
+"""What came of a start: four values, so that a caller who only wants a server and one who shows what failed are both served."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from qwen3_integrations.errors import EngineError
+from qwen3_integrations.serving.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A new server, which has given its first right answer.
+
+    Attributes:
+        server: The server.
+        seconds: From the call to that answer.
+    """
+
+    server: Server
+    seconds: float
+
+    def running(self) -> Server:
+        """The server."""
+        return self.server
+
+    def _repr_html_(self) -> str:
+        return self.server._repr_html_()
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """A server with the same options that ran already, whoever started it, and with whom it ends.
+
+    Attributes:
+        server: The server.
+    """
+
+    server: Server
+
+    def running(self) -> Server:
+        """The server."""
+        return self.server
+
+    def _repr_html_(self) -> str:
+        return self.server._repr_html_()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No server: it ended before it was ready, or answered wrongly and was ended.
+
+    Attributes:
+        exit_code: The server's; 128 + the signal that ended it; None where it was ended because it answered wrongly, or the
+            start was cancelled.
+        error: What went wrong: the first error line of its log, or what its first answer lacked.
+        tail: The last lines of its log.
+        log: The whole log.
+    """
+
+    exit_code: int | None
+    error: str
+    tail: tuple[str, ...]
+    log: Path
+
+    def running(self) -> Server:
+        """No server: raises.
+
+        Raises:
+            EngineError: With the first error line, and where the log is.
+        """
+        how = "" if self.exit_code is None else f" (exit code {self.exit_code})"
+        raise EngineError(f"the server did not start{how}: {self.error}. Its log: {self.log}")
+
+    def _repr_html_(self) -> str:
+        tail = html.escape("\n".join(self.tail))
+        return f"<p><b>the server did not start</b>: {html.escape(self.error)}</p><pre>{tail}</pre>"
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """Not ready in time, and still trying; `server.stop()` ends it, waiting goes on with `server.state`.
+
+    Attributes:
+        server: The server.
+        seconds: How long it was waited for.
+        phase: What it was doing.
+    """
+
+    server: Server
+    seconds: float
+    phase: str
+
+    @property
+    def pid(self) -> int:
+        """The server's process, still running."""
+        return self.server.pid
+
+    def running(self) -> Server:
+        """Not ready: raises.
+
+        Raises:
+            EngineError: With the phase it is in, and its process.
+        """
+        raise EngineError(
+            f"the server was not ready after {self.seconds:.0f} s and goes on as process {self.pid} ({self.phase}): "
+            "raise timeout_s, or stop it"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.server._repr_html_()
+
+
+StartResult: TypeAlias = Launched | Reused | Failed | TimedOut

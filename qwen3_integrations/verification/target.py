@@ -1,0 +1,76 @@
+"""Finding out by asking what a server is: its task, its model, its dialect."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from qwen3_integrations.core.planning import document_prompts, rerank_prompts
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.types import Task
+from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.dialects import DIALECTS, DialectName
+from qwen3_integrations.engines.http.discovery import ServerInfo, discover
+from qwen3_integrations.engines.http.transport import Transport
+from qwen3_integrations.errors import BadReply, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed
+from qwen3_integrations.models.catalog import CHECKPOINTS, Checkpoint
+
+
+async def find(
+    transport: Transport, address: Address, task: Task | None, model: str | None, dialect: Literal["auto"] | DialectName
+) -> tuple[Task, ServerInfo]:
+    """What a server does, and how it describes itself.
+
+    Args:
+        transport: What to ask with.
+        address: Where.
+        task: None: what its model is published for, else what it answers a first request for.
+        model: The name it must serve; None for the first that it lists.
+        dialect: How to speak to it.
+
+    Raises:
+        ModelNotServed: If it serves other models.
+        RouteNotServed: If it does neither task, or lists no models.
+        ServerError: If it can't be reached, or refuses.
+    """
+    if task is not None:
+        return task, await discover(transport, address, model, task, dialect)
+    said = ""
+    for one in get_args(Task):
+        if dialect != "auto" and (dialect, one) not in DIALECTS:
+            continue
+        server = await discover(transport, address, model, one, dialect)
+        if published_as(server, one):
+            return one, server
+        try:
+            await _first_answer(transport, server, one)
+        except (RouteNotServed, ModelNotServed, RequestRefused, ServerFailed, BadReply) as error:
+            said += f"; for {one}: {error}"
+        else:
+            return one, server
+    raise RouteNotServed(
+        f"{address} is up, but neither embeds nor reranks{said}. vLLM does with --runner pooling",
+        url=str(address),
+        status=404,
+    )
+
+
+async def _first_answer(transport: Transport, server: ServerInfo, task: Task) -> None:
+    prompts = (
+        document_prompts(["text"], None, 0) if task == "embed" else rerank_prompts([("query", "text")], DEFAULT_INSTRUCTION, "\n", None, 0)
+    )
+    server.dialect.read(await transport.post(server.url, server.dialect.body(server.model, prompts)), 1)
+
+
+def published_as(server: ServerInfo, task: Task) -> Checkpoint | None:
+    """The published checkpoint that a server says it serves for a task, by its name or by what it was loaded from."""
+    for name in (server.model, server.origin):
+        if name is not None and name in CHECKPOINTS and CHECKPOINTS[name].task == task:
+            return CHECKPOINTS[name]
+    return None
+
+
+def described(server: ServerInfo) -> str:
+    """What a server serves, in a line."""
+    others = f" (also as {', '.join(server.others)})" if server.others else ""
+    context = f"up to {server.context} tokens" if server.context else "context not told"
+    return f"serves {server.model}{others}, {context}, on {server.url}"
