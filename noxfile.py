@@ -17,7 +17,7 @@ TEST_GROUP = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Format, lint, types and the layers of imports, then all tests but those for a GPU, with real vLLM (its CPU build) and a server of another make."""
+    """Format, lint, types, layers of imports, then all tests but those for a GPU, with real vLLM (its CPU build) and Infinity."""
     # PyTorch first: what comes after finds it in place and asks for no other build.
     session.install(*PINNED, "torch")
     session.install(*PINNED, "-e", ".[all]", *TEST_GROUP)
