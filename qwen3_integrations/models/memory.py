@@ -255,6 +255,17 @@ def stored_bytes(folder: Path, value_bytes: int | None = None, quantization: str
     )
 
 
+def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each stored tensor by its name, from the headers of a model's safetensors files; reads no weights.
+
+    Raises:
+        ModelNotFound: If the folder has no safetensors weights.
+        ConfigError: If one of its files is no safetensors file.
+    """
+    entries = (item for path in weight_files(folder) for item in _header(path).items())
+    return {name: tuple(entry["shape"]) for name, entry in entries if name != "__metadata__"}
+
+
 def _is_matrix(name: str, entry: Mapping[str, Any]) -> bool:
     """Whether it belongs to a layer's linear parts, which are what is quantised; the token table is not."""
     return "layers." in name and len(entry["shape"]) > 1

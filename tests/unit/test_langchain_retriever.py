@@ -14,7 +14,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from qwen3_integrations import FakeEngine
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.langchain import FETCH_K, Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
+from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
+from qwen3_integrations.reranking_retriever import FETCH_K
 
 QUERY = "planet number 7"
 TEXTS = [f"planet number {number}" for number in range(80)]
