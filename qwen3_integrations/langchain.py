@@ -24,7 +24,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 
-from qwen3_integrations.reranking_retriever import RerankingRetriever
+from qwen3_integrations.adapters.reranking_retriever import RerankingRetriever
 
 __all__ = ["DocumentText", "Qwen3Embeddings", "Qwen3Rerank", "RerankingRetriever"]
 
