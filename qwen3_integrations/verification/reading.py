@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from qwen3_integrations.engines.http.handshake import EASY, HOW_TO_SKIP, serving_advice, shake_hands
-from qwen3_integrations.errors import HandshakeFailed, RequestRefused, RouteNotServed
+from qwen3_integrations.errors import HandshakeFailed, RedirectRefused, RequestRefused, RouteNotServed
 from qwen3_integrations.jobs import Prompt, Rows, Task
 from qwen3_integrations.prompts import RERANK_SUFFIX
 from qwen3_integrations.tokens import END_TOKEN, neutral
@@ -88,7 +88,7 @@ async def _counted(probe: Probe, prompts: Sequence[Prompt]) -> list[list[int]]:
         return []
     try:
         return [await probe.count(prompt.text) for prompt in prompts]
-    except RouteNotServed:  # a gateway that lets only the usual routes through
+    except (RouteNotServed, RedirectRefused):  # a gateway that lets only the usual routes through
         return []
 
 
