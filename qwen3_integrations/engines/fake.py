@@ -11,6 +11,7 @@ import numpy as np
 
 from qwen3_integrations.engines.protocol import check_task
 from qwen3_integrations.errors import EngineClosed, EngineError
+from qwen3_integrations.fingerprint import Fingerprint
 from qwen3_integrations.jobs import Ids, Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.tokens import Tokenizer
 
@@ -80,6 +81,10 @@ class FakeEngine:
     def close(self) -> None:
         """Refuse further runs."""
         self._closed = True
+
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on; see `Fingerprint`."""
+        return Fingerprint({"rule": "sum of token directions", "width": self.dimensions}, {"backend": self.backend})
 
     def _embed(self, ids: list[Ids]) -> Rows:
         width = self.dimensions or 0

@@ -18,6 +18,7 @@ from qwen3_integrations.engines.http.address import has_credentials, shown_url
 from qwen3_integrations.engines.protocol import Engine
 from qwen3_integrations.errors import ConfigError, EngineClosed
 from qwen3_integrations.extras import installed
+from qwen3_integrations.fingerprint import Fingerprint, fingerprint_of
 from qwen3_integrations.html import engine_facts, facts_table
 from qwen3_integrations.jobs import Job, Reply, Task
 from qwen3_integrations.models import checked_model
@@ -264,6 +265,10 @@ class SharedEngine:
     def where(self) -> str | None:
         """Where it computes, in a few words, if the engine says so; never holds credentials."""
         return getattr(self._engine, "where", None)
+
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on; see `Fingerprint`."""
+        return fingerprint_of(self._checked())
 
     def run(self, job: Job) -> Reply:
         """Run a job; see `Engine.run`."""

@@ -168,7 +168,7 @@ class Transport:
             return ServerTimeout(f"{shown} did not answer in time; raise timeout_s, or look whether the server is overloaded", url=shown)
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__ or error
-            reason = f"({type(cause).__name__}: {str(cause)[:120]})"
+            reason = f"({type(cause).__name__}: {self._hidden(str(cause))[:120]})"
             if "Connect" in type(cause).__name__:
                 return ServerUnreachable(f"{shown} can't be reached {reason}; is the server running, and base_url its address?", url=shown)
             return ServerUnreachable(

@@ -15,6 +15,7 @@ from qwen3_integrations.engines.vllm.loop import VllmLoop
 from qwen3_integrations.engines.vllm.start import VllmStart
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.extras import require
+from qwen3_integrations.fingerprint import Fingerprint, folder_identity
 from qwen3_integrations.hub import resolve_model
 from qwen3_integrations.jobs import Ids, Job, Prompt, Reply, Task
 from qwen3_integrations.memory import MemoryPlan, weight_files
@@ -102,11 +103,13 @@ class VllmEngine(Submitting):
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = int(files.config["vocab_size"])
+        self._identity = folder_identity(files, self.tokenizer.digest)  # now, before it is loaded: the folder may change later
         start = VllmStart(files, model, _engine_args(files, task, engine_options), concurrency)
         loop = VllmLoop(start, task, model)
         loop.wait_until_ready()
         self.memory: MemoryPlan | None = start.plan
         self.max_tokens: int = start.max_tokens
+        self._numerics = {"backend": self.backend, **start.numerics}
         self._loop = loop
         self.close = weakref.finalize(self, loop.close)
         """Give the memory back, and the process if there is one. Twice is fine."""
@@ -126,6 +129,10 @@ class VllmEngine(Submitting):
     def alive(self) -> bool:
         """False after `close`, and when vLLM has died: then `open_engine` opens a new one."""
         return self._loop.alive
+
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on; see `Fingerprint`."""
+        return Fingerprint(self._identity, self._numerics)
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
