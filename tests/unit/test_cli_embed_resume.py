@@ -200,6 +200,13 @@ def test_a_server_that_describes_itself_otherwise_is_refused(job, stand_ins, tin
     assert says in job.refused(*over_http(stand_ins(tiny_embedder, **words)))
 
 
+def test_a_tokenizer_that_was_not_there_before_is_refused(job, stand_ins, tiny_embedder):
+    """With one, texts are cut here and control tokens in them go as ids: other numbers for such texts."""
+    server = stand_ins(tiny_embedder)
+    job.begin(*over_http(server))
+    assert "tokenizer was None and is '" in job.refused(*over_http(server, "--option", f"tokenizer={tiny_embedder}"))
+
+
 def test_a_file_of_a_server_is_not_gone_on_with_here(job, stand_ins, tiny_embedder):
     server = stand_ins(tiny_embedder, name="qwen3-tiny-demo")
     job.begin("--model", "qwen3-tiny-demo", "--base-url", server.url, "--option", "handshake=off", "--chunk", "2")
