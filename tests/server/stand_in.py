@@ -44,7 +44,8 @@ class StandIn(FaultsProxy):
         if call.seen.path == "/v1/embeddings":
             embedder = Embedder(self._engine)
             rows = embedder.embed_documents(call.seen.body["input"])
-            data = [{"index": at, "embedding": base64.b64encode(np.asarray(row, "<f4").tobytes()).decode()} for at, row in enumerate(rows)]
+            packed = call.seen.body.get("encoding_format") == "base64"
+            data = [{"index": at, "embedding": _packed(row) if packed else row.tolist()} for at, row in enumerate(rows)]
             call.answer(200, json.dumps({"data": data, "usage": {"prompt_tokens": embedder.usage.tokens}}).encode())
         elif call.seen.path == "/v1/models":
             call.answer(200, json.dumps(self._listed).encode())
@@ -54,3 +55,7 @@ class StandIn(FaultsProxy):
     def __exit__(self, *exc: object) -> None:
         super().__exit__(*exc)
         self._engine.close()
+
+
+def _packed(row: np.ndarray) -> str:
+    return base64.b64encode(np.asarray(row, "<f4").tobytes()).decode()
