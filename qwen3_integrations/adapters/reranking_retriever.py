@@ -13,8 +13,8 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from pydantic import Field
 
+from qwen3_integrations.adapters.call_arguments import Names, cut_arguments, read_by, with_cut
 from qwen3_integrations.adapters.components import STRICT, RerankerSettings, StrictModel
-from qwen3_integrations.call_arguments import Names, cut_arguments, read_by, with_cut
 from qwen3_integrations.core.validation import check_options, checked_cut
 from qwen3_integrations.errors import ConfigError
 

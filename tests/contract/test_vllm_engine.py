@@ -23,9 +23,11 @@ import pytest
 from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines import Engine
+from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.engines.vllm.logits import probabilities_of
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
+from qwen3_integrations.models.fingerprint import Fingerprint
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.contract.label_cases import HEADS, check_head
 from tests.models import declare, write_classifier
@@ -537,3 +539,14 @@ def test_a_notebook_s_kernel_whose_loop_runs(random_embedder):
     assert np.abs(sync - expected).max() < TOLERANCE
     assert np.abs(native - expected).max() < TOLERANCE
     assert third == ["shared True"]
+
+
+def test_a_fingerprint_says_the_model_and_how_it_is_computed(embedding, random_embedder):
+    torch = TorchEngine("embed", str(random_embedder), device="cpu")
+    ours, other = embedding.fingerprint(), torch.fingerprint()
+    torch.close()
+    assert ours.identity == other.identity
+    assert ours.numerics["dtype"] == "float32"
+    assert ours.numerics["quantisation"] is None
+    assert other.differences(ours)[0] == "backend was 'torch' and is 'vllm'"
+    assert Fingerprint.from_dict(json.loads(json.dumps(ours.to_dict()))) == ours

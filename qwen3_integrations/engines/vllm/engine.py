@@ -20,6 +20,7 @@ from qwen3_integrations.engines.vllm.worker import VllmLoop
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
+from qwen3_integrations.models.fingerprint import Fingerprint, folder_identity
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan, weight_files
@@ -104,11 +105,13 @@ class VllmEngine(Submitting):
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = int(files.config["vocab_size"])
+        self._identity = folder_identity(files, self.tokenizer.digest)  # now, before it is loaded: the folder may change later
         start = VllmStart(files, model, _engine_args(files, task, engine_options), concurrency)
         loop = VllmLoop(start, task, model, files.labels.positive)
         loop.wait_until_ready()
         self.memory: MemoryPlan | None = start.plan
         self.max_tokens: int = start.max_tokens
+        self._numerics = {"backend": self.backend, **start.numerics}
         self._loop = loop
         self.close = weakref.finalize(self, loop.close)
         """Give the memory back, and the process if there is one. Twice is fine."""
@@ -128,6 +131,10 @@ class VllmEngine(Submitting):
     def alive(self) -> bool:
         """False after `close`, and when vLLM has died: then `open_engine` opens a new one."""
         return self._loop.alive
+
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on; see `Fingerprint`."""
+        return Fingerprint(self._identity, self._numerics)
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
