@@ -20,6 +20,7 @@ from qwen3_integrations.jobs import Ids, Job, Prompt, Reply, Task
 from qwen3_integrations.memory import MemoryPlan, weight_files
 from qwen3_integrations.models import ORIGINAL_RERANKER, ModelFiles, Source, read_model
 from qwen3_integrations.options import check_options
+from qwen3_integrations.pickles import check_load_format
 from qwen3_integrations.tokens import Tokenizer
 
 DEFAULT_MAX_MODEL_LEN = 8192
@@ -41,7 +42,6 @@ _REFUSED: Mapping[str, str] = {
     "pooler_config": _POOLING,
     "data_parallel_size": "one engine is one replica; open the model once a device, or use vllm serve",
 }
-_PICKLED = ("pt", "npcache")
 
 
 class VllmEngine(Submitting):
@@ -178,8 +178,8 @@ def _check_meaning(options: Mapping[str, Any]) -> None:
     for option, reason in _REFUSED.items():
         if option in options:
             raise ConfigError(f"the vllm engine sets {option} itself: {reason}")
-    if options.get("load_format") in _PICKLED:
-        raise ConfigError(f"load_format={options['load_format']!r} reads pickled weights, which can run code: use safetensors")
+    if "load_format" in options:
+        check_load_format(options["load_format"], "load_format")
     overrides = options.get("hf_overrides")
     if overrides is None:
         return
