@@ -215,8 +215,8 @@ def _spawn(prepared: Prepared) -> Server:
     folder = servers_folder()
     key_config = folder / f"{name}.key.yaml" if command.key_config else None
     if key_config:
-        key_config.touch(mode=0o600)
-        key_config.write_text(command.key_config or "", encoding="utf-8")
+        with os.fdopen(supervise.made(key_config), "w", encoding="utf-8") as file:
+            file.write(command.key_config or "")
     record = Record(
         name=name,
         task=options.task,
@@ -235,11 +235,9 @@ def _spawn(prepared: Prepared) -> Server:
     )
     record.write()
     log = Path(record.log)
-    log.unlink(missing_ok=True)
-    log.touch(mode=0o600)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, supervise.SIGNALS)  # the supervisor unblocks them once it can take them
     try:
-        with log.open("ab") as out:
+        with os.fdopen(supervise.made(log), "ab") as out:
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), str(GRACE_S), "--", *record.command],
                 stdin=subprocess.DEVNULL,

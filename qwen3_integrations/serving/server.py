@@ -22,6 +22,7 @@ from qwen3_integrations.serving.records import Record, live_records
 from qwen3_integrations.serving.snippets import snippets
 from qwen3_integrations.serving.supervise import amend
 from qwen3_integrations.serving.table import status_table
+from qwen3_integrations.serving.trust import read_own
 
 if TYPE_CHECKING:
     from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank
@@ -322,7 +323,7 @@ def key_of(record: Record) -> str | None:
         return None
     try:
         if record.key_config:
-            content: str = json.loads(Path(record.key_config).read_text(encoding="utf-8").partition(": ")[2])
+            content: str = json.loads((read_own(Path(record.key_config)) or b"").decode().partition(": ")[2])
             return content
         key: str | None = psutil.Process(record.supervisor_pid).environ().get("VLLM_API_KEY")
     except (OSError, ValueError, psutil.Error):
