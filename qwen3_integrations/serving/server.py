@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from qwen3_integrations.engines.opening import KEY_VARIABLE, SharedEngine, open_engine
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.jobs import Task
+from qwen3_integrations.serving.listeners import Listening, who_listens
 from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.probe import Load, is_healthy, load_of
@@ -175,8 +176,16 @@ class Server:
 
     @property
     def state(self) -> State:
-        """`starting`, `ready` or `stopped`; asks the server."""
-        return "stopped" if not self.is_running else "ready" if is_healthy(self.url) else "starting"
+        """`starting`, `ready` or `stopped`; asks the server. What another process answers at its address makes it not ready."""
+        if not self.is_running:
+            return "stopped"
+        return "ready" if is_healthy(self.url) and self.listening().owner == "own" else "starting"
+
+    def listening(self) -> Listening:
+        """Who listens at its address: its own processes, or others."""
+        record = self._now()
+        supervisor = self._process.pid if self._process is not None else record.supervisor_pid
+        return who_listens(record.url, supervisor, record.server_pid)
 
     def status(self) -> ServerStatus:
         """How it is now; asks the server."""
