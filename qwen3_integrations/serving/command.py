@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.memory import MemoryPlan
 from qwen3_integrations.models import ORIGINAL_RERANKER, ModelFiles
 from qwen3_integrations.serving.extra_flags import check_extra
+from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions
 
@@ -23,19 +24,26 @@ KEY_FILE = "{key-file}"
 """Stands in a command for the file that a key must be written to; see `Command.key_config`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+@dataclass(frozen=True, slots=True, eq=False)
+class Command(HoldsHidden):
     """What to run.
 
     Attributes:
         argv: Its words, without any secret.
-        env: What its environment holds beside this process's; holds the key, so it is not shown.
+        env: What its environment holds beside this process's; holds the key, so it is no field: neither shown nor pickled.
         key_config: Content of a file, for a server that takes its key from one; the file's path replaces `KEY_FILE` in `argv`.
     """
 
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(repr=False)
-    key_config: str | None = field(default=None, repr=False)
+    if TYPE_CHECKING:
+        env: Mapping[str, str]
+        key_config: str | None = None
+    else:
+        env: InitVar[Mapping[str, str]] = Hidden()
+        key_config: InitVar[str | None] = Hidden()
+
+    def __post_init__(self, env: Mapping[str, str] | None = None, key_config: str | None = None) -> None:  # noqa: RUF033  fields to type checkers
+        self._hide(env=dict(env or {}), key_config=key_config)
 
     def __str__(self) -> str:
         return shlex.join(self.argv)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from qwen3_integrations.engines.opening import KEY_VARIABLE, SharedEngine, open_engine
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.jobs import Task
+from qwen3_integrations.serving.hidden import Masked
 from qwen3_integrations.serving.listeners import Listening, who_listens
 from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
@@ -75,11 +76,14 @@ class Server:
     """A server on this machine, started here or attached to.
 
     Used as a context manager, sync or async, it is stopped at the end if this process started it.
+
+    It is pickled without its key, and without being the one who stops it: in another process of the same user on this machine it is
+    attached to the same server, whose key it reads there as `attach` does.
     """
 
     def __init__(self, record: Record, api_key: str | None, process: subprocess.Popen[bytes] | None = None) -> None:
         self._record = record
-        self._api_key = api_key
+        self._key = Masked(api_key)
         self._process = process
 
     @property
@@ -110,9 +114,9 @@ class Server:
     @property
     def api_key(self) -> str | None:
         """What clients must send; None for none."""
-        if self._api_key is None and self._record.has_key:  # it is read from a process that may just be starting
-            self._api_key = key_of(self._now())
-        return self._api_key
+        if self._key.value is None and self._record.has_key:  # it is read from a process that may just be starting
+            self._key.value = key_of(self._now())
+        return self._key.value
 
     @property
     def pid(self) -> int:
@@ -288,6 +292,15 @@ class Server:
 
     async def __aexit__(self, *exc: object) -> None:
         await asyncio.to_thread(self.__exit__)
+
+    def __copy__(self) -> Server:
+        return Server(self._record, self._key.value, self._process)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Server:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Server, (self._now(), None)
 
     def __repr__(self) -> str:
         return f"Server({self.name!r}, task={self.task!r}, model={self.model!r}, url={self.url!r}, state={self.state!r})"
