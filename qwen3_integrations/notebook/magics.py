@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -112,7 +112,7 @@ class Qwen3Magics(Magics):
                 "extra_args": tuple(shlex.split(extra)),
             }
             given = checked_options(asked.option, told)
-            check_options(given, [each.name for each in fields(ServerOptions)], "a server")
+            check_options(given, [*inspect.signature(ServerOptions).parameters], "a server")
             options = ServerOptions(**told | given)
             with start_bar() as tell:
                 outcome = start(

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import InitVar, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import is_loopback
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, checked_model
+from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
 
 EngineName = Literal["vllm", "sglang"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ServerOptions(HoldsHidden):
     """A server as it shall be started.
+
+    `api_key` and `env` stay in this process: they are no fields of the dataclass, so `asdict` leaves them out, and options that have
+    them are not pickled. Copies and `dataclasses.replace` keep them.
 
     Attributes:
         task: `embed` or `rerank`.
@@ -58,7 +63,10 @@ class ServerOptions:
     host: str = "127.0.0.1"
     port: int = 0
     uds: str | Path | None = None
-    api_key: str | None = field(default=None, repr=False)
+    if TYPE_CHECKING:
+        api_key: str | None = None
+    else:
+        api_key: InitVar[str | None] = Hidden()
     without_key: bool = False
     served_name: str | None = None
     dtype: str = "auto"
@@ -79,9 +87,13 @@ class ServerOptions:
     source: Source = "auto"
     revision: str | None = None
     extra_args: tuple[str, ...] = ()
-    env: Mapping[str, str] | None = field(default=None, repr=False)
+    if TYPE_CHECKING:
+        env: Mapping[str, str] | None = None
+    else:
+        env: InitVar[Mapping[str, str] | None] = Hidden()
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, api_key: str | None = None, env: Mapping[str, str] | None = None) -> None:  # noqa: RUF033  fields to type checkers
+        self._hide(api_key=api_key, env=None if env is None else MappingProxyType(dict(env)))
         for name, allowed in (("task", get_args(Task)), ("engine", get_args(EngineName)), ("dtype", _DTYPES)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
@@ -168,7 +180,7 @@ class ServerOptions:
         words = ["qwen3-integrations", "serve", self.task, *([self.model] if self.model is not None else [])]
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name in ("task", "model", "api_key", "extra_args", "env") or value == each.default:
+            if each.name in ("task", "model", "extra_args") or value == each.default:
                 continue
             flag = {"served_name": "name"}.get(each.name, each.name).replace("_", "-")
             words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
@@ -176,7 +188,7 @@ class ServerOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """The options as plain values, without the key and the environment."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("api_key", "env")}
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.socket is not None:
             plain["uds"] = self.socket
         return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
