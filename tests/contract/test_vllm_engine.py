@@ -111,7 +111,10 @@ def test_a_sequence_classification_conversion_gives_the_original_scores(here, ra
     with_engine(open_vllm("rerank", folder), lambda engine: check_scores(engine, random_reranker))
 
 
-@pytest.mark.parametrize("head", ["one label, not declared", "one label, with a bias", "yes and no, with a bias", "two labels, not declared"])
+KINDS = ("one label, not declared", "one label, with a bias", "two labels, not declared", "yes and no, with a bias")
+
+
+@pytest.mark.parametrize("head", KINDS)
 def test_a_stored_head_is_read_as_its_labels_say(here, random_reranker, tmp_path, head):
     folder = write_classifier(tmp_path / "converted", random_reranker, **HEADS[head])
     with_engine(open_vllm("rerank", folder), lambda engine: check_head(folder, random_reranker, engine, HEADS[head]))
