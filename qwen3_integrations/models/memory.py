@@ -250,7 +250,7 @@ def stored_bytes(folder: Path, value_bytes: int | None = None, quantization: str
     return sum(
         _tensor_bytes(entry, matrices if _is_matrix(name, entry) else cast)
         for path in weight_files(folder)
-        for name, entry in _header(path).items()
+        for name, entry in safetensors_header(path).items()
         if name != "__metadata__" and not name.startswith("lm_head.")
     )
 
@@ -276,7 +276,7 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _header(path: Path) -> dict[str, Any]:
+def safetensors_header(path: Path) -> dict[str, Any]:
     """A safetensors file's description of itself. Source: the format's documentation: 8 bytes of length, then JSON."""
     with path.open("rb") as file:
         prefix = file.read(8)
