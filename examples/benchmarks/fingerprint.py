@@ -1,4 +1,4 @@
-"""The time that a fingerprint takes, on sparse files with the tensors of the published models: `python -m examples.benchmarks.fingerprint`."""
+"""The time that a fingerprint takes, on sparse files with the published models' tensors: `python -m examples.benchmarks.fingerprint`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def main() -> None:
                 begun = time.perf_counter()
                 weights_digest(Path(folder))
                 times.append(time.perf_counter() - begun)
-            print(f"{size}: {total / 1e9:.1f} GB, median {statistics.median(times):.3f} s, best {min(times):.3f} s, worst {max(times):.3f} s")
+            print(
+                f"{size}: {total / 1e9:.1f} GB, median {statistics.median(times):.3f} s, best {min(times):.3f} s, worst {max(times):.3f} s"
+            )
 
 
 def write_sparse(folder: Path, layers: int, width: int, heads: int, inner: int, head_width: int = 128, key_heads: int = 8) -> int:

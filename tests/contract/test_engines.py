@@ -225,7 +225,7 @@ def test_an_engine_refuses_the_other_task(embed_engine, rerank_engine):
 
 def test_a_shared_engine_closes_with_its_last_user(opener):
     first, second = opener("embed"), opener("embed")
-    assert first._engine is second._engine
+    assert first.engine is second.engine
     first.close()
     first.close()
     with pytest.raises(EngineClosed, match="closed"):

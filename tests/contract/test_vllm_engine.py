@@ -169,7 +169,9 @@ def test_the_plan_is_what_vllm_gets(embedding):
 
 def test_tokens_are_counted(embedding):
     reply = embedding.run(Job("embed", prompts_of([1, 2, 3], [4, 5]), 1024))
-    assert reply.tokens == 5
+    assert reply.tokens == (3, 2)
+    assert reply.total_tokens == 5
+    assert reply.max_tokens is None
     assert reply.truncated == frozenset()
 
 
@@ -392,8 +394,8 @@ def test_close_ends_the_jobs_that_wait(here, random_embedder):
 def test_an_engine_that_nobody_holds_closes_itself(here, random_embedder):
     engine = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
     again = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
-    loop = engine._engine._loop
-    assert again._engine._loop is loop
+    loop = engine.engine._loop
+    assert again.engine._loop is loop
     engine.close()
     assert loop._thread.is_alive()
     del again
@@ -420,7 +422,7 @@ def test_a_dead_engine_is_not_shared_any_more(here, random_embedder, monkeypatch
     """The step fails here as it would for lack of memory, which this machine can't be made to lack."""
     settings = {"backend": "vllm", **FAST}
     engine = open_engine("embed", str(random_embedder), **settings)
-    monkeypatch.setattr(engine._engine._loop._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
+    monkeypatch.setattr(engine.engine._loop._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
     for _ in range(2):
         with pytest.raises(EngineError, match=r"died \(MemoryError: no more\).*Open it again"):
             Embedder(engine).embed_documents(["a text"])
@@ -499,7 +501,7 @@ IN_A_NOTEBOOK = [
     print(Embedder(engine).embed_documents(["one", "two"]).tolist())
     """,
     "print((await Embedder(engine).aembed_documents(['one', 'two'])).tolist())",
-    "again = opened()\nprint('shared', again._engine is engine._engine)\nagain.close()\nengine.close()",
+    "again = opened()\nprint('shared', again.engine is engine.engine)\nagain.close()\nengine.close()",
 ]
 
 
