@@ -82,6 +82,7 @@ class TorchEngine(Submitting):
         self.dimensions = files.width if task == "embed" else None
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
+        self.capabilities = Capabilities(exact=self.dtype == "float32")
         numerics = {"backend": self.backend, "dtype": self.dtype, "quantisation": quantisation_of(files)}
         self._fingerprint = Fingerprint(folder_identity(files, task, self.tokenizer.digest), numerics)  # now: the folder may change later
         place = torch.device(self.device)
@@ -102,11 +103,6 @@ class TorchEngine(Submitting):
     def close(self) -> None:
         """Finish the pass that runs, refuse the rest, and give the memory back."""
         self._finalizer()
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See `Capabilities`."""
-        return Capabilities(exact=self.dtype == "float32")
 
     def fingerprint(self) -> Fingerprint:
         """Which model this is, as its folder was when it was opened, and the number format; see `Fingerprint`."""
