@@ -21,8 +21,10 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines import Engine
+from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.engines.vllm.logits import probabilities_of
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
@@ -519,3 +521,14 @@ def test_a_notebook_s_kernel_whose_loop_runs(random_embedder):
     assert np.abs(sync - expected).max() < TOLERANCE
     assert np.abs(native - expected).max() < TOLERANCE
     assert third == ["shared True"]
+
+
+def test_a_fingerprint_says_the_model_and_how_it_is_computed(embedding, random_embedder):
+    torch = TorchEngine("embed", str(random_embedder), device="cpu")
+    ours, other = embedding.fingerprint(), torch.fingerprint()
+    torch.close()
+    assert ours.identity == other.identity
+    assert ours.numerics["dtype"] == "float32"
+    assert ours.numerics["quantisation"] is None
+    assert str(other.differences(ours)[0]) == "backend was 'torch' and is 'vllm'"
+    assert Fingerprint.from_dict(json.loads(json.dumps(ours.to_dict()))) == ours

@@ -17,8 +17,7 @@ from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.errors import ConfigError, ModelNotFound
-from qwen3_integrations.models import identity
-from qwen3_integrations.models.identity import revision_of, weights_digest
+from qwen3_integrations.models.identity import _blocks, _tensors, revision_of, weights_digest
 from tests.models import TINY
 
 ENGINE = {"device": "cpu"}
@@ -191,8 +190,8 @@ def test_a_fingerprint_does_not_change_with_what_it_was_made_from():
 @pytest.fixture
 def large(monkeypatch):
     """Small models count as large ones: their tensors are sampled."""
-    monkeypatch.setattr(identity, "WHOLE_MODEL_BYTES", 0)
-    monkeypatch.setattr(identity, "STRIDE_BYTES", 1 << 16)
+    monkeypatch.setattr("qwen3_integrations.models.identity.WHOLE_MODEL_BYTES", 0)
+    monkeypatch.setattr("qwen3_integrations.models.identity.STRIDE_BYTES", 1 << 16)
 
 
 def test_of_a_large_model_every_contiguous_change_of_a_stride_is_found(folder, large):
@@ -223,8 +222,8 @@ def test_of_a_large_model_little_is_read(tmp_path):
     from examples.benchmarks.fingerprint import SHAPES, write_sparse
 
     total = write_sparse(tmp_path, *SHAPES["8B"])
-    tensors = list(identity._tensors(tmp_path / "model.safetensors"))
-    reads = [block for tensor in tensors for block in identity._blocks(tensor.begin, tensor.end, whole=False)]
+    tensors = list(_tensors(tmp_path / "model.safetensors"))
+    reads = [block for tensor in tensors for block in _blocks(tensor.begin, tensor.end, whole=False)]
     assert total > 15e9
     assert len(reads) < 8_500
     assert sum(size for _, size in reads) < 36 << 20

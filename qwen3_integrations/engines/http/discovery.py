@@ -11,7 +11,15 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.dialects import DIALECTS, Dialect, DialectName
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.errors import AuthenticationFailed, BadReply, ConfigError, ModelNotServed, RequestRefused, RouteNotServed
+from qwen3_integrations.errors import (
+    AuthenticationFailed,
+    BadReply,
+    ConfigError,
+    ModelNotServed,
+    RedirectRefused,
+    RequestRefused,
+    RouteNotServed,
+)
 
 AUTO: Mapping[tuple[bool, Task], DialectName] = {
     (True, "embed"): "vllm",
@@ -22,6 +30,9 @@ AUTO: Mapping[tuple[bool, Task], DialectName] = {
 """(is it vLLM, task) -> dialect."""
 
 _MENDED = (0, 32)
+
+_NOT_TOLD = (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, AuthenticationFailed, BadReply)
+"""How servers answer on a route that they need not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ async def _ends_the_longest(transport: Transport, address: Address) -> bool:
     """
     try:
         answer = await transport.get(f"{address.root}/version")
-    except (RouteNotServed, ModelNotServed, RequestRefused, AuthenticationFailed, BadReply):
+    except _NOT_TOLD:
         return False
     numbers = re.match(r"(\d+)\.(\d+)", str(answer.get("version") if isinstance(answer, dict) else ""))
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _MENDED
@@ -144,7 +155,7 @@ async def _described(transport: Transport, address: Address, task: Task) -> tupl
     """
     try:
         answer = await transport.get(f"{address.root}/info")
-    except (RouteNotServed, ModelNotServed, RequestRefused, AuthenticationFailed, BadReply):
+    except _NOT_TOLD:
         return None
     if not isinstance(answer, dict) or not isinstance(answer.get("model_id"), str):
         return None

@@ -223,7 +223,12 @@ class HttpEngine(Submitting):
             "templates": templates_digest(),
             "width": self.dimensions,
         }
-        return Fingerprint(identity, {"backend": self.backend, "dialect": server.dialect.name}, sample, partial=True)
+        numerics = {
+            "backend": self.backend,
+            "dialect": server.dialect.name,
+            "client tokenizer": self.tokenizer.digest if self.tokenizer else None,  # without one, texts are cut and sent otherwise
+        }
+        return Fingerprint(identity, numerics, sample, partial=True)
 
     def _check_width(self, rows: Rows, server: ServerInfo) -> None:
         """Rows of another width than the model's, or than those before: a server may be restarted with another model."""
