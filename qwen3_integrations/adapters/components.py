@@ -33,7 +33,7 @@ from qwen3_integrations.core.results import Ranking, Usage
 from qwen3_integrations.core.tokenizer import checked_text
 from qwen3_integrations.core.types import Rows, Task
 from qwen3_integrations.core.validation import checked_budget, checked_cut, checked_dimensions, suggest
-from qwen3_integrations.engines.registry import KEY_VARIABLE, Backend, open_engine
+from qwen3_integrations.engines.registry import KEY_VARIABLE, checked_backend, open_engine
 from qwen3_integrations.errors import ConfigError, Qwen3Error
 from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS, checked_model
 
@@ -59,6 +59,7 @@ def _score_threshold(value: float | None) -> float | None:
 
 
 Instruction = Annotated[str, BeforeValidator(_instruction)]
+BackendName = Annotated[str, BeforeValidator(checked_backend)]
 TopN = Annotated[int | None, BeforeValidator(_top_n)]
 ScoreThreshold = Annotated[float | None, Field(strict=True), AfterValidator(_score_threshold)]
 
@@ -107,7 +108,7 @@ class ComponentSettings(StrictModel):
         api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True, repr=False)
     instruction: Instruction = DEFAULT_INSTRUCTION
     max_tokens: int = Field(default=8192, strict=True, frozen=True)
-    backend: Backend = Field(default="auto", frozen=True)
+    backend: BackendName = Field(default="auto", frozen=True)
     engine: SkipJsonSchema[Engine | None] = Field(default=None, frozen=True, exclude=True, repr=False)  # no JSON can hold one
     engine_options: dict[str, Any] | None = Field(default=None, frozen=True)
 

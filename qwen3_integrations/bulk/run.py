@@ -15,9 +15,9 @@ from qwen3_integrations.bulk.sinks import Target
 from qwen3_integrations.bulk.sources import Lines, Mark, Record
 from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.core.event_loop import BackgroundLoop
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import InputError, PromptTooLong, Qwen3Error, ServerError
-from qwen3_integrations.models.fingerprint import Fingerprint, fingerprint_of
 
 CHUNK = 256
 """Texts handed over at once."""
@@ -130,7 +130,7 @@ def embed_records(
 def _made_by(embedder: Embedder) -> Fingerprint:
     """What the rows depend on besides the settings, the budget that holds included."""
     engine = embedder.engine
-    found = fingerprint_of(engine)
+    found = engine.fingerprint()
     budget = min(embedder.max_tokens, engine.max_tokens or embedder.max_tokens)  # a server's is known once it was asked
     return replace(found, numerics={**found.numerics, "budget in tokens": budget})
 

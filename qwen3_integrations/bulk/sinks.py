@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, Protocol, Self
 
 from qwen3_integrations.bulk.formats import Format, JsonLines
 from qwen3_integrations.bulk.sources import NO_LINES, Lines, Mark, Record
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import InputError, Qwen3Error
-from qwen3_integrations.models.fingerprint import Fingerprint
 
 SAVE_S = 1.0
 """Seconds between two notes of how far the part file is. What was computed since the last is lost with the power."""
@@ -186,7 +186,7 @@ class PartFile:
             self._made_by = now.to_dict()
         elif different := Fingerprint.from_dict(self._made_by).differences(now):
             raise InputError(
-                f"{self.path} was begun with another model, or in another number format ({'; '.join(different)}): "
+                f"{self.path} was begun with another model, or in another number format ({'; '.join(map(str, different))}): "
                 "use the same to go on, or begin again with --restart"
             )
 

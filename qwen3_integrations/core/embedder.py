@@ -178,4 +178,4 @@ def unit_rows(rows: Rows, count: int, dimensions: int | None, first: int = 0) ->
 def usage_of(job: Job, reply: Reply) -> Usage:
     """What one job used, with the truncations of plan and engine together."""
     cut = {index for index, prompt in enumerate(job.prompts) if prompt.truncated} | reply.truncated
-    return Usage(len(job.prompts), reply.tokens, len(cut))
+    return Usage(len(job.prompts), reply.total_tokens, len(cut))

@@ -151,7 +151,7 @@ def outcome_of(call: Call, job: Job, reply: Reply, begin: int = 0) -> CallResult
     """
     cut = {position for position, prompt in enumerate(job.prompts) if prompt.truncated} | reply.truncated
     rows = call.finish(reply.rows, len(job.prompts), begin)
-    usage = Usage(len(job.prompts), reply.tokens, len(cut))
+    usage = Usage(len(job.prompts), reply.total_tokens, len(cut))
     return CallResult(rows, usage, frozenset(begin + position for position in cut), reply.max_tokens)
 
 

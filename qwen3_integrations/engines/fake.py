@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen3_integrations.core.engine import check_task
+from qwen3_integrations.core.engine import Capabilities, check_task
+from qwen3_integrations.core.fingerprint import Fingerprint, templates_digest
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.errors import EngineClosed, EngineError
-from qwen3_integrations.models.fingerprint import Fingerprint
 
 _TINY = Path(__file__).parent.parent / "tiny"
 
@@ -40,6 +40,7 @@ class FakeEngine:
     """
 
     backend = "fake"
+    capabilities = Capabilities(exact=True)
 
     def __init__(
         self,
@@ -71,7 +72,24 @@ class FakeEngine:
         self.jobs.append(job)
         ids = [_ids(prompt) for prompt in job.prompts]
         rows = self._embed(ids) if job.task == "embed" else self._rerank(job.prompts)
-        return Reply(rows, sum(map(len, ids)))
+        return Reply(rows, tuple(map(len, ids)))
+
+    def fingerprint(self) -> Fingerprint:
+        """Of the rule by which it answers; partial where `score` is a function of your own."""
+        identity = {
+            "task": self.task,
+            "weights": "fake",
+            "tokenizer": self.tokenizer.digest,
+            "templates": templates_digest(),
+            "pooling": "sum of token directions" if self.task == "embed" else "share of the query's tokens",
+            "prompts": None,
+            "adapter": None,
+            "width": self.dimensions,
+        }
+        if self._score is not None:
+            del identity["pooling"]
+        numerics = {"backend": self.backend, "dtype": "float32", "quantisation": None}
+        return Fingerprint(identity, numerics, partial=self._score is not None)
 
     async def arun(self, job: Job) -> Reply:
         """As `run`; gives the loop one turn, as a real engine would."""
@@ -81,10 +99,6 @@ class FakeEngine:
     def close(self) -> None:
         """Refuse further runs."""
         self._closed = True
-
-    def fingerprint(self) -> Fingerprint:
-        """What its numbers depend on; see `Fingerprint`."""
-        return Fingerprint({"rule": "sum of token directions", "width": self.dimensions}, {"backend": self.backend})
 
     def _embed(self, ids: list[Ids]) -> Rows:
         width = self.dimensions or 0

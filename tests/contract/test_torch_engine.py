@@ -169,7 +169,7 @@ def test_a_forked_process_is_told_instead_of_waiting_for_ever(tiny_embedder):
                 Embedder(engine).embed_documents(["text"])
             except EngineClosed as error:
                 fresh = open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu")
-                code = 0 if "opened before a fork" in str(error) and fresh._engine is not engine._engine else 2
+                code = 0 if "opened before a fork" in str(error) and fresh.engine is not engine.engine else 2
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

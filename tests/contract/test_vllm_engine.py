@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines import Engine
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.engines.vllm.logits import probabilities_of
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
-from qwen3_integrations.models.fingerprint import Fingerprint
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.contract.label_cases import HEADS, check_head
 from tests.models import declare, write_classifier
@@ -194,7 +194,9 @@ def test_the_plan_is_what_vllm_gets(embedding):
 
 def test_tokens_are_counted(embedding):
     reply = embedding.run(Job("embed", prompts_of([1, 2, 3], [4, 5]), 1024))
-    assert reply.tokens == 5
+    assert reply.tokens == (3, 2)
+    assert reply.total_tokens == 5
+    assert reply.max_tokens is None
     assert reply.truncated == frozenset()
 
 
@@ -417,8 +419,8 @@ def test_close_ends_the_jobs_that_wait(here, random_embedder):
 def test_an_engine_that_nobody_holds_closes_itself(here, random_embedder):
     engine = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
     again = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
-    loop = engine._engine._loop
-    assert again._engine._loop is loop
+    loop = engine.engine._loop
+    assert again.engine._loop is loop
     engine.close()
     assert loop._thread.is_alive()
     del again
@@ -445,7 +447,7 @@ def test_a_dead_engine_is_not_shared_any_more(here, random_embedder, monkeypatch
     """The step fails here as it would for lack of memory, which this machine can't be made to lack."""
     settings = {"backend": "vllm", **FAST}
     engine = open_engine("embed", str(random_embedder), **settings)
-    monkeypatch.setattr(engine._engine._loop._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
+    monkeypatch.setattr(engine.engine._loop._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
     for _ in range(2):
         with pytest.raises(EngineError, match=r"died \(MemoryError: no more\).*Open it again"):
             Embedder(engine).embed_documents(["a text"])
@@ -524,7 +526,7 @@ IN_A_NOTEBOOK = [
     print(Embedder(engine).embed_documents(["one", "two"]).tolist())
     """,
     "print((await Embedder(engine).aembed_documents(['one', 'two'])).tolist())",
-    "again = opened()\nprint('shared', again._engine is engine._engine)\nagain.close()\nengine.close()",
+    "again = opened()\nprint('shared', again.engine is engine.engine)\nagain.close()\nengine.close()",
 ]
 
 
@@ -551,5 +553,5 @@ def test_a_fingerprint_says_the_model_and_how_it_is_computed(embedding, random_e
     assert ours.identity == other.identity
     assert ours.numerics["dtype"] == "float32"
     assert ours.numerics["quantisation"] is None
-    assert other.differences(ours)[0] == "backend was 'torch' and is 'vllm'"
+    assert str(other.differences(ours)[0]) == "backend was 'torch' and is 'vllm'"
     assert Fingerprint.from_dict(json.loads(json.dumps(ours.to_dict()))) == ours

@@ -18,7 +18,7 @@ class Answering(FakeEngine):
         self.rows = np.asarray(rows, dtype=np.float32)
 
     def run(self, job):
-        return Reply(self.rows, 0)
+        return Reply(self.rows, (0,) * len(job.prompts))
 
 
 @pytest.mark.parametrize(

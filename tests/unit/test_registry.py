@@ -75,8 +75,8 @@ def test_a_model_that_is_nowhere_says_where_it_was_looked_for(tmp_path):
 def test_equal_settings_share_an_engine_and_others_do_not():
     one, same = (open_engine("embed", "qwen3-tiny-demo", backend="fake", dimensions=48) for _ in range(2))
     other = open_engine("embed", "qwen3-tiny-demo", backend="fake", dimensions=64)
-    assert one._engine is same._engine
-    assert one._engine is not other._engine
+    assert one.engine is same.engine
+    assert one.engine is not other.engine
     for engine in (one, same, other):
         engine.close()
 
@@ -84,7 +84,7 @@ def test_equal_settings_share_an_engine_and_others_do_not():
 def test_equal_paths_are_equal_settings():
     words = {"backend": "http", "base_url": "http://127.0.0.1:1"}
     one, same = (open_engine("embed", "qwen3-tiny-demo", tokenizer=Path(TINY / "embedding"), **words) for _ in range(2))
-    assert one._engine is same._engine
+    assert one.engine is same.engine
     for engine in (one, same):
         engine.close()
 
@@ -94,15 +94,15 @@ def test_equal_headers_are_equal_settings_and_others_are_not():
     one, same, other = (
         open_engine("embed", "qwen3-tiny-demo", headers=MappingProxyType({"X-Tenant": name}), **words) for name in ("a", "a", "b")
     )
-    assert one._engine is same._engine
-    assert one._engine is not other._engine
+    assert one.engine is same.engine
+    assert one.engine is not other.engine
     for engine in (one, same, other):
         engine.close()
 
 
 def test_an_engine_closes_when_nobody_refers_to_it():
     handle = open_engine("embed", "qwen3-tiny-demo", backend="fake", dimensions=40)
-    engine = handle._engine
+    engine = handle.engine
     del handle
     gc.collect()
     with pytest.raises(EngineClosed):

@@ -13,8 +13,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from qwen3_integrations.core.engine import Submitting, check_task
+from qwen3_integrations.core.engine import Capabilities, Submitting, check_task, waited
 from qwen3_integrations.core.event_loop import BackgroundLoop
+from qwen3_integrations.core.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
 from qwen3_integrations.core.planning import document_prompts, fit_prompt
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.tokenizer import Tokenizer
@@ -29,7 +30,6 @@ from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply, ConfigError, PromptTooLong, RequestRefused
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source
 from qwen3_integrations.models.checkpoint import read_model
-from qwen3_integrations.models.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
 from qwen3_integrations.models.hub import find_model
 
 log = logging.getLogger("qwen3_integrations")
@@ -81,6 +81,7 @@ class HttpEngine(Submitting):
     """
 
     backend = "http"
+    capabilities = Capabilities(devices=None)
 
     def __init__(
         self,
@@ -153,16 +154,17 @@ class HttpEngine(Submitting):
         self._finalizer()
 
     def fingerprint(self) -> Fingerprint:
-        """What its numbers depend on, as far as the server lets it be known; see `Fingerprint`. Asks the server.
+        """Which model the server runs, as far as it lets that be known: always partial; see `Fingerprint`. Asks the server.
 
-        Its address is not part of it, and of what the server says it has loaded only the last part: a folder may lie elsewhere.
+        The server's address is not part of it: a server may move. Of the folder that the server says it has loaded, only the
+        last part counts: it may lie elsewhere.
 
         Raises:
             EngineError: If the server fails.
         """
         if not self._finalizer.alive:
             raise self._loop.closed()
-        return self._loop.submit(self._fingerprint()).result()
+        return waited(self._loop.submit(self._fingerprint()))
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
@@ -170,7 +172,7 @@ class HttpEngine(Submitting):
             raise self._loop.closed()
         if not job.prompts:
             done: Future[Reply] = Future()
-            done.set_result(Reply(np.empty((0, self.dimensions or 0) if self.task == "embed" else 0, dtype=np.float32), 0))
+            done.set_result(Reply(np.empty((0, self.dimensions or 0) if self.task == "embed" else 0, dtype=np.float32), ()))
             return done
         return self._loop.submit(self._work(job))
 
@@ -189,16 +191,44 @@ class HttpEngine(Submitting):
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_sent(self._batcher, positions, prompts, kind, job)) for positions, kind in requests]
         rows: Rows | None = None
-        tokens = 0
+        said, counted = 0, False
         for (positions, _), task in zip(requests, tasks, strict=True):
             answer = task.result()
             self._check_width(answer.rows, server)
             if rows is None:
                 rows = np.empty((len(prompts), *answer.rows.shape[1:]), dtype=np.float32)
             rows[positions] = answer.rows
-            tokens += _counted([prompts[position] for position in positions]) if answer.tokens is None else answer.tokens
+            said += _counted([prompts[position] for position in positions]) if answer.tokens is None else answer.tokens
+            counted = counted or answer.tokens is not None
         assert rows is not None  # every prompt is in one of the requests
-        return Reply(rows, tokens, cut, budget)
+        return Reply(
+            rows,
+            tuple(prompt.tokens for prompt in prompts),
+            cut,
+            max_tokens=budget if budget < job.max_tokens else None,
+            server_tokens=said if counted else None,
+        )
+
+    async def _fingerprint(self) -> Fingerprint:
+        server = await self._server()
+        sample: tuple[float, ...] = ()
+        if self.task == "embed":
+            rows = (await self._ask(server, document_prompts([SAMPLE_TEXT], self.tokenizer, _SAMPLE_TOKENS))).rows
+            self._check_width(rows, server)
+            sample = sample_of(rows[0])
+        identity = {
+            "task": self.task,
+            "loaded from": None if server.origin is None else server.origin.rstrip("/").rpartition("/")[2],
+            **({"tokenizer": self.tokenizer.digest} if self.tokenizer else {}),
+            "templates": templates_digest(),
+            "width": self.dimensions,
+        }
+        numerics = {
+            "backend": self.backend,
+            "dialect": server.dialect.name,
+            "client tokenizer": self.tokenizer.digest if self.tokenizer else None,  # without one, texts are cut and sent otherwise
+        }
+        return Fingerprint(identity, numerics, sample, partial=True)
 
     def _check_width(self, rows: Rows, server: ServerInfo) -> None:
         """Rows of another width than the model's, or than those before: a server may be restarted with another model."""
@@ -211,21 +241,6 @@ class HttpEngine(Submitting):
             raise BadReply(
                 f"{server.url} sent vectors of {width} dimensions, {server.model} has {self.dimensions}: it serves another model"
             )
-
-    async def _fingerprint(self) -> Fingerprint:
-        server = await self._server()
-        sample: tuple[float, ...] = ()
-        if self.task == "embed":
-            rows = (await self._ask(server, document_prompts([SAMPLE_TEXT], self.tokenizer, _SAMPLE_TOKENS))).rows
-            self._check_width(rows, server)
-            sample = sample_of(rows[0])
-        identity = {
-            "loaded from": None if server.origin is None else server.origin.rstrip("/").rpartition("/")[2],
-            "tokenizer": self.tokenizer.digest if self.tokenizer else None,
-            "templates": templates_digest(),
-            "width": self.dimensions,
-        }
-        return Fingerprint(identity, {"backend": self.backend, "dialect": server.dialect.name}, sample)
 
     async def _server(self) -> ServerInfo:
         """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""

@@ -110,7 +110,7 @@ class JobQueue:
         order = sorted(range(len(job.prompts)), key=lambda index: (id(job.prompts[index].prefix), own_tokens(job.prompts[index])))
         waiting = _Waiting(job, order, len(order))
         if not order:
-            waiting.future.set_result(Reply(self._forward.nothing(), 0))
+            waiting.future.set_result(Reply(self._forward.nothing(), ()))
             return waiting.future
         with self._changed:
             if self._closed:
@@ -226,7 +226,7 @@ class JobQueue:
 
 def _finish(waiting: _Waiting) -> None:
     assert waiting.rows is not None
-    tokens = sum(prompt.tokens or 0 for prompt in waiting.job.prompts)
+    tokens = tuple(prompt.tokens for prompt in waiting.job.prompts)
     if waiting.future.set_running_or_notify_cancel():
         waiting.future.set_result(Reply(waiting.rows, tokens))
 

@@ -1,4 +1,4 @@
-"""vLLM in this process's service: on the local GPU, or its CPU build, without a server."""
+"""Embedded vLLM (its own worker process): on the local GPU, or its CPU build, without a server."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.core.engine import Submitting, check_task
+from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Task
 from qwen3_integrations.core.validation import check_options
@@ -20,8 +21,8 @@ from qwen3_integrations.engines.vllm.worker import VllmLoop
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
-from qwen3_integrations.models.fingerprint import Fingerprint, folder_identity
 from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.identity import folder_identity
 from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan, weight_files
 from qwen3_integrations.models.pickles import check_load_format
@@ -105,13 +106,16 @@ class VllmEngine(Submitting):
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = int(files.config["vocab_size"])
-        self._identity = folder_identity(files, self.tokenizer.digest)  # now, before it is loaded: the folder may change later
+        identity = folder_identity(
+            files, task, self.tokenizer.digest, engine_options.get("hf_overrides")
+        )  # now: the folder may change later
         start = VllmStart(files, model, _engine_args(files, task, engine_options), concurrency)
         loop = VllmLoop(start, task, model, files.labels.positive)
         loop.wait_until_ready()
         self.memory: MemoryPlan | None = start.plan
         self.max_tokens: int = start.max_tokens
-        self._numerics = {"backend": self.backend, **start.numerics}
+        self.capabilities = Capabilities(exact=start.numerics["dtype"] == "float32", devices=start.devices)
+        self._fingerprint = Fingerprint(identity, {"backend": self.backend, **start.numerics})
         self._loop = loop
         self.close = weakref.finalize(self, loop.close)
         """Give the memory back, and the process if there is one. Twice is fine."""
@@ -133,14 +137,14 @@ class VllmEngine(Submitting):
         return self._loop.alive
 
     def fingerprint(self) -> Fingerprint:
-        """What its numbers depend on; see `Fingerprint`."""
-        return Fingerprint(self._identity, self._numerics)
+        """Which model this is, as its folder was when it was opened, and the number format; see `Fingerprint`."""
+        return self._fingerprint
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
         if not job.prompts:
             empty: Future[Reply] = Future()
-            empty.set_result(Reply(np.empty((0, self.dimensions) if self.dimensions else 0, dtype=np.float32), 0))
+            empty.set_result(Reply(np.empty((0, self.dimensions) if self.dimensions else 0, dtype=np.float32), ()))
             return empty
         ids = [self._ids(index, prompt) for index, prompt in enumerate(job.prompts)]
         self._check_vocabulary(ids)

@@ -46,7 +46,6 @@ class _Work:
     turn: object  # whose it is
     added: int = 0  # prompts handed to vLLM, from the first on
     done: int = 0
-    tokens: int = 0
     over: bool = False
     flying: set[str] = field(default_factory=set)
     rows: Rows | None = None
@@ -239,7 +238,6 @@ class VllmLoop:
             self._flying[name] = work, position
             work.flying.add(name)
             work.added = position + 1
-            work.tokens += len(ids)
 
     def _land(self, outputs: Sequence[Any]) -> None:
         """Hand out what a step has computed, all read in one conversion before the first caller wakes.
@@ -271,7 +269,8 @@ class VllmLoop:
     def _answer(self, work: _Work) -> None:
         work.over = True
         if work.rows is not None and work.future.set_running_or_notify_cancel():
-            work.future.set_result(Reply(work.rows if self._task == "embed" else probabilities_of(work.rows, self._positive), work.tokens))
+            rows = work.rows if self._task == "embed" else probabilities_of(work.rows, self._positive)
+            work.future.set_result(Reply(rows, tuple(map(len, work.ids))))
 
     def _drop(self, work: _Work) -> None:
         """Take a job's prompts out of vLLM."""
