@@ -115,12 +115,33 @@ def test_planning_runs_no_further_ahead_than_the_engine_can_use(call, progress):
     assert SLICE < alive.max() <= IN_FLIGHT * SLICE
 
 
-def test_several_slices_are_on_their_way_and_no_more(call):
-    engine = Slow()
+class Together(FakeEngine):
+    """Answers no job before so many are with it at once."""
+
+    def __init__(self, task, count):
+        super().__init__(task)
+        self.count, self.now, self.most = count, 0, 0
+        self.enough = None
+
+    async def arun(self, job):
+        self.enough = self.enough or asyncio.Event()
+        self.now += 1
+        self.most = max(self.most, self.now)
+        if self.now == self.count:
+            self.enough.set()
+        await asyncio.wait_for(self.enough.wait(), 60)
+        reply = self.run(job)
+        self.now -= 1
+        return reply
+
+
+def test_several_slices_are_in_flight_and_no_more(call):
+    engine = Together("embed", IN_FLIGHT)
     call(Embedder(engine), "embed_documents", MANY)
-    assert 1 < engine.most <= IN_FLIGHT
+    assert engine.most == IN_FLIGHT
     assert sum(len(job.prompts) for job in engine.jobs) == len(MANY)
     assert len({id(job.turn) for job in engine.jobs}) == 1  # one caller among the others
+    assert {job.call_size for job in engine.jobs} == {len(MANY)}
 
 
 def test_planning_is_off_the_callers_loop():

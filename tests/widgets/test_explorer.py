@@ -535,3 +535,20 @@ async def main():
 assert "3 of 3 dimensions" in asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_several_slices_are_in_flight_while_a_corpus_is_embedded(explorer):
+    class Together(FakeEngine):
+        """Answers nothing before four jobs are with it at once."""
+
+        now = 0
+
+        async def arun(self, job):
+            self.now += 1
+            while self.now < 4:
+                await asyncio.sleep(0.01)
+            return self.run(job)
+
+    widget = settled(explorer(embedder(Together("embed")), named(1000)))
+    assert widget.ready
+    np.testing.assert_allclose(widget.vectors, embedder().embed_documents(named(1000)), atol=1e-6)
