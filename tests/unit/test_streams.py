@@ -53,13 +53,15 @@ class Stuck(FakeEngine):
     def __init__(self):
         super().__init__("embed")
         self.begun, self.cancelled = 0, 0
+        self.second = None
 
     async def arun(self, job):
+        self.second = self.second or asyncio.Event()
         self.begun += 1
-        first = self.begun == 1
-        while self.begun == 1:
-            await asyncio.sleep(0.001)
-        if not first:
+        if self.begun == 1:
+            await self.second.wait()
+        else:
+            self.second.set()
             try:
                 await asyncio.sleep(3600)
             except asyncio.CancelledError:
@@ -225,17 +227,20 @@ def test_a_bad_text_is_named_after_the_rows_before_it_were_given():
     for bad, error in ((7, TypeError), ("\ud800", InvalidText)):
         rows = []
         with pytest.raises(error, match=r"texts\[700\]"):
-            for part in Embedder(FakeEngine("embed")).iter_documents(itertools.chain(TEXTS[:700], [bad], TEXTS)):
-                rows.append(part)
+            rows.extend(Embedder(FakeEngine("embed")).iter_documents(itertools.chain(TEXTS[:700], [bad], TEXTS)))
         assert np.array_equal(np.concatenate(rows), Embedder(FakeEngine("embed")).embed_documents(TEXTS[:700]))
 
 
 async def test_a_bad_text_is_named_in_an_async_stream_too():
-    rows = 0
-    with pytest.raises(InvalidText, match=r"texts\[700\]"):
+    sizes = []
+
+    async def collect():
         async for part in Embedder(FakeEngine("embed")).aiter_documents(itertools.chain(TEXTS[:700], ["\ud800"])):
-            rows += len(part)
-    assert rows == 700
+            sizes.append(len(part))  # noqa: PERF401  those before the error count
+
+    with pytest.raises(InvalidText, match=r"texts\[700\]"):
+        await collect()
+    assert sum(sizes) == 700
 
 
 @pytest.mark.parametrize("wrong", ["one text", b"bytes"])
@@ -374,13 +379,12 @@ def test_a_failure_is_raised_in_order_and_ends_the_planning():
 
     rows = []
     with pytest.raises(EngineError, match="out of order"):
-        for part in Embedder(Failing("embed")).iter_documents(iter(TEXTS)):
-            rows.append(part)
+        rows.extend(Embedder(Failing("embed")).iter_documents(iter(TEXTS)))
     assert [len(part) for part in rows] == [FIRST]
 
 
 def test_texts_that_are_more_than_strings_keep_their_value():
-    class Colour(str, enum.Enum):
+    class Colour(str, enum.Enum):  # noqa: UP042  its str() is not its value
         RED = "red"
 
     engine = FakeEngine("embed")
@@ -459,5 +463,7 @@ def test_an_error_and_a_cut_name_the_item_and_not_the_prompt(run_async):
         with pytest.raises(RequestRefused, match="item 40 of this call") as caught:
             run_passages(Refusing("embed"), kind(texts), run_async)
         assert caught.value.index == 40
-    parts = run_passages(FakeEngine("embed"), iter([*["a"] * 70, "a" * 8 + "wide 中文字汉"]), run_async, max_tokens=4, size=SliceSize(first=8))
+    parts = run_passages(
+        FakeEngine("embed"), iter([*["a"] * 70, "a" * 8 + "wide 中文字汉"]), run_async, max_tokens=4, size=SliceSize(first=8)
+    )
     assert sorted(at for part in parts for at in part.truncated) == [70]

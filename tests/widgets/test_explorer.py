@@ -541,12 +541,14 @@ def test_several_slices_are_in_flight_while_a_corpus_is_embedded(explorer):
     class Together(FakeEngine):
         """Answers nothing before four jobs are with it at once."""
 
-        now = 0
+        now, enough = 0, None
 
         async def arun(self, job):
+            self.enough = self.enough or asyncio.Event()
             self.now += 1
-            while self.now < 4:
-                await asyncio.sleep(0.01)
+            if self.now == 4:
+                self.enough.set()
+            await self.enough.wait()
             return self.run(job)
 
     widget = settled(explorer(embedder(Together("embed")), named(1000)))
