@@ -67,12 +67,14 @@ class PromptTooLong(InputError):
     Attributes:
         tokens: Tokens that must stay whole.
         max_tokens: The budget they had to fit into.
+        index: Position of the text in the list that was passed; None where no text of a list is at fault.
     """
 
-    def __init__(self, message: str, *, tokens: int, max_tokens: int) -> None:
+    def __init__(self, message: str, *, tokens: int, max_tokens: int, index: int | None = None) -> None:
         super().__init__(message)
         self.tokens = tokens
         self.max_tokens = max_tokens
+        self.index = index
 
 
 class ConfigError(Qwen3Error, ValueError):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from qwen3_integrations.analysis.vectors import (
 )
 from qwen3_integrations.core.documents import texts_of
 from qwen3_integrations.core.embedder import Embedder
+from qwen3_integrations.core.slicing import SLICE, SliceSize
 from qwen3_integrations.core.tokenizer import checked_texts
 from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import ConfigError, InputError
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Say = Callable[[str], None]
 
-BATCH = 256
-"""Texts embedded between two signs of life; engines batch within."""
+SLICES = SliceSize(first=SLICE)
+"""Progress is shown after every `SLICE` texts, from the first slice on."""
 
 MOST_QUERIES = 1000
 """Texts that recall is measured with in a larger corpus: its standard error is then below 0.01."""
@@ -219,9 +221,14 @@ class Survey:
 
     async def _embed(self, say: Say) -> Rows:
         assert self.embedder is not None
-        while (done := sum(map(len, self._batches))) < len(self.texts):
-            say(f"Embedding: {done:,} of {len(self.texts):,} texts")
-            self._batches.append(await self.embedder.aembed_documents(self.texts[done : done + BATCH]))
+        done = sum(map(len, self._batches))
+        say(f"Embedding: {done:,} of {len(self.texts):,} texts")
+        async with aclosing(self.embedder.aslices(self.texts[done:], lambda text: text, size=SLICES)) as parts:
+            async for part in parts:
+                self._batches.append(part.rows)
+                done += len(part.rows)
+                if done < len(self.texts):
+                    say(f"Embedding: {done:,} of {len(self.texts):,} texts")
         return np.concatenate(self._batches)
 
     def _settle_widths(self, width: int) -> None:

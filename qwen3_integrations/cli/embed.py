@@ -44,7 +44,7 @@ def embed(
         int | None, typer.Option(min=1, help="Width of the vectors; without it, the model's own.", show_default=False)
     ] = None,
     max_tokens: parameters.MaxTokens = 8192,
-    chunk: Annotated[int, typer.Option(min=1, help="Texts handed over at once; four times as many are on their way.")] = 256,
+    chunk: Annotated[int, typer.Option(min=1, help="Texts handed over at once; eight times as many are in flight.")] = 256,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin again where an interrupted run could go on.")] = False,
     quiet: parameters.Quiet = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,19 @@ def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
     for index, text in enumerate(checked):
         _check(text, f"{name}[{index}]", index)
     return checked
+
+
+def checked_stream(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
+    """The texts of any iterable, each checked when it is drawn; errors as in `checked_texts`."""
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"{name} must be an iterable of strings, not one {type(texts).__name__}: pass [text]")
+    return _checked_one_by_one(iter(texts), name)
+
+
+def _checked_one_by_one(texts: Iterator[str], name: str) -> Iterator[str]:
+    for index, text in enumerate(texts):
+        _check(text, f"{name}[{index}]", index)
+        yield text
 
 
 def checked_text(text: str, name: str) -> str:

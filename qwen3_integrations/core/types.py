@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -85,6 +84,17 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One call of a user, of which several jobs are slices.
+
+    Attributes:
+        size: Prompts of the whole call; None where the length of the input is not known.
+    """
+
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """Work for an engine.
 
@@ -93,13 +103,13 @@ class Job:
         prompts: In the order in which the rows must come back.
         max_tokens: The longest prompt allowed, template included. Prompts with ids are within it already; an
             engine without a tokenizer must count and cut the bodies of the others itself.
-        call: What this job is a slice of, as long as all its prompts; None for a job that is all of a call.
+        call: The call that this job is a slice of; None for a job that is a whole call.
     """
 
     task: Task
     prompts: tuple[Prompt, ...]
     max_tokens: int
-    call: Sized | None = None
+    call: Call | None = None
 
     @property
     def turn(self) -> object:
@@ -107,9 +117,9 @@ class Job:
         return self if self.call is None else self.call
 
     @property
-    def call_size(self) -> int:
-        """Prompts of the whole call."""
-        return len(self.prompts if self.call is None else self.call)
+    def call_size(self) -> int | None:
+        """Prompts of the whole call; None where the length of its input is not known."""
+        return len(self.prompts) if self.call is None else self.call.size
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from qwen3_integrations.bulk.run import IN_FLIGHT, embed_records
+from qwen3_integrations.bulk.run import embed_records
 from qwen3_integrations.bulk.sources import InputFormat, Lines
 from qwen3_integrations.core.embedder import Embedder
+from qwen3_integrations.core.pipeline import IN_FLIGHT
 from qwen3_integrations.engines.fake import FakeEngine
 from qwen3_integrations.errors import EngineError, InputError, PromptTooLong, RequestRefused
 

@@ -535,3 +535,22 @@ async def main():
 assert "3 of 3 dimensions" in asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_several_slices_are_in_flight_while_a_corpus_is_embedded(explorer):
+    class Together(FakeEngine):
+        """Answers nothing before four jobs are with it at once."""
+
+        now, enough = 0, None
+
+        async def arun(self, job):
+            self.enough = self.enough or asyncio.Event()
+            self.now += 1
+            if self.now == 4:
+                self.enough.set()
+            await self.enough.wait()
+            return self.run(job)
+
+    widget = settled(explorer(embedder(Together("embed")), named(1000)))
+    assert widget.ready
+    np.testing.assert_allclose(widget.vectors, embedder().embed_documents(named(1000)), atol=1e-6)

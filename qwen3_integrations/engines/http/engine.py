@@ -7,6 +7,7 @@ import logging
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -184,8 +185,8 @@ class HttpEngine(Submitting):
             _refuse_instructions(job, server)
         budget = min(job.max_tokens, server.context or job.max_tokens)
         prompts, cut = await self._fitted(server, job, budget)
-        share = fair_share(job.call_size, self._concurrency)
-        requests = list(_requests(prompts, server, min(self._request_size, share)))
+        size = self._request_size if job.call_size is None else min(self._request_size, fair_share(job.call_size, self._concurrency))
+        requests = list(_requests(prompts, server, size))
         if self._batcher is None:
             self._batcher = Batcher(partial(self._ask, server), self._concurrency, self._request_size)
         async with asyncio.TaskGroup() as group:
@@ -266,7 +267,8 @@ class HttpEngine(Submitting):
 
         async def count(position: int) -> None:
             async with gate:
-                fitted[position] = await fit_on_server(job.prompts[position], budget, server, self._post)
+                with _index_in_error(job, position):
+                    fitted[position] = await fit_on_server(job.prompts[position], budget, server, self._post)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -278,9 +280,10 @@ class HttpEngine(Submitting):
                         else:
                             self._tell_uncounted(server, budget)
                     elif tokens is not None and tokens > budget and self.tokenizer and prompt.body.ids is not None:
-                        fitted[position] = fit_prompt(
-                            prompt.prefix, prompt.body.text, prompt.body.ids, prompt.suffix, self.tokenizer, budget
-                        )
+                        with _index_in_error(job, position):
+                            fitted[position] = fit_prompt(
+                                prompt.prefix, prompt.body.text, prompt.body.ids, prompt.suffix, self.tokenizer, budget
+                            )
         except BaseExceptionGroup as group_error:
             error = group_error.exceptions[0]
             if isinstance(error, PromptTooLong) and budget < job.max_tokens:
@@ -329,6 +332,16 @@ async def _sent(batcher: Batcher, positions: Sequence[int], prompts: Sequence[Pr
         raise _at(failed.error, positions[failed.offset]) from failed.error
 
 
+@contextmanager
+def _index_in_error(job: Job, position: int) -> Iterator[None]:
+    """A query that is too long to be embedded is named by its position; of a reranker's prompts the query is at fault, not the document."""
+    try:
+        yield
+    except PromptTooLong as error:
+        error.index = position if job.task == "embed" else None
+        raise
+
+
 def _counted(prompts: Sequence[Prompt]) -> int:
     """Tokens by the ids that are known, for servers that do not say."""
     return sum(prompt.tokens or 0 for prompt in prompts)
@@ -340,6 +353,7 @@ def _too_long_for(server: ServerInfo, error: PromptTooLong) -> PromptTooLong:
         "shorten the query or the instruction, or serve the model with a longer one",
         tokens=error.tokens,
         max_tokens=error.max_tokens,
+        index=error.index,
     )
 
 
