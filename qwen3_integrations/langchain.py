@@ -9,7 +9,7 @@ from copy import deepcopy
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings, StrictModel
+from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, FetchK, RerankerSettings, StrictModel
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.validation import check_options, suggest
@@ -60,7 +60,7 @@ class Qwen3Embeddings(EmbedderSettings, Embeddings):
     Raises:
         ConfigError: For an unknown or unfit setting.
         MissingExtra: If the backend is not installed; names the pip line.
-        ModelNotFound: If the model is nowhere to be had.
+        ModelNotFound: If the model can't be found or downloaded.
     """
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -222,7 +222,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         seen = {key for document in documents for key in document.metadata}
         for key in keys:
             if documents and key not in seen:
-                log.warning("document_text names %r, which is in no document's metadata%s", key, suggest(key, map(str, seen)))
+                log.warning("document_text names %r, which no document has in its metadata%s", key, suggest(key, map(str, seen)))
         return ["\n".join([*(str(d.metadata[key]) for key in keys if key in d.metadata), d.page_content]) for d in documents]
 
 
@@ -246,7 +246,7 @@ class RerankingRetriever(StrictModel, BaseRetriever):
 
     retriever: VectorStore | RetrieverLike = Field(frozen=True)
     reranker: BaseDocumentCompressor = Field(frozen=True)
-    fetch_k: int | None = Field(default=None, ge=1, strict=True)
+    fetch_k: FetchK = Field(default=None, ge=1)
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     if not TYPE_CHECKING:
@@ -268,10 +268,11 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         retriever = self.retriever
         if isinstance(retriever, VectorStore):
             if "k" in self.search_kwargs:
-                raise ConfigError("search_kwargs holds 'k': say how many documents to fetch with fetch_k")
+                raise ConfigError("must not contain 'k'", option="search_kwargs", advice="Set the number of documents to fetch with fetch_k")
             return retriever.as_retriever(search_kwargs={**self.search_kwargs, "k": self.fetch_k or FETCH_K})
         if self.search_kwargs:
-            raise ConfigError("search_kwargs are for a vector store; this retriever has its own: set them there")
+            advice = "Set those of this retriever on the retriever itself"
+            raise ConfigError("are for a vector store only", option="search_kwargs", advice=advice)
         if self.fetch_k is None:
             return retriever
         fields = type(retriever).model_fields if isinstance(retriever, BaseRetriever) else {}
@@ -281,15 +282,16 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         if isinstance(retriever, BaseRetriever) and "k" in fields:
             return retriever.model_copy(update={"k": self.fetch_k})
         raise ConfigError(
-            f"{type(retriever).__name__} can't be told to fetch {self.fetch_k} documents: it has neither search_kwargs nor k. "
-            "Leave fetch_k out and set the number on the retriever itself"
+            f"{self.fetch_k} can't be passed on to {type(retriever).__name__}, which has neither search_kwargs nor k",
+            option="fetch_k",
+            advice="Leave fetch_k out, and set the number on the retriever itself",
         )
 
 
 def _query_and_documents(asked: dict[str, Any]) -> tuple[str, Sequence[Document]]:
     if not isinstance(asked, Mapping) or not {"query", "documents"} <= asked.keys():
         held = f"one with {', '.join(map(repr, asked))}" if isinstance(asked, Mapping) else type(asked).__name__
-        raise InputError(f"Qwen3Rerank takes a dictionary with 'query' and 'documents', not {held}")
+        raise InputError(f"the input of Qwen3Rerank must be a dictionary with 'query' and 'documents', not {held}")
     documents = list(asked["documents"])
     for index, document in enumerate(documents):
         if not isinstance(document, Document):
@@ -313,7 +315,7 @@ def _as_document(item: object, index: int) -> Document:
         if isinstance(text, str):
             return Document(page_content=text, metadata=dict(item.get("metadata") or item))
         raise TypeError(
-            f"documents[{index}] is a mapping without a string under 'page_content' or 'text'; it has: {', '.join(map(str, item))}"
+            f"documents[{index}] is a mapping without a string under 'page_content' or 'text'; its keys are: {', '.join(map(str, item))}"
         )
     raise TypeError(f"documents[{index}] must be a string, a Document or a mapping, not {type(item).__name__}")
 

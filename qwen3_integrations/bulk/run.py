@@ -15,7 +15,8 @@ from qwen3_integrations.bulk.sources import Lines, Mark, Record
 from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.types import Rows
-from qwen3_integrations.errors import InputError, PromptTooLong, Qwen3Error, ServerError
+from qwen3_integrations.core.validation import whole_number
+from qwen3_integrations.errors import EngineError, InputError, PromptTooLong, Qwen3Error
 
 CHUNK = 256
 """Texts handed over at once."""
@@ -83,6 +84,7 @@ def embed_records(
             written.
         EngineError: If the engine or its server fails.
     """
+    chunk = whole_number(chunk, "chunk")
     begun, before, resumed, width = time.perf_counter(), embedder.usage, target.rows, 0
     loop = BackgroundLoop("embedding files")
     running: deque[tuple[_Chunk, Future[Rows]]] = deque()
@@ -144,19 +146,20 @@ async def _vectors(embedder: Embedder, lines: Lines, records: Sequence[Record], 
     try:
         return await (embedder.aembed_queries(texts) if queries else embedder.aembed_documents(texts))
     except PromptTooLong as error:  # which one? halve until it is alone
-        if len(records) == 1:
-            raise _placed(error, lines.place(records[0].line)) from None
+        if error.index is not None or len(records) == 1:
+            raise _placed(error, lines.place(records[error.index or 0].line)) from None
         middle = len(records) // 2
         halves = [await _vectors(embedder, lines, half, queries) for half in (records[:middle], records[middle:])]
         return np.concatenate(halves)
-    except ServerError as error:
-        raise error if error.index is None else _placed(error, lines.place(records[error.index].line)) from None
+    except EngineError as error:
+        if error.index is None:
+            raise
+        raise _placed(error, lines.place(records[error.index].line)) from error.__cause__
 
 
 def _placed(error: Qwen3Error, place: str) -> Qwen3Error:
-    """The same error, with the place of the text at fault."""
-    error.args = (f"{place}: {error}", *error.args[1:])
-    return error
+    """The same error, with the place of the text at fault instead of its index: the caller passed a file and no list."""
+    return error.replace(reason=f"{place}: {error.reason}", index=None)
 
 
 async def _nothing() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -14,7 +13,7 @@ from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.types import Job, Reply, Rows
-from qwen3_integrations.errors import BadReply, EngineError, ServerError
+from qwen3_integrations.errors import BadReply, Qwen3Error
 
 SLICE = 256
 """Prompts in a slice, at most. Planning so many of 128 tokens takes 15 ms on two CPU cores."""
@@ -112,7 +111,7 @@ def run_call(engine: Engine, call: Call, tell: Tell = _untold) -> CallResult:
         tell: Called after each slice, in this thread, with the number of its prompts.
 
     Raises:
-        EngineError: What the engine raises; its message and `index` name the position in the whole call.
+        Qwen3Error: What the plan and the engine raise; `index` is the position in the whole call.
         BadReply: If slices are answered with rows of different widths.
     """
     slices = call.slices
@@ -162,8 +161,8 @@ async def _in_slices(engine: Engine, call: Call, slices: Sequence[tuple[int, int
     async def run(begin: int, job: Job) -> None:
         try:
             reply = await engine.arun(job)
-        except EngineError as error:
-            raise _of_the_whole(error, begin) from None
+        except Qwen3Error as error:
+            raise error.at(begin) from error.__cause__
         whole.take(begin, outcome_of(call, job, reply, begin))
         slots.release()
         tell(len(job.prompts))
@@ -172,11 +171,15 @@ async def _in_slices(engine: Engine, call: Call, slices: Sequence[tuple[int, int
         async with asyncio.TaskGroup() as group:
             for begin, end in slices:
                 await slots.acquire()
-                job = await asyncio.to_thread(call.plan, begin, end)
+                try:
+                    job = await asyncio.to_thread(call.plan, begin, end)
+                except Qwen3Error as error:
+                    raise error.at(begin) from error.__cause__
                 group.create_task(run(begin, replace(job, call=call)))
                 del job  # or it would live until the next is planned
     except BaseExceptionGroup as failed:  # the first failure; its siblings were only cancelled for it
-        raise failed.exceptions[0] from None
+        first = failed.exceptions[0]
+        raise first from first.__cause__
     return whole.outcome
 
 
@@ -195,7 +198,7 @@ class _Whole:
         if self._rows is None:
             self._rows = np.empty((self._count, *part.rows.shape[1:]), dtype=np.float32)
         if part.rows.shape[1:] != self._rows.shape[1:]:
-            raise BadReply(f"rows of shape {part.rows.shape[1:]} came after others of {self._rows.shape[1:]} in the same call")
+            raise BadReply(f"the engine returned rows of different shapes in one call: {self._rows.shape[1:]}, then {part.rows.shape[1:]}")
         self._rows[begin : begin + len(part.rows)] = part.rows
         self._usage += part.usage
         self._truncated |= part.truncated
@@ -210,15 +213,6 @@ class _Whole:
 def _told(outcome: CallResult, tell: Tell) -> CallResult:
     tell(outcome.usage.prompts)
     return outcome
-
-
-def _of_the_whole(error: EngineError, begin: int) -> EngineError:
-    """The same error, about the position in the whole call and not in its slice."""
-    said = re.sub(r"(?<=\bitem )\d+(?= of this call)", lambda number: str(int(number[0]) + begin), str(error))
-    error.args = (said, *error.args[1:])
-    if isinstance(error, ServerError) and error.index is not None:
-        error.index += begin
-    return error
 
 
 async def _nothing() -> None:

@@ -30,16 +30,16 @@ def query_prompts(queries: Sequence[str], instruction: str, tokenizer: Tokenizer
     """What an embedder reads for queries: instruction and query, never cut, and the end token.
 
     Raises:
-        PromptTooLong: If one exceeds the budget.
+        PromptTooLong: If one exceeds the budget; names its index.
     """
     texts = [embedding_query(query, instruction) for query in queries]
     ids: Sequence[Ids | None] = tokenizer.encode(texts) if tokenizer else [None] * len(texts)
     prefixes = [Prefix(text, own, query, instruction) for text, own, query in zip(texts, ids, queries, strict=True)]
     body, suffix = (_NO_BODY if tokenizer else PromptPart("")), _end(tokenizer)
     prompts = tuple(Prompt(prefix, body, suffix, literal=_is_literal(prefix, "", tokenizer)) for prefix in prefixes)
-    for prompt in prompts:
+    for index, prompt in enumerate(prompts):
         if prompt.tokens is not None and prompt.tokens > max_tokens:
-            raise prompt_too_long(prompt.tokens, max_tokens)
+            raise prompt_too_long(prompt.tokens, max_tokens, index)
     return prompts
 
 
@@ -77,10 +77,16 @@ def _finish(
             Prompt(prefix, PromptPart(body), suffix, literal=_is_literal(prefix, body, None))
             for prefix, body in zip(prefixes, bodies, strict=True)
         )
-    bodies_ids = tokenizer.encode(bodies)
-    return tuple(
-        fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens) for prefix, body, ids in zip(prefixes, bodies, bodies_ids, strict=True)
-    )
+    prompts = []
+    shared = all(prefix is prefixes[0] for prefix in prefixes)
+    for prefix, body, ids in zip(prefixes, bodies, tokenizer.encode(bodies), strict=True):
+        try:
+            prompts.append(fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens))
+        except PromptTooLong as error:
+            if shared:  # no single item is at fault, the query of all of them is
+                raise
+            raise error.replace(index=len(prompts)) from None
+    return tuple(prompts)
 
 
 def fit_prompt(prefix: Prefix, body: str, ids: Ids, suffix: PromptPart, tokenizer: Tokenizer, max_tokens: int) -> Prompt:
@@ -115,11 +121,12 @@ def _is_literal(prefix: Prefix, body: str, tokenizer: Tokenizer | None) -> bool:
     return not (holds(body) or holds(prefix.query or "") or holds(prefix.instruction or ""))
 
 
-def prompt_too_long(tokens: int, max_tokens: int) -> PromptTooLong:
+def prompt_too_long(tokens: int, max_tokens: int, index: int | None = None) -> PromptTooLong:
     """The error for a query and instruction that leave no room, with both counts."""
     return PromptTooLong(
-        f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}: "
-        "shorten the query or the instruction, or raise max_tokens",
+        f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}",
         tokens=tokens,
         max_tokens=max_tokens,
+        advice="Shorten the query or the instruction, or raise max_tokens",
+        index=index,
     )

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.extras import installed
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.core.validation import check_options, suggest
+from qwen3_integrations.core.validation import check_choice, check_options
 from qwen3_integrations.engines.http.address import has_credentials, shown_url
 from qwen3_integrations.engines.sharing import SharedEngine, share
 from qwen3_integrations.errors import ConfigError
@@ -51,14 +51,10 @@ def open_engine(
     Raises:
         ConfigError: For an unknown task, backend or option (with a suggestion), or a model of the other task.
         MissingExtra: If the backend is not installed; names the pip line.
-        ModelNotFound: If the model is nowhere to be had.
+        ModelNotFound: If the model can't be found or downloaded.
     """
-    if task not in get_args(Task):
-        raise ConfigError(f"task must be embed or rerank, not {task!r}")
-    if backend not in get_args(Backend):
-        raise ConfigError(
-            f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}{suggest(str(backend), get_args(Backend))}"
-        )
+    check_choice(task, get_args(Task), "task")
+    check_choice(backend, get_args(Backend), "backend")
     name = checked_model(model, task)
     url = base_url or (os.environ.get(URL_VARIABLES[task]) if backend in ("auto", "http") else None)
     chosen, reason = choose_backend(backend, url, vllm=installed("vllm"), torch=installed("torch"), cuda=_has_cuda)
@@ -88,19 +84,22 @@ def choose_backend(
     """
     if asked in ("vllm", "torch", "fake"):
         if base_url:
-            raise ConfigError(f"base_url means a server, but backend={asked!r} runs in this process: leave one of them out")
+            reason = f"names a server, but backend={asked!r} runs in this process"
+            raise ConfigError(reason, option="base_url", advice="Leave one of them out")
         return asked, "named by the caller"
     if base_url:
         return "http", f"a server was named: {shown_url(base_url)}"
     if asked == "http":
-        raise ConfigError(f"backend='http' needs base_url, or {' / '.join(URL_VARIABLES.values())} in the environment")
+        variables = " / ".join(URL_VARIABLES.values())
+        raise ConfigError("is needed for backend='http'", option="base_url", advice=f"Pass it, or set {variables} in the environment")
     if vllm and cuda():
         return "vllm", "vLLM is installed and there is a CUDA device"
     if torch:
         return "torch", "PyTorch is installed" + ("" if vllm else " and vLLM is not") + (", no CUDA device" if vllm else "")
     raise ConfigError(
-        "there is nothing to run the model with. Three ways out: pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one); "
-        "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU; pip install 'qwen3-integrations[vllm]' for a CUDA GPU"
+        "no backend can run the model here: no server is named, and neither PyTorch nor vLLM is installed",
+        advice="Pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one), or install an engine: "
+        "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU, pip install 'qwen3-integrations[vllm]' for a CUDA GPU",
     )
 
 

@@ -13,7 +13,7 @@ from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.html import engine_facts, facts_table
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
-from qwen3_integrations.errors import EngineClosed
+from qwen3_integrations.errors import EngineClosed, own_copy
 
 
 @dataclass(slots=True)
@@ -65,6 +65,8 @@ def share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
                 if _open.get(key) is shared:
                     del _open[key]
             raise
+    elif error := shared.engine.exception():
+        raise own_copy(error)
     return SharedEngine(shared.engine.result(), lambda: _release(key, shared))
 
 
@@ -141,7 +143,7 @@ class SharedEngine:
 
     def _checked(self) -> Engine:
         if not self._release.alive:
-            raise EngineClosed(f"this engine for {self.model} is closed; call open_engine again")
+            raise EngineClosed(f"this engine for {self.model} is closed", advice="Call open_engine again")
         return self._engine
 
     def __repr__(self) -> str:
