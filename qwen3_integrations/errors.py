@@ -58,7 +58,9 @@ class Qwen3Error(Exception):
 
     def __str__(self) -> str:
         statement = f"{self._subject}{self.reason}"
-        return f"{statement}. {self.advice}" if self.advice else statement
+        if not self.advice:
+            return statement
+        return f"{statement} {self.advice}" if statement.endswith((".", "?", "!")) else f"{statement}. {self.advice}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

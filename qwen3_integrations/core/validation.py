@@ -36,7 +36,7 @@ def check_options(given: Iterable[str], known: Iterable[str], owner: str) -> Non
 def suggest(word: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def check_choice(value: object, choices: Iterable[str], name: str) -> None:
