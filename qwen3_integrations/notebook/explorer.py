@@ -71,8 +71,8 @@ class EmbeddingExplorer(Widget):
     _esm, _css = assets("explorer")
 
     ready = traitlets.Bool(False, read_only=True).tag(sync=True)
-    focused: Any = WholeNumber(None, allow_none=True, least=0, note=", or None").tag(sync=True)
-    selection: Any = traitlets.List(WholeNumber(0, least=0, of="selection")).tag(sync=True)
+    focused: Any = WholeNumber(None, allow_none=True, least=0, note=", or None", of_call=True).tag(sync=True)
+    selection: Any = traitlets.List(WholeNumber(0, least=0, of="selection", of_call=True)).tag(sync=True)
     dimensions: Any = WholeNumber(0, least=0).tag(sync=True)
     query = traitlets.Unicode("").tag(sync=True)
     search = traitlets.Unicode("").tag(sync=True)

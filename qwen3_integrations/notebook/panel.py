@@ -107,7 +107,7 @@ class ServerPanel(PollingWidget):
         """
         options, wrong = read_form(self.form, self._secrets)
         if options is None:
-            raise ConfigError(next(iter(wrong.values())))
+            raise next(iter(wrong.values()))
         return options
 
     @options.setter
@@ -193,7 +193,8 @@ class ServerPanel(PollingWidget):
 
     def _set(self, name: str, value: object) -> None:
         self.form = changed(self.form, name, value)
-        _, self.wrong = read_form(self.form, self._secrets)
+        _, wrong = read_form(self.form, self._secrets)
+        self.wrong = {name: str(error) for name, error in wrong.items()}
         self._look_now()
 
     def _keep(self, on: bool) -> None:

@@ -122,7 +122,7 @@ def changed(form: Form, name: str, value: object) -> Form:
     return after
 
 
-def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | None, dict[str, str]]:
+def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | None, dict[str, ConfigError]]:
     """What was typed as options.
 
     Args:
@@ -132,19 +132,20 @@ def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | N
     Returns:
         The options, and nothing; or None, and what is wrong, by field.
     """
-    values, wrong = {}, {}
+    values: dict[str, Any] = {}
+    wrong: dict[str, ConfigError] = {}
     for field in FIELDS:
         try:
             values[field.name] = _read(field, form[field.name])
         except ValueError as error:
-            wrong[field.name] = f"{field.name} can't be parsed: {str(error).lower()}"
+            wrong[field.name] = ConfigError(f"can't be parsed: {str(error).lower()}", option=field.name)
     # One error is raised at a time: what it names is put back, until all are found.
     while len(wrong) <= len(FIELDS):
         try:
             options = ServerOptions(**values, **secrets)
         except ConfigError as error:
             name = error.option if error.option in _BY_NAME else "model"
-            wrong[name] = str(error)
+            wrong[name] = error
             if name not in values or name == "task":
                 break
             del values[name]

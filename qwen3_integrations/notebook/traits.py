@@ -15,23 +15,24 @@ class WholeNumber(traitlets.Int):
     Args:
         default: The value at first.
         least: The least allowed value.
-        note: As in `whole_number`.
+        note, of_call: As in `whole_number`.
         of: For an item of a list, the list's name: such a trait has no name of its own.
         settings: As in `traitlets.Int`.
 
     Raises:
-        ConfigError: On assignment of another value.
+        ConfigError: On assignment of another value; an `InputError` with `of_call`.
     """
 
-    def __init__(self, default: int | None = None, *, least: int = 1, note: str = "", of: str = "", **settings: Any) -> None:
+    def __init__(self, default: int | None = None, *, least: int = 1, note: str = "", of: str = "", of_call: bool = False, **settings: Any) -> None:
         super().__init__(default, **settings)
         self._of = of
         self._least = least
         self._note = note
+        self._of_call = of_call
 
     def validate(self, obj: Any, value: Any) -> int:  # noqa: ARG002
         """The value as a plain `int`."""
-        return whole_number(value, self._of or str(self.name), self._least, note=self._note)
+        return whole_number(value, self._of or str(self.name), self._least, note=self._note, of_call=self._of_call)
 
 
 class UnitNumber(traitlets.Float):
