@@ -15,7 +15,8 @@ from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SLICE, SliceSize
-from qwen3_integrations.errors import PromptTooLong, Qwen3Error, ServerError
+from qwen3_integrations.core.validation import whole_number
+from qwen3_integrations.errors import EngineError, PromptTooLong, Qwen3Error
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def embed_records(
             written. Also if an earlier run has written rows with another model, or in another number format.
         EngineError: If the engine or its server fails.
     """
+    chunk = whole_number(chunk, "chunk")
     target.match(partial(_made_by, embedder))
     begun, resumed, width, used = time.perf_counter(), target.rows, 0, Usage()
     drawn: deque[Record] = deque()  # those not written yet, for the place of one at fault
@@ -89,10 +91,10 @@ def embed_records(
                 written, width, used = written + len(done), part.rows.shape[1], used + part.usage
                 if progress:
                     progress(target.rows, mark)
-    except (PromptTooLong, ServerError) as error:
-        if error.index is not None:
-            _add_place(error, lines.place(drawn[error.index - written].line))
-        raise
+    except (PromptTooLong, EngineError) as error:
+        if error.index is None:
+            raise
+        raise _placed(error, lines.place(drawn[error.index - written].line)) from error.__cause__
     # Only a run that had nothing to do asks for the width; a server of an unknown model tells it with its first answer.
     width = width or embedder.embed_documents([]).shape[1] or embedder.embed_documents([""]).shape[1]
     target.finish(width)
@@ -115,6 +117,6 @@ def _made_by(embedder: Embedder) -> Fingerprint:
     return replace(found, numerics={**found.numerics, "budget in tokens": budget})
 
 
-def _add_place(error: Qwen3Error, place: str) -> None:
-    """Put the place of the text at fault before the message."""
-    error.args = (f"{place}: {error}", *error.args[1:])
+def _placed(error: Qwen3Error, place: str) -> Qwen3Error:
+    """The same error, with the place of the text at fault instead of its index: the caller passed a file and no list."""
+    return error.replace(reason=f"{place}: {error.reason}", index=None)

@@ -72,7 +72,7 @@ def embed(
     from qwen3_integrations.models.catalog import checked_model
 
     if instruction is not None and not queries:
-        raise ConfigError("--instruction goes before queries only: add --queries, or leave it out")
+        raise ConfigError("applies only to queries", option="instruction", advice="Add --queries, or leave it out")
     told = DEFAULT_INSTRUCTION if instruction is None else instruction
     out = None if output == Path(STDIN) else output
     chosen = choose_format(out, output_format)

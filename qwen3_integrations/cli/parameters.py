@@ -72,9 +72,9 @@ def engine_options(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise ConfigError(f"--option takes NAME=VALUE, not {pair!r}")
+            raise ConfigError(f"must be NAME=VALUE, not {pair!r}", option="--option")
         if name in ("task", "model", "base_url", "api_key", "backend"):
-            raise ConfigError(f"{name} has an option of its own: --{name.replace('_', '-')}")
+            raise ConfigError(f"can't set {name}", option="--option", advice=f"Use --{name.replace('_', '-')}")
         try:
             options[name] = json.loads(value)
         except ValueError:

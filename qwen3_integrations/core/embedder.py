@@ -48,7 +48,7 @@ class Embedder:
         self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, dimensions: int | None = None, max_tokens: int = 8192
     ) -> None:
         if engine.task != "embed":
-            raise ConfigError(f"an Embedder needs an engine for embed, this one runs {engine.model} for {engine.task}")
+            raise ConfigError(f"must be opened for embed, but it runs {engine.model} for {engine.task}", option="engine")
         self.engine = engine
         self.instruction = checked_text(instruction, "instruction")
         self.dimensions = checked_dimensions(dimensions, engine.dimensions, engine.model)
@@ -203,7 +203,7 @@ class Embedder:
             yield count
         finally:
             if used.truncated:
-                log.warning("%d of %d texts were cut to %d tokens", used.truncated, used.prompts, limit)
+                log.warning("%d of %d texts were truncated to %d tokens", used.truncated, used.prompts, limit)
 
     def __repr__(self) -> str:
         width = self.dimensions or self.engine.dimensions
@@ -254,14 +254,16 @@ def unit_rows(rows: Rows, count: int, dimensions: int | None, first: int = 0) ->
         width = rows.shape[1] if rows.ndim == 2 else 0
         return np.empty((0, dimensions or width), dtype=np.float32)
     if rows.ndim != 2 or rows.shape[0] != count:
-        raise BadReply(f"expected {count} vectors, got an array of shape {rows.shape}")
+        raise BadReply(f"the engine returned an array of shape {rows.shape} for {count} prompts, not one vector for each")
     if dimensions is not None and rows.shape[1] < dimensions:
-        raise BadReply(f"asked for {dimensions} dimensions, but the model gives {rows.shape[1]}: set dimensions to that or less")
+        reason = f"the engine returned vectors of {rows.shape[1]} dimensions, fewer than the {dimensions} wanted"
+        raise BadReply(reason, advice=f"Set dimensions to {rows.shape[1]} or less")
     vectors = rows[:, :dimensions]
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
     if len(bad):
-        raise BadReply(f"{len(bad)} of {count} vectors are zero or not finite, the first at index {first + bad[0]}")
+        reason = f"the vector is zero or not finite, as {len(bad)} of {count} vectors are"
+        raise BadReply(reason, index=first + int(bad[0]))
     return np.asarray(vectors / norms, dtype=np.float32)
 
 

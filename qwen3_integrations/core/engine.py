@@ -124,4 +124,4 @@ def check_task(engine: Engine, job: Job) -> None:
         EngineError: If the engine's model can't do the job's task.
     """
     if job.task != engine.task:
-        raise EngineError(f"{engine.model} is open for {engine.task}, not for {job.task}")
+        raise EngineError(f"the engine for {engine.model} is open for {engine.task}, not for {job.task}")

@@ -8,7 +8,6 @@ finished and not yet taken by the consumer: a slow consumer slows the drawing of
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from bisect import bisect_right
 from collections import deque
@@ -199,8 +198,7 @@ class _Planned(Generic[T]):
         try:
             reply = engine.run(self.job)
         except Qwen3Error as error:
-            _move_index(error, self._position_of)
-            raise
+            raise _moved(error, self._position_of) from error.__cause__
         return self._finished(reply)
 
     async def arun(self, engine: Engine) -> Slice[T]:
@@ -208,8 +206,7 @@ class _Planned(Generic[T]):
         try:
             reply = await engine.arun(self.job)
         except Qwen3Error as error:
-            _move_index(error, self._position_of)
-            raise
+            raise _moved(error, self._position_of) from error.__cause__
         return self._finished(reply)
 
     def _position_of(self, prompt: int) -> int:
@@ -270,21 +267,16 @@ class _Planner(Generic[T]):
         try:
             plan = self._work.plan(items)
         except Qwen3Error as error:
-            _move_index(error, lambda item: begin + item)
-            raise
+            raise _moved(error, lambda item: begin + item) from error.__cause__
         whole = len(items) == self._total
         job = Job(self._work.task, plan.prompts, self._work.max_tokens, None if whole else self._call)
         self._ended = whole
         return _Planned(self._work, items, begin, plan, job, time.perf_counter())
 
 
-def _move_index(error: Qwen3Error, position: Callable[[int], int]) -> None:
-    """Make an error about a slice name the position in the whole call, in its message and its `index`."""
-    said = re.sub(r"(?<=\bitem )\d+(?= of this call)", lambda number: str(position(int(number[0]))), str(error))
-    error.args = (said, *error.args[1:])
-    index = getattr(error, "index", None)
-    if index is not None:
-        error.index = position(index)  # type: ignore[attr-defined]
+def _moved(error: Qwen3Error, position: Callable[[int], int]) -> Qwen3Error:
+    """The error of a slice as the error of the whole call."""
+    return error if error.index is None else error.replace(index=position(error.index))
 
 
 async def _nothing() -> None:

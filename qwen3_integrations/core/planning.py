@@ -30,7 +30,7 @@ def query_prompts(queries: Sequence[str], instruction: str, tokenizer: Tokenizer
     """What an embedder reads for queries: instruction and query, never cut, and the end token.
 
     Raises:
-        PromptTooLong: If one exceeds the budget.
+        PromptTooLong: If one exceeds the budget; names its index.
     """
     texts = [embedding_query(query, instruction) for query in queries]
     ids: Sequence[Ids | None] = tokenizer.encode(texts) if tokenizer else [None] * len(texts)
@@ -108,10 +108,16 @@ def _finish(
             Prompt(prefix, PromptPart(body), suffix, literal=_is_literal(prefix, body, None))
             for prefix, body in zip(prefixes, bodies, strict=True)
         )
-    bodies_ids = tokenizer.encode(bodies)
-    return tuple(
-        fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens) for prefix, body, ids in zip(prefixes, bodies, bodies_ids, strict=True)
-    )
+    prompts = []
+    shared = all(prefix is prefixes[0] for prefix in prefixes)
+    for prefix, body, ids in zip(prefixes, bodies, tokenizer.encode(bodies), strict=True):
+        try:
+            prompts.append(fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens))
+        except PromptTooLong as error:
+            if shared:  # no single item is at fault, the query of all of them is
+                raise
+            raise error.replace(index=len(prompts)) from None
+    return tuple(prompts)
 
 
 def fit_prompt(prefix: Prefix, body: str, ids: Ids, suffix: PromptPart, tokenizer: Tokenizer, max_tokens: int) -> Prompt:
@@ -149,9 +155,9 @@ def _is_literal(prefix: Prefix, body: str, tokenizer: Tokenizer | None) -> bool:
 def prompt_too_long(tokens: int, max_tokens: int, index: int | None = None) -> PromptTooLong:
     """The error for a query and instruction that leave no room, with both counts and the query's position in a list."""
     return PromptTooLong(
-        f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}: "
-        "shorten the query or the instruction, or raise max_tokens",
+        f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}",
         tokens=tokens,
         max_tokens=max_tokens,
+        advice="Shorten the query or the instruction, or raise max_tokens",
         index=index,
     )

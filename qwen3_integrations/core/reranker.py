@@ -43,9 +43,9 @@ class Reranker:
         self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, max_tokens: int = 8192, separator: Separator = "\n"
     ) -> None:
         if engine.task != "rerank":
-            raise ConfigError(f"a Reranker needs an engine for rerank, this one runs {engine.model} for {engine.task}")
+            raise ConfigError(f"must be opened for rerank, but it runs {engine.model} for {engine.task}", option="engine")
         if separator not in ("\n", "\n\n"):
-            raise ConfigError(f"separator must be one newline or two, not {separator!r}")
+            raise ConfigError(f"must be one newline or two, not {separator!r}", option="separator")
         self.engine = engine
         self.instruction = checked_text(instruction, "instruction")
         self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
@@ -85,7 +85,7 @@ class Reranker:
             InvalidText: For lone surrogates; names the index.
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
         """
-        checked_cut(top_n, score_threshold)
+        top_n, score_threshold = checked_cut(top_n, score_threshold)
         started = time.perf_counter()
         work = self._work(instruction)
         checked_text(query, "query")
@@ -102,7 +102,7 @@ class Reranker:
         instruction: str | None = None,
     ) -> Ranking:
         """As `rank`, without blocking the event loop."""
-        checked_cut(top_n, score_threshold)
+        top_n, score_threshold = checked_cut(top_n, score_threshold)
         started = time.perf_counter()
         work = self._work(instruction)
         checked_text(query, "query")
@@ -151,7 +151,7 @@ class Reranker:
             self._usage += used
         if used.truncated:
             limit = result.max_tokens or self.max_tokens
-            log.warning("%d of %d documents were cut so that the prompt keeps to %d tokens", used.truncated, used.prompts, limit)
+            log.warning("%d of %d documents were truncated so that no prompt exceeds %d tokens", used.truncated, used.prompts, limit)
         return result
 
     def _ranking(
@@ -211,10 +211,11 @@ def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
     if count == 0:
         return np.empty(0, dtype=np.float32)
     if scores.shape != (count,):
-        raise BadReply(f"expected {count} scores, got an array of shape {scores.shape}")
+        raise BadReply(f"the engine returned an array of shape {scores.shape} for {count} prompts, not one score for each")
     bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(bad):
-        raise BadReply(f"{len(bad)} of {count} scores are no probabilities, the first is {scores[bad[0]]} at index {first + bad[0]}")
+        reason = f"the score {scores[bad[0]]} is not in [0, 1], as {len(bad)} of {count} scores are not"
+        raise BadReply(reason, index=first + int(bad[0]))
     return scores
 
 

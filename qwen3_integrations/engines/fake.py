@@ -13,7 +13,8 @@ from qwen3_integrations.core.engine import Capabilities, check_task
 from qwen3_integrations.core.fingerprint import Fingerprint, templates_digest
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Rows, Task
-from qwen3_integrations.errors import EngineClosed, EngineError
+from qwen3_integrations.core.validation import whole_number
+from qwen3_integrations.errors import EngineClosed, EngineError, own_copy
 
 _TINY = Path(__file__).parent.parent / "tiny"
 
@@ -33,7 +34,7 @@ class FakeEngine:
         model: A name to show.
         dimensions: Width of the vectors.
         score: Called with `(query, document)` instead of the rule above; must return a value in [0, 1].
-        error: Raised by every run, to see how your code takes it.
+        error: Every run raises a copy of it, to show how your code handles it.
 
     Attributes:
         jobs: Every job that was run, in order: what the model would have read.
@@ -55,8 +56,9 @@ class FakeEngine:
         self.task: Task = task
         self.model = model
         self.tokenizer = _tiny_tokenizer()
-        self.max_tokens = max_tokens
-        self.dimensions = dimensions if task == "embed" else None
+        self.max_tokens = whole_number(max_tokens, "max_tokens")
+        width = whole_number(dimensions, "dimensions")
+        self.dimensions = width if task == "embed" else None
         self.jobs: list[Job] = []
         self._score = score
         self._error = error
@@ -66,9 +68,9 @@ class FakeEngine:
         """Answer a job; see the class for the rules."""
         check_task(self, job)
         if self._closed:
-            raise EngineClosed("this FakeEngine is closed; make a new one")
+            raise EngineClosed("this FakeEngine is closed", advice="Make a new one")
         if self._error:
-            raise self._error
+            raise own_copy(self._error)
         self.jobs.append(job)
         ids = [_ids(prompt) for prompt in job.prompts]
         rows = self._embed(ids) if job.task == "embed" else self._rerank(job.prompts)

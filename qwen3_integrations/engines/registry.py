@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.extras import installed
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.core.validation import check_options, suggest
+from qwen3_integrations.core.validation import check_choice, check_options
 from qwen3_integrations.engines.http.address import has_credentials, shown_url
 from qwen3_integrations.engines.sharing import SharedEngine, share
 from qwen3_integrations.errors import ConfigError
@@ -128,10 +128,9 @@ def open_engine(
         ConfigError: For an unknown task, backend or option (with a suggestion), or a model of the other task; for a registered
             engine that can't be loaded or is not an `Engine`.
         MissingExtra: If the backend is not installed; names the pip line.
-        ModelNotFound: If the model could not be found or downloaded.
+        ModelNotFound: If the model can't be found or downloaded.
     """
-    if task not in get_args(Task):
-        raise ConfigError(f"task must be embed or rerank, not {task!r}")
+    check_choice(task, get_args(Task), "task")
     checked_backend(backend)
     name = checked_model(model, task)
     url = base_url or (os.environ.get(URL_VARIABLES[task]) if backend in ("auto", "http") else None)
@@ -158,11 +157,10 @@ def checked_backend(backend: str) -> str:
     """
     known = isinstance(backend, str) and (backend == "auto" or backend in ROWS or backend in _registered())
     if not known:
-        names = ("auto", *backends())
-        raise ConfigError(
-            f"backend must be one of {', '.join(names)}, not {backend!r}{suggest(str(backend), names)}. "
-            f"Other packages add theirs by an entry point in the group {GROUP}"
-        )
+        try:
+            check_choice(backend, ("auto", *backends()), "backend")
+        except ConfigError as error:
+            raise error.replace(advice=f"Other packages add theirs by an entry point in the group {GROUP}") from None
     return backend
 
 
@@ -186,7 +184,9 @@ def choose_backend(asked: Backend, base_url: str | None, *, vllm: bool, torch: b
     if asked != "auto":
         row = ROWS.get(asked)
         if row and row.has_url and not base_url:
-            raise ConfigError(f"backend={asked!r} needs base_url, or {' / '.join(URL_VARIABLES.values())} in the environment")
+            variables = " / ".join(URL_VARIABLES.values())
+            advice = f"Pass it, or set {variables} in the environment"
+            raise ConfigError(f"is needed for backend={asked!r}", option="base_url", advice=advice)
         if row and not row.has_url and base_url:
             raise _url_without_use(asked)
         return asked, (_http(Machine(base_url, vllm, torch, cuda)) if row and row.has_url else None) or "named by the caller"
@@ -195,13 +195,15 @@ def choose_backend(asked: Backend, base_url: str | None, *, vllm: bool, torch: b
         if reason := row.auto(machine):
             return name, reason
     raise ConfigError(
-        "there is nothing to run the model with. Three ways out: pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one); "
-        "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU; pip install 'qwen3-integrations[vllm]' for a CUDA GPU"
+        "no backend can run the model here: no server is named, and neither PyTorch nor vLLM is installed",
+        advice="Pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one), or install an engine: "
+        "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU, pip install 'qwen3-integrations[vllm]' for a CUDA GPU",
     )
 
 
 def _url_without_use(backend: str) -> ConfigError:
-    return ConfigError(f"base_url means a server, but backend={backend!r} runs in this process: leave one of them out")
+    reason = f"names a server, but backend={backend!r} runs in this process"
+    return ConfigError(reason, option="base_url", advice="Leave one of them out")
 
 
 def _registered() -> dict[str, EntryPoint]:

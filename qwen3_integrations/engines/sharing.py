@@ -15,7 +15,7 @@ from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.html import engine_facts, facts_table
 from qwen3_integrations.core.types import Job
 from qwen3_integrations.engines.wrapper import Around, EngineWrapper
-from qwen3_integrations.errors import EngineClosed
+from qwen3_integrations.errors import EngineClosed, own_copy
 
 
 @dataclass(slots=True)
@@ -67,6 +67,8 @@ def share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
                 if _open.get(key) is shared:
                     del _open[key]
             raise
+    elif failure := shared.engine.exception():
+        raise own_copy(failure)
     return SharedEngine(key, shared)
 
 
@@ -108,7 +110,7 @@ class SharedEngine(EngineWrapper):
 
     def _check_open(self) -> None:
         if not self._release.alive:
-            raise EngineClosed(f"this engine for {self.model} is closed; call open_engine again")
+            raise EngineClosed(f"this engine for {self.model} is closed", advice="Call open_engine again")
 
     def __copy__(self) -> Self:
         with _lock:

@@ -186,7 +186,7 @@ def _sglang(
 ) -> Command:
     for name in ("uds", "api_server_count"):
         if getattr(options, name) is not None:
-            raise ConfigError(f"{name} is vLLM's, SGLang has nothing like it: leave it out, or take engine='vllm'")
+            raise ConfigError("has no equivalent in SGLang", option=name, advice="Leave it out, or use engine='vllm'")
     flags = _Flags(installed)
     start = [installed.python, "-m", "sglang.launch_server", "--model-path", str(files.folder)]
     flags.add("served_model_name", options.name)
@@ -197,8 +197,9 @@ def _sglang(
         flags.add("json_model_override_args", json.dumps({"is_matryoshka": True}))
     elif files.classifier:
         raise ConfigError(
-            f"{files.folder} is a sequence-classification conversion, which SGLang does not score as a Qwen3 reranker: "
-            "serve the original checkpoint, or take engine='vllm'"
+            f"{files.folder} is a sequence-classification conversion, which SGLang does not score as a Qwen3 reranker",
+            option="model",
+            advice="Serve the original checkpoint, or use engine='vllm'",
         )
     else:  # in generation mode, from whose yes and no it makes the score once it sees the model's own prompt in the template
         flags.add("chat_template", str(TEMPLATE))

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.core.validation import check_choice, fraction, optional_whole_number, whole_number
 from qwen3_integrations.engines.http.address import is_loopback
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, checked_model
@@ -95,38 +96,36 @@ class ServerOptions(HoldsHidden):
     def __post_init__(self, api_key: str | None = None, env: Mapping[str, str] | None = None) -> None:  # noqa: RUF033  fields to type checkers
         self._hide(api_key=api_key, env=None if env is None else MappingProxyType(dict(env)))
         for name, allowed in (("task", get_args(Task)), ("engine", get_args(EngineName)), ("dtype", _DTYPES)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+            check_choice(getattr(self, name), allowed, name)
         for name in _COUNTS:
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+            object.__setattr__(self, name, whole_number(getattr(self, name), name))
+        for name in _OPTIONAL_COUNTS:
+            object.__setattr__(self, name, optional_whole_number(getattr(self, name), name))
         self._check_place()
-        share = self.gpu_memory_utilization
-        if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
-            raise ConfigError(f"gpu_memory_utilization must lie in (0, 1], not {share!r}")
-        if share is not None and self.kv_cache_memory_bytes is not None:
-            raise ConfigError("gpu_memory_utilization and kv_cache_memory_bytes both size the cache: leave one of them out")
+        if self.gpu_memory_utilization is not None:
+            object.__setattr__(self, "gpu_memory_utilization", fraction(self.gpu_memory_utilization, "gpu_memory_utilization"))
+            if self.kv_cache_memory_bytes is not None:
+                reason = "can't be combined with kv_cache_memory_bytes: both set the size of the cache"
+                raise ConfigError(reason, option="gpu_memory_utilization", advice="Leave one of them out")
         if self.without_key and self.api_key is not None:
-            raise ConfigError("api_key is given and without_key is set: leave one of them out")
+            raise ConfigError("can't be combined with api_key", option="without_key", advice="Leave one of them out")
         if self.api_key is not None and (not self.api_key or not self.api_key.isascii() or any(map(str.isspace, self.api_key))):
-            raise ConfigError("api_key must be visible ASCII without blanks: it travels in an HTTP header")
+            raise ConfigError("must be visible ASCII without blanks, since it is sent in an HTTP header", option="api_key")
         if isinstance(self.extra_args, str):
-            raise ConfigError("extra_args must be a sequence of words, not one string: ('--seed', '1')")
+            raise ConfigError("must be a sequence of words such as ('--seed', '1'), not one string", option="extra_args")
         checked_model(self.model, self.task)
         object.__setattr__(self, "extra_args", tuple(map(str, self.extra_args)))
 
     def _check_place(self) -> None:
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
-            raise ConfigError(f"port must be a whole number from 1 to 65535, or 0 for a free one, not {self.port!r}")
+        object.__setattr__(self, "port", whole_number(self.port, "port", 0, _MAX_PORT, note=" (0 means any free one)"))
         if self.socket is None:
             if not self.host.strip():
-                raise ConfigError("host must be an address such as 127.0.0.1, not an empty string")
+                raise ConfigError("must be an address such as 127.0.0.1, not an empty string", option="host")
             return
         if not str(self.uds) or len(bytes(self.socket)) > _SOCKET_BYTES:
-            raise ConfigError(f"uds must be a path of at most {_SOCKET_BYTES} bytes, not {str(self.uds)!r}: the system takes no longer one")
+            raise ConfigError(f"must be a path of 1 to {_SOCKET_BYTES} bytes (the system's limit), not {str(self.uds)!r}", option="uds")
         if not self.socket.parent.is_dir():
-            raise ConfigError(f"uds={str(self.uds)!r} lies in a folder that is not there")
+            raise ConfigError(f"{str(self.uds)!r} is in a folder that does not exist", option="uds", advice="Create the folder")
 
     @property
     def model_name(self) -> str:
@@ -195,10 +194,9 @@ class ServerOptions(HoldsHidden):
 
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
-_COUNTS = (
-    *("max_tokens", "concurrency", "max_num_seqs", "max_num_batched_tokens", "tensor_parallel_size", "pipeline_parallel_size"),
-    *("data_parallel_size", "api_server_count", "kv_cache_memory_bytes"),
-)
+_COUNTS = ("max_tokens", "concurrency", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+_OPTIONAL_COUNTS = ("max_num_seqs", "max_num_batched_tokens", "api_server_count", "kv_cache_memory_bytes")
+_MAX_PORT = 65535
 _SOCKET_BYTES = 107
 """Source: `sun_path` of Linux' <sys/un.h>, less its last zero."""
 

@@ -183,7 +183,7 @@ def test_long_documents_are_cut_and_said_so(embed_engine, rerank_engine, caplog)
     embedder = Embedder(embed_engine, max_tokens=20)
     embedder.embed_documents(["short", "word " * 100])
     assert embedder.usage.truncated == 1
-    assert "1 of 2 texts were cut to 20 tokens" in caplog.text
+    assert "1 of 2 texts were truncated to 20 tokens" in caplog.text
     ranking = Reranker(rerank_engine, max_tokens=200).rank("query", ["short", "word " * 300])
     assert {hit.index: hit.truncated for hit in ranking} == {0: False, 1: True}
     assert ranking.usage.truncated == 1
@@ -218,9 +218,9 @@ def test_lone_surrogates_are_named_by_their_index(embedder, reranker):
 
 
 def test_an_engine_refuses_the_other_task(embed_engine, rerank_engine):
-    with pytest.raises(ConfigError, match="needs an engine for embed"):
+    with pytest.raises(ConfigError, match="engine must be opened for embed"):
         Embedder(rerank_engine)
-    with pytest.raises(ConfigError, match="needs an engine for rerank"):
+    with pytest.raises(ConfigError, match="engine must be opened for rerank"):
         Reranker(embed_engine)
     with pytest.raises(EngineError):
         embed_engine.run(Job("rerank", (), 100))

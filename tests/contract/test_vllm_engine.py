@@ -287,7 +287,7 @@ async def test_a_cancelled_task_leaves_the_engine(embedding, random_embedder):
 def test_a_bad_job_fails_alone(embedding, random_embedder):
     embedder = Embedder(embedding)
     bad = {
-        "holds a token id outside": prompts_of([1, 2], [1, 10**6]),
+        "contains a token id outside": prompts_of([1, 2], [1, 10**6]),
         "has 1025 tokens": prompts_of([5] * 1025),
         "has no token ids": prompts_of([]),
         "not for rerank": prompts_of([1]),
@@ -308,7 +308,9 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
     half = [np.asarray(ids, dtype=np.int32) for ids in ([1, 2, 3], [5] * 2000, [1, 2])]
     refused = embedding._loop.submit(half, "whose it is")
     fine = Embedder(embedding).embed_documents(["fine"])
-    with pytest.raises(EngineError, match=r"vLLM refused item 1 of this call \(2000 tokens\) for .*the maximum model length of 1024"):
+    with pytest.raises(
+        EngineError, match=r"item 1 of this call: vLLM refused the prompt \(2000 tokens\) for .*the maximum model length of 1024"
+    ):
         refused.result()
     close_to(fine, reference_embeddings(random_embedder, ["fine"]))
     assert embedding._loop._engine.get_num_unfinished_requests() == 0
@@ -317,19 +319,24 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_model_length": 512}, "has no option 'max_model_length', did you mean 'max_model_len'"),
+        ({"max_model_length": 512}, "max_model_length is not an option of the vllm engine, did you mean 'max_model_len'"),
         ({"tensor_parallel": 2}, "did you mean 'tensor_parallel_size'"),
         ({"trust_remote_code": True}, "trust_remote_code is never needed"),
-        ({"runner": "generate"}, "sets runner itself: this engine always pools"),
-        ({"pooler_config": None}, "sets pooler_config itself"),
-        ({"tokenizer": "other"}, "sets tokenizer itself"),
+        ({"runner": "generate"}, "runner is set by the vllm engine itself: this engine always pools"),
+        ({"pooler_config": None}, "pooler_config is set by the vllm engine itself"),
+        ({"tokenizer": "other"}, "tokenizer is set by the vllm engine itself"),
         ({"data_parallel_size": 2}, "one engine is one replica"),
         ({"load_format": "pt"}, "pickled"),
-        ({"hf_overrides": {"architectures": ["X"]}}, r"sets hf_overrides\['architectures'\] itself"),
+        ({"hf_overrides": {"architectures": ["X"]}}, "hf_overrides must not contain 'architectures'"),
         ({"hf_overrides": lambda config: config}, "must be a dictionary"),
         ({"concurrency": 0}, "concurrency must be a whole number"),
-        ({"dtype": "int3"}, "vLLM refuses these options for .*embed"),
-        ({"max_model_len": 10**6}, "vLLM refuses these options"),
+        ({"max_model_len": 2.5}, "max_model_len must be a whole number of at least 1, or None, not 2.5"),
+        ({"max_num_seqs": True}, "max_num_seqs must be a whole number"),
+        ({"kv_cache_memory_bytes": "1"}, "kv_cache_memory_bytes must be a whole number"),
+        ({"tensor_parallel_size": 0}, "tensor_parallel_size must be a whole number"),
+        ({"gpu_memory_utilization": 2}, "gpu_memory_utilization must be a number in"),
+        ({"dtype": "int3"}, "vLLM refused the options for .*embed"),
+        ({"max_model_len": 10**6}, "vLLM refused the options"),
         ({"kv_cache_memory_bytes": 1 << 50}, r"needs 1048577\.\d\d GiB: weights .* but this machine has .* GiB free\. concurrency="),
     ],
 )
@@ -398,7 +405,7 @@ def test_close_and_open_again(here, random_embedder, embedding):
         close_to(Embedder(engine).embed_documents(PLAIN), expected)
         engine.close()
         engine.close()
-        with pytest.raises(EngineClosed, match="is closed; open it again"):
+        with pytest.raises(EngineClosed, match="is closed. Open it again"):
             Embedder(engine).embed_documents(["late"])
     close_to(Embedder(embedding).embed_documents(PLAIN), expected)
 

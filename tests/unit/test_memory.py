@@ -89,7 +89,7 @@ def test_every_shard_counts_once(tmp_path):
 def test_a_broken_file_is_named(tmp_path, content):
     write_weights(tmp_path, {})
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"model\.safetensors is no safetensors file"):
+    with pytest.raises(ConfigError, match=r"model\.safetensors is not a safetensors file"):
         stored_bytes(tmp_path)
 
 

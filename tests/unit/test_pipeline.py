@@ -47,7 +47,7 @@ class Slow(FakeEngine):
             await asyncio.sleep(0.01)
             for position, prompt in enumerate(job.prompts):
                 if prompt.body.text == self.refused:
-                    raise RequestRefused(f"bad text: item {position} of this call. Look at that text", url="http://x", index=position)
+                    raise RequestRefused("bad text", url="http://x", index=position, advice="Look at that text")
             reply = self.run(job)
             cut = {position for position, prompt in enumerate(job.prompts) if prompt.body.text == self.cut}
             rows = reply.rows[:, : self.width] if self.width and len(self.jobs) > 1 else reply.rows
@@ -79,7 +79,7 @@ def test_slices_give_the_same_vectors_usage_and_truncations(call, monkeypatch, c
         assert np.abs(queries - whole.embed_queries([text[:20] for text in TEXTS], "")).max() < 1e-6
     assert sliced.usage == whole.usage
     assert sliced.usage.truncated > 0
-    assert told == [f"{sliced.usage.truncated} of {len(TEXTS)} texts were cut to 16 tokens"]
+    assert told == [f"{sliced.usage.truncated} of {len(TEXTS)} texts were truncated to 16 tokens"]
 
 
 def test_pairs_are_scored_in_slices_too_and_share_their_head_in_each(call, monkeypatch):
@@ -163,7 +163,7 @@ def test_planning_is_off_the_callers_loop():
 def test_an_error_names_the_position_in_the_whole_call(call):
     where = SLICE + 44
     engine = Slow(refused=TEXTS[where])
-    with pytest.raises(RequestRefused, match=f"bad text: item {where} of this call. Look") as caught:
+    with pytest.raises(RequestRefused, match=f"^item {where} of this call: bad text. Look") as caught:
         call(Embedder(engine), "embed_documents", MANY)
     assert caught.value.index == where
     assert len(engine.jobs) < 2 * IN_FLIGHT  # the rest was not begun
@@ -173,7 +173,7 @@ def test_what_an_engine_cut_is_counted_in_the_whole_call(call, caplog):
     embedder = Embedder(Slow(cut=TEXTS[SLICE + 3]))
     call(embedder, "embed_documents", MANY)
     assert embedder.usage.truncated == 9
-    assert [record.message for record in caplog.records] == [f"9 of {len(MANY)} texts were cut to 100 tokens"]
+    assert [record.message for record in caplog.records] == [f"9 of {len(MANY)} texts were truncated to 100 tokens"]
 
 
 def test_a_query_that_does_not_fit_ends_the_call(call):

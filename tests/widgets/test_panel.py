@@ -152,13 +152,13 @@ def test_what_is_wrong_stands_at_its_field_and_all_at_once(panel):
     assert made.wrong == {
         "max_tokens": "max_tokens must be a whole number of at least 1, not 'many'",
         "port": "port must be a whole number from 1 to 65535, or 0 for a free one, not 70000",
-        "extra_args": "extra_args can't be read: no closing quotation",
+        "extra_args": "extra_args can't be parsed: no closing quotation",
         "gpu_memory_utilization": "gpu_memory_utilization must lie in (0, 1], not 'x'",
     }
     with pytest.raises(ConfigError):
         _ = made.options
     tell(made, "start")
-    assert (made.state, made.error) == ("stopped", "extra_args can't be read: no closing quotation")
+    assert (made.state, made.error) == ("stopped", "extra_args can't be parsed: no closing quotation")
     for name, value in (("max_tokens", "1,024"), ("port", "8001"), ("extra_args", "--seed 1"), ("gpu_memory_utilization", "")):
         tell(made, "set", name=name, value=value)
     assert made.wrong == {}

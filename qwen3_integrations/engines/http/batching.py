@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 
 from qwen3_integrations.core.types import Prompt, Rows
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed
+from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed, own_copy
 
 REQUEST_CHARACTERS = 1 << 20
 """Text in one request: far below the limits of servers and proxies, and enough to fill a batch."""
@@ -25,20 +24,6 @@ instead of 488."""
 
 _JOBS_LOOKED_AT = 256
 """Jobs that may join one request; more would only be looked through in vain."""
-
-
-class PromptFailed(Exception):
-    """One prompt of a parcel was found to be what a server refuses.
-
-    Attributes:
-        error: What the server said of it.
-        offset: Its position in the parcel.
-    """
-
-    def __init__(self, error: RequestRefused, offset: int) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.offset = offset
 
 
 def fair_share(prompts: int, requests: int) -> int:
@@ -73,9 +58,7 @@ class _Parcel:
     def fail(self, error: BaseException) -> None:
         """Fail with an error of its own: callers in several threads must not share one."""
         if not self.answer.done():
-            own = copy.copy(error)
-            own.__cause__ = error
-            self.answer.set_exception(own)
+            self.answer.set_exception(own_copy(error))
 
 
 @dataclass(slots=True, eq=False)
@@ -91,9 +74,16 @@ class _Piece:
         return [prompt for parcel, begin, end in self.spans for prompt in parcel.prompts[begin:end]]
 
     def fail(self, error: BaseException) -> None:
-        """Fail all who wait for it."""
-        for parcel, _, _ in self.spans:
-            parcel.fail(error)
+        """Fail all who wait for it; an error about one prompt of the request is about that prompt of its parcel."""
+        index = error.index if isinstance(error, EngineError) else None
+        at = 0
+        for parcel, begin, end in self.spans:
+            if index is None or not isinstance(error, EngineError):
+                parcel.fail(error)
+            else:
+                inside = at <= index < at + end - begin
+                parcel.fail(error.replace(index=begin + index - at if inside else None))
+            at += end - begin
 
     def drop_done(self) -> None:
         """Leave out parcels that nobody waits for any more."""
@@ -196,8 +186,7 @@ class Batcher:
             The answer to these prompts. Its tokens are their share of the request's, by length; exact where ids are known.
 
         Raises:
-            PromptFailed: If the request was refused for one of them.
-            EngineError: If it failed for another reason.
+            EngineError: If the request failed; `index` is the position in `prompts`, where one of them is at fault.
         """
         parcel = _Parcel(kind, job, prompts, asyncio.get_running_loop().create_future())
         self._queue.put(parcel)
@@ -230,8 +219,7 @@ class Batcher:
                     await self._carry(piece)
                 except Exception as error:  # noqa: BLE001  whatever it is, nobody may wait for ever
                     for parcel, _, _ in spans:
-                        if not parcel.answer.done():
-                            parcel.answer.set_exception(error)
+                        parcel.fail(error)
         finally:
             # Here and not by a callback, which would come a turn of the loop later: until then nobody would be hired in its place.
             self._couriers.discard(me)
@@ -251,8 +239,7 @@ class Batcher:
         if isinstance(failure, RequestRefused):
             if len(piece.prompts) == 1:
                 ((parcel, begin, _),) = piece.spans
-                if not parcel.answer.done():
-                    parcel.answer.set_exception(PromptFailed(failure, begin))
+                parcel.fail(failure.replace(index=begin))
             else:
                 self._halves += piece.halves()
                 self._hire()

@@ -12,6 +12,7 @@ from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
+from qwen3_integrations.core.validation import optional_whole_number
 from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
@@ -72,8 +73,7 @@ class TorchEngine(Submitting):
         require("safetensors", "torch")
         from qwen3_integrations.engines.torch.forward import Forward
 
-        if max_batch_tokens is not None and max_batch_tokens < 1:
-            raise ConfigError(f"max_batch_tokens must be at least 1, not {max_batch_tokens!r}")
+        max_batch_tokens = optional_whole_number(max_batch_tokens, "max_batch_tokens")
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)

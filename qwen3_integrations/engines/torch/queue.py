@@ -210,11 +210,11 @@ class JobQueue:
             self._budget, self._calm = min(self._most, 2 * self._budget), 0
 
     def _fail_all(self, turn: Turn, error: Exception) -> None:
-        failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
-        failure.__cause__ = error
         for waiting in {id(waiting): waiting for waiting, _ in turn}.values():
             if not waiting.over:
                 self._leave(waiting)
+                failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
+                failure.__cause__ = error  # of each caller's own error: a shared one's traceback would grow with every caller
                 _fail(waiting, failure)
 
     def _leave(self, waiting: _Waiting) -> None:

@@ -64,7 +64,7 @@ class VllmStart:
             try:
                 config = EngineArgs(**self._options).create_engine_config(UsageContext.LLM_CLASS)
             except Exception as error:
-                raise ConfigError(f"vLLM refuses these options for {self._name}: {first_line(error)}") from error
+                raise ConfigError(f"vLLM refused the options for {self._name}: {first_line(error)}") from error
             self._apply_plan(config)
             try:
                 engine = LLMEngine.from_vllm_config(
@@ -72,9 +72,9 @@ class VllmStart:
                 )
             except Exception as error:
                 raise EngineError(
-                    f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}. Its log above has the cause. "
-                    'In a script, open engines under `if __name__ == "__main__":`. If this process has asked PyTorch for CUDA '
-                    "before (torch.cuda.is_available() will do), set VLLM_WORKER_MULTIPROC_METHOD=spawn"
+                    f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}",
+                    advice='The cause is in its log above. In a script, open engines under `if __name__ == "__main__":`. If this process '
+                    "has used CUDA in PyTorch before (torch.cuda.is_available() is enough), set VLLM_WORKER_MULTIPROC_METHOD=spawn",
                 ) from error
             self.max_tokens = int(config.model_config.max_model_len)
             self.numerics = self._numerics(config)
