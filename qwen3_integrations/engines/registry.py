@@ -97,7 +97,7 @@ def choose_backend(
     if torch:
         return "torch", "PyTorch is installed" + ("" if vllm else " and vLLM is not") + (", no CUDA device" if vllm else "")
     raise ConfigError(
-        "no backend can run the model here: no server is named, and neither PyTorch nor vLLM is installed",
+        "no backend can run the model here: no server is named, and neither PyTorch nor vLLM with a CUDA device was found",
         advice="Pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one), or install an engine: "
         "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU, pip install 'qwen3-integrations[vllm]' for a CUDA GPU",
     )
