@@ -150,10 +150,10 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         return await self._aquery(query)
 
     def _get_text_embedding(self, text: str) -> Embedding:
-        return self._documents([text])[0]
+        return self._document(text)
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
-        return (await self._adocuments([text]))[0]
+        return await self._adocument(text)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
         return self._documents(texts)

@@ -206,7 +206,6 @@ class ComponentSettings(StrictModel):
         if self.engine is not None:
             raise ConfigError(
                 f"{name} can't be pickled, since it was made with an opened engine",
-                option="engine",
                 advice="Make it with model, base_url and backend instead of engine: then each process opens its own",
             )
         secret_options = any(_SECRET_OPTION.search(option) for option in self.engine_options or {})
@@ -261,6 +260,16 @@ class EmbedderSettings(ComponentSettings):
     async def _adocuments(self, texts: Sequence[str]) -> list[list[float]]:
         # 2,048 vectors of 1,024 floats take some 40 ms to become lists: not on the event loop.
         return await asyncio.to_thread(_as_lists, await self._embedder.aembed_documents(texts))
+
+    def _document(self, text: str) -> list[float]:
+        text = checked_text(text, "text")
+        with _one_text():
+            return self._documents([text])[0]
+
+    async def _adocument(self, text: str) -> list[float]:
+        text = checked_text(text, "text")
+        with _one_text():
+            return (await self._adocuments([text]))[0]
 
     def _query(self, text: str) -> list[float]:
         text = checked_text(text, "text")

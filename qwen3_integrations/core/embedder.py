@@ -262,7 +262,7 @@ def unit_rows(rows: Rows, count: int, dimensions: int | None, first: int = 0) ->
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
     if len(bad):
-        reason = f"the vector is zero or not finite, as {len(bad)} of {count} vectors are"
+        reason = f"the vector is zero or not finite ({len(bad)} of {count} vectors)"
         raise BadReply(reason, index=first + int(bad[0]))
     return np.asarray(vectors / norms, dtype=np.float32)
 

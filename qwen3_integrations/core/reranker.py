@@ -214,7 +214,7 @@ def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
         raise BadReply(f"the engine returned an array of shape {scores.shape} for {count} prompts, not one score for each")
     bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(bad):
-        reason = f"the score {scores[bad[0]]} is not in [0, 1], as {len(bad)} of {count} scores are not"
+        reason = f"the score {scores[bad[0]]} is not in [0, 1] ({len(bad)} of {count} scores)"
         raise BadReply(reason, index=first + int(bad[0]))
     return scores
 

@@ -195,7 +195,7 @@ def choose_backend(asked: Backend, base_url: str | None, *, vllm: bool, torch: b
         if reason := row.auto(machine):
             return name, reason
     raise ConfigError(
-        "no backend can run the model here: no server is named, and neither PyTorch nor vLLM is installed",
+        "no backend can run the model here: no server is named, and neither PyTorch nor vLLM with a CUDA device was found",
         advice="Pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one), or install an engine: "
         "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU, pip install 'qwen3-integrations[vllm]' for a CUDA GPU",
     )

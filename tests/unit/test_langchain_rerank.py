@@ -210,7 +210,7 @@ async def test_one_call_may_have_a_cut_of_its_own(engine):
 async def test_what_a_call_can_not_be_told_is_refused(rerank):
     asked = {"query": QUERY, "documents": documents()}
     for told, says in [
-        ({"topn": 1}, "Qwen3Rerank as a runnable has no option 'topn', did you mean 'top_n'"),
+        ({"topn": 1}, "topn is not an option of Qwen3Rerank as a runnable, did you mean 'top_n'"),
         ({"top_n": 0}, "top_n must be a whole number"),
         ({"score_threshold": "0.5"}, "score_threshold must be a number"),
     ]:

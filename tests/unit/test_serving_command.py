@@ -62,7 +62,7 @@ def test_a_sequence_classification_conversion_needs_no_overrides(tmp_path):
     options = ServerOptions(task="rerank", model=str(tmp_path))
     command = build_command(options, read_model(tmp_path, "rerank"), VLLM, port=1, api_key=None)
     assert "--hf-overrides" not in command.argv
-    with pytest.raises(ConfigError, match="serve the original checkpoint"):
+    with pytest.raises(ConfigError, match="Serve the original checkpoint"):
         build_command(options, read_model(tmp_path, "rerank"), SGLANG, port=1, api_key=None)
 
 
@@ -98,7 +98,7 @@ def test_sglang_embeds_and_generates():
 
 @pytest.mark.parametrize(("name", "value"), [("uds", "/tmp/socket"), ("api_server_count", 2)])
 def test_what_sglang_lacks_is_said(name, value):
-    with pytest.raises(ConfigError, match=rf"{name} is vLLM's"):
+    with pytest.raises(ConfigError, match=rf"{name} has no equivalent in SGLang"):
         words(ServerOptions(task="embed", model="m", engine="sglang", **{name: value}), SGLANG)
 
 

@@ -234,7 +234,7 @@ ONLY_FOR_OPENING = {"base_url": "http://localhost:1", "api_key": KEY, "backend":
 
 @pytest.mark.parametrize("name", ONLY_FOR_OPENING)
 def test_an_opened_engine_stands_alone(cls, name):
-    with pytest.raises(ConfigError, match=f"engine is open already, so {name} would do nothing"):
+    with pytest.raises(ConfigError, match=f"engine is open already, so {name} would have no effect"):
         cls(engine=FakeEngine(task(cls)), **{name: ONLY_FOR_OPENING[name]})
     with pytest.raises(ConfigError, match="model is 'other'"):
         cls(engine=FakeEngine(task(cls), "this"), model="other")

@@ -450,7 +450,7 @@ def test_closing_leaves_the_server(panel, running):
 def test_an_unknown_server_is_an_error_under_the_widget(panel):
     made = panel()
     tell(made, "attach", name="nobody")
-    assert "no server 'nobody' runs here" in made.error
+    assert "no server 'nobody' is running here" in made.error
 
 
 def test_the_key_is_in_no_trait_and_sent_to_the_view_that_asks_alone(panel, running, monkeypatch):
