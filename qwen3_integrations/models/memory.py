@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.models.pickles import check_index, check_layers, missing_weights
 
 GIB = 1 << 30
 
@@ -264,15 +265,18 @@ def weight_files(folder: Path) -> list[Path]:
     """A model's safetensors files, each once, as its index names them.
 
     Raises:
-        ModelNotFound: If there are none, or one is missing.
+        ModelNotFound: If there are none, one is missing, or one could be a pickled one: engines by themselves would load that.
     """
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        check_index(index, sorted(named))
+        names = sorted(named)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise ModelNotFound(f"{folder} lacks {', '.join(missing)}: the model has no safetensors weights, or its download is not complete")
+        raise missing_weights(folder, missing)
+    check_layers(folder)
     return [folder / name for name in names]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.memory import MemoryPlan
+from qwen3_integrations.serving.extra_flags import check_extra
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions
 
@@ -21,31 +22,6 @@ TEMPLATE = Path(__file__).parent / "qwen3_reranker.jinja"
 
 KEY_FILE = "{key-file}"
 """Stands in a command for the file that a key must be written to; see `Command.key_config`."""
-
-_WITH_OPTIONS = (
-    *("max_model_len", "context_length", "max_num_batched_tokens", "chunked_prefill_size", "max_num_seqs", "max_running_requests"),
-    *("tensor_parallel_size", "tp_size", "pipeline_parallel_size", "pp_size", "data_parallel_size", "dp_size", "api_server_count"),
-    *("kv_cache_memory_bytes", "gpu_memory_utilization", "max_total_tokens", "mem_fraction_static", "enforce_eager"),
-)
-_SHORT = {"-tp": "tensor_parallel_size", "-pp": "pipeline_parallel_size", "-dp": "data_parallel_size", "-q": "quantization"}
-"""vLLM's short forms of such flags."""
-
-_OWNED = {
-    "trust_remote_code": "Qwen3 models need no code of their own, and none is run",
-    "api_key": "a key in a command line is seen by everybody on the machine: api_key puts it where it is not",
-    "hf_token": "a token in a command line is seen by everybody on the machine: set HF_TOKEN in the environment",
-    **dict.fromkeys(("model", "model_path", "model_tag"), "model says it"),
-    **dict.fromkeys(
-        ("host", "port", "uds", "served_model_name", "dtype", "quantization", "runner", "is_embedding"), "an option of its own says it"
-    ),
-    **dict.fromkeys(("hf_overrides", "json_model_override_args", "chat_template"), "prompts and scores depend on it, so it is set here"),
-    **dict.fromkeys(("pooler_config", "override_pooler_config", "pooling_type"), "these models pool the last token"),
-    "config": "flags in a file can't be looked at: name them one by one",
-    **dict.fromkeys(_WITH_OPTIONS, "an option of its own says it, which the memory plan knows of"),
-    **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"), "servers started here speak plain HTTP: put a proxy before it"),
-    **dict.fromkeys(("tokenizer", "tokenizer_path", "tokenizer_mode", "skip_tokenizer_init", "convert"), "the model's own is used"),
-}
-"""Flags that `extra_args` may not hold, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +66,7 @@ def build_command(
     Raises:
         ConfigError: For an option that this version or this program does not have.
     """
-    _check_extra(options, installed)
+    check_extra(options.extra_args, installed)
     make = _vllm if installed.engine == "vllm" else _sglang
     return make(options, files, installed, port, api_key, plan, share)
 
@@ -246,19 +222,3 @@ class _Flags:
 
 def _spelled(flag: str) -> str:
     return f"--{flag.replace('_', '-')}"
-
-
-def _check_extra(options: ServerOptions, installed: Installed) -> None:
-    for flag in flags_of(options.extra_args):
-        if flag in _OWNED:
-            raise ConfigError(f"extra_args can't hold --{flag.replace('_', '-')}: {_OWNED[flag]}")
-        if not installed.has(flag.removeprefix("no_")):
-            installed.check(flag)
-
-
-def flags_of(words: Sequence[str]) -> list[str]:
-    """The flags among words of a command line, without dashes at the front, with underscores, and without `=value`."""
-    short = [_SHORT[name] for word in words if (name := word.partition("=")[0]) in _SHORT]
-    return short + [
-        word[2:].partition("=")[0].partition(".")[0].replace("-", "_") for word in words if word.startswith("--") and len(word) > 2
-    ]

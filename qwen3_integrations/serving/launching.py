@@ -22,7 +22,7 @@ from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import DownloadProgress, resolve_model
-from qwen3_integrations.models.memory import MemoryPlan
+from qwen3_integrations.models.memory import MemoryPlan, weight_files
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
 from qwen3_integrations.serving.installed import Installed, find_server
@@ -86,6 +86,7 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
         options.model_name, options.task, source=options.source, revision=options.revision, progress=tell if on_progress else None
     )
     files = read_model(folder, options.task)
+    weight_files(folder)  # the programs by themselves would fall back on pickled weights
     plan = plan_server(options, files)
     devices = devices_for(options, installed)
     share = check_fit(plan, devices) if plan is not None else None

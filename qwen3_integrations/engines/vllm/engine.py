@@ -22,6 +22,7 @@ from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.memory import MemoryPlan, weight_files
+from qwen3_integrations.models.pickles import check_load_format
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Longest prompt, in tokens, unless `max_model_len` says otherwise. Source: the model cards' examples."""
@@ -42,7 +43,6 @@ _REFUSED: Mapping[str, str] = {
     "pooler_config": _POOLING,
     "data_parallel_size": "one engine is one replica; open the model once a device, or use vllm serve",
 }
-_PICKLED = ("pt", "npcache")
 
 
 class VllmEngine(Submitting):
@@ -179,8 +179,8 @@ def _check_meaning(options: Mapping[str, Any]) -> None:
     for option, reason in _REFUSED.items():
         if option in options:
             raise ConfigError(f"the vllm engine sets {option} itself: {reason}")
-    if options.get("load_format") in _PICKLED:
-        raise ConfigError(f"load_format={options['load_format']!r} reads pickled weights, which can run code: use safetensors")
+    if "load_format" in options:
+        check_load_format(options["load_format"], "load_format")
     overrides = options.get("hf_overrides")
     if overrides is None:
         return

@@ -1,0 +1,120 @@
+"""Pickled weights can run code when they are loaded, so none ever is: which files and which ways of loading are safe.
+
+Source: Python's documentation of `pickle`; vLLM's and SGLang's `load_format`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from qwen3_integrations.errors import ConfigError, ModelNotFound
+
+SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Endings of the names of files that hold pickled weights."""
+
+SAFE_LOAD_FORMATS = frozenset(
+    {
+        *("auto", "hf", "safetensors", "fastsafetensors", "instanttensor", "mistral", "runai_streamer", "runai_streamer_sharded"),
+        *("sharded_state", "layered", "bitsandbytes", "gguf", "dummy"),
+    }
+)
+"""Ways in which vLLM and SGLang load no pickle where a folder has safetensors weights. Others are refused: `pt` and `npcache` read
+pickled weights, `ipc_cache` reads pickles from a socket, and what a plugin reads is not known."""
+
+
+def check_load_format(value: object, option: str) -> None:
+    """Refuse a way of loading that reads pickles, or that is not known to read none; vLLM does not look at the case.
+
+    Args:
+        value: The `load_format`.
+        option: Its name, for the message.
+
+    Raises:
+        ConfigError: Names what may be used.
+    """
+    if not isinstance(value, str) or value.lower() not in SAFE_LOAD_FORMATS:
+        raise ConfigError(
+            f"{option}={value!r} may read pickled weights, which can run code: leave it out, or use one of "
+            f"{', '.join(sorted(SAFE_LOAD_FORMATS))}"
+        )
+
+
+def pickles_in(folder: Path) -> list[str]:
+    """The names of a folder's files that hold pickled weights, sorted."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES) if folder.is_dir() else []
+
+
+def check_index(index: Path, names: Sequence[object]) -> None:
+    """Prove that an index of weights names safetensors files of its own folder: engines fall back on pickles where it does not.
+
+    Raises:
+        ModelNotFound: Names the first other file.
+    """
+    for name in names:
+        if not isinstance(name, str) or not name.endswith(".safetensors") or Path(name).name != name:
+            raise ModelNotFound(f"{index} names {name!r}, which is no safetensors file of this folder: {_conversion(index.parent)}")
+
+
+def check_layers(folder: Path) -> None:
+    """Prove that no layer beside the model, which `modules.json` of sentence-transformers names, has only pickled weights.
+
+    Raises:
+        ModelNotFound: Names the file.
+    """
+    listed = folder / "modules.json"
+    if not listed.is_file():
+        return
+    modules = json.loads(listed.read_text(encoding="utf-8"))
+    for path in [str(module.get("path") or "") for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []:
+        if path and (pickles := pickles_in(folder / path)) and not (folder / path / "model.safetensors").is_file():
+            raise ModelNotFound(
+                f"{folder / path} has no safetensors weights, only pickled ones ({', '.join(pickles)}), which can run code and are never "
+                "loaded: save that layer as model.safetensors"
+            )
+
+
+def missing_weights(folder: Path, missing: Sequence[str]) -> ModelNotFound:
+    """The error for a folder that lacks safetensors files.
+
+    Args:
+        folder: The model's folder.
+        missing: The files that it lacks.
+    """
+    if pickles := pickles_in(folder):
+        return ModelNotFound(
+            f"{folder} has no safetensors weights, only pickled ones ({', '.join(pickles)}), which can run code and are never loaded: "
+            f"{_conversion(folder)}"
+        )
+    return ModelNotFound(f"{folder} lacks {', '.join(missing)}: the model has no safetensors weights, or its download is not complete")
+
+
+def _conversion(folder: Path) -> str:
+    return (
+        "convert them where you trust their source, with transformers: "
+        f"AutoModel.from_pretrained({str(folder)!r}).save_pretrained(FOLDER), or AutoModelForCausalLM for a reranker, writes safetensors"
+    )
+
+
+def check_adapter(value: str) -> None:
+    """Prove that an adapter (LoRA) that a server is given is a folder on this machine, with safetensors weights.
+
+    Args:
+        value: As vLLM and SGLang spell it: `NAME=FOLDER`, `FOLDER`, or JSON with a `path` or `lora_path`.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    try:
+        given = json.loads(value)
+    except ValueError:
+        given = value.partition("=")[2] or value
+    each = given if isinstance(given, list) else [given]
+    for one in each:
+        path = str((one.get("path") or one.get("lora_path") or "") if isinstance(one, dict) else one)
+        if not path or not (Path(path) / "adapter_model.safetensors").is_file():
+            raise ConfigError(
+                f"the adapter {value!r} is no folder with adapter_model.safetensors: pickled weights can run code and are never loaded, "
+                "so name a folder on this machine that holds it"
+            )
