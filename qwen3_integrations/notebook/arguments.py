@@ -17,6 +17,21 @@ from IPython.core.magic_arguments import argument
 
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError, InputError
+from qwen3_integrations.serving.options import OPTIONS
+
+SERVER_ARGUMENTS = ("task", "model", "port", "max_tokens", "dtype", "enforce_eager")
+"""The options of a server that have an argument of their own; `--option` gives the others."""
+
+
+def server_argument(name: str) -> Any:
+    """The argument for an option of a server, as the option declares itself."""
+    option = next(each for each in OPTIONS if each.name == name)
+    words: dict[str, Any] = {"help": option.help, "choices": option.choices or None}
+    if option.positional:
+        return argument(name, nargs=None if not option.empty else "?", **words)
+    if option.kind == "switch":
+        return argument(option.cli_flag, action="store_true", help=option.help)
+    return argument(option.cli_flag, type=option.type if option.kind == "number" else str, default=option.default, **words)
 
 
 def variable(name: str) -> str:

@@ -31,9 +31,11 @@ from qwen3_integrations.notebook.arguments import (
     OPTION,
     PARAGRAPHS,
     SERVER,
+    SERVER_ARGUMENTS,
     checked_options,
     pair,
     parsed,
+    server_argument,
     texts_in,
 )
 from qwen3_integrations.serving import ServerStatus
@@ -70,12 +72,12 @@ class Qwen3Magics(Magics):
         self._held: dict[Task, tuple[object, SharedEngine]] = {}
 
     @magic_arguments()
-    @argument("task", choices=("embed", "rerank"), help="What the model does.")
-    @argument("model", nargs="?", help="A hub's name, a folder, or qwen3-tiny-demo; without it, the 0.6B model.")
-    @argument("--port", type=int, default=0, help="Where it listens; without it, a free port.")
-    @argument("--max-tokens", type=int, default=8192, help="Longest prompt.")
-    @argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16.")
-    @argument("--enforce-eager", action="store_true", help="Start sooner, run slower.")
+    @server_argument("task")
+    @server_argument("model")
+    @server_argument("port")
+    @server_argument("max_tokens")
+    @server_argument("dtype")
+    @server_argument("enforce_eager")
     @argument(
         "--option",
         action="append",
@@ -102,15 +104,7 @@ class Qwen3Magics(Magics):
 
             own, _, extra = f"{line} ".partition(" -- ")
             asked = parsed(self.qwen3_serve, own)
-            told: dict[str, Any] = {
-                "task": asked.task,
-                "model": asked.model,
-                "port": asked.port,
-                "max_tokens": asked.max_tokens,
-                "dtype": asked.dtype,
-                "enforce_eager": asked.enforce_eager,
-                "extra_args": tuple(shlex.split(extra)),
-            }
+            told = {name: getattr(asked, name) for name in SERVER_ARGUMENTS} | {"extra_args": tuple(shlex.split(extra))}
             given = checked_options(asked.option, told)
             check_options(given, [each.name for each in fields(ServerOptions)], "a server")
             options = ServerOptions(**told | given)

@@ -1,94 +1,205 @@
-"""What a server shall be: options in this package's words, checked, and still without any server's flags."""
+"""The options of a server, declared once: the command line, the panel's form, records and each engine's argv are made from them.
+
+To add an option, add one field to `ServerOptions`.
+"""
+
+# ruff: noqa: RUF009  `option` is `dataclasses.field` with metadata
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import is_loopback
+from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, checked_model
+from qwen3_integrations.serving.option_fields import Option, option, options_of
 
 EngineName = Literal["vllm", "sglang"]
+TITLES: Mapping[EngineName, str] = {"vllm": "vLLM", "sglang": "SGLang"}
+
+_DTYPES = ("auto", "bfloat16", "float16", "float32")
+_ADDRESS, _SPEED, _MEMORY, _GPUS, _PROGRAM = "Address", "Speed", "Memory", "GPUs", "Program"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """A server as it shall be started.
-
-    Attributes:
-        task: `embed` or `rerank`.
-        model: A folder, a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
-        engine: `vllm` or `sglang`.
-        host: Where it listens. The default is this machine alone.
-        port: 0 finds a free one.
-        uds: A Unix socket's path instead of host and port: only this machine's users who may open it get in. vLLM only.
-        api_key: What clients must send; None makes a random one. Never in a command line, a record or a repr.
-        without_key: Serve without any key.
-        served_name: The name clients ask for; None for `model` as it is given.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        max_tokens: Longest prompt, in tokens; never more than the model's context. Source: the model cards' examples have 8192.
-        concurrency: How many prompts of that length the key-value cache holds at once; shorter ones fit in greater number.
-        max_num_seqs: Prompts in one forward pass, at most; None for the engine's own.
-        max_num_batched_tokens: Tokens in one forward pass, at most; None for 8192, or `max_tokens` if that is more.
-        tensor_parallel_size: GPUs that share every layer.
-        pipeline_parallel_size: GPUs that share out the layers.
-        data_parallel_size: Copies of the model, each with GPUs of its own.
-        api_server_count: Processes that take requests: a single one is the limit of short texts. vLLM only.
-        quantization: Quantise while loading, such as `fp8`; None takes the checkpoint as it is (GPTQ, AWQ and FP8 ones too).
-        kv_cache_memory_bytes: Size of the cache, instead of one planned from `concurrency`.
-        gpu_memory_utilization: Share of each GPU that the engine may fill, in (0, 1], instead of a memory plan.
-        prefix_caching: Whether what prompts begin with alike is computed once.
-        enforce_eager: Start sooner and run slower, without compiling and capturing.
-        python: The interpreter that has the engine; None for this one.
-        source, revision: Where the model's name may lead, and which revision; see `resolve_model`.
-        extra_args: Any other flags of the engine, as it spells them: `("--seed", "1")`.
-        env: Environment variables for the server, beside this process's.
+    """The options of a server to start.
 
     Raises:
         ConfigError: For a value that can't work; names the option.
     """
 
-    task: Task
-    model: str | None = None
-    engine: EngineName = "vllm"
-    host: str = "127.0.0.1"
-    port: int = 0
-    uds: str | Path | None = None
-    api_key: str | None = field(default=None, repr=False)
-    without_key: bool = False
-    served_name: str | None = None
-    dtype: str = "auto"
-    max_tokens: int = 8192
-    concurrency: int = 4
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    data_parallel_size: int = 1
-    api_server_count: int | None = None
-    quantization: str | None = None
-    kv_cache_memory_bytes: int | None = None
-    gpu_memory_utilization: float | None = None
-    prefix_caching: bool = True
-    enforce_eager: bool = False
-    python: str | Path | None = None
-    source: Source = "auto"
-    revision: str | None = None
-    extra_args: tuple[str, ...] = ()
-    env: Mapping[str, str] | None = field(default=None, repr=False)
+    task: Task = option(help="What the model does.", positional=True)
+    model: str | None = option(
+        None,
+        help="A hub's name, a folder, or qwen3-tiny-demo.",
+        empty="the task's 0.6B model",
+        positional=True,
+        vllm=("model", "model-tag"),
+        sglang=("model-path", "model"),
+    )
+    engine: EngineName = option("vllm", help="The program that serves.")
+    port: int = option(
+        0, help="The port to listen on; 0 finds a free one.", empty="any free one", least=0, most=65535, vllm="port", sglang="port"
+    )
+    max_tokens: int = option(
+        8192,
+        help="Longest prompt, in tokens, template included; at most the model's context.",
+        label="Longest prompt",
+        vllm="max-model-len",
+        sglang="context-length",
+    )
+    concurrency: int = option(4, help="How many prompts of the greatest length the key-value cache holds at once.")
+    dtype: str = option(
+        "auto",
+        help="Number format of weights and computing; auto takes the checkpoint's.",
+        label="Precision",
+        choices=_DTYPES,
+        vllm="dtype",
+        sglang="dtype",
+    )
+
+    host: str = option(
+        "127.0.0.1", help="The address to listen on; the default is this machine alone.", group=_ADDRESS, vllm="host", sglang="host"
+    )
+    uds: str | Path | None = option(
+        None,
+        help="Path of a Unix socket to listen on, instead of host and port.",
+        group=_ADDRESS,
+        label="Unix socket",
+        empty="none",
+        vllm="uds",
+        since={"vllm": "0.10.1"},
+    )
+    served_name: str | None = option(
+        None,
+        help="The model's name for clients.",
+        group=_ADDRESS,
+        empty="the model's",
+        cli="name",
+        vllm="served-model-name",
+        sglang="served-model-name",
+    )
+    without_key: bool = option(
+        False, help="Ask for no key: everybody who reaches the server may use it.", group=_ADDRESS, label="Ask for no key"
+    )
+    api_key: str | None = option(
+        None,
+        help="The key that clients must send. It is in no record, no repr and no command line of the server.",
+        empty="a random key",
+        secret=True,
+        envvar=KEY_VARIABLE,
+    )
+
+    max_num_seqs: int | None = option(
+        None,
+        help="Most prompts in one forward pass.",
+        group=_SPEED,
+        label="Prompts in a pass",
+        empty="the engine's",
+        vllm="max-num-seqs",
+        sglang="max-running-requests",
+    )
+    max_num_batched_tokens: int | None = option(
+        None,
+        help="Most tokens in one forward pass.",
+        group=_SPEED,
+        label="Tokens in a pass",
+        empty="8192, or max_tokens if that is more",
+        vllm="max-num-batched-tokens",
+        sglang="chunked-prefill-size",
+    )
+    api_server_count: int | None = option(
+        None,
+        help="Processes that take requests; use more for short texts.",
+        group=_SPEED,
+        label="API processes",
+        empty="one",
+        vllm="api-server-count",
+        since={"vllm": "0.9.1"},
+    )
+    prefix_caching: bool = option(
+        True, help="Compute the common prefix of prompts once.", group=_SPEED, vllm="no-enable-prefix-caching", sglang="disable-radix-cache"
+    )
+    enforce_eager: bool = option(
+        False,
+        help="Skip compilation and CUDA graphs: starts sooner, runs slower.",
+        group=_SPEED,
+        label="Start eagerly",
+        vllm="enforce-eager",
+        sglang="disable-cuda-graph",
+    )
+
+    quantization: str | None = option(
+        None,
+        help="Quantise while loading, such as fp8.",
+        group=_MEMORY,
+        label="Quantise while loading",
+        empty="as stored",
+        vllm=("quantization", "-q"),
+        sglang="quantization",
+    )
+    kv_cache_memory_bytes: int | None = option(
+        None,
+        help="Bytes of the key-value cache, instead of a size planned from concurrency.",
+        group=_MEMORY,
+        label="Cache",
+        empty="planned",
+        vllm="kv-cache-memory-bytes",
+        sglang="max-total-tokens",
+        since={"vllm": "0.10.2"},
+    )
+    gpu_memory_utilization: float | None = option(
+        None,
+        help="Share of each GPU to fill, in (0, 1], instead of a memory plan.",
+        group=_MEMORY,
+        label="Share of each GPU",
+        empty="planned",
+        vllm="gpu-memory-utilization",
+        sglang="mem-fraction-static",
+    )
+
+    tensor_parallel_size: int = option(
+        1,
+        help="GPUs that split every layer.",
+        group=_GPUS,
+        label="Tensor parallel",
+        vllm=("tensor-parallel-size", "-tp"),
+        sglang=("tp-size", "tensor-parallel-size"),
+    )
+    pipeline_parallel_size: int = option(
+        1,
+        help="GPUs that split the stack of layers.",
+        group=_GPUS,
+        label="Pipeline parallel",
+        vllm=("pipeline-parallel-size", "-pp"),
+        sglang=("pp-size", "pipeline-parallel-size"),
+    )
+    data_parallel_size: int = option(
+        1,
+        help="Copies of the model, each on its own GPUs.",
+        group=_GPUS,
+        label="Data parallel",
+        vllm=("data-parallel-size", "-dp"),
+        sglang=("dp-size", "data-parallel-size"),
+    )
+
+    source: Source = option("auto", help="Where to look for the model's name.", group=_PROGRAM)
+    revision: str | None = option(None, help="A branch, tag or commit of the hub's repository.", group=_PROGRAM, empty="the default branch")
+    python: str | Path | None = option(None, help="The Python interpreter that has the engine installed.", group=_PROGRAM, empty="this one")
+    extra_args: tuple[str, ...] = option(
+        (), help="Other flags of the engine, in its own spelling: --seed 1", group=_PROGRAM, label="More flags", empty="none"
+    )
+    env: Mapping[str, str] | None = option(None, help="Environment variables of the server, added to this process's.", secret=True)
 
     def __post_init__(self) -> None:
-        for name, allowed in (("task", get_args(Task)), ("engine", get_args(EngineName)), ("dtype", _DTYPES)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        for name in _COUNTS:
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        for each in OPTIONS:
+            each.check(getattr(self, each.name))
         self._check_place()
         share = self.gpu_memory_utilization
         if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
@@ -105,8 +216,6 @@ class ServerOptions:
         object.__setattr__(self, "extra_args", tuple(map(str, self.extra_args)))
 
     def _check_place(self) -> None:
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
-            raise ConfigError(f"port must be a whole number from 1 to 65535, or 0 for a free one, not {self.port!r}")
         if self.socket is None:
             if not self.host.strip():
                 raise ConfigError("host must be an address such as 127.0.0.1, not an empty string")
@@ -164,31 +273,42 @@ class ServerOptions:
         )
 
     def to_words(self) -> tuple[str, ...]:
-        """The words of the command line that starts the same: `qwen3-integrations serve ...`; without the key and the environment."""
-        words = ["qwen3-integrations", "serve", self.task, *([self.model] if self.model is not None else [])]
-        for each in fields(self):
+        """The command line that starts the same server, `qwen3-integrations serve ...`; without secret options."""
+        words = ["qwen3-integrations", "serve"]
+        for each in OPTIONS:
             value = getattr(self, each.name)
-            if each.name in ("task", "model", "api_key", "extra_args", "env") or value == each.default:
+            if each.positional and value is not None:
+                words.append(value)
+            if each.positional or each.secret or each.kind == "words" or value == each.default:
                 continue
-            flag = {"served_name": "name"}.get(each.name, each.name).replace("_", "-")
-            words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            if each.kind == "switch":
+                words.append(each.cli_flag if value else f"--no-{each.cli}")
+            else:
+                words += [each.cli_flag, str(value)]
         return (*words, "--", *self.extra_args) if self.extra_args else tuple(words)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as plain values, without the key and the environment."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("api_key", "env")}
+        """The options as plain values, without the secret ones."""
+        plain = {each.name: getattr(self, each.name) for each in OPTIONS if not each.secret}
         if self.socket is not None:
             plain["uds"] = self.socket
         return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
 
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
-_COUNTS = (
-    *("max_tokens", "concurrency", "max_num_seqs", "max_num_batched_tokens", "tensor_parallel_size", "pipeline_parallel_size"),
-    *("data_parallel_size", "api_server_count", "kv_cache_memory_bytes"),
-)
+OPTIONS = options_of(ServerOptions)
+"""All options, in the order of their declaration."""
+
 _SOCKET_BYTES = 107
 """Source: `sun_path` of Linux' <sys/un.h>, less its last zero."""
 
 _BATCHED_TOKENS = 8192
 """vLLM's own default for a server lies between 2048 and 16384, by device and version; a plan needs a number of its own."""
+
+
+def _documented(option: Option) -> str:
+    default = f" Default: {option.empty}." if option.empty and option.default is None else ""
+    return f"        {option.name}: {option.help}{default}\n"
+
+
+_ATTRIBUTES = "".join(map(_documented, OPTIONS))
+ServerOptions.__doc__ = (ServerOptions.__doc__ or "").replace("    Raises:", f"    Attributes:\n{_ATTRIBUTES}\n    Raises:")

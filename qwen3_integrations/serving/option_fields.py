@@ -1,0 +1,158 @@
+"""How an option of a server is declared: one `option(...)` per dataclass field, read by everything that needs to know an option."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from qwen3_integrations.errors import ConfigError
+
+Kind = Literal["choice", "switch", "number", "share", "words", "mapping", "text"]
+Flag: TypeAlias = str | tuple[str, ...]
+"""A flag of a program without its dashes, `max-num-seqs`; further spellings behind it, short ones with their dash: `-tp`."""
+
+_KINDS: Mapping[Any, Kind] = {bool: "switch", int: "number", float: "share", tuple: "words", Mapping: "mapping"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """An option: everything that command line, form, records and argv know about it.
+
+    Attributes:
+        name: The field's name.
+        type: The field's type, without None.
+        default: The default value; None also for a required option.
+        help: What it does: one or two sentences.
+        group: The heading in the form; empty for the options that are always visible.
+        label: The label in the form.
+        empty: What None, or the default, means.
+        choices: The allowed values; empty for any.
+        least: The smallest allowed integer.
+        most: The largest allowed integer; None for no limit.
+        secret: True keeps it out of forms, records, reprs and printed command lines.
+        positional: True makes it an argument of the command line and not a flag.
+        cli: The flag's name on this package's command line, without dashes.
+        envvar: The environment variable from which the command line reads it; empty for none.
+        flags: Engine -> the flag's spellings, the one to use first. An engine without an entry has no such flag.
+        since: Engine -> the first version that has the flag, where supported versions lack it.
+    """
+
+    help: str
+    name: str = ""
+    type: Any = str
+    default: Any = None
+    group: str = ""
+    label: str = ""
+    empty: str = ""
+    choices: tuple[str, ...] = ()
+    least: int = 1
+    most: int | None = None
+    secret: bool = False
+    positional: bool = False
+    cli: str = ""
+    envvar: str = ""
+    flags: Mapping[str, tuple[str, ...]]
+    since: Mapping[str, str]
+
+    @property
+    def kind(self) -> Kind:
+        """How a value is written and edited."""
+        return "choice" if self.choices else _KINDS.get(get_origin(self.type) or self.type, "text")
+
+    @property
+    def cli_flag(self) -> str:
+        """The flag on this package's command line, such as `--max-tokens`."""
+        return f"--{self.cli}"
+
+    def flag(self, engine: str) -> str | None:
+        """The flag of an engine, with underscores and without dashes in front; None where the engine has none."""
+        spellings = self.flags.get(engine)
+        return spellings[0].replace("-", "_") if spellings else None
+
+    def check(self, value: object) -> None:
+        """Refuse a value that is no choice, or no integer in the range.
+
+        Raises:
+            ConfigError: Names the option and the value.
+        """
+        if self.kind == "choice" and value not in self.choices:
+            raise ConfigError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}")
+        if self.kind != "number" or value is None:
+            return
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not self.least <= value or (self.most is not None and value > self.most):  # type: ignore[operator]
+            allowed = f"of at least {self.least}" if self.most is None else f"from {self.least} to {self.most}"
+            raise ConfigError(f"{self.name} must be a whole number {allowed}, not {value!r}")
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    help: str,  # noqa: A002  the word that argument parsers use
+    group: str = "",
+    label: str = "",
+    empty: str = "",
+    choices: tuple[str, ...] = (),
+    least: int = 1,
+    most: int | None = None,
+    secret: bool = False,
+    positional: bool = False,
+    cli: str = "",
+    envvar: str = "",
+    vllm: Flag = (),
+    sglang: Flag = (),
+    torch: Flag = (),
+    since: Mapping[str, str] | None = None,
+) -> Any:
+    """A dataclass field that declares an option.
+
+    Args:
+        default: The default value; without it the option is required.
+        help, group, label, empty, choices, least, most, secret, positional, cli, envvar: As in `Option`. Label and command-line
+            flag are made from the field's name where none is given, choices from its type.
+        vllm, sglang: The flag of that program. For a boolean option: the flag that turns it away from its default.
+        torch: The flag of this package's own server.
+        since: Engine -> the first version that has the flag.
+    """
+    given = {"vllm": vllm, "sglang": sglang, "torch": torch}
+    flags = {engine: (flag,) if isinstance(flag, str) else flag for engine, flag in given.items() if flag}
+    declared = Option(
+        help=help,
+        group=group,
+        label=label,
+        empty=empty,
+        choices=choices,
+        least=least,
+        most=most,
+        secret=secret,
+        positional=positional,
+        cli=cli,
+        envvar=envvar,
+        flags=flags,
+        since=since or {},
+    )
+    return field(default=default, repr=not secret, metadata={"option": declared})
+
+
+@cache
+def options_of(owner: type) -> tuple[Option, ...]:
+    """The options that a dataclass declares, in its order."""
+    hints = get_type_hints(owner)
+    return tuple(_named(each.metadata["option"], each.name, hints[each.name], each.default) for each in fields(owner))
+
+
+def _named(declared: Option, name: str, hint: Any, default: Any) -> Option:
+    kept = [part for part in (get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) if part not in (type(None), Path)]
+    return replace(
+        declared,
+        name=name,
+        type=kept[0],
+        default=None if default is MISSING else default,
+        label=declared.label or name.replace("_", " ").capitalize(),
+        cli=declared.cli or name.replace("_", "-"),
+        choices=declared.choices or (get_args(kept[0]) if get_origin(kept[0]) is Literal else ()),
+    )
