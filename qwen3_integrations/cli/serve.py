@@ -38,7 +38,11 @@ def serve(
 
     if given["without_key"]:  # the environment may hold a key
         given["api_key"] = None
-    options = ServerOptions(**given, extra_args=tuple(ctx.args))
+    passed_on = list(ctx.args)
+    if (given["model"] or "").startswith("-"):  # without MODEL, the parser takes the first word behind -- for it
+        passed_on.insert(0, given["model"])
+        given["model"] = None
+    options = ServerOptions(**given, extra_args=tuple(passed_on))
     if dry_run:
         with _progress() as report:
             prepared = prepare(options, report)

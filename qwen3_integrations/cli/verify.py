@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qwen3_integrations.cli.output import ExitCode, console, messages, print_json
+from qwen3_integrations.engines.http.dialects import DIALECT_NAMES
 from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def verify(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder with the model's tokenizer.json; else what this machine has of it.")
     ] = None,
-    dialect: Annotated[Literal["auto", "vllm", "openai", "rerank"], typer.Option(help="What it speaks; auto asks.")] = "auto",
+    dialect: Annotated[str, typer.Option(help=f"The server's dialect: {', '.join(DIALECT_NAMES)}; auto asks the server.")] = "auto",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:

@@ -69,7 +69,7 @@ _LEAVE_OUT = "Leave `dimensions` out of requests, or normalise; clients of this 
 
 
 def _serving(probe: Probe) -> str:
-    if probe.server.dialect.name != "vllm":
+    if not probe.server.dialect.exact:
         return ""
     return (
         f"For other clients: `qwen3-integrations serve embed {probe.server.model}`, or vLLM's option --hf-overrides "

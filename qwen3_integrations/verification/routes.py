@@ -54,7 +54,7 @@ async def injection(probe: Probe) -> CheckResult:
 
 
 async def _route(probe: Probe, route: str) -> CheckResult:
-    if probe.server.dialect.name != "vllm":
+    if not probe.server.dialect.exact:
         return CheckResult("skipped", "only vLLM has /classify to compare with; the handshake judges what this server answers")
     try:
         seen = await _answers(probe, route, PAIRS, {})

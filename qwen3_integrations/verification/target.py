@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 from qwen3_integrations.core.planning import document_prompts, rerank_prompts
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import Address
-from qwen3_integrations.engines.http.dialects import DIALECTS, DialectName
-from qwen3_integrations.engines.http.discovery import ServerInfo, discover
+from qwen3_integrations.engines.http.dialects import DialectName
+from qwen3_integrations.engines.http.discovery import ServerInfo, discover, tasks_of
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed
 from qwen3_integrations.models.catalog import CHECKPOINTS, Checkpoint
 
 
 async def find(
-    transport: Transport, address: Address, task: Task | None, model: str | None, dialect: Literal["auto"] | DialectName
+    transport: Transport, address: Address, task: Task | None, model: str | None, dialect: DialectName
 ) -> tuple[Task, ServerInfo]:
     """What a server does, and how it describes itself.
 
@@ -35,9 +35,7 @@ async def find(
     if task is not None:
         return task, await discover(transport, address, model, task, dialect)
     said = ""
-    for one in get_args(Task):
-        if dialect != "auto" and (dialect, one) not in DIALECTS:
-            continue
+    for one in get_args(Task) if dialect == "auto" else tasks_of(dialect):
         server = await discover(transport, address, model, one, dialect)
         if published_as(server, one):
             return one, server
