@@ -22,12 +22,6 @@ from qwen3_integrations.notebook.widget import STATIC, Widget, assets
 if TYPE_CHECKING:
     import pandas
 
-_IN_PAGE = (
-    *("instruction", "presets", "threshold", "top_n", "k", "sort", "reverse", "selection", "labels"),
-    *("_documents", "_view", "_other", "_measures"),
-)
-"""Traits that a page of its own holds."""
-
 
 class RankInspector(Widget):
     """A ranking before and after, to look into, to run again with another instruction, and to compare.
@@ -71,25 +65,25 @@ class RankInspector(Widget):
     ranking = traitlets.Instance(Ranking)
     compare = traitlets.Instance(Ranking, allow_none=True)
     previous = traitlets.Instance(Ranking, allow_none=True)
-    instruction = traitlets.Unicode("").tag(sync=True)
-    presets = traitlets.Dict().tag(sync=True)
-    threshold = traitlets.Float(0.0).tag(sync=True)
-    top_n = traitlets.Int(None, allow_none=True).tag(sync=True)
-    k = traitlets.Int(10).tag(sync=True)
-    sort = traitlets.Enum(["new", "old", "score"], "new").tag(sync=True)
-    reverse = traitlets.Bool(False).tag(sync=True)
-    selection = traitlets.List(traitlets.Int()).tag(sync=True)
-    labels = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True)
+    instruction = traitlets.Unicode("").tag(sync=True, exported=True)
+    presets = traitlets.Dict().tag(sync=True, exported=True)
+    threshold = traitlets.Float(0.0).tag(sync=True, exported=True)
+    top_n = traitlets.Int(None, allow_none=True).tag(sync=True, exported=True)
+    k = traitlets.Int(10).tag(sync=True, exported=True)
+    sort = traitlets.Enum(["new", "old", "score"], "new").tag(sync=True, exported=True)
+    reverse = traitlets.Bool(False).tag(sync=True, exported=True)
+    selection = traitlets.List(traitlets.Int()).tag(sync=True, exported=True)
+    labels = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True, exported=True)
 
-    # What the browser draws from; set here alone.
-    _documents: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    _view = traitlets.Dict().tag(sync=True)
-    _other: Any = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
-    _previous = traitlets.Unicode(None, allow_none=True).tag(sync=True)
-    _measures: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    _can_run = traitlets.Bool(False).tag(sync=True)
-    _live = traitlets.Bool(True).tag(sync=True)
-    _note = traitlets.Unicode("").tag(sync=True)
+    # Set by Python, read by the browser.
+    _documents: traitlets.List[Any] = traitlets.List().tag(sync=True, exported=True)
+    _view = traitlets.Dict().tag(sync=True, exported=True)
+    _other: Any = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True, exported=True)
+    _previous = traitlets.Unicode(None, allow_none=True).tag(sync=True, exported=False)
+    _measures: traitlets.List[Any] = traitlets.List().tag(sync=True, exported=True)
+    _can_run = traitlets.Bool(False).tag(sync=True, exported=False)
+    _live = traitlets.Bool(False).tag(sync=True, exported=False)
+    _note = traitlets.Unicode("").tag(sync=True, exported=False)
 
     def __init__(
         self,
@@ -123,7 +117,7 @@ class RankInspector(Widget):
             raise ConfigError(f"the ranking has {len(self._texts)} documents, but {len(self.documents)} were passed")
         self._reranker = None if runs is None else _core(runs)
         self._same = first_equals(self._texts)
-        self._can_run = runs is not None
+        self._can_run, self._live = runs is not None, True
         self._documents = [
             {"text": text, "same": same, "about": metadata_words(document)}
             for text, same, document in zip(self._texts, self._same, self.documents, strict=True)
@@ -210,11 +204,9 @@ class RankInspector(Widget):
         return frame
 
     def to_html(self) -> str:
-        """A page that holds this inspector as it stands: to open offline, sort, hover and compare; without a kernel nothing runs again."""
-        state = {name: value for name, value in self.get_state().items() if name in _IN_PAGE}
-        state |= {"_can_run": False, "_live": False, "_previous": None, "busy": "", "error": "", "_note": ""}
-        runtime = (STATIC / "page.js").read_text(encoding="utf-8")
-        return page_html(f"Ranking: {self.ranking.query}", f"{self._esm}\n{runtime}", self._css, state, self._static_html(most=None))
+        """This inspector as a page of its own: it opens offline, sorts and compares; without a kernel it can't rank again."""
+        script = f"{self._esm}\n{(STATIC / 'page.js').read_text(encoding='utf-8')}"
+        return page_html(f"Ranking: {self.ranking.query}", script, self._css, self._page_state(), self._static_html(most=None))
 
     def __repr__(self) -> str:
         return f"RankInspector({self.ranking!r}, {len(self.kept)} kept)"

@@ -50,8 +50,8 @@ class Widget(anywidget.AnyWidget):
         error: What went wrong last; shown under the widget, never raised into the notebook's log.
     """
 
-    busy = traitlets.Unicode("").tag(sync=True)
-    error = traitlets.Unicode("").tag(sync=True)
+    busy = traitlets.Unicode("").tag(sync=True, exported=False)
+    error = traitlets.Unicode("").tag(sync=True, exported=False)
 
     # Here and not in the constructor: one that refuses its arguments is closed too, when it is thrown away.
     _background: BackgroundLoop | None = None
@@ -160,6 +160,14 @@ class Widget(anywidget.AnyWidget):
         if background is not None:
             background.close(_nothing)
         super().close()
+
+    def _page_state(self) -> dict[str, Any]:
+        """The traits of a page without a kernel, as JSON values: each trait's tag `exported` decides.
+
+        True: the present value. False: the default, since the trait means nothing without a kernel. No tag: the page does not have it.
+        """
+        kept = self.get_state(self.trait_names(exported=True))
+        return kept | {name: trait.default() for name, trait in self.traits(exported=False).items()}
 
     def _static_html(self) -> str:
         """The widget as HTML that reads without scripts: for exported notebooks, and hosts that run no widgets."""
