@@ -180,7 +180,8 @@ class Parquet:
         columns = [(name, types[kind]) for name, kind in kinds.items()]
         schema = arrow.schema([*columns, (VECTOR, arrow.list_(arrow.float32(), width))])
         whole = part.with_name(f"{part.name}.parquet")
-        with part.open("rb") as file, self._parquet.ParquetWriter(whole, schema) as writer:
+        whole.unlink(missing_ok=True)
+        with part.open("rb") as file, whole.open("xb") as new, self._parquet.ParquetWriter(new, schema) as writer:  # never through a link
             for group in _groups(map(json.loads, file), ROW_GROUP):
                 arrays = [arrow.array([_cell(fields.get(name), kind) for fields, _ in group], types[kind]) for name, kind in kinds.items()]
                 vectors = np.frombuffer(b"".join(base64.b64decode(packed) for _, packed in group), dtype="<f4")

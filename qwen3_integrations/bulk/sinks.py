@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,10 +111,7 @@ class PartFile:
             raise InputError(f"{self._out} is no regular file: name a file, or leave --output out for standard output")
         if self._out.exists() and not self._overwrite:
             raise InputError(f"{self._out} is there already: name another file, or replace it with --overwrite")
-        try:
-            self._file: BinaryIO = self.path.open("a+b")
-        except OSError as error:
-            raise InputError(f"{self.path} can't be written: {error.strerror}") from error
+        self._file = _opened(self.path)
         try:
             _lock(self._file, self.path)
             if self._restart:
@@ -213,8 +211,13 @@ class PartFile:
         if not os.fstat(self._file.fileno()).st_size:
             return _Note(self._settings)
         try:
-            note = _Note(**json.loads(self._notes.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            with _opened(self._notes, make=False) as file:
+                content = file.read()
+        except FileNotFoundError:
+            content = b""
+        try:
+            note = _Note(**json.loads(content))
+        except (ValueError, TypeError):
             raise InputError(
                 f"{self.path} is there, but {self._notes} does not say what it was made from: remove it, or begin again with --restart"
             ) from None
@@ -234,7 +237,9 @@ class PartFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         new = self._notes.with_name(f"{self._notes.name}.new")
-        new.write_text(json.dumps(asdict(self._note)), encoding="utf-8")
+        new.unlink(missing_ok=True)
+        with new.open("x", encoding="utf-8") as file:  # never through a link that lies there
+            json.dump(asdict(self._note), file)
         new.replace(self._notes)
         self.kept = self._note.rows
         self._saved_at = time.monotonic()
@@ -242,6 +247,44 @@ class PartFile:
     def _remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self._notes.unlink(missing_ok=True)
+
+
+def _opened(path: Path, *, make: bool = True) -> BinaryIO:
+    """A file of an earlier run, or a new one: neither a link nor a file of another user, who could change what is written.
+
+    Args:
+        path: In a folder that others may write, such as /tmp. Links on the way to it are followed, itself it must be no link.
+        make: Whether a file is made where there is none, to be written at its end.
+
+    Raises:
+        InputError: If it is a link, no regular file or another user's, or can't be written.
+        FileNotFoundError: If it is not there, and none is made.
+    """
+    flags = (os.O_RDWR | os.O_APPEND | os.O_CREAT if make else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
+    harmless = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    if path.is_symlink():
+        raise InputError(f"{path} is a symbolic link, which is not followed: remove it, or name another file")
+    try:
+        descriptor = os.open(path, flags | harmless, 0o666)
+    except OSError as error:
+        if not make and isinstance(error, FileNotFoundError):
+            raise
+        raise InputError(f"{path} can't be {'written' if make else 'read'}: {error.strerror}") from error
+    about = os.fstat(descriptor)
+    wrong = _wrong_with(about)
+    if wrong:
+        os.close(descriptor)
+        raise InputError(f"{path} {wrong}: remove it, or name another file")
+    return os.fdopen(descriptor, "a+b" if make else "rb")
+
+
+def _wrong_with(about: os.stat_result) -> str | None:
+    """Why a file can't be an earlier run's; None if it can."""
+    if not stat.S_ISREG(about.st_mode):
+        return "is no regular file"
+    if hasattr(os, "getuid") and about.st_uid not in (os.geteuid(), 0):
+        return f"belongs to another user ({about.st_uid})"
+    return "has a second name (a hard link), which would be changed with it" if about.st_nlink > 1 else None
 
 
 @contextmanager

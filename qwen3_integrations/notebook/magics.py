@@ -9,7 +9,6 @@ import shlex
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -100,13 +99,14 @@ class Qwen3Magics(Magics):
         """
         with self._told("qwen3_serve"):
             from qwen3_integrations.serving import ServerOptions, start
+            from qwen3_integrations.serving.options import OPTIONS
             from qwen3_integrations.serving.progress_bar import start_bar
 
             own, _, extra = f"{line} ".partition(" -- ")
             asked = parsed(self.qwen3_serve, own)
             told = {name: getattr(asked, name) for name in SERVER_ARGUMENTS} | {"extra_args": tuple(shlex.split(extra))}
             given = checked_options(asked.option, told)
-            check_options(given, [each.name for each in fields(ServerOptions)], "a server")
+            check_options(given, [each.name for each in OPTIONS], "a server")
             options = ServerOptions(**told | given)
             with start_bar() as tell:
                 outcome = start(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving.extra_flags import check_extra, spelled
+from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import OPTIONS, TITLES, ServerOptions
 
@@ -24,19 +25,26 @@ KEY_FILE = "{key-file}"
 """Placeholder in a command for the path of the file that holds the key; see `Command.key_config`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+@dataclass(frozen=True, slots=True, eq=False)
+class Command(HoldsHidden):
     """A command to run.
 
     Attributes:
         argv: The words of the command line, without secrets.
-        env: Variables to add to this process's environment. They hold the key, so the repr leaves them out.
+        env: Variables to add to this process's environment. They hold the key, so this is no field: it is not shown and not pickled.
         key_config: The content of a key file, for an engine that reads its key from one; its path replaces `KEY_FILE` in `argv`.
     """
 
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(repr=False)
-    key_config: str | None = field(default=None, repr=False)
+    if TYPE_CHECKING:
+        env: Mapping[str, str]
+        key_config: str | None = None
+    else:
+        env: InitVar[Mapping[str, str]] = Hidden()
+        key_config: InitVar[str | None] = Hidden()
+
+    def __post_init__(self, env: Mapping[str, str] | None = None, key_config: str | None = None) -> None:  # noqa: RUF033  fields to type checkers
+        self._hide(env=dict(env or {}), key_config=key_config)
 
     def __str__(self) -> str:
         return shlex.join(self.argv)

@@ -45,6 +45,22 @@ def is_healthy(url: str) -> bool:
     return _get(url, "/health") is not None
 
 
+def answers(url: str) -> bool:
+    """True when somebody takes a connection at the address, whatever is answered."""
+    address = Address.parse(url)
+    parts = urlsplit(address.root)
+    try:
+        if address.socket:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(PROBE_S)
+                probe.connect(address.socket)
+        else:
+            socket.create_connection((parts.hostname or "", parts.port or 80), PROBE_S).close()
+    except OSError:
+        return False
+    return True
+
+
 def load_of(url: str) -> Load:
     """What /metrics says; vLLM guards it by no key."""
     text = _get(url, "/metrics")

@@ -26,6 +26,7 @@ from qwen3_integrations.models.memory import MemoryPlan, weight_files
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
 from qwen3_integrations.serving.installed import Installed, find_server
+from qwen3_integrations.serving.listeners import check_free, clear_socket
 from qwen3_integrations.serving.log import Progress
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.readiness import wait_until_ready
@@ -37,7 +38,6 @@ from qwen3_integrations.serving.start_result import Failed, Launched, Reused, St
 logger = logging.getLogger("qwen3_integrations")
 
 _PORT_TRIES = 3
-_PORT_TAKEN = "address already in use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def start(
         `Launched`, `Reused`, `Failed` or `TimedOut`; `outcome.running()` is the server, or raises.
 
     Raises:
-        MissingExtra, ModelNotFound, ConfigError: As `prepare`.
+        MissingExtra, ModelNotFound, ConfigError: As `prepare`; and if the port or the Unix socket is taken.
     """
     prepared = prepare(options, on_progress)
     for attempt in range(_PORT_TRIES):
@@ -135,7 +135,7 @@ def start(
         if on_server:
             on_server(server)
         outcome = wait_until_ready(server, prepared.files.folder, timeout_s, handshake, on_progress, cancel)
-        taken = isinstance(outcome, Failed) and _PORT_TAKEN in outcome.error.lower()
+        taken = isinstance(outcome, Failed) and outcome.port_taken
         if not taken or options.port or options.uds or attempt == _PORT_TRIES - 1:
             break  # else somebody took the free port in the moment before the server did
     if keep_running and isinstance(outcome, Launched | Reused):  # not before it is proved: whoever starts it may be gone by then
@@ -211,12 +211,14 @@ def _spawn(prepared: Prepared) -> Server:
     if any(record.name == name for record in live_records()):
         raise ConfigError(f"{name} runs already, with other options: stop it (`qwen3-integrations stop {name}`), or take another port")
     if options.socket is not None:
-        _clear_socket(options.socket)
+        clear_socket(options.socket)
+    else:
+        check_free(options.host, port)
     folder = servers_folder()
     key_config = folder / f"{name}.key.yaml" if command.key_config else None
     if key_config:
-        key_config.touch(mode=0o600)
-        key_config.write_text(command.key_config or "", encoding="utf-8")
+        with os.fdopen(supervise.made(key_config), "w", encoding="utf-8") as file:
+            file.write(command.key_config or "")
     record = ServerRecord(
         name=name,
         task=options.task,
@@ -235,11 +237,9 @@ def _spawn(prepared: Prepared) -> Server:
     )
     record.write()
     log = Path(record.log)
-    log.unlink(missing_ok=True)
-    log.touch(mode=0o600)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, supervise.SIGNALS)  # the supervisor unblocks them once it can take them
     try:
-        with log.open("ab") as out:
+        with os.fdopen(supervise.made(log), "ab") as out:
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), str(GRACE_S), "--", *record.command],
                 stdin=subprocess.DEVNULL,
@@ -255,25 +255,6 @@ def _spawn(prepared: Prepared) -> Server:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     supervise.amend(str(record.path), supervisor_pid=process.pid)
     return Server(record, api_key, process)
-
-
-def _clear_socket(path: Path) -> None:
-    """Remove a Unix socket that a server left behind: vLLM binds it and never takes it away.
-
-    Raises:
-        ConfigError: If somebody listens there, or it is something else.
-    """
-    if not path.exists():
-        return
-    if not path.is_socket():
-        raise ConfigError(f"uds={str(path)!r} is a file that is no socket: name another path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise ConfigError(f"somebody listens on {path} already: name another path")
 
 
 def _free_port(host: str) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 Phase = Literal["downloading", "starting", "loading", "compiling", "capturing", "answering", "ready"]
 """What a starting server does: fetching the model, importing itself, reading weights, compiling, capturing CUDA graphs,
@@ -114,10 +115,10 @@ class LogReader:
     def lines(self) -> list[str]:
         """The lines that have been completed since the last call. A bar that overwrites itself counts as lines."""
         try:
-            with self._path.open("rb") as file:
+            with _opened(self._path) as file:
                 file.seek(self._at)
                 gained = file.read()
-        except FileNotFoundError:
+        except OSError:  # not there yet, or a link
             return []
         self._at += len(gained)
         *whole, self._rest = re.split(rb"\r\n|\n|\r", self._rest + gained)
@@ -128,11 +129,17 @@ def tail_of(path: Path, count: int) -> list[str]:
     """The last lines of a log, without reading the rest of a long one."""
     most = 400 * count
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - most))
             text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
+    except OSError:
         return []
     lines = [line.rpartition("\r")[2] for line in text.split("\n")]
     return [line for line in lines if line.strip()][-count:]
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A log to read; a link in its place is not followed, and a pipe is not waited for."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.fdopen(os.open(path, flags), "rb")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, InitVar, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.serving.hidden import Hidden
 
 Kind = Literal["choice", "switch", "number", "share", "words", "mapping", "text"]
 Flag: TypeAlias = str | tuple[str, ...]
@@ -33,7 +34,7 @@ class Option:
         choices: The allowed values; empty for any.
         least: The smallest allowed integer.
         most: The largest allowed integer; None for no limit.
-        secret: True keeps it out of forms, records, reprs and printed command lines.
+        secret: True for a hidden value: it is kept out of forms, records, reprs and printed command lines.
         positional: True makes it an argument of the command line and not a flag.
         cli: The flag's name on this package's command line, without dashes.
         envvar: The environment variable from which the command line reads it; empty for none.
@@ -99,10 +100,8 @@ def option(
     choices: tuple[str, ...] = (),
     least: int = 1,
     most: int | None = None,
-    secret: bool = False,
     positional: bool = False,
     cli: str = "",
-    envvar: str = "",
     vllm: Flag = (),
     sglang: Flag = (),
     torch: Flag = (),
@@ -112,8 +111,8 @@ def option(
 
     Args:
         default: The default value; without it the option is required.
-        help, group, label, empty, choices, least, most, secret, positional, cli, envvar: As in `Option`. Label and command-line
-            flag are made from the field's name where none is given, choices from its type.
+        help, group, label, empty, choices, least, most, positional, cli: As in `Option`. Label and command-line flag are made from the
+            field's name where none is given, choices from its type.
         vllm, sglang: The flag of that program. For a boolean option: the flag that turns it away from its default.
         torch: The flag of this package's own server.
         since: Engine -> the first version that has the flag.
@@ -128,24 +127,39 @@ def option(
         choices=choices,
         least=least,
         most=most,
-        secret=secret,
         positional=positional,
         cli=cli,
-        envvar=envvar,
         flags=flags,
         since=since or {},
     )
-    return field(default=default, repr=not secret, metadata={"option": declared})
+    return field(default=default, metadata={"option": declared})
+
+
+def secret_option(*, help: str, empty: str = "", envvar: str = "") -> Hidden:  # noqa: A002  as in `option`
+    """The default of an `InitVar` that declares an option with a hidden value; see `hidden`.
+
+    Args:
+        help, empty, envvar: As in `Option`.
+    """
+    return Hidden({"option": Option(help=help, empty=empty, envvar=envvar, secret=True, flags={}, since={})})
 
 
 @cache
 def options_of(owner: type) -> tuple[Option, ...]:
-    """The options that a dataclass declares, in its order."""
+    """The options that a dataclass declares, in its order, the secret ones among them."""
     hints = get_type_hints(owner)
-    return tuple(_named(each.metadata["option"], each.name, hints[each.name], each.default) for each in fields(owner))
+    declared: list[Option] = []
+    for name, each in owner.__dataclass_fields__.items():  # type: ignore[attr-defined]  # `fields` leaves an `InitVar` out
+        hidden = vars(owner).get(name)
+        if isinstance(hidden, Hidden):
+            declared.append(_named(hidden.metadata["option"], name, hints[name], None))
+        else:
+            declared.append(_named(each.metadata["option"], name, hints[name], each.default))
+    return tuple(declared)
 
 
 def _named(declared: Option, name: str, hint: Any, default: Any) -> Option:
+    hint = hint.type if isinstance(hint, InitVar) else hint
     kept = [part for part in (get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) if part not in (type(None), Path)]
     return replace(
         declared,

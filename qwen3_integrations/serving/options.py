@@ -8,16 +8,18 @@ To add an option, add one field to `ServerOptions`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import is_loopback
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, checked_model
-from qwen3_integrations.serving.option_fields import Option, option, options_of
+from qwen3_integrations.serving.hidden import HoldsHidden
+from qwen3_integrations.serving.option_fields import Option, option, options_of, secret_option
 
 EngineName = Literal["vllm", "sglang"]
 TITLES: Mapping[EngineName, str] = {"vllm": "vLLM", "sglang": "SGLang"}
@@ -26,9 +28,12 @@ _DTYPES = ("auto", "bfloat16", "float16", "float32")
 _ADDRESS, _SPEED, _MEMORY, _GPUS, _PROGRAM = "Address", "Speed", "Memory", "GPUs", "Program"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ServerOptions(HoldsHidden):
     """The options of a server to start.
+
+    `api_key` and `env` stay in this process: they are no fields of the dataclass, so `asdict` leaves them out, and options that have
+    them can't be pickled. Copies and `dataclasses.replace` keep them.
 
     Raises:
         ConfigError: For a value that can't work; names the option.
@@ -87,13 +92,6 @@ class ServerOptions:
     )
     without_key: bool = option(
         False, help="Ask for no key: everybody who reaches the server may use it.", group=_ADDRESS, label="Ask for no key"
-    )
-    api_key: str | None = option(
-        None,
-        help="The key that clients must send. It is in no record, no repr and no command line of the server.",
-        empty="a random key",
-        secret=True,
-        envvar=KEY_VARIABLE,
     )
 
     max_num_seqs: int | None = option(
@@ -195,9 +193,20 @@ class ServerOptions:
     extra_args: tuple[str, ...] = option(
         (), help="Other flags of the engine, in its own spelling: --seed 1", group=_PROGRAM, label="More flags", empty="none"
     )
-    env: Mapping[str, str] | None = option(None, help="Environment variables of the server, added to this process's.", secret=True)
 
-    def __post_init__(self) -> None:
+    if TYPE_CHECKING:  # fields to type checkers; at run time values that are not shown, see `hidden`
+        api_key: str | None = None
+        env: Mapping[str, str] | None = None
+    else:
+        api_key: InitVar[str | None] = secret_option(
+            help="The key that clients must send. It is in no record, no repr and no command line of the server.",
+            empty="a random key",
+            envvar=KEY_VARIABLE,
+        )
+        env: InitVar[Mapping[str, str] | None] = secret_option(help="Environment variables of the server, added to this process's.")
+
+    def __post_init__(self, api_key: str | None = None, env: Mapping[str, str] | None = None) -> None:  # noqa: RUF033  fields to type checkers
+        self._hide(api_key=api_key, env=None if env is None else MappingProxyType(dict(env)))
         for each in OPTIONS:
             each.check(getattr(self, each.name))
         self._check_place()

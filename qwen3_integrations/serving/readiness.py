@@ -11,7 +11,7 @@ from typing import get_args
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import EngineError, ServerTimeout
-from qwen3_integrations.serving.health import is_healthy
+from qwen3_integrations.serving.health import answers, is_healthy
 from qwen3_integrations.serving.log import LogReader, Phase, Progress, first_error, message_of, phase_of, tail_of
 from qwen3_integrations.serving.server import Server
 from qwen3_integrations.serving.start_result import Failed, Launched, Reused, StartResult, TimedOut
@@ -20,6 +20,8 @@ _LOOK_S = 0.25
 _TAIL_LINES = 40
 _TOO_LATE = "no answer in time"
 _KILLED = 128 + 9
+_TAKEN = "address already in use"
+"""What the system says of a taken address, in a program's log."""
 
 
 def wait_until_ready(
@@ -45,10 +47,12 @@ def wait_until_ready(
     begin = time.monotonic()
     watch = _Watch(server.log_path, begin, on_progress)
     try:
-        while not is_healthy(server.url):
+        while not (answers(server.url) and is_healthy(server.url) and server.listening().owner == "own"):
             watch.look()
             if not server.is_running:
                 return _failed(server, watch)
+            if answers(server.url) and (found := server.listening()).owner == "other":
+                return _port_taken(server, watch, found.who)
             if cancel is not None and cancel.is_set():
                 return _given_up(server, watch, "the start was cancelled")
             if time.monotonic() - begin > timeout_s:
@@ -105,10 +109,26 @@ def _given_up(server: Server, watch: _Watch, reason: str) -> Failed:
     return Failed(None, reason.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)
 
 
+def _port_taken(server: Server, watch: _Watch, who: str) -> Failed:
+    """End a server that was started here, whose address belongs to another process: that would get its texts and its key."""
+    if server.owned:
+        server.stop()
+    watch.look()
+    error = f"{_place(server)} is taken{f' by {who}' if who else ''}, so it is not this server that answers there: name another"
+    return Failed(None, error, tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path, port_taken=True)
+
+
+def _place(server: Server) -> str:
+    return f"port {server.url.rpartition(':')[2]}" if server.url.startswith("http") else server.url
+
+
 def _failed(server: Server, watch: _Watch) -> Failed:
     watch.look()
     server.forget()
     code = server.exit_code
+    if watch.first_error and _TAKEN in watch.first_error.lower():
+        error = f"{_place(server)} is taken: {watch.first_error.rstrip('.')}"
+        return Failed(code, error, tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path, port_taken=True)
     # A killed server's last lines tell of the kill's consequences: its parts miss each other.
     said = (code != _KILLED and watch.first_error) or _by_signal(code) or "its log names no error"
     return Failed(code, said.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)

@@ -1,13 +1,15 @@
 """What runs on this machine: a small file for each server, by which other processes list, attach to and stop it.
 
-No secrets are in it. Folder and files are their user's alone (modes 700 and 600). A record is believed only while the
-supervisor that it names is alive and is the one that was started with this very record.
+No secrets are in it. Folder and files are their user's alone (modes 700 and 600); a folder or file that somebody else can change is
+not believed (`trust`). A record is believed only while the supervisor that it names is alive and is the one that was started with this
+very record, and the files that it names lie beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -21,12 +23,17 @@ from typing import Any
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.serving.supervise import locked, store
+from qwen3_integrations.serving.trust import check_folder, read_own
+
+logger = logging.getLogger("qwen3_integrations")
 
 FOLDER_VARIABLE = "QWEN3_SERVERS_DIR"
 """Environment variable: where the records and logs are, instead of the platform's folder for a user's state."""
 
 MARK = "QWEN3_SERVER_RECORD"
 """Environment variable of a server's processes: the record they belong to."""
+
+_told: set[Path] = set()
 
 _STARTING = ".start.lock"
 _UNSUPERVISED_S = 10.0
@@ -113,11 +120,13 @@ def servers_folder() -> Path:
     """Where records and logs are; made if it is not there, for this user alone.
 
     Raises:
-        ConfigError: If it can't be made.
+        ConfigError: If it can't be made, or somebody else can change what is in it.
     """
     folder = _folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+            missing.mkdir(exist_ok=True, mode=0o700)  # `parents=True` would leave those above to the umask
+        check_folder(folder)
         (folder / _STARTING).touch(mode=0o600)
     except OSError as error:
         raise ConfigError(
@@ -139,9 +148,17 @@ def _folder() -> Path:
 
 
 def live_records() -> list[ServerRecord]:
-    """The servers that run, oldest first; records and logs that outlived their servers are removed. Makes no folder."""
-    live = []
-    for path in _folder().glob("*.json"):
+    """The servers that run, oldest first; records and logs that outlived their servers are removed. Makes no folder.
+
+    Raises:
+        ConfigError: If somebody else can change what is in the folder.
+    """
+    live: list[ServerRecord] = []
+    folder = _folder()
+    if not folder.is_dir():
+        return live
+    check_folder(folder)
+    for path in folder.glob("*.json"):
         record = _read(path)
         if record is None or not _is_old(record):
             live += [record] if record else []
@@ -191,17 +208,43 @@ def _drop_old_logs(used: set[Path]) -> None:
 
 def _read(path: Path) -> ServerRecord | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        read = read_own(path)
     except OSError:
         return None
+    if read is None:
+        _warn(path, "it is a link, or somebody else can write it: remove it if it is not yours")
+        return None
+    try:
+        content = json.loads(read)
     except ValueError:  # damaged: it is nobody's
         path.unlink(missing_ok=True)
         return None
     try:
         known = {each.name for each in fields(ServerRecord)}
-        return ServerRecord(**{name: value for name, value in content.items() if name in known} | {"command": tuple(content["command"])})
+        record = ServerRecord(**{name: value for name, value in content.items() if name in known} | {"command": tuple(content["command"])})
+        if record.name != path.stem or not _lies_beside(record.log, path, ".log"):
+            raise ValueError
+        if record.key_config and not _lies_beside(record.key_config, path, ".key.yaml"):
+            raise ValueError
     except (AttributeError, TypeError, KeyError):  # of another version of this package, whose it is to use
         return None
+    except ValueError:
+        _warn(path, "it names files that do not lie beside it: remove it")
+        return None
+    return record
+
+
+def _warn(path: Path, why: str) -> None:
+    """Tell once of a record that is not believed; records are looked at every second where somebody watches them."""
+    if path not in _told:
+        _told.add(path)
+        logger.warning("%s is not believed: %s", path, why)
+
+
+def _lies_beside(named: str, record: Path, ending: str) -> bool:
+    """Whether a file that a record names is the one with the record's own name and this ending, in the record's folder."""
+    path = Path(named)
+    return path.name == f"{record.stem}{ending}" and path.parent.resolve() == record.parent.resolve()
 
 
 def _command_of(pid: int) -> list[str]:
@@ -209,10 +252,12 @@ def _command_of(pid: int) -> list[str]:
     import psutil
 
     try:
-        words: list[str] = psutil.Process(pid).cmdline()
+        process = psutil.Process(pid)
+        words: list[str] = process.cmdline()
+        own = not hasattr(os, "getuid") or process.uids().effective == os.geteuid()
     except psutil.Error:
         return []
-    return words
+    return words if own else []
 
 
 def _environment_of(pid: int) -> Mapping[str, str]:

@@ -18,12 +18,15 @@ from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
 from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.serving.health import Load, is_healthy, load_of
+from qwen3_integrations.serving.hidden import Masked
+from qwen3_integrations.serving.listeners import Listening, who_listens
 from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.records import ServerRecord, live_records
 from qwen3_integrations.serving.snippets import snippets
 from qwen3_integrations.serving.status import ServerState, ServerStatus, status_table
 from qwen3_integrations.serving.supervise import amend
+from qwen3_integrations.serving.trust import read_own
 
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL; vLLM leaves within 2."""
@@ -35,11 +38,14 @@ class Server:
     """A server on this machine, started here or attached to.
 
     Used as a context manager, sync or async, it is stopped at the end if this process started it.
+
+    It is pickled without its key, and without being the one who stops it: in another process of the same user on this machine it is
+    attached to the same server, whose key it reads there as `attach` does.
     """
 
     def __init__(self, record: ServerRecord, api_key: str | None, process: subprocess.Popen[bytes] | None = None) -> None:
         self._record = record
-        self._api_key = api_key
+        self._key = Masked(api_key)
         self._process = process
 
     @property
@@ -70,9 +76,9 @@ class Server:
     @property
     def api_key(self) -> str | None:
         """What clients must send; None for none."""
-        if self._api_key is None and self._record.has_key:  # it is read from a process that may just be starting
-            self._api_key = key_of(self._now())
-        return self._api_key
+        if self._key.value is None and self._record.has_key:  # it is read from a process that may just be starting
+            self._key.value = key_of(self._now())
+        return self._key.value
 
     @property
     def pid(self) -> int:
@@ -136,8 +142,16 @@ class Server:
 
     @property
     def state(self) -> ServerState:
-        """`starting`, `ready` or `stopped`; asks the server."""
-        return "stopped" if not self.is_running else "ready" if is_healthy(self.url) else "starting"
+        """`starting`, `ready` or `stopped`; asks the server. What another process answers at its address makes it not ready."""
+        if not self.is_running:
+            return "stopped"
+        return "ready" if is_healthy(self.url) and self.listening().owner == "own" else "starting"
+
+    def listening(self) -> Listening:
+        """Who listens at its address: its own processes, or others."""
+        record = self._now()
+        supervisor = self._process.pid if self._process is not None else record.supervisor_pid
+        return who_listens(record.url, supervisor, record.server_pid)
 
     def status(self) -> ServerStatus:
         """How it is now; asks the server."""
@@ -237,6 +251,15 @@ class Server:
     async def __aexit__(self, *exc: object) -> None:
         await asyncio.to_thread(self.__exit__)
 
+    def __copy__(self) -> Server:
+        return Server(self._record, self._key.value, self._process)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Server:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Server, (self._now(), None)
+
     def __repr__(self) -> str:
         return f"Server({self.name!r}, task={self.task!r}, model={self.model!r}, url={self.url!r}, state={self.state!r})"
 
@@ -280,7 +303,7 @@ def key_of(record: ServerRecord) -> str | None:
         return None
     try:
         if record.key_config:
-            content: str = json.loads(Path(record.key_config).read_text(encoding="utf-8").partition(": ")[2])
+            content: str = json.loads((read_own(Path(record.key_config)) or b"").decode().partition(": ")[2])
             return content
         key: str | None = psutil.Process(record.supervisor_pid).environ().get("VLLM_API_KEY")
     except (OSError, ValueError, psutil.Error):

@@ -59,12 +59,14 @@ class Failed:
         error: What went wrong: the first error line of its log, or what its first answer lacked.
         tail: The last lines of its log.
         log: The whole log.
+        port_taken: Whether another process listens at the address.
     """
 
     exit_code: int | None
     error: str
     tail: tuple[str, ...]
     log: Path
+    port_taken: bool = False
 
     def running(self) -> Server:
         """No server: raises.

@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ except ImportError:  # pragma: no cover  a system without POSIX' locks
     fcntl = None  # type: ignore[assignment]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 POLL_S = 0.2
 KILLED_S = 10.0  # for the kernel to take killed processes apart; one that holds a GPU takes seconds
 # Source: Linux' <sys/prctl.h>
@@ -65,10 +67,14 @@ def _clear(record: str) -> None:
         content = _read(record)
         if content.get("supervisor_pid") != os.getpid():
             return
-        socket = str(content.get("url", "")).partition("unix://")[2]
-        for path in (record, str(content.get("key_config") or ""), socket):
-            if path:
-                Path(path).unlink(missing_ok=True)
+        Path(record).unlink(missing_ok=True)
+        key = Path(str(content.get("key_config") or ""))
+        if key.parent == Path(record).parent:
+            key.unlink(missing_ok=True)
+        socket = Path(str(content.get("url", "")).partition("unix://")[2])
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(socket.lstat().st_mode):
+                socket.unlink()
 
 
 def end_group(server: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -105,8 +111,7 @@ def _bury_orphans() -> None:
 def locked(folder: Path, name: str = ".records.lock") -> Iterator[None]:
     """Hold a folder's records for this process alone while they are read and written; where the system knows no such locks, not."""
     path = folder / name
-    path.touch(mode=0o600)
-    with path.open("a") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o600), "a") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -115,9 +120,15 @@ def locked(folder: Path, name: str = ".records.lock") -> Iterator[None]:
 def store(record: str, content: dict[str, object]) -> None:
     """Write a record, mode 600, so that a reader sees the old or the new one and nothing between. Call it under `locked`."""
     fresh = Path(f"{record}.{os.getpid()}")
-    fresh.touch(mode=0o600)
-    fresh.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    with os.fdopen(made(fresh), "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
     fresh.replace(record)
+
+
+def made(path: Path) -> int:
+    """A new file of mode 600, open for appending, in place of what was there: what was there is neither followed nor written."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | NO_LINK, 0o600)
 
 
 def amend(record: str, **fields: object) -> dict[str, object]:

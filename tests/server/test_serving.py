@@ -30,6 +30,7 @@ from qwen3_integrations.serving import Failed, Launched, Progress, Reused, Serve
 from qwen3_integrations.serving.records import FOLDER_VARIABLE
 from tests.contract.cases import TOLERANCE
 from tests.reference import reference_embeddings, reference_scores
+from tests.server.launch import free_port
 from tests.texts import HOSTILE, PLAIN
 
 pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -410,13 +411,15 @@ def test_a_model_that_answers_wrongly_is_no_server(random_reranker):
     assert "does not answer as" in outcome.error
 
 
-def test_a_taken_port_is_said():
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        outcome = start(ServerOptions(task="embed", model="qwen3-tiny-demo", port=other.getsockname()[1], **QUICK))
+def test_a_port_that_is_taken_while_the_server_starts_is_said():
+    """By a process that does not answer: the program itself finds the port taken."""
+    port = free_port()
+    options = ServerOptions(task="embed", model="qwen3-tiny-demo", port=port, **QUICK)
+    with socket.socket() as late:
+        outcome = start(options, on_server=lambda _: late.bind(("127.0.0.1", port)))
     assert isinstance(outcome, Failed)
-    assert "address already in use" in outcome.error.lower()
+    assert outcome.port_taken
+    assert f"port {port} is taken" in outcome.error
 
 
 def test_a_cancelled_start_leaves_nothing():

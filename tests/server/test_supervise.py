@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -188,9 +189,23 @@ def test_a_signal_in_the_first_moment_is_not_lost(tmp_path):
 
 def test_what_stands_beside_the_record_goes_with_it(tmp_path):
     record, key, path = tmp_path / "record.json", tmp_path / "key.yaml", tmp_path / "socket"
-    for each in (key, path):
-        each.touch()
+    key.touch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
     record.write_text(json.dumps({"key_config": str(key), "url": f"unix://{path}"}))
     words = [sys.executable, supervise.__file__, str(record), str(os.getpid()), "1", "--", sys.executable, "-c", ""]
     assert subprocess.run(words, check=False).returncode == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == [".records.lock"]
+
+
+def test_nothing_goes_with_a_record_that_is_no_socket_or_lies_elsewhere(tmp_path):
+    record, key, path = tmp_path / "state" / "record.json", tmp_path / "key.yaml", tmp_path / "file"
+    for each in (key, path):
+        each.touch()
+    record.parent.mkdir()
+    record.write_text(json.dumps({"key_config": str(key), "url": f"unix://{path}"}))
+    words = [sys.executable, supervise.__file__, str(record), str(os.getpid()), "1", "--", sys.executable, "-c", ""]
+    assert subprocess.run(words, check=False).returncode == 0
+    assert key.exists()
+    assert path.exists()
+    assert not record.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -216,3 +217,75 @@ def test_no_lines_give_a_valid_file(tmp_path, chosen):
     assert run(out, [], chosen=chosen).rows == 0
     assert names(tmp_path) == {"out"}
     assert (out.stat().st_size == 0) == (chosen is OutputFormat.JSONL)
+
+
+PREDICTABLE = ("out.part", "out.part.json", "out.part.json.new", "out.part.parquet")
+"""Names that anybody who can write the folder can take first."""
+
+
+@pytest.mark.parametrize("name", PREDICTABLE)
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("restart", [False, True])
+def test_nothing_is_written_through_a_link_that_lies_in_the_way(tmp_path, name, begun, restart):
+    folder, target = tmp_path / "folder", tmp_path / "target"
+    folder.mkdir()
+    target.write_bytes(b"precious")
+    out = folder / "out"
+    if begun:
+        stopped(out, chosen=OutputFormat.PARQUET)
+        (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(target)
+    if name == "out.part" or (name == "out.part.json" and begun and not restart):
+        with pytest.raises(InputError, match="is a symbolic link, which is not followed: remove it"):
+            run(out, chosen=OutputFormat.PARQUET, restart=restart)
+    else:
+        run(out, chosen=OutputFormat.PARQUET, restart=restart)
+        assert names(folder) == {"out"}
+        assert not out.is_symlink()
+    assert target.read_bytes() == b"precious"
+
+
+def test_a_dangling_link_makes_no_file(tmp_path):
+    (tmp_path / "out.part").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="symbolic link"):
+        run(tmp_path / "out")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_part_file_of_another_account_is_not_gone_on_with(tmp_path, restart):
+    """Its owner could change the rows at any time, and would own the whole file."""
+    if os.getuid():
+        pytest.skip("only root can give files to a second account")
+    out = tmp_path / "out"
+    stopped(out)
+    for name in ("out.part", "out.part.json"):
+        os.chown(tmp_path / name, 65534, 65534)
+        if name == "out.part" or not restart:
+            with pytest.raises(InputError, match=rf"{name} belongs to another user \(65534\): remove it"):
+                run(out, restart=restart)
+        os.chown(tmp_path / name, os.getuid(), os.getgid())
+    assert run(out, restart=restart).rows == 40
+
+
+def test_a_part_file_with_a_second_name_is_not_gone_on_with(tmp_path):
+    out = tmp_path / "out"
+    stopped(out)
+    os.link(tmp_path / "out.part", tmp_path / "backup")
+    with pytest.raises(InputError, match="second name"):
+        run(out)
+
+
+def test_a_pipe_in_the_way_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "out.part")
+    with pytest.raises(InputError, match="no regular file"):
+        run(tmp_path / "out")
+
+
+def test_a_folder_behind_a_link_is_written(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    out = tmp_path / "link" / "out"
+    stopped(out)
+    assert run(out).resumed == 20
+    assert names(tmp_path / "real") == {"out"}

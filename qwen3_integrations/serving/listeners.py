@@ -1,0 +1,208 @@
+"""Who listens at a server's address: the server itself must, before a text or its key is sent there.
+
+Only the operating system is asked, so it holds for every program. What another user's processes listen on has no process id here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.errors import ConfigError
+
+Owner = Literal["nobody", "own", "other"]
+_ANY = ("0.0.0.0", "::")  # noqa: S104
+_CONNECT_S = 2.0
+_TAKEN = errno.EADDRINUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Who listens at an address.
+
+    Attributes:
+        owner: `own` for the server's processes alone; `other` as soon as another process listens there too, which may then get the
+            requests; `nobody` where none of both is seen.
+        who: The other process, for messages; empty where it is not known.
+    """
+
+    owner: Owner
+    who: str = ""
+
+
+def who_listens(url: str, supervisor: int, group: int) -> Listening:
+    """Who listens at a server's address.
+
+    Args:
+        url: The server's address.
+        supervisor: The process that started the server.
+        group: The server's process group; 0 for none yet.
+    """
+    own = _processes_of(supervisor, group)
+    address = Address.parse(url)
+    if address.socket:
+        return _judged(_of_socket(address.socket, own), own)
+    parts = urlsplit(address.root)
+    places = _addresses(parts.hostname or "", parts.port or 80)
+    found = {pid for pid in own if any(_covers(each, places) for each in _connections(pid))}
+    return _judged([*found, *_all_listening(places)], own)
+
+
+def check_free(host: str, port: int) -> None:
+    """Prove that nobody holds a port, at each address that a host's name stands for.
+
+    Raises:
+        ConfigError: If somebody does, or the address is none of this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"host {host!r} can't be listened on: {error}") from error
+    wildcards = [(socket.AF_INET, ("0.0.0.0", port))] if host in _ANY else []  # noqa: S104
+    refusals: list[OSError] = []
+    for family, place in {(family, place) for family, _, _, _, place in found} | set(wildcards):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                # Else connections of an earlier server that were just closed would hold the port. Those who listen hold it all the same.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+        except OSError as error:
+            refusals.append(error)
+    taken = [error for error in refusals if error.errno == _TAKEN]
+    if taken or len(refusals) == len(found):
+        raise taken_error(host, port) if taken else ConfigError(f"host {host!r} can't be listened on: {refusals[0].strerror}")
+
+
+def taken_error(host: str, port: int) -> ConfigError:
+    """The error for a port that is taken; names the process where it is seen."""
+    who = _judged(_all_listening(_addresses({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)), frozenset()).who  # noqa: S104
+    return ConfigError(f"port {port} of {host} is taken{f' by {who}' if who else ''}: name another port, or 0 for a free one")
+
+
+def clear_socket(path: Path) -> None:
+    """Remove a Unix socket that a server left behind: vLLM binds it and never takes it away.
+
+    Raises:
+        ConfigError: If somebody holds it, or it is something else.
+    """
+    try:
+        about = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(about.st_mode):
+        raise ConfigError(f"uds={str(path)!r} is a file that is no socket: name another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_S)  # one that takes no more connections would be waited for
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            if not _is_bound(path):
+                path.unlink(missing_ok=True)
+                return
+        except FileNotFoundError:
+            return
+        except OSError:  # it is somebody's who does not let this user in, or of another kind
+            pass
+    raise ConfigError(f"somebody listens on {path} already: name another path")
+
+
+def _judged(found: list[int | None], own: frozenset[int]) -> Listening:
+    others = [pid for pid in found if pid not in own]
+    if others:
+        return Listening("other", _named(others[0]))
+    return Listening("own" if found else "nobody")
+
+
+def _named(pid: int | None) -> str:
+    import psutil
+
+    if pid is None:
+        return ""
+    try:
+        return f"process {pid} ({psutil.Process(pid).name()})"
+    except psutil.Error:
+        return f"process {pid}"
+
+
+def _processes_of(supervisor: int, group: int) -> frozenset[int]:
+    """The processes of a server: what its supervisor started, and its process group."""
+    import psutil
+
+    found = set()
+    with contextlib.suppress(psutil.Error):
+        found |= {child.pid for child in psutil.Process(supervisor).children(recursive=True)} if supervisor else set()
+    if group:
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError):
+                found |= {pid} if os.getpgid(pid) == group else set()
+    return frozenset(found)
+
+
+def _addresses(host: str, port: int) -> frozenset[tuple[str, int]]:
+    try:
+        return frozenset((str(place[0]), port) for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except OSError:
+        return frozenset({(host, port)})
+
+
+def _covers(connection: Any, places: frozenset[tuple[str, int]]) -> bool:
+    """Whether a connection is a listening one that requests to one of these places would reach."""
+    import psutil
+
+    if connection.status != psutil.CONN_LISTEN:
+        return False
+    host, port = connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port
+    return (host, port) in places or (host in _ANY and any(port == wanted for _, wanted in places))
+
+
+def _connections(pid: int) -> list[Any]:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return list(psutil.Process(pid).net_connections("tcp"))
+    return []
+
+
+def _all_listening(places: frozenset[tuple[str, int]]) -> list[int | None]:
+    """All that listen at one of these places; None for another user's. Empty where the system tells only root."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        return [each.pid for each in psutil.net_connections("tcp") if _covers(each, places)]
+    return []
+
+
+def _of_socket(path: str, own: frozenset[int]) -> list[int | None]:
+    """The process that listens on a Unix socket: Linux tells it to whoever connects."""
+    import psutil
+
+    if not hasattr(socket, "SO_PEERCRED"):
+        with contextlib.suppress(psutil.Error):
+            return [pid for pid in own if any(each.laddr == path for each in psutil.Process(pid).net_connections("unix"))]
+        return []
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_S)
+        try:
+            probe.connect(path)
+        except OSError:
+            return []
+        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return [pid or None]
+
+
+def _is_bound(path: Path) -> bool:
+    """Whether a process holds a socket of this path that it does not listen on yet, as a server that loads."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        return any(each.laddr == str(path) for each in psutil.net_connections("unix"))
+    return False

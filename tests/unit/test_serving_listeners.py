@@ -1,0 +1,242 @@
+"""Whose server it is that answers: taken ports and sockets are refused before a start, and only a server's own answers make it ready."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.serving import ServerOptions, servers, start, supervise
+from qwen3_integrations.serving.health import is_healthy
+from qwen3_integrations.serving.listeners import check_free, clear_socket, who_listens
+from qwen3_integrations.serving.records import FOLDER_VARIABLE, ServerRecord, servers_folder
+from tests.server.launch import free_port
+
+if sys.platform == "win32":
+    pytest.skip("the supervisor is POSIX'", allow_module_level=True)
+
+# Answers 200 to everything, as a healthy server does; or 401; or takes connections and says nothing.
+ANSWERING = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(sys.argv[2]))
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+print(flush=True)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "servers"))
+    return servers_folder()
+
+
+@pytest.fixture
+def supervised(folder):
+    """(command, url) -> the server of a supervisor that runs the command."""
+    with ExitStack() as stack:
+
+        def begin(command, url):
+            record = ServerRecord(
+                "embed-m-1", "embed", "m", "vllm", url, os.getpid(), False, time.time(), ("x",), f"{folder}/embed-m-1.log", "/", {}
+            )
+            record.write()
+            words = [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), "1", "--", sys.executable, "-c", *command]
+            process = stack.enter_context(subprocess.Popen(words, start_new_session=True))
+            stack.callback(process.terminate)
+            while not record.fresh().server_pid:
+                time.sleep(0.02)
+            (server,) = servers()
+            return server
+
+        yield begin
+
+
+def until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def stranger():
+    """(port, status) -> a process of somebody else that answers there."""
+    with ExitStack() as stack:
+
+        def begin(port, status=200):
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", ANSWERING, str(port), str(status)]))
+            stack.callback(process.kill)
+            assert until(lambda: not is_free(port))
+            return process
+
+        yield begin
+
+
+def is_free(port, host="127.0.0.1"):
+    try:
+        check_free(host, port)
+    except ConfigError:
+        return False
+    return True
+
+
+def test_a_server_is_ready_once_its_own_process_answers(supervised):
+    port = free_port()
+    server = supervised([ANSWERING, str(port), "200"], f"http://127.0.0.1:{port}")
+    assert until(lambda: server.state == "ready")
+    assert server.listening().owner == "own"
+
+
+def test_what_another_process_answers_makes_no_server_ready(supervised, stranger):
+    port = free_port()
+    other = stranger(port)
+    server = supervised(["import time; time.sleep(60)"], f"http://127.0.0.1:{port}")
+    assert until(lambda: is_healthy(server.url))
+    assert (server.state, server.status().state) == ("starting", "starting")
+    assert server.status().load.requests is None
+    assert server.listening().owner == "other"
+    assert f"process {other.pid}" in server.listening().who
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_another_process_that_shares_the_port_is_seen(supervised, address):
+    """The kernel gives requests to both, where both have set SO_REUSEPORT."""
+    port = free_port()
+    sharing = (
+        "import socket, sys, time; own = socket.socket(); own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1);"
+        "own.bind(('127.0.0.1', int(sys.argv[1]))); own.listen(); time.sleep(60)"
+    )
+    server = supervised([sharing, str(port)], f"http://127.0.0.1:{port}")
+    assert until(lambda: server.listening().owner == "own")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind((address, port))
+        other.listen()
+        assert server.listening().owner == "other"
+
+
+def test_a_server_on_another_address_of_the_same_port_is_no_matter(supervised):
+    port = free_port()
+    server = supervised([ANSWERING, str(port), "200"], f"http://127.0.0.1:{port}")
+    assert until(lambda: server.state == "ready")
+    with socket.socket() as other:
+        other.bind(("127.0.0.2", port))
+        other.listen()
+        assert server.state == "ready"
+
+
+def test_who_listens_on_a_unix_socket_is_asked_of_the_system(supervised, tmp_path):
+    path = tmp_path / "s"
+    script = "import socket, sys, time; own = socket.socket(socket.AF_UNIX); own.bind(sys.argv[1]); own.listen(); time.sleep(60)"
+    server = supervised([script, str(path)], f"unix://{path}")
+    assert until(lambda: server.listening().owner == "own")
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert server.listening().owner == "other"
+    assert who_listens(f"unix://{path}", os.getpid(), 0).owner == "nobody"
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1")]
+)
+@pytest.mark.parametrize("reuse", [False, True])
+def test_a_port_that_is_held_at_the_address_is_not_free(asked, held, reuse):
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        other.bind((held, 0))
+        other.listen()
+        with pytest.raises(
+            ConfigError, match=rf"port {other.getsockname()[1]} of {asked} is taken by process {os.getpid()} .*0 for a free one"
+        ):
+            check_free(asked, other.getsockname()[1])
+        port = other.getsockname()[1]
+    check_free(asked, port)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(("asked", "held"), [("::1", "::1"), ("::", "::1"), ("::1", "::"), ("127.0.0.1", "::"), ("::", "127.0.0.1")])
+def test_a_port_that_is_held_over_the_other_protocol_is_not_free(asked, held):
+    with socket.socket(socket.AF_INET6 if ":" in held else socket.AF_INET) as other:
+        other.bind((held, 0))
+        other.listen()
+        assert not is_free(other.getsockname()[1], asked)
+
+
+def test_a_bound_port_that_nobody_listens_on_yet_is_not_free():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        assert not is_free(other.getsockname()[1])
+
+
+def test_a_port_whose_connections_were_just_closed_is_free():
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            accepted.shutdown(socket.SHUT_RDWR)
+        port = listener.getsockname()[1]
+    check_free("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_is_said():
+    with pytest.raises(ConfigError, match=r"host '192\.0\.2\.1' can't be listened on"):
+        check_free("192.0.2.1", 8000)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_unix_socket_that_somebody_holds_is_not_removed(tmp_path, kind, listening):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, kind) as other:
+        other.bind(str(path))
+        if listening and kind is socket.SOCK_STREAM:
+            other.listen()
+        with pytest.raises(ConfigError, match="somebody listens on"):
+            clear_socket(path)
+    clear_socket(path)
+    assert not path.exists()
+    clear_socket(path)
+
+
+def test_a_link_in_the_place_of_a_unix_socket_is_said(tmp_path):
+    (tmp_path / "s").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="no socket"):
+        clear_socket(tmp_path / "s")
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_start_on_a_taken_port_is_refused_at_once(stranger, folder, status):
+    port = free_port()
+    other = stranger(port, status)
+    with pytest.raises(ConfigError, match=rf"port {port} of 127\.0\.0\.1 is taken by process {other.pid}"):
+        start(ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=512, port=port))
+    assert servers() == ()
+    assert not list(folder.glob("*.log"))
+
+
+@pytest.mark.vllm
+def test_a_port_that_another_server_takes_while_this_one_starts_is_said(stranger):
+    """Between the look at the port and the moment in which the server itself takes it: the other one answers as a healthy server does."""
+    port = free_port()
+    options = ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=512, enforce_eager=True, port=port)
+    outcome = start(options, on_server=lambda _: stranger(port))
+    assert outcome.port_taken
+    assert f"port {port} is taken by process" in outcome.error
+    assert servers() == ()
