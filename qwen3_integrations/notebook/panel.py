@@ -114,7 +114,7 @@ class ServerPanel(PollingWidget):
     def options(self, options: ServerOptions) -> None:
         self._secrets: dict[str, Any] = {name: getattr(options, name) for name in SECRET}
         self.form, self.wrong = form_of(options), {}
-        self._look_now()
+        self._poll_soon()
 
     def start(self) -> None:
         """Start a server with these options, in the background; or take one that runs already with the same. Returns at once.
@@ -194,7 +194,7 @@ class ServerPanel(PollingWidget):
     def _set(self, name: str, value: object) -> None:
         self.form = changed(self.form, name, value)
         _, self.wrong = read_form(self.form, self._secrets)
-        self._look_now()
+        self._poll_soon()
 
     def _keep(self, on: bool) -> None:
         if (server := self.server) is not None:
@@ -215,7 +215,7 @@ class ServerPanel(PollingWidget):
         self.wrong, self.first_error, self.note, self.progress = {}, "", "", {}
         self.state = "starting"
         self._begin("", asyncio.to_thread(self._start, options, before, self._cancelled), self._started)
-        self._watch()
+        self._start_polling()
 
     def _start(self, options: ServerOptions, before: Server | None, cancelled: threading.Event) -> StartResult | None:
         """In a thread of the background loop; None where the start was cancelled."""
@@ -274,8 +274,8 @@ class ServerPanel(PollingWidget):
         self.first_error, self.error, self.progress = "", "", {}
         self._hold(server, fresh=False)
         self.state, self.note = "starting", "attached"
-        self._watch()
-        self._look_now()
+        self._start_polling()
+        self._poll_soon()
 
     def _hold(self, server: Server, *, fresh: bool) -> None:
         self._watched = Watched(server, fresh=fresh)
@@ -287,7 +287,7 @@ class ServerPanel(PollingWidget):
             self._watched.log.error = ""  # what was said on the way did no harm
             self.info = server_view(self._watched.server)
         self.state, self.note, self.progress, self.first_error = "ready", note, {}, ""
-        self._look_now()
+        self._poll_soon()
 
     def _leave(self, state: str, note: str) -> None:
         """The server has ended, or goes on without the panel; its log stays to be read."""
@@ -298,12 +298,12 @@ class ServerPanel(PollingWidget):
             self.first_error = ""
         self.info, self.load, self.progress = {}, {}, {}
         self.state, self.note = state, note
-        self._look_now()
+        self._poll_soon()
 
     def _pause_s(self) -> float:
         return _IDLE_S if self.state in _IDLE else _READY_S if self.state == "ready" else _STARTING_S
 
-    def _see(self) -> None:
+    def _poll_once(self) -> None:
         """Look at what is watched: little while nobody sees the panel."""
         watched = self._watched
         if watched is not None:

@@ -163,7 +163,7 @@ def live_records() -> list[ServerRecord]:
         if record is None or not _is_old(record):
             live += [record] if record else []
         else:
-            _bury(record)
+            _reap(record)
     _drop_old_logs({Path(record.log) for record in live})
     return sorted(live, key=lambda record: record.started_at)
 
@@ -179,7 +179,7 @@ def _is_old(record: ServerRecord) -> bool:
     return not record.is_alive if record.supervisor_pid else time.time() - record.started_at > _UNSUPERVISED_S
 
 
-def _bury(record: ServerRecord) -> None:
+def _reap(record: ServerRecord) -> None:
     """Remove a record whose supervisor was killed, and end what is left of its server."""
     for pid in _group(record.server_pid) if record.server_pid else ():
         # A number is given again, also to a group; the record's name in its environment belongs to this server's processes alone.

@@ -89,7 +89,7 @@ def _has_gone(server: subprocess.Popen[bytes], within_s: float) -> bool:
     end = time.monotonic() + within_s
     while True:
         if server.poll() is not None:
-            _bury_orphans()
+            _reap_orphans()
             if not _signal_group(server.pid, 0):
                 return True
         if time.monotonic() > end:
@@ -97,10 +97,10 @@ def _has_gone(server: subprocess.Popen[bytes], within_s: float) -> bool:
         time.sleep(0.05)
 
 
-def _bury_orphans() -> None:
-    """Take note of the server's children that have ended: they came to this process when the server did.
+def _reap_orphans() -> None:
+    """Reap the server's children that have ended; they become children of this process when the server ends.
 
-    Else they would stay as zombies, and count as living, wherever the first process of a container does not do so.
+    Otherwise they would stay zombies, and count as running, in containers whose first process reaps none.
     """
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
