@@ -16,6 +16,7 @@
             ├── AuthenticationFailed        401, 403
             ├── ModelNotServed              404: another model lives there
             ├── RouteNotServed              404: another task lives there
+            ├── RedirectRefused             3xx: to another host, or in a circle
             ├── RequestRefused              400, 413, 422: the request itself
             ├── RateLimited                 429, after retries
             ├── ServerFailed                5xx, after retries
@@ -132,6 +133,18 @@ class ModelNotServed(ServerError):
 
 class RouteNotServed(ServerError):
     """The server is there but not for this task."""
+
+
+class RedirectRefused(ServerError):
+    """301, 302, 303, 307 or 308: the server redirects to another origin, or without end.
+
+    Attributes:
+        base_url: What to use as `base_url` if the other origin is the right server, without credentials; None where that is not known.
+    """
+
+    def __init__(self, message: str, *, url: str, status: int | None = None, index: int | None = None, base_url: str | None = None) -> None:
+        super().__init__(message, url=url, status=status, index=index)
+        self.base_url = base_url
 
 
 class RequestRefused(ServerError):

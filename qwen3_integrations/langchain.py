@@ -6,25 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings, StrictModel
+from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.validation import check_options, suggest
-from qwen3_integrations.errors import ConfigError, InputError
+from qwen3_integrations.errors import InputError
 
 if not TYPE_CHECKING:
     require("langchain_core", "langchain")
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun, Callbacks
+from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.retrievers import BaseRetriever, RetrieverLike
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from langchain_core.vectorstores import VectorStore
-from pydantic import Field
+
+from qwen3_integrations.adapters.reranking_retriever import RerankingRetriever
 
 __all__ = ["DocumentText", "Qwen3Embeddings", "Qwen3Rerank", "RerankingRetriever"]
 
@@ -32,9 +32,6 @@ log = logging.getLogger("qwen3_integrations")
 
 DocumentText = Callable[[Document], str] | str | Sequence[str] | None
 """What the model reads of a document: a function, a metadata key or several, or None for its content alone."""
-
-FETCH_K = 50
-"""Documents fetched from a vector store unless told: what one reranking reads in well under a second on a GPU."""
 
 
 class Qwen3Embeddings(EmbedderSettings, Embeddings):
@@ -128,27 +125,48 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
 
     document_text: DocumentText = None
 
-    def compress_documents(self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None) -> list[Document]:
+    def compress_documents(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        top_n: int | EllipsisType | None = ...,
+        score_threshold: float | EllipsisType | None = ...,
+    ) -> list[Document]:
         """Rerank documents.
 
         Args:
             documents: In the retriever's order; they are not touched.
             query: What was searched for.
             callbacks: See the reranking as a run of its own.
+            top_n: Instead of the component's own, which `...` means; None for all.
+            score_threshold: Instead of the component's own, which `...` means; None for any score.
 
         Returns:
             New documents, best first, at most `top_n`, none below `score_threshold`; equal scores keep their order.
 
         Raises:
+            ConfigError: For `top_n` or `score_threshold` outside their range.
             PromptTooLong: If template, instruction and query alone exceed `max_tokens`.
             TypeError: For a query, or a `document_text`, that is no string.
             InvalidText, EngineError: As in `Reranker.rank`.
         """
-        return self.invoke({"query": query, "documents": documents}, {"callbacks": callbacks})
+        cut = _given(top_n=top_n, score_threshold=score_threshold)
+        return self.invoke({"query": query, "documents": documents}, {"callbacks": callbacks}, **cut)
 
-    async def acompress_documents(self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None) -> list[Document]:
+    async def acompress_documents(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        top_n: int | EllipsisType | None = ...,
+        score_threshold: float | EllipsisType | None = ...,
+    ) -> list[Document]:
         """As `compress_documents`, without blocking the event loop."""
-        return await self.ainvoke({"query": query, "documents": documents}, {"callbacks": callbacks})
+        cut = _given(top_n=top_n, score_threshold=score_threshold)
+        return await self.ainvoke({"query": query, "documents": documents}, {"callbacks": callbacks}, **cut)
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """Rerank `{"query": ..., "documents": [...]}`; result and errors as in `compress_documents`.
@@ -161,11 +179,11 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         Raises:
             ConfigError: For one of another name, or outside its range.
         """
-        return self._call_with_config(self._ranked, input, config, **kwargs)
+        return self._call_with_config(partial(self._ranked, **kwargs), input, config)  # bound: LangChain keeps some names to itself
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """As `invoke`, without blocking the event loop."""
-        return await self._acall_with_config(self._aranked, input, config, **kwargs)
+        return await self._acall_with_config(partial(self._aranked, **kwargs), input, config)
 
     def rerank(
         self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: int | EllipsisType | None = ...
@@ -226,64 +244,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         return ["\n".join([*(str(d.metadata[key]) for key in keys if key in d.metadata), d.page_content]) for d in documents]
 
 
-class RerankingRetriever(StrictModel, BaseRetriever):
-    """Fetch many documents, keep the best: any retriever or vector store, then a reranker.
-
-    Args:
-        retriever: A retriever, a vector store, or any runnable from a query to documents.
-        reranker: A `Qwen3Rerank`, whose `top_n` and `score_threshold` say what is kept; any other document
-            compressor works too. It is not closed with this retriever.
-        fetch_k: Documents to fetch, at least 1. None: 50 from a vector store; a retriever's own number. A
-            retriever takes it if it has `search_kwargs` or a field `k`; one that searches by MMR needs its own
-            `fetch_k`, among its `search_kwargs`, to be larger still. May be assigned.
-        search_kwargs: More arguments for a vector store's search, such as `filter`. May be assigned.
-
-    Raises:
-        ConfigError: For an unknown or unfit setting, or a retriever that can't be told how many to fetch.
-    """
-
-    model_config = STRICT
-
-    retriever: VectorStore | RetrieverLike = Field(frozen=True)
-    reranker: BaseDocumentCompressor = Field(frozen=True)
-    fetch_k: int | None = Field(default=None, ge=1, strict=True)
-    search_kwargs: dict[str, Any] = Field(default_factory=dict)
-
-    if not TYPE_CHECKING:
-
-        def __init__(self, **settings: Any) -> None:
-            super().__init__(**settings)
-            self._fetcher()
-
-    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
-        fetched = self._fetcher().invoke(query, {"callbacks": run_manager.get_child()})
-        return list(self.reranker.compress_documents(fetched, query, callbacks=run_manager.get_child()))
-
-    async def _aget_relevant_documents(self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun) -> list[Document]:
-        fetched = await self._fetcher().ainvoke(query, {"callbacks": run_manager.get_child()})
-        return list(await self.reranker.acompress_documents(fetched, query, callbacks=run_manager.get_child()))
-
-    def _fetcher(self) -> RetrieverLike:
-        """The retriever to ask, told how many documents to fetch; the caller's own stays as it is."""
-        retriever = self.retriever
-        if isinstance(retriever, VectorStore):
-            if "k" in self.search_kwargs:
-                raise ConfigError("search_kwargs holds 'k': say how many documents to fetch with fetch_k")
-            return retriever.as_retriever(search_kwargs={**self.search_kwargs, "k": self.fetch_k or FETCH_K})
-        if self.search_kwargs:
-            raise ConfigError("search_kwargs are for a vector store; this retriever has its own: set them there")
-        if self.fetch_k is None:
-            return retriever
-        fields = type(retriever).model_fields if isinstance(retriever, BaseRetriever) else {}
-        if isinstance(retriever, BaseRetriever) and "search_kwargs" in fields:
-            told = {**getattr(retriever, "search_kwargs", {}), "k": self.fetch_k}
-            return retriever.model_copy(update={"search_kwargs": told})
-        if isinstance(retriever, BaseRetriever) and "k" in fields:
-            return retriever.model_copy(update={"k": self.fetch_k})
-        raise ConfigError(
-            f"{type(retriever).__name__} can't be told to fetch {self.fetch_k} documents: it has neither search_kwargs nor k. "
-            "Leave fetch_k out and set the number on the retriever itself"
-        )
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not ...}
 
 
 def _query_and_documents(asked: dict[str, Any]) -> tuple[str, Sequence[Document]]:

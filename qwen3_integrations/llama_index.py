@@ -12,6 +12,7 @@ from qwen3_integrations.core.pipeline import is_quick
 from qwen3_integrations.core.prompts import embedding_query
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
+from qwen3_integrations.core.validation import check_options
 from qwen3_integrations.errors import ConfigError, InputError
 
 if not TYPE_CHECKING:
@@ -22,7 +23,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index.core.storage.kvstore.types import BaseKVStore
 from pydantic import BaseModel, Field
 
@@ -30,6 +31,8 @@ __all__ = ["Qwen3Embedding", "Qwen3Rerank"]
 
 BATCH_SIZE = 2048
 """Texts handed to the engine at once: the most LlamaIndex allows (its default of 10 starves an engine that batches for itself)."""
+
+_ARGUMENTS = ("texts", "show_progress")
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]  # documented, but not in its __all__
 
@@ -100,16 +103,27 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         """Embed texts as they stand, `embed_batch_size` at once; one list of floats a text, of unit length, in their order.
 
         Raises:
+            ConfigError: For an argument of another name, which LlamaIndex would drop.
             TypeError: For an item that is no string; names its index. Nothing has been embedded by then.
             InvalidText: For lone surrogates; names the index. Nothing has been embedded by then.
             EngineError: As in `Embedder.embed_documents`; an item's position is that in its batch.
         """
-        return super().get_text_embedding_batch(checked_texts(texts), show_progress, **kwargs)
+        check_options(kwargs, _ARGUMENTS, "get_text_embedding_batch")
+        return super().get_text_embedding_batch(checked_texts(texts), show_progress)
 
     async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
         """As `get_text_embedding_batch`, without blocking the event loop."""
+        check_options(kwargs, _ARGUMENTS, "aget_text_embedding_batch")
         checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
-        return await super().aget_text_embedding_batch(checked, show_progress, **kwargs)
+        return await super().aget_text_embedding_batch(checked, show_progress)
+
+    def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_of_others: Any) -> Sequence[BaseNode]:
+        """Embed nodes as a component of a pipeline, which gives all its components the same arguments: those of others are left to them."""
+        return super().__call__(nodes, show_progress=show_progress)
+
+    async def acall(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_of_others: Any) -> Sequence[BaseNode]:
+        """As `__call__`, without blocking the event loop."""
+        return await super().acall(nodes, show_progress=show_progress)
 
     def _asking(self) -> Qwen3Embedding:
         """This component, with its cache seen through `_QueryCache`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,18 @@ def write_random_model(folder: Path, task: str, shape: Shape, seed: int = 0) -> 
     return folder
 
 
-def write_classifier(folder: Path, reranker: Path) -> Path:
-    """A sequence-classification conversion of a tied reranker: one stored row, the one of yes less that of no."""
+def write_classifier(
+    folder: Path, reranker: Path, names: Sequence[str] | None = ("LABEL_0",), order: Sequence[str] = ("yes",), bias: Sequence[float] = ()
+) -> Path:
+    """A sequence-classification conversion of a tied reranker.
+
+    Args:
+        folder: Where it is written.
+        reranker: The original.
+        names: Of the labels, as `id2label` has them; None to declare none.
+        order: What the stored rows are: for one row "yes", stored as that of yes less that of no; for more the words of the rows.
+        bias: The numbers of `score.bias`; none for no bias.
+    """
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
@@ -78,16 +89,25 @@ def write_classifier(folder: Path, reranker: Path) -> Path:
     tokenizer = Tokenizer.from_file(str(reranker / "tokenizer.json"))
     tensors = load_file(reranker / "model.safetensors")
     table = tensors["model.embed_tokens.weight"].float()
-    tensors["score.weight"] = (table[tokenizer.token_to_id("yes")] - table[tokenizer.token_to_id("no")])[None]
+    rows = torch.stack([table[tokenizer.token_to_id(word)] for word in order])
+    tensors["score.weight"] = rows - table[tokenizer.token_to_id("no")] if len(order) == 1 else rows
+    if bias:
+        tensors["score.bias"] = torch.tensor(bias)
     config = json.loads((reranker / "config.json").read_text())
-    config |= {
-        "architectures": ["Qwen3ForSequenceClassification"],
-        "num_labels": 1,
-        "id2label": {"0": "LABEL_0"},
-        "label2id": {"LABEL_0": 0},
-    }
+    config["architectures"] = ["Qwen3ForSequenceClassification"]
+    if names is not None:
+        config["num_labels"] = len(names)
+        config["id2label"] = {str(index): name for index, name in enumerate(names)}
+        config["label2id"] = {name: index for index, name in enumerate(names)}
     (folder / "config.json").write_text(json.dumps(config))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def declare(folder: Path, **fields: object) -> Path:
+    """Set fields of a model's config; None takes one out."""
+    config = json.loads((folder / "config.json").read_text()) | fields
+    (folder / "config.json").write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
     return folder
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 import torch
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 SYSTEM = (
@@ -99,3 +99,17 @@ def reference_scores(
         logits = _reranker(folder)(input_ids=ids).logits[0, -1]
         scores.append(torch.log_softmax(logits[[no, yes]], dim=0)[1].exp().item())
     return np.asarray(scores, dtype=np.float32)
+
+
+@cache
+def _classifier(folder: Path) -> torch.nn.Module:
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+@torch.inference_mode()
+def reference_logits(folder: Path, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """The logits of a sequence-classification conversion, shape (pairs, labels), in the order of its labels; without a `score.bias`."""
+    rows = [
+        _classifier(folder)(input_ids=torch.tensor([rerank_ids(folder, query, document)])).logits[0].numpy() for query, document in pairs
+    ]
+    return np.stack(rows)

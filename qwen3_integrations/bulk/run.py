@@ -6,7 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import InputError, PromptTooLong, Qwen3Error, ServerError
+from qwen3_integrations.models.fingerprint import Fingerprint, fingerprint_of
 
 CHUNK = 256
 """Texts handed over at once."""
@@ -80,9 +82,10 @@ def embed_records(
 
     Raises:
         InputError: For a bad line, and for a query that exceeds the budget; names the line. What came before a bad line is
-            written.
+            written. Also if an earlier run has written rows with another model, or in another number format.
         EngineError: If the engine or its server fails.
     """
+    target.match(partial(_made_by, embedder))
     begun, before, resumed, width = time.perf_counter(), embedder.usage, target.rows, 0
     loop = BackgroundLoop("embedding files")
     running: deque[tuple[_Chunk, Future[Rows]]] = deque()
@@ -122,6 +125,14 @@ def embed_records(
         dimensions=width,
         seconds=time.perf_counter() - begun,
     )
+
+
+def _made_by(embedder: Embedder) -> Fingerprint:
+    """What the rows depend on besides the settings, the budget that holds included."""
+    engine = embedder.engine
+    found = fingerprint_of(engine)
+    budget = min(embedder.max_tokens, engine.max_tokens or embedder.max_tokens)  # a server's is known once it was asked
+    return replace(found, numerics={**found.numerics, "budget in tokens": budget})
 
 
 def _chunks(lines: Lines, records: Iterable[Record], size: int) -> Iterator[_Chunk]:

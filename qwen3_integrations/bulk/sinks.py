@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from qwen3_integrations.bulk.formats import Format, JsonLines
 from qwen3_integrations.bulk.sources import NO_LINES, Lines, Mark, Record
 from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import InputError, Qwen3Error
+from qwen3_integrations.models.fingerprint import Fingerprint
 
 SAVE_S = 1.0
 """Seconds between two notes of how far the part file is. What was computed since the last is lost with the power."""
@@ -32,6 +33,9 @@ class Target(Protocol):
 
     def resume(self, lines: Lines) -> Iterator[Record]:
         """The records that are still to do, after proving that those done came from this input."""
+
+    def match(self, made_by: Callable[[], Fingerprint]) -> None:
+        """Prove that the rows done were made as the next will be; `made_by` may ask a server."""
 
     def write(self, records: Sequence[Record], vectors: Rows, mark: Mark) -> None:
         """Write rows; `mark` is how far the input was read when they were the last."""
@@ -49,6 +53,9 @@ class StandardOutput:
     def resume(self, lines: Lines) -> Iterator[Record]:
         """All records."""
         return iter(lines)
+
+    def match(self, made_by: Callable[[], Fingerprint]) -> None:
+        """No row was written before."""
 
     def write(self, records: Sequence[Record], vectors: Rows, mark: Mark) -> None:  # noqa: ARG002
         """Write rows.
@@ -68,9 +75,10 @@ class StandardOutput:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What stands in `OUT.part.json`: the part file's first `rows` rows are from the first `lines` lines of the input."""
+    """What stands in `OUT.part.json`: this engine made the part file's first `rows` rows, from the first `lines` lines of the input."""
 
     settings: Mapping[str, Any]
+    made_by: Mapping[str, Any] | None
     rows: int = 0
     width: int = 0
     lines: int = 0
@@ -80,8 +88,9 @@ class _Note:
 class PartFile:
     """Rows into `OUT.part`; `OUT` appears when it is whole.
 
-    `OUT.part.json` notes the settings, how many rows are done and the hash of the input's lines that they came from.
-    A run with equal settings and an input that begins with the same lines goes on behind the last whole row.
+    `OUT.part.json` notes the settings, the engine's fingerprint, how many rows are done and the hash of the input's lines that they
+    came from. A run with equal settings, the same model in the same number format and an input that begins with the same lines goes on
+    behind the last whole row. A note without a fingerprint is refused: nothing else says what made the rows.
 
     Args:
         out: The file to be.
@@ -118,6 +127,7 @@ class PartFile:
                 self._file.truncate(0)
             self._note = self._earlier()
             self.rows = self._note.rows
+            self._made_by = self._note.made_by or {}
             self._saved_at = 0.0
             with _naming(self.path):
                 self._save()
@@ -164,6 +174,22 @@ class PartFile:
             )
         return itertools.chain(held, records)
 
+    def match(self, made_by: Callable[[], Fingerprint]) -> None:
+        """Prove that the rows so far were made as the next will be.
+
+        Raises:
+            InputError: If another model made them, or another backend or number format; names what was and what is.
+            EngineError: If the engine can't say what it is.
+        """
+        now = made_by()
+        if not self._note.rows:
+            self._made_by = now.to_dict()
+        elif different := Fingerprint.from_dict(self._made_by).differences(now):
+            raise InputError(
+                f"{self.path} was begun with another model, or in another number format ({'; '.join(different)}): "
+                "use the same to go on, or begin again with --restart"
+            )
+
     def write(self, records: Sequence[Record], vectors: Rows, mark: Mark) -> None:
         """Write rows.
 
@@ -181,7 +207,7 @@ class PartFile:
             self._begin(width)
             self._file.write(self._form.rows(records, vectors))
             self.rows += len(records)
-            self._note = _Note(self._settings, self.rows, width, mark.lines, mark.digest)
+            self._note = _Note(self._settings, self._made_by, self.rows, width, mark.lines, mark.digest)
             if time.monotonic() - self._saved_at >= SAVE_S:
                 self._save()
 
@@ -209,7 +235,7 @@ class PartFile:
     def _earlier(self) -> _Note:
         """What an earlier run has noted; a fresh note if there is no part file."""
         if not os.fstat(self._file.fileno()).st_size:
-            return _Note(self._settings)
+            return _Note(self._settings, None)
         try:
             with _opened(self._notes, make=False) as file:
                 content = file.read()
@@ -217,7 +243,9 @@ class PartFile:
             content = b""
         try:
             note = _Note(**json.loads(content))
-        except (ValueError, TypeError):
+            if note.rows:
+                Fingerprint.from_dict(note.made_by or {})
+        except (ValueError, TypeError, KeyError):
             raise InputError(
                 f"{self.path} is there, but {self._notes} does not say what it was made from: remove it, or begin again with --restart"
             ) from None

@@ -59,7 +59,9 @@ def embed(
     fields; opens with numpy.load(mmap_mode="r")) or Parquet (the fields as columns, and `embedding`; needs the extra parquet).
 
     The output appears when it is whole. Until then rows are in OUTPUT.part: after Ctrl-C, a crash or a bad line, the same
-    command with the same input goes on from there.
+    command with the same input goes on from there, if the model, its weights, the backend and the number format are the same too
+    (--restart begins again). A server may have another address then. What it computes with is not known: another model is told by
+    what it answers to a fixed text, while another number format or a light quantisation may not be.
     """
     from qwen3_integrations.bulk.formats import choose_format, make_format
     from qwen3_integrations.bulk.run import embed_records

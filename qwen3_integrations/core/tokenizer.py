@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -87,6 +88,9 @@ class Tokenizer:
     Args:
         spec: The content of a `tokenizer.json`.
 
+    Attributes:
+        digest: The beginning of the SHA-256 of `spec`, as hexadecimal digits.
+
     Raises:
         ConfigError: If it is no tokenizer, or lacks a control token that the templates need.
     """
@@ -94,6 +98,7 @@ class Tokenizer:
     def __init__(self, spec: str) -> None:
         import tokenizers
 
+        self.digest = hashlib.sha256(spec.encode(errors="surrogatepass")).hexdigest()[:16]
         try:
             content: dict[str, Any] = json.loads(spec)
             added = {token["content"]: int(token["id"]) for token in content["added_tokens"]}

@@ -14,8 +14,9 @@ from typing import Any
 
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.engines.http.address import Address, shown_url
+from qwen3_integrations.engines.http.redirects import WithinOrigin
 from qwen3_integrations.engines.registry import KEY_VARIABLE, URL_VARIABLES
-from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.errors import ConfigError, RedirectRefused
 
 ANSWER_S = 1.0
 """Seconds that a server has to answer a diagnosis."""
@@ -89,6 +90,10 @@ def url_finding(variable: str, url: str, key: str | None) -> Finding:
             return Finding("environment", variable, "warning", f"{address} answers, but wants another key", f"export {KEY_VARIABLE}=...")
         text = f"{address} answers with status {error.code} where it should list its models"
         return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {address}")
+    except RedirectRefused as error:
+        fix = f"export {variable}={error.base_url}" if error.base_url else f"qwen3-integrations verify {address}"
+        shown = (text.replace(key, "***") if key else text for text in (str(error), fix))  # a server may repeat the key in an address
+        return Finding("environment", variable, "warning", *shown)
     except (OSError, ValueError) as error:  # no connection, no answer in time, or no JSON
         said = getattr(error, "reason", None) or error
         text = f"{address} does not answer: {said}"
@@ -107,7 +112,7 @@ def _served(address: Address, key: str | None) -> str:
     authorization = f"Bearer {key}" if key else address.authorization
     headers = {"Authorization": authorization} if authorization else {}
     # Servers on this machine are not asked through a proxy, nor are they by the engine.
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if address.is_local else []))
+    opener = urllib.request.build_opener(WithinOrigin(address.root), *([urllib.request.ProxyHandler({})] if address.is_local else []))
     for base in address.versions:
         request = urllib.request.Request(f"{base}/models", headers=headers)  # noqa: S310  Address lets only http(s) through
         try:

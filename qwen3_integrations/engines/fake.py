@@ -13,6 +13,7 @@ from qwen3_integrations.core.engine import check_task
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.errors import EngineClosed, EngineError
+from qwen3_integrations.models.fingerprint import Fingerprint
 
 _TINY = Path(__file__).parent.parent / "tiny"
 
@@ -80,6 +81,10 @@ class FakeEngine:
     def close(self) -> None:
         """Refuse further runs."""
         self._closed = True
+
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on; see `Fingerprint`."""
+        return Fingerprint({"rule": "sum of token directions", "width": self.dimensions}, {"backend": self.backend})
 
     def _embed(self, ids: list[Ids]) -> Rows:
         width = self.dimensions or 0

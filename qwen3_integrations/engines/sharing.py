@@ -14,6 +14,7 @@ from qwen3_integrations.core.html import engine_facts, facts_table
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.errors import EngineClosed
+from qwen3_integrations.models.fingerprint import Fingerprint, fingerprint_of
 
 
 @dataclass(slots=True)
@@ -120,6 +121,10 @@ class SharedEngine:
     def where(self) -> str | None:
         """Where it computes, in a few words, if the engine says so; never holds credentials."""
         return getattr(self._engine, "where", None)
+
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on; see `Fingerprint`."""
+        return fingerprint_of(self._checked())
 
     def run(self, job: Job) -> Reply:
         """Run a job; see `Engine.run`."""

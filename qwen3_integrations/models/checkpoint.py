@@ -13,6 +13,21 @@ import numpy as np
 
 from qwen3_integrations.core.types import Rows, Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.models.labels import Labels, declared_labels
+from qwen3_integrations.models.memory import stored_shapes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHead:
+    """The head of a sequence-classification conversion.
+
+    Attributes:
+        rows: Rows of `score.weight`, 1 or 2: one a label.
+        bias: Whether there is a `score.bias`.
+    """
+
+    rows: int
+    bias: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +37,15 @@ class ModelFiles:
     Attributes:
         folder: Where its files lie.
         config: The whole of `config.json`.
-        classifier: True for a sequence-classification conversion of a reranker: its head is one stored row and
+        classifier: True for a sequence-classification conversion of a reranker: its head is stored, one row or two, and
             not the rows of "yes" and "no".
+        labels: What the rows of a stored head mean.
     """
 
     folder: Path
     config: Mapping[str, Any]
     classifier: bool
+    labels: Labels
 
     @property
     def width(self) -> int:
@@ -39,6 +56,30 @@ class ModelFiles:
     def context(self) -> int:
         """Longest prompt, in tokens."""
         return int(self.config["max_position_embeddings"])
+
+    def stored_head(self) -> StoredHead:
+        """The head of a sequence-classification conversion, from the headers of its weights alone.
+
+        Raises:
+            ModelNotFound: If the folder has no safetensors weights.
+            ConfigError: If the head is not there, or of another shape than the labels in `config.json` say.
+        """
+        shapes = stored_shapes(self.folder)
+        weight, bias = shapes.get("score.weight"), shapes.get("score.bias")
+        if weight is None:
+            raise ConfigError(f"{self.folder} holds no 'score.weight': this is no checkpoint of the kind its config.json says")
+        if len(weight) != 2 or weight[0] not in (1, 2) or weight[1] != self.width:
+            raise ConfigError(
+                f"{self.folder} has a score.weight of shape {weight}; a reranker's is (1, {self.width}) or (2, {self.width}), a row a label"
+            )
+        if self.labels.count not in (None, weight[0]):
+            raise ConfigError(
+                f"{self.folder / 'config.json'} declares {self.labels.count} labels (id2label), but score.weight has {weight[0]} rows: "
+                "one of the two is wrong"
+            )
+        if bias is not None and bias != weight[:1]:
+            raise ConfigError(f"{self.folder} has a score.bias of shape {bias}; a reranker's has the shape {weight[:1]}, a number a label")
+        return StoredHead(weight[0], bias is not None)
 
     def rows(self, tensor: str, numbers: Sequence[int] | None) -> Rows:
         """Rows of a stored matrix as float32, without reading the rest of it.
@@ -72,7 +113,7 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
 
     Raises:
         ModelNotFound: If the folder holds no `config.json`.
-        ConfigError: If it is no Qwen3 model, or one of the other task.
+        ConfigError: If it is no Qwen3 model, one of the other task, or a reranker whose labels do not say which one means "yes".
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -85,4 +126,5 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
         raise ConfigError(f"{folder} holds a reranker (Qwen3ForSequenceClassification); open it with task rerank")
     if task == "rerank" and (folder / "1_Pooling").is_dir():
         raise ConfigError(f"{folder} holds an embedding model (it pools); open it with task embed")
-    return ModelFiles(folder, MappingProxyType(config), classifier)
+    labels = declared_labels(config, path) if classifier else Labels()
+    return ModelFiles(folder, MappingProxyType(config), classifier, labels)

@@ -251,9 +251,20 @@ def stored_bytes(folder: Path, value_bytes: int | None = None, quantization: str
     return sum(
         _tensor_bytes(entry, matrices if _is_matrix(name, entry) else cast)
         for path in weight_files(folder)
-        for name, entry in _header(path).items()
+        for name, entry in safetensors_header(path).items()
         if name != "__metadata__" and not name.startswith("lm_head.")
     )
+
+
+def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each stored tensor by its name, from the headers of a model's safetensors files; reads no weights.
+
+    Raises:
+        ModelNotFound: If the folder has no safetensors weights.
+        ConfigError: If one of its files is no safetensors file.
+    """
+    entries = (item for path in weight_files(folder) for item in safetensors_header(path).items())
+    return {name: tuple(entry["shape"]) for name, entry in entries if name != "__metadata__"}
 
 
 def _is_matrix(name: str, entry: Mapping[str, Any]) -> bool:
@@ -280,7 +291,7 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _header(path: Path) -> dict[str, Any]:
+def safetensors_header(path: Path) -> dict[str, Any]:
     """A safetensors file's description of itself. Source: the format's documentation: 8 bytes of length, then JSON."""
     with path.open("rb") as file:
         prefix = file.read(8)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER
 from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving.extra_flags import check_extra, spelled
 from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
@@ -85,7 +86,7 @@ def max_tokens_of(options: ServerOptions, files: ModelFiles) -> int:
 
 
 def max_model_len_of(options: ServerOptions, files: ModelFiles) -> int:
-    """VLLM's `max_model_len`: the longest prompt, plus one token where prompts are computed in chunks and the context allows it.
+    """The value of vLLM's `max_model_len`: the longest prompt, plus one token where prompts are computed in chunks and the context allows it.
 
     With chunked prefill, vLLM 0.24 never finishes a prompt of exactly `max_model_len` tokens: it reserves the last position for a
     generated token. vLLM 0.32 does not. Source: vLLM's issues 47971 and 55427.
@@ -109,8 +110,8 @@ def _vllm(
 ) -> Command:
     installed.check("runner", "a pooling server")
     overrides: dict[str, Any] = {"is_matryoshka": True} if options.task == "embed" else {}
-    if options.task == "rerank" and not files.classifier:
-        overrides = dict(ORIGINAL_RERANKER)
+    if options.task == "rerank":
+        overrides = _stored_head(files) if files.classifier else dict(ORIGINAL_RERANKER)
     flags = _Flags(installed)
     if installed.distribution == "vllm":
         start = [installed.python, "-m", "vllm.entrypoints.cli.main", "serve", str(files.folder)]
@@ -137,6 +138,21 @@ def _vllm(
         flags.switch("disable_uvicorn_access_log")
     env = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": api_key or ""} | dict(options.env or {})
     return Command((*start, *flags.words, *options.extra_args), env)
+
+
+def _stored_head(files: ModelFiles) -> dict[str, Any]:
+    """The overrides for a sequence-classification conversion.
+
+    Raises:
+        ConfigError: If its labels are in the order that clients would read upside down.
+    """
+    if files.labels.count == 2 and files.labels.positive == 0:
+        raise ConfigError(
+            f"{files.folder / 'config.json'} has 'yes' as label 0 (id2label), and clients take the last label that a server answers for "
+            "'yes', so scores would be upside down: swap the two rows of score.weight (and score.bias) and the names in id2label, or open "
+            "the folder in process (backend='torch' or 'vllm'), which reads it as it is"
+        )
+    return stored_head_overrides(files.config)
 
 
 def _sglang(

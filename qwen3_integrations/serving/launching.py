@@ -87,12 +87,23 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
     )
     files = read_model(folder, options.task)
     weight_files(folder)  # the programs by themselves would fall back on pickled weights
+    if files.classifier:
+        _check_served_head(files)
     plan = plan_server(options, files)
     devices = devices_for(options, installed)
     share = check_fit(plan, devices) if plan is not None else None
     prepared = Prepared(options, installed, files, plan, share)
     prepared.command(options.port or 1, options.api_key)  # refuses what the version lacks
     return prepared
+
+
+def _check_served_head(files: ModelFiles) -> None:
+    head = files.stored_head()
+    if head.rows == 1 and files.labels.count is None:
+        raise ConfigError(
+            f"{files.folder / 'config.json'} declares no labels, so a server would expect two, but score.weight has one row: "
+            'add "id2label": {"0": "LABEL_0"}'
+        )
 
 
 def start(

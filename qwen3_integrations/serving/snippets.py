@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.engines.http.address import UNIX
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 
 SAMPLES = ("What is the capital of China?", "The capital of China is Beijing.")
@@ -27,37 +29,50 @@ def snippets(task: Task, model: str, url: str, *, has_key: bool) -> dict[str, st
 
 
 def _curl(task: Task, model: str, url: str, *, has_key: bool) -> str:
-    root, socket = ("http://localhost", f" --unix-socket {url.removeprefix('unix://')}") if url.startswith("unix://") else (url, "")
+    path = _socket_path(url)
+    root, socket = (url, "") if path is None else ("http://localhost", f" --unix-socket {shlex.quote(path)}")
     key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if has_key else ""
     bodies: Mapping[Task, Mapping[str, object]] = {
         "embed": {"model": model, "input": [SAMPLES[1]]},
         "rerank": {"model": model, "query": SAMPLES[0], "documents": [SAMPLES[1]]},
     }
-    path = {"embed": "/v1/embeddings", "rerank": "/v1/rerank"}[task]
-    return f"curl{socket} {root}{path}{key} -H 'Content-Type: application/json' \\\n  -d '{json.dumps(bodies[task])}'"
+    route = {"embed": "/v1/embeddings", "rerank": "/v1/rerank"}[task]
+    body = shlex.quote(json.dumps(bodies[task]))
+    return f"curl{socket} {shlex.quote(root + route)}{key} -H 'Content-Type: application/json' \\\n  -d {body}"
 
 
 def _openai(model: str, url: str, *, has_key: bool) -> str:
     key = f'os.environ["{KEY_VARIABLE}"]' if has_key else '"none"'
-    if url.startswith("unix://"):
+    path = _socket_path(url)
+    if path is None:
+        imports, client = "from openai import OpenAI", f"OpenAI(base_url={_literal(f'{url}/v1')}, api_key={key})"
+    else:
+        imports = _SOCKET_IMPORTS
         client = (
             f'OpenAI(base_url="http://localhost/v1", api_key={key},\n'
-            f'    http_client=DefaultHttpxClient(transport=httpx.HTTPTransport(uds="{url.removeprefix("unix://")}")))'
+            f"    http_client=DefaultHttpxClient(transport=httpx.HTTPTransport(uds={_literal(path)})))"
         )
-        imports = "import httpx\nfrom openai import DefaultHttpxClient, OpenAI"
-    else:
-        client, imports = f'OpenAI(base_url="{url}/v1", api_key={key})', "from openai import OpenAI"
     return (
         ("import os\n" if has_key else "") + f"{imports}\n\nclient = {client}\n"
         '# a query goes behind its instruction: f"Instruct: {instruction}\\nQuery:{query}"; a document as it is\n'
-        f'answer = client.embeddings.create(model="{model}", input=["{SAMPLES[1]}"])\n'
+        f'answer = client.embeddings.create(model={_literal(model)}, input=["{SAMPLES[1]}"])\n'
         "vector = answer.data[0].embedding"
     )
 
 
+_SOCKET_IMPORTS = """import openai
+from openai import DefaultHttpxClient, OpenAI
+
+if openai.__version__.startswith("2."):
+    import httpx
+else:  # since version 3, openai is built on httpx2
+    import httpx2 as httpx"""
+"""A transport must be of the library that the client is built on: with the other, openai ends in a bare AssertionError."""
+
+
 def _components(task: Task, model: str, url: str, *, has_key: bool) -> dict[str, str]:
     key = f"  # the key: {KEY_VARIABLE}" if has_key else ""
-    words = f'model="{model}", base_url="{url}"'
+    words = f"model={_literal(model)}, base_url={_literal(url)}"
     if task == "embed":
         return {
             "langchain": f"from qwen3_integrations.langchain import Qwen3Embeddings\n\nembeddings = Qwen3Embeddings({words}){key}",
@@ -67,3 +82,12 @@ def _components(task: Task, model: str, url: str, *, has_key: bool) -> dict[str,
         "langchain": f"from qwen3_integrations.langchain import Qwen3Rerank\n\nreranker = Qwen3Rerank({words}, top_n=5){key}",
         "llama_index": f"from qwen3_integrations.llama_index import Qwen3Rerank\n\nreranker = Qwen3Rerank({words}, top_n=5){key}",
     }
+
+
+def _socket_path(url: str) -> str | None:
+    return url.removeprefix(UNIX) if url.startswith(UNIX) else None
+
+
+def _literal(text: str) -> str:
+    """A text as Python code."""
+    return json.dumps(text, ensure_ascii=False)

@@ -9,7 +9,7 @@ from qwen3_integrations.core.prompts import RERANK_SUFFIX
 from qwen3_integrations.core.tokenizer import END_TOKEN, neutral
 from qwen3_integrations.core.types import Prompt, Rows, Task
 from qwen3_integrations.engines.http.handshake import EASY, HOW_TO_SKIP, serving_advice, shake_hands
-from qwen3_integrations.errors import HandshakeFailed, RequestRefused, RouteNotServed
+from qwen3_integrations.errors import HandshakeFailed, RedirectRefused, RequestRefused, RouteNotServed
 from qwen3_integrations.verification.answers import SAME, TEXTS
 from qwen3_integrations.verification.probe import CheckResult, Probe, plain
 
@@ -90,7 +90,7 @@ async def _counted(probe: Probe, prompts: Sequence[Prompt]) -> list[list[int]]:
         return []
     try:
         return [await probe.count(prompt.text) for prompt in prompts]
-    except RouteNotServed:  # a gateway that lets only the usual routes through
+    except (RouteNotServed, RedirectRefused):  # a gateway that lets only the usual routes through
         return []
 
 

@@ -11,7 +11,7 @@ from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.dialects import DialectName
 from qwen3_integrations.engines.http.discovery import ServerInfo, discover, tasks_of
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.errors import BadReply, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed
+from qwen3_integrations.errors import BadReply, ModelNotServed, RedirectRefused, RequestRefused, RouteNotServed, ServerFailed
 from qwen3_integrations.models.catalog import CHECKPOINTS, Checkpoint
 
 
@@ -41,7 +41,7 @@ async def find(
             return one, server
         try:
             await _first_answer(transport, server, one)
-        except (RouteNotServed, ModelNotServed, RequestRefused, ServerFailed, BadReply) as error:
+        except (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, ServerFailed, BadReply) as error:
             said += f"; for {one}: {error}"
         else:
             return one, server

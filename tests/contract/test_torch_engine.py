@@ -21,7 +21,8 @@ from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.queue import JobQueue, PassTooLarge
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
-from tests.models import SHAPES, Shape, write_classifier, write_random_model
+from tests.contract.label_cases import HEADS, check_head
+from tests.models import SHAPES, Shape, declare, write_classifier, write_random_model
 from tests.reference import reference_embeddings, reference_scores
 from tests.texts import HOSTILE, PLAIN
 
@@ -44,6 +45,20 @@ def test_scores_equal_the_reference(size, tiny_reranker, random_models):
 
 def test_a_sequence_classification_conversion_gives_the_original_scores(random_reranker, tmp_path):
     folder = write_classifier(tmp_path / "converted", random_reranker)
+    check_scores(TorchEngine("rerank", str(folder), dtype="float32", device="cpu"), random_reranker)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_stored_head_is_read_as_its_labels_say(random_reranker, tmp_path, head):
+    folder = write_classifier(tmp_path / "converted", random_reranker, **HEADS[head])
+    engine = TorchEngine("rerank", str(folder), dtype="float32", device="cpu")
+    check_head(folder, random_reranker, engine, HEADS[head])
+    engine.close()
+
+
+@pytest.mark.parametrize("said", [{"problem_type": "regression"}, {"classifier_from_token": ["no", "yes"], "method": "from_2_way_softmax"}])
+def test_a_stored_head_is_what_is_read_whatever_else_the_config_says(random_reranker, tmp_path, said):
+    folder = declare(write_classifier(tmp_path / "converted", random_reranker), **said)
     check_scores(TorchEngine("rerank", str(folder), dtype="float32", device="cpu"), random_reranker)
 
 

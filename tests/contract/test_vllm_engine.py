@@ -23,11 +23,14 @@ import pytest
 from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines import Engine
+from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.engines.vllm.logits import probabilities_of
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
+from qwen3_integrations.models.fingerprint import Fingerprint
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
-from tests.models import write_classifier
+from tests.contract.label_cases import HEADS, check_head
+from tests.models import declare, write_classifier
 from tests.quantised import write_quantised
 from tests.reference import reference_embeddings, reference_scores
 from tests.texts import HOSTILE, PLAIN
@@ -106,6 +109,28 @@ def test_a_sequence_classification_conversion_gives_the_original_scores(here, ra
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | said))
     with_engine(open_vllm("rerank", folder), lambda engine: check_scores(engine, random_reranker))
+
+
+KINDS = ("one label, not declared", "one label, with a bias", "two labels, not declared", "yes and no, with a bias")
+
+
+@pytest.mark.parametrize("head", KINDS)
+def test_a_stored_head_is_read_as_its_labels_say(here, random_reranker, tmp_path, head):
+    folder = write_classifier(tmp_path / "converted", random_reranker, **HEADS[head])
+    with_engine(open_vllm("rerank", folder), lambda engine: check_head(folder, random_reranker, engine, HEADS[head]))
+
+
+def test_a_stored_head_is_what_is_read_whatever_else_the_config_says(here, random_reranker, tmp_path):
+    """With these fields, vLLM would make the head from other rows: here from the wrong ones."""
+    folder = write_classifier(tmp_path / "converted", random_reranker)
+    declare(folder, classifier_from_token=["yes", "no"], method="from_2_way_softmax", is_original_qwen3_reranker=True)
+    with_engine(open_vllm("rerank", folder), lambda engine: check_scores(engine, random_reranker))
+
+
+def test_a_head_that_does_not_fit_its_labels_is_refused_before_vllm_starts(random_reranker, tmp_path):
+    folder = write_classifier(tmp_path / "converted", random_reranker, ["no", "yes"], ["yes"])
+    with pytest.raises(ConfigError, match=r"2 labels \(id2label\), but score.weight has 1 rows"):
+        open_vllm("rerank", folder)
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq"])
@@ -517,3 +542,14 @@ def test_a_notebook_s_kernel_whose_loop_runs(random_embedder):
     assert np.abs(sync - expected).max() < TOLERANCE
     assert np.abs(native - expected).max() < TOLERANCE
     assert third == ["shared True"]
+
+
+def test_a_fingerprint_says_the_model_and_how_it_is_computed(embedding, random_embedder):
+    torch = TorchEngine("embed", str(random_embedder), device="cpu")
+    ours, other = embedding.fingerprint(), torch.fingerprint()
+    torch.close()
+    assert ours.identity == other.identity
+    assert ours.numerics["dtype"] == "float32"
+    assert ours.numerics["quantisation"] is None
+    assert other.differences(ours)[0] == "backend was 'torch' and is 'vllm'"
+    assert Fingerprint.from_dict(json.loads(json.dumps(ours.to_dict()))) == ours

@@ -21,7 +21,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.cli import app
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.tokenizer import neutral
@@ -29,6 +29,7 @@ from qwen3_integrations.errors import AuthenticationFailed, ConfigError, EngineE
 from qwen3_integrations.serving import Failed, Launched, Progress, Reused, ServerOptions, TimedOut, astart, attach, servers, start
 from qwen3_integrations.serving.records import FOLDER_VARIABLE
 from tests.contract.cases import TOLERANCE
+from tests.models import declare, write_classifier
 from tests.reference import reference_embeddings, reference_scores
 from tests.server.launch import free_port
 from tests.texts import HOSTILE, PLAIN
@@ -409,6 +410,20 @@ def test_a_model_that_answers_wrongly_is_no_server(random_reranker):
     assert isinstance(outcome, Failed), outcome
     assert outcome.exit_code is None
     assert "does not answer as" in outcome.error
+
+
+def test_a_stored_head_is_served_as_it_is_read_in_process(tiny_reranker, tmp_path):
+    """Its bias counts, and its config may say something else about the answer."""
+    folder = write_classifier(tmp_path / "converted", tiny_reranker, ["no", "yes"], ["no", "yes"], [0.4, -0.3])
+    declare(folder, sentence_transformers={"activation_fn": "torch.nn.modules.linear.Identity"})
+    pairs = [("How do I sort a list?", text) for text in PLAIN]
+    expected = Reranker(open_engine("rerank", str(folder), backend="torch", dtype="float32")).score(pairs)
+    assert np.abs(expected - reference_scores(tiny_reranker, pairs)).max() > 10 * TOLERANCE
+    server = start(ServerOptions(task="rerank", model=str(folder), **QUICK)).running()
+    try:
+        assert np.abs(Reranker(server.engine()).score(pairs) - expected).max() < TOLERANCE
+    finally:
+        server.stop()
 
 
 def test_a_port_that_is_taken_while_the_server_starts_is_said():

@@ -1,4 +1,4 @@
-"""What the README and the notebooks show is run: every Python block, and every notebook top to bottom."""
+"""The code of README, docs and notebooks runs: every Python block, and every notebook from top to bottom. Links lead somewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(code, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -22,8 +27,8 @@ def with_the_toy(code: str) -> str:
     return re.sub(r"(Qwen3Embeddings?|Qwen3Rerank)\((?!model)", r'\1(model="qwen3-tiny-demo", ', code)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda code: code.strip().splitlines()[0][:50])
-def test_the_readmes_code_runs(block, tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_code_of_a_page_runs(block, tmp_path, monkeypatch):
     monkeypatch.setenv("QWEN3_SERVERS_DIR", str(tmp_path))
     names = {}
     exec(with_the_toy(block), names)
@@ -31,8 +36,17 @@ def test_the_readmes_code_runs(block, tmp_path, monkeypatch):
 
 
 def test_the_readme_has_code_for_both_frameworks():
-    assert any("qwen3_integrations.langchain" in block for block in BLOCKS)
-    assert any("qwen3_integrations.llama_index" in block for block in BLOCKS)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "from qwen3_integrations.langchain" in readme
+    assert "from qwen3_integrations.llama_index" in readme
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_lines_are_short_and_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if len(line) > 160 and not line.startswith("|")] == []
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
 
 
 SHOWN = {

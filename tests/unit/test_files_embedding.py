@@ -31,6 +31,9 @@ class Kept:
     def resume(self, lines):
         return iter(lines)
 
+    def match(self, made_by):
+        self.made_by = made_by()
+
     def write(self, records, vectors, mark):
         self.rows += len(records)
         self.texts += [record.text for record in records]

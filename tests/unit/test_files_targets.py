@@ -164,7 +164,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
 def test_a_model_of_another_width_is_refused(tmp_path):
     out = tmp_path / "out"
     stopped(out)
-    with pytest.raises(InputError, match="holds vectors of 32 dimensions and the model gives 64"):
+    with pytest.raises(InputError, match=r"begun with another model.*width was 32 and is 64.*--restart"):
         run(out, dimensions=64)
     assert run(out).resumed == 20
 

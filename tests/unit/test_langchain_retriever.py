@@ -13,8 +13,9 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from qwen3_integrations import FakeEngine
+from qwen3_integrations.adapters.reranking_retriever import FETCH_K
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.langchain import FETCH_K, Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
+from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
 
 QUERY = "planet number 7"
 TEXTS = [f"planet number {number}" for number in range(80)]

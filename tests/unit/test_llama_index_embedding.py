@@ -331,3 +331,28 @@ async def test_real_model():
         assert await embedding.aget_text_embedding_batch(HOSTILE) == pytest.approx(vectors, abs=1e-5)
         assert embedding.get_query_embedding("How do I sort a list?") == pytest.approx(query, abs=1e-5)
         assert await embedding.aget_query_embedding("How do I sort a list?") == pytest.approx(query, abs=1e-5)
+
+
+async def test_an_argument_that_would_be_dropped_is_refused(engine, embedding):
+    for name in ("nonsense", "instruction", "dimensions", "batch_size"):
+        with pytest.raises(ConfigError, match=f"get_text_embedding_batch has no option '{name}'; it has: show_progress, texts"):
+            embedding.get_text_embedding_batch(["text"], **{name: 1})
+        with pytest.raises(ConfigError, match=f"get_text_embedding_batch has no option '{name}'; it has: show_progress, texts"):
+            await embedding.aget_text_embedding_batch(["text"], **{name: 1})
+        for call in (embedding.get_text_embedding, embedding.get_query_embedding, embedding.get_agg_embedding_from_queries):
+            with pytest.raises(TypeError, match=name):
+                call("text", **{name: 1})
+    assert not engine.jobs
+
+
+async def test_a_pipelines_arguments_are_for_all_its_components(embedding):
+    """LlamaIndex hands each component whatever the pipeline, or `from_documents`, was called with."""
+    nodes = [TextNode(text="one"), TextNode(text="two")]
+    assert all(node.embedding for node in embedding(nodes, show_progress=False, use_async=True))
+    assert all(node.embedding for node in await embedding.acall(nodes, show_progress=False, use_async=True))
+    pipeline = IngestionPipeline(transformations=[SentenceSplitter(), embedding])
+    assert all(node.embedding for node in pipeline.run(documents=[Document(text="one")], num_chunks=3))
+    index = VectorStoreIndex.from_documents(
+        [Document(text="one")], transformations=[SentenceSplitter(), embedding], embed_model=embedding, use_async=False
+    )
+    assert len(index.index_struct.nodes_dict) == 1

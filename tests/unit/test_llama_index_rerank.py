@@ -305,3 +305,12 @@ async def test_in_a_workflow_with_real_models():
             expected = Reranker(score).rank(query, texts)
             assert [node.score for node in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)
             assert sorted(ids(found)) == ["cats", "mars", "venus"]
+
+
+async def test_an_argument_that_would_be_dropped_is_refused(engine, rerank):
+    for name in ("nonsense", "top_n", "score_threshold"):
+        with pytest.raises(TypeError, match=name):
+            rerank.postprocess_nodes(nodes(), query_str=QUERY, **{name: 1})
+        with pytest.raises(TypeError, match=name):
+            await rerank.apostprocess_nodes(nodes(), query_str=QUERY, **{name: 1})
+    assert not engine.jobs

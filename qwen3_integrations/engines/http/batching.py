@@ -165,10 +165,10 @@ class _Queue:
 class Batcher:
     """Sends at most `concurrency` HTTP requests at once; callers share them.
 
-    A single caller never waits for others. Prompts of many callers that wait at the same time are spread over the requests in
-    flight, instead of one request each: 64 callers with a text each get 5.6 (threads) or 6.5 times (tasks) the throughput of
-    one caller (vLLM on the same two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is split in halves until the
-    prompt at fault is found. All calls must be made on one event loop.
+    A single caller never waits for others. Prompts of many callers that wait at the same time are spread over the requests in flight,
+    instead of one request each: 64 callers with a text each get 5.6 (threads) or 6.5 times (tasks) the throughput of one caller (vLLM on
+    the same two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is split in halves until the prompt at
+    fault is found. All calls must be made on one event loop.
 
     Args:
         ask: Sends prompts in one request.

@@ -10,9 +10,20 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.dialects import DIALECT_NAMES, DIALECTS, Dialect, DialectName, is_vllm
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.errors import AuthenticationFailed, BadReply, ConfigError, ModelNotServed, RequestRefused, RouteNotServed
+from qwen3_integrations.errors import (
+    AuthenticationFailed,
+    BadReply,
+    ConfigError,
+    ModelNotServed,
+    RedirectRefused,
+    RequestRefused,
+    RouteNotServed,
+)
 
 _MENDED = (0, 32)
+
+_NOT_TOLD = (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, AuthenticationFailed, BadReply)
+"""How servers answer on a route that they need not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,7 @@ async def _ends_the_longest(transport: Transport, address: Address) -> bool:
     """
     try:
         answer = await transport.get(f"{address.root}/version")
-    except (RouteNotServed, ModelNotServed, RequestRefused, AuthenticationFailed, BadReply):
+    except _NOT_TOLD:
         return False
     numbers = re.match(r"(\d+)\.(\d+)", str(answer.get("version") if isinstance(answer, dict) else ""))
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _MENDED
@@ -141,7 +152,7 @@ async def _described(transport: Transport, address: Address, task: Task) -> tupl
     """
     try:
         answer = await transport.get(f"{address.root}/info")
-    except (RouteNotServed, ModelNotServed, RequestRefused, AuthenticationFailed, BadReply):
+    except _NOT_TOLD:
         return None
     if not isinstance(answer, dict) or not isinstance(answer.get("model_id"), str):
         return None

@@ -15,7 +15,7 @@ import numpy as np
 
 from qwen3_integrations.core.engine import Submitting, check_task
 from qwen3_integrations.core.event_loop import BackgroundLoop
-from qwen3_integrations.core.planning import fit_prompt
+from qwen3_integrations.core.planning import document_prompts, fit_prompt
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows, Task
@@ -29,6 +29,7 @@ from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply, ConfigError, PromptTooLong, RequestRefused
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source
 from qwen3_integrations.models.checkpoint import read_model
+from qwen3_integrations.models.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
 from qwen3_integrations.models.hub import find_model
 
 log = logging.getLogger("qwen3_integrations")
@@ -36,6 +37,10 @@ log = logging.getLogger("qwen3_integrations")
 
 _TOO_LONG = ("maximum context", "too long", "exceed", "longer than", "less than", "max_model_len")
 """What servers say of a prompt that is too long: vLLM, SGLang, hosted ones, TEI."""
+
+
+_SAMPLE_TOKENS = 1024
+"""Far more than `SAMPLE_TEXT` takes."""
 
 
 class HttpEngine(Submitting):
@@ -147,6 +152,18 @@ class HttpEngine(Submitting):
         """Close connections; calls still on their way raise `EngineClosed`."""
         self._finalizer()
 
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on, as far as the server lets it be known; see `Fingerprint`. Asks the server.
+
+        Its address is not part of it, and of what the server says it has loaded only the last part: a folder may lie elsewhere.
+
+        Raises:
+            EngineError: If the server fails.
+        """
+        if not self._finalizer.alive:
+            raise self._loop.closed()
+        return self._loop.submit(self._fingerprint()).result()
+
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
         if not self._finalizer.alive:
@@ -194,6 +211,21 @@ class HttpEngine(Submitting):
             raise BadReply(
                 f"{server.url} sent vectors of {width} dimensions, {server.model} has {self.dimensions}: it serves another model"
             )
+
+    async def _fingerprint(self) -> Fingerprint:
+        server = await self._server()
+        sample: tuple[float, ...] = ()
+        if self.task == "embed":
+            rows = (await self._ask(server, document_prompts([SAMPLE_TEXT], self.tokenizer, _SAMPLE_TOKENS))).rows
+            self._check_width(rows, server)
+            sample = sample_of(rows[0])
+        identity = {
+            "loaded from": None if server.origin is None else server.origin.rstrip("/").rpartition("/")[2],
+            "tokenizer": self.tokenizer.digest if self.tokenizer else None,
+            "templates": templates_digest(),
+            "width": self.dimensions,
+        }
+        return Fingerprint(identity, {"backend": self.backend, "dialect": server.dialect.name}, sample)
 
     async def _server(self) -> ServerInfo:
         """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""

@@ -6,16 +6,19 @@ import asyncio
 import importlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.headers import check_header, secrets_in
+from qwen3_integrations.engines.http.redirects import MOST, STATUSES, in_a_circle, onward
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,
     ConfigError,
     ModelNotServed,
     RateLimited,
+    RedirectRefused,
     RequestRefused,
     RouteNotServed,
     ServerError,
@@ -31,8 +34,16 @@ NO_KEY = "none"
 """The SDK insists on a key and else takes OPENAI_API_KEY, which is another server's; with this one no key is sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Redirect:
+    status: int
+    location: str | None
+
+
 class Transport:
     """Sends JSON and reads JSON. Pooling, timeouts, retries with backoff and Retry-After, and proxies are the SDK's.
+
+    Redirects are followed within the server's origin alone, with a handed-in client too: the SDK sends texts and headers anywhere.
 
     Args:
         address: Where the server is. One on this machine is not asked through a proxy, whatever the environment says.
@@ -82,7 +93,10 @@ class Transport:
         names = ["OpenAI-Organization", "OpenAI-Project"] + (["Authorization"] if api_key is None else [])
         given = {name.lower() for name in headers or {}}
         unsent = {name: openai.Omit() for name in names if name.lower() not in given}
-        self._options: dict[str, Any] = {"headers": (unsent if client is None else {}) | dict(headers or {})}
+        self._options: dict[str, Any] = {
+            "headers": (unsent if client is None else {}) | dict(headers or {}),
+            "follow_redirects": False,
+        }
 
     async def post(self, url: str, body: Mapping[str, Any]) -> Any:
         """Post JSON to an absolute address.
@@ -92,6 +106,7 @@ class Transport:
 
         Raises:
             ServerError: One of its subclasses, after retries.
+            RedirectRefused: If the server redirects to another origin.
             BadReply: If the answer is no whole JSON.
         """
         return await self._call("post", url, {"body": dict(body)})
@@ -108,6 +123,16 @@ class Transport:
             await self._client.close()
 
     async def _call(self, verb: str, url: str, words: dict[str, Any]) -> Any:
+        asked = url
+        for _ in range(MOST + 1):
+            answer = await self._answer(verb, asked, words)
+            if not isinstance(answer, _Redirect):
+                return answer
+            asked, status = self._onward(verb, asked, answer), answer.status
+        raise in_a_circle(url, status, self._address.shown)
+
+    async def _answer(self, verb: str, url: str, words: dict[str, Any]) -> Any:
+        """The answer to one request: JSON, or a redirect."""
         import openai
 
         method = getattr(self._client, verb)
@@ -117,6 +142,8 @@ class Transport:
             else:
                 answer = await asyncio.to_thread(method, url, cast_to=object, options=self._options, **words)
         except openai.APIError as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code in STATUSES:
+                return _Redirect(error.status_code, error.response.headers.get("location"))
             told = self._translated(error, url)
             raise told from (error if self._hidden(said := str(error)) == said else None)
         except json.JSONDecodeError as error:
@@ -126,6 +153,13 @@ class Transport:
             raise BadReply(f"{shown} did not answer with JSON, but with {str(answer)[:80]!r}: is this the server's address?")
         return answer
 
+    def _onward(self, verb: str, url: str, redirect: _Redirect) -> str:
+        try:
+            return onward(url, redirect.location, redirect.status, root=self._address.root, method=verb.upper(), shown=self._address.shown)
+        except RedirectRefused as error:
+            base = error.base_url and self._hidden(error.base_url)
+            raise RedirectRefused(self._hidden(str(error)), url=error.url, status=error.status, base_url=base) from None
+
     def _translated(self, error: openai.APIError, url: str) -> ServerError:
         import openai
 
@@ -134,7 +168,7 @@ class Transport:
             return ServerTimeout(f"{shown} did not answer in time; raise timeout_s, or look whether the server is overloaded", url=shown)
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__ or error
-            reason = f"({type(cause).__name__}: {str(cause)[:120]})"
+            reason = f"({type(cause).__name__}: {self._hidden(str(cause))[:120]})"
             if "Connect" in type(cause).__name__:
                 return ServerUnreachable(f"{shown} can't be reached {reason}; is the server running, and base_url its address?", url=shown)
             return ServerUnreachable(

@@ -16,6 +16,7 @@ from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
+from qwen3_integrations.models.fingerprint import Fingerprint, folder_identity, quantisation_of
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.memory import ModelShape, in_gib, stored_bytes
 
@@ -78,6 +79,8 @@ class TorchEngine(Submitting):
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.max_tokens = files.context
         self.dimensions = files.width if task == "embed" else None
+        self._identity = folder_identity(files, self.tokenizer.digest)  # now, before it is loaded: the folder may change later
+        self._quantisation = quantisation_of(files)
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
         place = torch.device(self.device)
@@ -98,6 +101,10 @@ class TorchEngine(Submitting):
     def close(self) -> None:
         """Finish the pass that runs, refuse the rest, and give the memory back."""
         self._finalizer()
+
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on; see `Fingerprint`."""
+        return Fingerprint(self._identity, {"backend": self.backend, "dtype": self.dtype, "quantisation": self._quantisation})
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)

@@ -18,7 +18,6 @@ from qwen3_integrations.engines.torch.kernel_selection import first_line, parts_
 from qwen3_integrations.engines.torch.packing import Pack, pack
 from qwen3_integrations.engines.torch.queue import PassTooLarge
 from qwen3_integrations.engines.torch.qwen3 import Qwen3
-from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
 
 log = logging.getLogger("qwen3_integrations")
@@ -41,16 +40,15 @@ class Forward:
     ) -> None:
         self.ahead = device.type == "cuda"
         self._task, self._device, self._width = task, device, files.width
+        line = _score_line(files, tokenizer) if task == "rerank" else None
         self._model = Qwen3(files, device, dtype)
         with _at(device):
             self._kernel = attention.kernel_for(device, dtype, self._model.head_width)
             self._parts = parts_for(self._model, device, dtype)
             self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel and device.type == "cuda" else None
         self._reserved = reserved
-        self._direction: torch.Tensor | None = None
-        if task == "rerank":
-            row = _stored_row(files) if files.classifier else _yes_minus_no(files, tokenizer)
-            self._direction = torch.from_numpy(row).to(device)
+        self._direction = torch.from_numpy(line[0]).to(device) if line else None
+        self._bias = line[1] if line else 0.0
 
     def start(self, prompts: Sequence[Prompt]) -> Callable[[], Rows]:
         """Begin a pass.
@@ -68,7 +66,8 @@ class Forward:
             with torch.inference_mode(), _at(self._device):
                 rows, order = self._rows(prompts)
                 if self._direction is not None:
-                    rows = torch.sigmoid(rows @ self._direction)
+                    logits = rows @ self._direction
+                    rows = torch.sigmoid(logits + self._bias if self._bias else logits)
                 return _landing(rows, order)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
@@ -160,6 +159,11 @@ def _landing(rows: torch.Tensor, order: np.ndarray[Any, Any]) -> Callable[[], Ro
     return landed
 
 
+def _score_line(files: ModelFiles, tokenizer: Tokenizer) -> tuple[Rows, float]:
+    """Where a score is read: the sigmoid of the last hidden state along a direction, shape (width,), plus a bias."""
+    return _stored_head(files) if files.classifier else (_yes_minus_no(files, tokenizer), 0.0)
+
+
 def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
     """The one direction that the score is read along, shape (width,): softmax over two logits is the sigmoid of their difference."""
     name = "model.embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
@@ -168,10 +172,13 @@ def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
     return direction
 
 
-def _stored_row(files: ModelFiles) -> Rows:
-    """The head of a sequence-classification conversion: one row, or two for no and yes; shape (width,)."""
-    rows = files.rows("score.weight", None)
-    if len(rows) not in (1, 2):
-        raise ConfigError(f"{files.folder} classifies into {len(rows)} labels; a reranker has one, or two")
-    direction: Rows = rows[0] if len(rows) == 1 else rows[1] - rows[0]
-    return direction
+def _stored_head(files: ModelFiles) -> tuple[Rows, float]:
+    """The direction and bias of a sequence-classification conversion: of its one row, or of "yes" less those of "no"."""
+    head = files.stored_head()
+    weight = files.rows("score.weight", None)
+    bias = files.rows("score.bias", None) if head.bias else np.zeros(head.rows, np.float32)
+    if head.rows == 1:
+        return weight[0], float(bias[0])
+    yes = files.labels.positive
+    direction: Rows = weight[yes] - weight[1 - yes]
+    return direction, float(bias[yes] - bias[1 - yes])

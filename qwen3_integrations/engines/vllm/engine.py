@@ -20,7 +20,9 @@ from qwen3_integrations.engines.vllm.worker import VllmLoop
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
+from qwen3_integrations.models.fingerprint import Fingerprint, folder_identity
 from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan, weight_files
 from qwen3_integrations.models.pickles import check_load_format
 
@@ -103,11 +105,13 @@ class VllmEngine(Submitting):
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = int(files.config["vocab_size"])
+        self._identity = folder_identity(files, self.tokenizer.digest)  # now, before it is loaded: the folder may change later
         start = VllmStart(files, model, _engine_args(files, task, engine_options), concurrency)
-        loop = VllmLoop(start, task, model)
+        loop = VllmLoop(start, task, model, files.labels.positive)
         loop.wait_until_ready()
         self.memory: MemoryPlan | None = start.plan
         self.max_tokens: int = start.max_tokens
+        self._numerics = {"backend": self.backend, **start.numerics}
         self._loop = loop
         self.close = weakref.finalize(self, loop.close)
         """Give the memory back, and the process if there is one. Twice is fine."""
@@ -127,6 +131,10 @@ class VllmEngine(Submitting):
     def alive(self) -> bool:
         """False after `close`, and when vLLM has died: then `open_engine` opens a new one."""
         return self._loop.alive
+
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers depend on; see `Fingerprint`."""
+        return Fingerprint(self._identity, self._numerics)
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
@@ -191,6 +199,13 @@ def _check_meaning(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"the vllm engine sets hf_overrides[{key!r}] itself, from the model's own config: leave it out")
 
 
+def _stored_head(files: ModelFiles) -> dict[str, Any]:
+    """The overrides for a sequence-classification conversion, after proving that its head fits its labels."""
+    head = files.stored_head()
+    undeclared = {"num_labels": head.rows} if files.labels.count is None else {}  # vLLM would make a head of two rows
+    return stored_head_overrides(files.config) | undeclared
+
+
 def _engine_args(files: ModelFiles, task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
     """All of vLLM's arguments: the caller's, and ours where the caller has none or must have none."""
     from vllm.config import PoolerConfig
@@ -203,8 +218,8 @@ def _engine_args(files: ModelFiles, task: Task, options: Mapping[str, Any]) -> d
         "skip_tokenizer_init": True,
     }
     overrides = dict(options.get("hf_overrides") or {})
-    if task == "rerank" and not files.classifier:
-        overrides |= ORIGINAL_RERANKER
+    if task == "rerank":
+        overrides |= _stored_head(files) if files.classifier else ORIGINAL_RERANKER
     defaults = {"max_model_len": min(files.context, DEFAULT_MAX_MODEL_LEN), "disable_log_stats": True}
     longest = options.get("max_model_len") or defaults["max_model_len"]
     if (options.get("max_num_batched_tokens") or longest) >= longest:

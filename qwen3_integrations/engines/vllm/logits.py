@@ -7,16 +7,17 @@ import numpy as np
 from qwen3_integrations.core.types import Rows
 
 
-def probabilities_of(logits: Rows) -> Rows:
+def probabilities_of(logits: Rows, positive: int = 1) -> Rows:
     """P(yes) from a reranker's logits.
 
     Args:
-        logits: float32, shape (prompts, 1): yes minus no; or (prompts, 2): no and yes.
+        logits: float32, shape (prompts, 1): yes minus no; or (prompts, 2): a column a label.
+        positive: Of two labels, the one that means "yes".
 
     Returns:
         float32, shape (prompts,), in [0, 1].
     """
     wide = logits.astype(np.float64)
-    difference = wide[:, 0] if wide.shape[1] == 1 else wide[:, 1] - wide[:, 0]
+    difference = wide[:, 0] if wide.shape[1] == 1 else wide[:, positive] - wide[:, 1 - positive]
     small = np.exp(-np.abs(difference))  # of the magnitude, so that nothing overflows
     return np.where(difference >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)

@@ -13,6 +13,7 @@ from qwen3_integrations.core.extras import require
 from qwen3_integrations.engines.vllm.worker import PROCESS_WIDE, first_line
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.fingerprint import Fact
 from qwen3_integrations.models.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
 
 _SILENCERS = ("VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK")
@@ -30,6 +31,7 @@ class VllmStart:
     Attributes:
         plan: After the call: the memory plan; None where the caller left the sizes to vLLM.
         max_tokens: After the call: the longest prompt, in tokens.
+        numerics: After the call: number format, quantisation, and the options that change numbers.
     """
 
     def __init__(self, files: ModelFiles, name: str, options: Mapping[str, Any], concurrency: int) -> None:
@@ -39,6 +41,7 @@ class VllmStart:
         self._concurrency = concurrency
         self.plan: MemoryPlan | None = None
         self.max_tokens = 0
+        self.numerics: Mapping[str, Fact] = {}
 
     def __call__(self) -> Any:
         """Start the engine.
@@ -72,7 +75,18 @@ class VllmStart:
                     "before (torch.cuda.is_available() will do), set VLLM_WORKER_MULTIPROC_METHOD=spawn"
                 ) from error
             self.max_tokens = int(config.model_config.max_model_len)
+            self.numerics = self._numerics(config)
             return engine
+
+    def _numerics(self, config: Any) -> dict[str, Fact]:
+        model = config.model_config
+        return {
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "quantisation": None if model.quantization is None else str(model.quantization),
+            "cache dtype": str(config.cache_config.cache_dtype),
+            "hf_overrides": json.dumps(self._options.get("hf_overrides") or {}, sort_keys=True, default=str),
+            "load_format": str(getattr(self._options.get("load_format"), "value", self._options.get("load_format"))),
+        }
 
     def _apply_plan(self, config: Any) -> None:
         cache, parallel = config.cache_config, config.parallel_config

@@ -78,12 +78,14 @@ class VllmLoop:
         start: Makes the `vllm.v1.engine.llm_engine.LLMEngine`; called once, in the thread.
         task: `embed` or `rerank`.
         name: The model, for messages.
+        positive: Of a reranker's two labels, the one that means "yes".
     """
 
-    def __init__(self, start: Callable[[], Any], task: Task, name: str) -> None:
+    def __init__(self, start: Callable[[], Any], task: Task, name: str, positive: int = 1) -> None:
         self._start = start
         self._task: Task = task
         self._name = name
+        self._positive = positive
         self._birthplace = ForkGuard(name)
         self._engine: Any = None
         self._dead_error: type[Exception] = EngineError
@@ -269,7 +271,7 @@ class VllmLoop:
     def _answer(self, work: _Work) -> None:
         work.over = True
         if work.rows is not None and work.future.set_running_or_notify_cancel():
-            work.future.set_result(Reply(work.rows if self._task == "embed" else probabilities_of(work.rows), work.tokens))
+            work.future.set_result(Reply(work.rows if self._task == "embed" else probabilities_of(work.rows, self._positive), work.tokens))
 
     def _drop(self, work: _Work) -> None:
         """Take a job's prompts out of vLLM."""

@@ -1,0 +1,180 @@
+"""Which arguments of a call a LangChain retriever, vector store or compressor reads: those that it would drop in silence are refused.
+
+LangChain passes `invoke(query, **arguments)` on in its own ways: a retriever whose `_get_relevant_documents` names no arguments never
+sees them, and a store whose search takes `**kwargs` may ignore what it does not know. A tenant's filter that is dropped shows other
+tenants' documents.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import reduce
+from types import CodeType
+from typing import Any, Protocol, runtime_checkable
+
+from langchain_core.documents import BaseDocumentCompressor
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda, RunnableSequence, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
+from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
+
+Names = frozenset[str] | None
+"""Names of arguments; None for any name."""
+
+_NONE: frozenset[str] = frozenset()
+_LANGCHAINS_OWN = frozenset({"self", "query", "input", "config", "run_manager", "callbacks"})
+_OF_A_SEARCH = frozenset({"self", "query", "k", "embedding"})
+"""Parameters of search methods that are never an argument of a call."""
+
+_SEARCHES: Mapping[str, str] = {
+    "similarity": "similarity_search",
+    "similarity_score_threshold": "similarity_search_with_relevance_scores",
+    "mmr": "max_marginal_relevance_search",
+}
+"""Search type -> the store's method that a `VectorStoreRetriever` calls."""
+
+
+@runtime_checkable
+class Declaring(Protocol):
+    """A retriever that says itself what it reads."""
+
+    def _call_arguments(self, *, asynchronous: bool) -> Names: ...
+
+
+def read_by(retriever: object, *, asynchronous: bool) -> Names:
+    """The arguments of `invoke`, or of `ainvoke`, that a retriever or vector store reads.
+
+    Args:
+        retriever: A vector store, a retriever, or a runnable from a query to documents.
+        asynchronous: Whether it is about `ainvoke`.
+
+    Returns:
+        Their names; None where it is given all of them under any name. Empty for a runnable of a kind that is not known.
+    """
+    if isinstance(retriever, Declaring):
+        return retriever._call_arguments(asynchronous=asynchronous)
+    if isinstance(retriever, VectorStore):
+        return _read_by_search(type(retriever), "similarity", asynchronous)
+    if isinstance(retriever, BaseRetriever):
+        return _read_by_retriever(retriever, asynchronous)
+    if isinstance(retriever, RunnableLambda):
+        function = getattr(retriever, "afunc", None) if asynchronous else None
+        return _keywords(function or getattr(retriever, "func", None) or retriever.afunc, skip=1)
+    return _common(read_by(inner, asynchronous=asynchronous) for inner in _passed_on_to(retriever))
+
+
+def cut_arguments(reranker: BaseDocumentCompressor, *, asynchronous: bool) -> frozenset[str]:
+    """Which of `top_n` and `score_threshold` a compressor can be given: as arguments, or as fields of a copy."""
+    known = _compressor_keywords(reranker, asynchronous) | set(type(reranker).model_fields)
+    return known & {"top_n", "score_threshold"}
+
+
+def with_cut(
+    reranker: BaseDocumentCompressor, cut: Mapping[str, Any], *, asynchronous: bool
+) -> tuple[BaseDocumentCompressor, dict[str, Any]]:
+    """The compressor to call for a cut, and the arguments to call it with. The caller's own compressor stays as it is.
+
+    Args:
+        reranker: The caller's.
+        cut: By name, each in `cut_arguments`.
+        asynchronous: Whether `acompress_documents` will be called.
+    """
+    keywords = _compressor_keywords(reranker, asynchronous)
+    fields = {name: value for name, value in cut.items() if name not in keywords}
+    told = reranker.model_copy(update=fields) if fields else reranker
+    return told, {name: value for name, value in cut.items() if name in keywords}
+
+
+def _compressor_keywords(reranker: BaseDocumentCompressor, asynchronous: bool) -> frozenset[str]:
+    return _keywords(reranker.acompress_documents if asynchronous else reranker.compress_documents) or _NONE
+
+
+def _passed_on_to(runnable: object) -> list[object]:
+    """The runnables to which a composed one passes its arguments; none where it passes them to nobody."""
+    if isinstance(runnable, RunnableBindingBase):
+        return [runnable.bound]
+    if isinstance(runnable, RunnableSequence):
+        return [runnable.first]
+    if isinstance(runnable, RunnableWithFallbacks):
+        return list(runnable.runnables)
+    if isinstance(runnable, RunnableConfigurableAlternatives):
+        return [runnable.default, *runnable.alternatives.values()]
+    if isinstance(runnable, DynamicRunnable):
+        return [runnable.default]
+    return []
+
+
+def _read_by_retriever(retriever: BaseRetriever, asynchronous: bool) -> Names:
+    kind = type(retriever)
+    if kind.invoke is not BaseRetriever.invoke or kind.ainvoke is not BaseRetriever.ainvoke:
+        # Such a class, as EnsembleRetriever, may keep what it takes under **kwargs to itself.
+        return _keywords(kind.ainvoke if asynchronous else kind.invoke) or _NONE
+    names = _keywords(kind._get_relevant_documents)
+    if asynchronous:
+        names = _common([names, _keywords(kind._aget_relevant_documents)])
+    if names is not None:
+        return names
+    if isinstance(retriever, VectorStoreRetriever):
+        read = _read_by_search(type(retriever.vectorstore), retriever.search_type, asynchronous)
+        return read if read is None else read | retriever.search_kwargs.keys() - _OF_A_SEARCH
+    if "base_retriever" in kind.model_fields:  # LangChain's ContextualCompressionRetriever
+        return read_by(getattr(retriever, "base_retriever"), asynchronous=asynchronous)  # noqa: B009  no field of the base class
+    return None
+
+
+def _read_by_search(store: type[VectorStore], search_type: str, asynchronous: bool) -> frozenset[str]:
+    """Parameters of a store's search, and of the searches of its own that it passes `**kwargs` on to.
+
+    Stores name their filter anywhere on that way: langchain-qdrant in the first method, `InMemoryVectorStore` in the third. Followed are
+    methods with "search" in their names that a method's code mentions.
+    """
+    start = _SEARCHES.get(search_type, "similarity_search")
+    waiting, names = [f"a{start}" if asynchronous else start], set[str]()
+    seen = set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for method in _definitions(store, name):
+            parameters = inspect.signature(method).parameters.values()
+            names |= {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+            if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+                break
+            mentioned = set(_mentioned(method.__code__))
+            waiting += [other for other in mentioned if "search" in other and callable(getattr(store, other, None))]
+            if "super" not in mentioned:
+                break
+    return frozenset(names) - _OF_A_SEARCH
+
+
+def _definitions(kind: type, name: str) -> Iterator[Any]:
+    """A method's definitions, the one that is called first, then those that `super()` leads to."""
+    for base in kind.__mro__:
+        method = inspect.unwrap(vars(base)[name]) if name in vars(base) else None
+        if inspect.isfunction(method):
+            yield method
+
+
+def _mentioned(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _mentioned(inner)
+
+
+def _keywords(function: Callable[..., Any], skip: int = 0) -> Names:
+    """Names by which a function takes keyword arguments, LangChain's own left out; None if it takes any."""
+    parameters = list(inspect.signature(function).parameters.values())[skip:]
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return None
+    named = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    return frozenset(named) - _LANGCHAINS_OWN
+
+
+def _common(names: Iterable[Names]) -> Names:
+    """What all read; nothing where there is nobody."""
+    listed = list(names)
+    return reduce(lambda one, other: other if one is None else one if other is None else one & other, listed) if listed else _NONE

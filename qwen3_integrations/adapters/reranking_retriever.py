@@ -1,0 +1,173 @@
+"""`RerankingRetriever`: LangChain's retriever that fetches many documents and keeps the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun, Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.retrievers import BaseRetriever, RetrieverLike
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config
+from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
+from pydantic import Field
+
+from qwen3_integrations.adapters.call_arguments import Names, cut_arguments, read_by, with_cut
+from qwen3_integrations.adapters.components import STRICT, RerankerSettings, StrictModel
+from qwen3_integrations.core.validation import check_options, checked_cut
+from qwen3_integrations.errors import ConfigError
+
+FETCH_K = 50
+"""Documents fetched from a vector store by default: what one reranking reads in well under a second on a GPU."""
+
+_OWN = frozenset({"top_n", "score_threshold", "fetch_k", "k"})
+"""Arguments of a call that are a `RerankingRetriever`'s own, whatever the retriever inside calls so."""
+
+_CONFIGURABLE = "_configurable"
+"""The argument by which `config["configurable"]` reaches `_get_relevant_documents`, which LangChain gives no config."""
+
+
+class RerankingRetriever(StrictModel, BaseRetriever):
+    """Fetch many documents, keep the best: any retriever or vector store, then a reranker.
+
+    `invoke(query, **arguments)`, and whatever leads to it (`ainvoke`, `batch`, `stream`, `bind`, a chain), takes `top_n` and
+    `score_threshold` for the reranker, `fetch_k`, and any argument that the retriever reads or the vector store's search names, such as
+    `filter=...`: it goes before a setting of the same name. An argument that would be dropped on the way is refused. What
+    `config["configurable"]` holds reaches a retriever with `configurable_fields`.
+
+    Args:
+        retriever: A retriever, a vector store, or any runnable from a query to documents.
+        reranker: A `Qwen3Rerank`, whose `top_n` and `score_threshold` say what is kept; any other document
+            compressor works too. It is not closed with this retriever.
+        fetch_k: Documents to fetch, at least 1. None: 50 from a vector store; a retriever's own number. A
+            retriever takes it if it has `search_kwargs` or `k`; one that searches by MMR needs its own
+            `fetch_k`, among its `search_kwargs`, to be larger still. Another `RerankingRetriever` takes it as its
+            `top_n`. May be assigned.
+        search_kwargs: More arguments for a vector store's search, such as `filter`. Each may be given with a call too, even where
+            the store's methods do not name it. May be assigned.
+
+    Raises:
+        ConfigError: For an unknown or unfit setting, or a retriever that can't be told how many to fetch; from a call, for an argument
+            that is unknown, would be dropped, or is outside its range.
+    """
+
+    model_config = STRICT
+
+    retriever: VectorStore | RetrieverLike = Field(frozen=True)
+    reranker: BaseDocumentCompressor = Field(frozen=True)
+    fetch_k: int | None = Field(default=None, ge=1, strict=True)
+    search_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self._fetcher(self.fetch_k)
+
+    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
+        """Fetch documents for a query and keep the best.
+
+        Args:
+            input: The query.
+            config: LangChain's own: callbacks, tags, names, and `configurable` for the retriever inside.
+            kwargs: Arguments of this call; see the class.
+
+        Returns:
+            As of the reranker: for a `Qwen3Rerank`, new documents, best first, with `relevance_score` and `original_rank`.
+
+        Raises:
+            ConfigError: For an argument that is unknown, would be dropped, or is outside its range.
+        """
+        config = ensure_config(config)
+        return super().invoke(input, config, **kwargs, **{_CONFIGURABLE: config.get("configurable")})
+
+    async def ainvoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
+        """As `invoke`, without blocking the event loop."""
+        config = ensure_config(config)
+        return await super().ainvoke(input, config, **kwargs, **{_CONFIGURABLE: config.get("configurable")})
+
+    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **arguments: Any) -> list[Document]:
+        config = _inner_config(run_manager.get_child(), arguments)
+        cut = self._split(arguments, asynchronous=False)
+        fetcher, more = self._fetcher(arguments.pop("fetch_k", self.fetch_k), arguments)
+        reranker, cut = with_cut(self.reranker, cut, asynchronous=False)
+        fetched = fetcher.invoke(query, config, **more)
+        return list(reranker.compress_documents(fetched, query, callbacks=run_manager.get_child(), **cut))
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **arguments: Any
+    ) -> list[Document]:
+        config = _inner_config(run_manager.get_child(), arguments)
+        cut = self._split(arguments, asynchronous=True)
+        fetcher, more = self._fetcher(arguments.pop("fetch_k", self.fetch_k), arguments)
+        reranker, cut = with_cut(self.reranker, cut, asynchronous=True)
+        fetched = await fetcher.ainvoke(query, config, **more)
+        return list(await reranker.acompress_documents(fetched, query, callbacks=run_manager.get_child(), **cut))
+
+    def _call_arguments(self, *, asynchronous: bool) -> Names:
+        """Every name that an argument of a call may have."""
+        read = read_by(self.retriever, asynchronous=asynchronous)
+        return None if read is None else self._own(asynchronous) | (read | self.search_kwargs.keys()) - _OWN
+
+    def _own(self, asynchronous: bool) -> frozenset[str]:
+        return cut_arguments(self.reranker, asynchronous=asynchronous) | {"fetch_k"}
+
+    def _split(self, arguments: dict[str, Any], *, asynchronous: bool) -> dict[str, Any]:
+        """Prove that all arguments of a call are read by somebody, and take those of the reranker out of them."""
+        if not arguments:
+            return {}
+        if "k" in arguments:
+            raise ConfigError("'k' could be either number: say how many documents to fetch with fetch_k, and how many to keep with top_n")
+        known = self._call_arguments(asynchronous=asynchronous)
+        if known is None:
+            known = self._own(asynchronous) | (arguments.keys() - _OWN)
+        try:
+            check_options(arguments, known, f"a call of RerankingRetriever around {type(self.retriever).__name__}")
+        except ConfigError as error:
+            raise ConfigError(f"{error}. {self._remedy()}") from None
+        cut: dict[str, Any] = {name: arguments.pop(name) for name in ("top_n", "score_threshold") if name in arguments}
+        if isinstance(self.reranker, RerankerSettings):
+            checked_cut(cut.get("top_n"), cut.get("score_threshold"))
+        fetch_k = arguments.get("fetch_k")
+        if fetch_k is not None and (isinstance(fetch_k, bool) or not isinstance(fetch_k, int) or fetch_k < 1):
+            raise ConfigError(f"fetch_k must be a whole number of at least 1, or None, not {fetch_k!r}")
+        return cut
+
+    def _remedy(self) -> str:
+        if isinstance(self.retriever, VectorStore | VectorStoreRetriever):
+            return "Where the store's search reads it under a name that its methods do not show, name it in search_kwargs"
+        return "An argument that nobody reads would be dropped"
+
+    def _fetcher(self, fetch_k: int | None, arguments: Mapping[str, Any] | None = None) -> tuple[RetrieverLike, dict[str, Any]]:
+        """The retriever to ask, told how many documents to fetch, and arguments for its call; the caller's own stays as it is."""
+        retriever, more = self.retriever, dict(arguments or {})
+        if isinstance(retriever, VectorStore):
+            if "k" in self.search_kwargs:
+                raise ConfigError("search_kwargs holds 'k': say how many documents to fetch with fetch_k")
+            return retriever.as_retriever(search_kwargs={**self.search_kwargs, **more, "k": fetch_k or FETCH_K}), {}
+        if self.search_kwargs:
+            raise ConfigError("search_kwargs are for a vector store; this retriever has its own: set them there")
+        if fetch_k is None:
+            return retriever, more
+        if isinstance(retriever, RerankingRetriever):
+            if "top_n" in cut_arguments(retriever.reranker, asynchronous=False):
+                return retriever, {**more, "top_n": fetch_k}
+        elif isinstance(retriever, BaseRetriever):
+            fields = type(retriever).model_fields
+            if "search_kwargs" in fields:
+                return retriever.model_copy(update={"search_kwargs": {**getattr(retriever, "search_kwargs", {}), "k": fetch_k}}), more
+            if "k" in fields:
+                return retriever.model_copy(update={"k": fetch_k}), more
+            if "k" in (read_by(retriever, asynchronous=False) or ()):
+                return retriever, {**more, "k": fetch_k}
+        raise ConfigError(
+            f"{type(retriever).__name__} can't be told to fetch {fetch_k} documents: it has neither search_kwargs nor k. "
+            "Leave fetch_k out and set the number on the retriever itself"
+        )
+
+
+def _inner_config(callbacks: Callbacks, arguments: dict[str, Any]) -> RunnableConfig:
+    """The config for the retriever inside; takes what is LangChain's own out of the arguments of a call."""
+    arguments.pop("verbose", None)
+    return {"callbacks": callbacks, "configurable": arguments.pop(_CONFIGURABLE, None) or {}}

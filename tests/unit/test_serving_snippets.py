@@ -1,0 +1,27 @@
+"""Snippets are code: whatever a model or a socket is called, it stays a name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from qwen3_integrations.serving.snippets import snippets
+
+
+def test_names_that_need_quotes_are_quoted(tmp_path):
+    """No part of a name is read as code by a shell or by Python."""
+    name, folder = 'it\'s "a" $(touch x) \\ model', tmp_path / "it's $(touch x)"
+    folder.mkdir()
+    for task in ("embed", "rerank"):
+        for url in ("http://127.0.0.1:8000", f"unix://{folder}/s.sock"):
+            made = snippets(task, name, url, has_key=True)
+            curl = made.pop("curl")
+            shown = subprocess.run(
+                ["bash", "-c", f"curl() {{ printf '%s\\0' \"$@\"; }}\n{curl}"], cwd=tmp_path, capture_output=True, text=True, check=True
+            ).stdout.split("\0")
+            assert json.loads(shown[shown.index("-d") + 1])["model"] == name
+            assert (f"{folder}/s.sock" in shown) == url.startswith("unix://")
+            for code in made.values():
+                compile(code, "snippet", "exec")
+                assert repr(name) in code or json.dumps(name) in code
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name]
