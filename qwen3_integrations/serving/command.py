@@ -86,7 +86,7 @@ def max_tokens_of(options: ServerOptions, files: ModelFiles) -> int:
 
 
 def max_model_len_of(options: ServerOptions, files: ModelFiles) -> int:
-    """The value of vLLM's `max_model_len`: the longest prompt, plus one token where prompts are computed in chunks and the context allows it.
+    """The value of vLLM's `max_model_len`: the longest prompt, plus one token for chunked prefill where the context allows it.
 
     With chunked prefill, vLLM 0.24 never finishes a prompt of exactly `max_model_len` tokens: it reserves the last position for a
     generated token. vLLM 0.32 does not. Source: vLLM's issues 47971 and 55427.
