@@ -166,7 +166,7 @@ class Widget(anywidget.AnyWidget):
 
         True: the present value. False: the default, since the trait means nothing without a kernel. No tag: the page does not have it.
         """
-        kept = self.get_state(self.trait_names(exported=True))
+        kept: dict[str, Any] = self.get_state(self.trait_names(exported=True))
         return kept | {name: trait.default() for name, trait in self.traits(exported=False).items()}
 
     def _static_html(self) -> str:

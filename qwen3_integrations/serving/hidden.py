@@ -1,7 +1,7 @@
-"""Values that stay in their process: keys, and environments that may hold some.
+"""Values that stay in their process: keys, and environments that may hold keys.
 
-Whatever writes objects out by their fields (`asdict`, pydantic, a repr) does not see them, and a pickle is refused: a copy in another
-process without its key would start another server than the one that was asked for.
+Code that writes an object's fields (`asdict`, pydantic, a repr) does not see them, and pickling is refused: without its key, a copy in
+another process would start a server with another key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Hidden:
 
 
 class HoldsHidden:
-    """Base of a frozen dataclass (`eq=False`) with `Hidden` attributes, which `__post_init__` hands to `_hide`.
+    """Base of a frozen dataclass (`eq=False`) with `Hidden` attributes, which `__post_init__` passes to `_hide`.
 
     Copies in the same process, `dataclasses.replace` among them, keep them; equal objects have equal ones.
     """
@@ -70,7 +70,7 @@ class HoldsHidden:
 
 
 class Masked:
-    """A secret in an object's attribute: shown as stars, and never pickled."""
+    """A secret in an attribute: its repr is stars, and it can't be pickled."""
 
     __slots__ = ("value",)
 
