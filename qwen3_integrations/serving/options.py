@@ -50,19 +50,19 @@ class ServerOptions(HoldsHidden):
     )
     engine: EngineName = option("vllm", help="The program that serves.")
     port: int = option(
-        0, help="The port to listen on; 0 finds a free one.", empty="any free one", least=0, most=65535, vllm="port", sglang="port"
+        0, help="The port to listen on; 0 for a free one.", empty="any free one", least=0, most=65535, vllm="port", sglang="port"
     )
     max_tokens: int = option(
         8192,
-        help="Longest prompt, in tokens, template included; at most the model's context.",
+        help="Longest prompt in tokens, template included.",
         label="Longest prompt",
         vllm="max-model-len",
         sglang="context-length",
     )
-    concurrency: int = option(4, help="How many prompts of the greatest length the key-value cache holds at once.")
+    concurrency: int = option(4, help="Longest prompts that the key-value cache holds at once.")
     dtype: str = option(
         "auto",
-        help="Number format of weights and computing; auto takes the checkpoint's.",
+        help="Number format; auto takes the checkpoint's.",
         label="Precision",
         choices=_DTYPES,
         vllm="dtype",

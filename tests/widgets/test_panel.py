@@ -230,7 +230,7 @@ def test_the_plan_is_shown_before_a_start_and_needs_nothing_to_run(panel):
     assert device["free_bytes"] - device["left_bytes"] == needed
     assert device["total_bytes"] >= device["free_bytes"] > needed
     assert shown["refusal"] == ""
-    assert shown["cli"] == "qwen3-integrations serve rerank qwen3-tiny-demo --dtype float32 --max-tokens 1024"
+    assert shown["cli"] == "qwen3-integrations serve rerank qwen3-tiny-demo --max-tokens 1024 --dtype float32"
     assert "--runner pooling" in shown["command"]
     assert serving.servers() == ()
 
