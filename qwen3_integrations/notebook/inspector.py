@@ -1,4 +1,4 @@
-"""A widget that shows why documents moved: before and after, scores, another instruction, another ranking beside it."""
+"""A widget that shows how a reranker moved documents: before and after, scores, another instruction, a second ranking."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ if TYPE_CHECKING:
 
 
 class RankInspector(Widget):
-    """A ranking before and after, to look into, to run again with another instruction, and to compare.
+    """A ranking before and after: inspect it, run it again with another instruction, compare it with another.
 
-    Documents go by their position in what was passed, from 0, in everything that Python reads or sets here.
+    Documents are identified by their position in the order passed, from 0.
 
     Args:
-        source: A `Ranking`; or a `Reranker`, or a `Qwen3Rerank` of LangChain or LlamaIndex, which then ranks at once.
-        query: What is searched for, with a reranker.
-        documents: Strings, LangChain documents or LlamaIndex nodes. With a `Ranking`: what was ranked, in the order in
-            which it was passed, so that metadata is at hand.
+        source: A `Ranking`; or a `Reranker`, or a `Qwen3Rerank` of LangChain or LlamaIndex, which then ranks immediately.
+        query: The query, with a reranker.
+        documents: Strings, LangChain documents or LlamaIndex nodes. With a `Ranking`: the ranked documents, in the
+            order passed, so that their metadata can be shown.
         compare: A second ranking of the same documents, shown as A beside this one.
-        labels: Relevance by position, or one value a document: 0 for irrelevant, more for more relevant.
-        reranker: What runs again, where the source is a `Ranking`.
-        top_n: Keep at most so many; None for the ranking's own cut.
-        threshold: Keep those with at least this score, in [0, 1]; None for the ranking's own.
-        k: What nDCG and hit rate look at: the first so many.
+        labels: Relevance by position, or one value per document: 0 for irrelevant, larger for more relevant.
+        reranker: The reranker for another run, where the source is a `Ranking`.
+        top_n: Most documents to keep; None for the ranking's own value.
+        threshold: Smallest score to keep, in [0, 1]; None for the ranking's own value.
+        k: Cut-off of nDCG and hit rate.
         presets: Instructions to choose from, by name.
 
     Attributes:
-        ranking: What is shown; may be assigned, for the same documents.
+        ranking: The ranking; may be assigned, for the same documents.
         compare: The ranking beside it, or None; may be assigned.
         previous: The ranking before the last run; None before a second one.
-        documents: What was passed, untouched.
-        instruction: What stands in the instruction's box.
-        threshold: Least score of the kept, in [0, 1].
+        documents: The documents as passed, unchanged.
+        instruction: The text in the instruction's box.
+        threshold: Smallest score to keep, in [0, 1].
         top_n: Most documents kept; None for any number.
-        selection: Positions of the documents selected.
-        labels: One relevance a document, None where not judged; may be assigned as the argument may be passed.
-        k: What nDCG and hit rate look at.
-        sort: What the rows stand in the order of: `new`, `old` or `score`; `reverse` turns it round.
+        selection: Positions of the selected documents.
+        labels: One relevance per document, None where not judged; takes the same values as the argument.
+        k: Cut-off of nDCG and hit rate.
+        sort: Order of the rows: `new`, `old` or `score`; `reverse` reverses it.
 
     Raises:
         ConfigError: For a threshold, `top_n`, `k`, labels or rankings that do not fit.
-        TypeError: For a source or a document of another kind.
+        TypeError: For a source or a document of another type.
         Qwen3Error: As in `Reranker.rank`, where the source is a reranker.
     """
 
@@ -145,10 +145,10 @@ class RankInspector(Widget):
         return None if self.compare is None else kendall_tau(order_of(self.compare), order_of(self.ranking))
 
     def run_again(self, instruction: str | None = None) -> None:
-        """Rank again in the background, as the button does; the ranking before stays at hand as `previous`.
+        """Rank again in the background, as the button does; the ranking before becomes `previous`.
 
         Args:
-            instruction: Instead of the one in the box.
+            instruction: The instruction; None for the one in the box.
 
         Raises:
             ConfigError: If there is no reranker.
@@ -162,7 +162,7 @@ class RankInspector(Widget):
         self._begin(f"Reranking {len(self._texts):,} documents", work, self._show)
 
     def cancel(self) -> None:
-        """Cancel what runs; the ranking before it stands."""
+        """Cancel the running work; the present ranking stays."""
         if self.busy:
             self._cancel()
             self._note = "Cancelled: the ranking from before stands"
@@ -170,7 +170,7 @@ class RankInspector(Widget):
     def to_dicts(self) -> list[dict[str, Any]]:
         """All documents, best first, as in `Ranking.to_dicts` and: kept, selected, duplicate_of, label, and metadata.
 
-        Next to a ranking to compare with also `other_rank` and `other_score`. Ranks and positions count from 0.
+        With a ranking to compare: also `other_rank` and `other_score`. Ranks and positions count from 0.
         """
         kept, selected = set(self.kept), set(self.selection)
         other = {} if self.compare is None else {hit.index: hit for hit in all_hits(self.compare)}
@@ -193,7 +193,7 @@ class RankInspector(Widget):
         ]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """`to_dicts` as a data frame, one row a document.
+        """`to_dicts` as a data frame, one row per document.
 
         Raises:
             MissingExtra: If pandas is not installed.
