@@ -40,4 +40,4 @@ def _version(asked: bool) -> None:
 def main(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
-    """Qwen3 embeddings and reranking: servers that start right, files in and out, and checks that prove them."""
+    """Qwen3 embeddings and reranking: start servers, embed and rerank files, check servers and this machine."""

@@ -1,4 +1,4 @@
-"""The main job on real texts: index the standard library's docstrings, retrieve, rerank, show."""
+"""Retrieval and reranking on real texts: the docstrings of the standard library."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.models.catalog import DEFAULT_MODELS, TINY
 
 LEAST_CHARACTERS = 40
-"""Shorter docstrings say nothing that a search could find."""
+"""Shorter docstrings are not indexed: they have too little content for a search."""
 
 MAX_TOKENS = 512
-"""Budget of the demo's texts: enough for all but the longest docstrings, and quick on a CPU."""
+"""Token budget of a text: enough for all but the longest docstrings, and fast on a CPU."""
 
 
 _Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -35,7 +35,7 @@ _LEFT_OUT = {"site-packages", "dist-packages", "idlelib", "lib2to3", "distutils"
 
 @dataclass(frozen=True, slots=True)
 class DocString:
-    """One text of the corpus: where it stands, and what it says."""
+    """A text of the corpus: its qualified name and its content."""
 
     name: str
     text: str
@@ -43,15 +43,15 @@ class DocString:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo found.
+    """The results of the demo.
 
     Attributes:
-        names: Qualified names of the documents that were ranked, in the retriever's order.
+        names: Qualified names of the ranked documents, in the retriever's order.
         similarities: Their cosines to the query, in the same order.
-        ranking: The reranker's answer about them.
-        corpus_size: Texts indexed.
+        ranking: The reranker's ranking of them.
+        corpus_size: Number of indexed texts.
         collect_s, embed_s, retrieve_s: Seconds for reading the sources, embedding them, and embedding the query and finding the nearest.
-        engines: How the two engines describe themselves.
+        engines: The reprs of the two engines.
         toy: True when one of the bundled toy models was used.
     """
 
@@ -70,7 +70,7 @@ def collect_docstrings(most: int | None = None) -> list[DocString]:
     """Docstrings of the installed standard library, read from its sources without importing anything.
 
     Args:
-        most: Stop after so many; None for all, which are several thousand.
+        most: The largest number of texts; None for all, several thousand.
     """
     root = Path(sysconfig.get_path("stdlib"))
     found: dict[str, DocString] = {}
@@ -119,12 +119,12 @@ def run_demo(
     """Index, retrieve and rerank; the arguments are those of `qwen3-integrations demo`.
 
     Args:
-        query: What to look for.
+        query: The query.
         model, reranker: Names or folders; None for the real 0.6B model where its address is given, else for the bundled toy.
-        base_url, reranker_url: Servers' addresses. Those of the environment count for models that are named, not for the toy.
-        instruction: What relevance means; None for the one about documentation.
-        retrieve: How many texts the embedder hands to the reranker.
-        most_texts: Index at most so many; None for all.
+        base_url, reranker_url: Servers' addresses. Addresses in the environment are used for named models, not for the toy.
+        instruction: The task instruction; None for the preset `documentation`.
+        retrieve: How many texts to retrieve and rerank.
+        most_texts: The largest number of texts to index; None for all.
 
     Raises:
         InvalidText, PromptTooLong: For a query that can't be read, before any text is embedded.
@@ -160,13 +160,13 @@ def run_demo(
 
 
 def _opened(task: Task, model: str | None, base_url: str | None) -> SharedEngine:
-    """The engine for one half of the demo; the toy runs here, whatever the environment names or a GPU's owner has installed."""
+    """The engine for one of the two tasks. The toy always runs on torch in this process, whatever the environment names."""
     name = model or (DEFAULT_MODELS[task] if base_url else TINY)
     return open_engine(task, name, base_url=base_url, backend="torch" if name == TINY and not base_url else "auto")
 
 
 def show_demo(demo: Demo, most: int) -> None:
-    """Print a before/after table of the `most` best hits, with scores and timings."""
+    """Print a table of the `most` best hits before and after reranking, with scores and timings."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -198,4 +198,4 @@ def show_demo(demo: Demo, most: int) -> None:
     )
     if demo.toy:
         real = f"--model {DEFAULT_MODELS['embed']} --reranker {DEFAULT_MODELS['rerank']}"
-        console.print(Text(f"{TINY} is a toy that shows the wiring; the real models: {real}"))
+        console.print(Text(f"{TINY} is a toy that shows how it works; use the real models: {real}"))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "bold red"}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
-    """Look at everything that this package stands on, and say what to do about what is not well.
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """Check everything that this package needs, and say how to fix what is wrong.
 
     Python, extras, GPU, PyTorch and vLLM, memory, model caches, disk, servers and environment variables. Nothing is changed, and no
     secret is shown. Exits with 1 if there is a problem; warnings and notes do not count.
@@ -42,7 +42,7 @@ def _show(findings: Sequence[Finding]) -> None:
     for area, group in groupby(findings, key=lambda finding: finding.area):
         out.print(Text(area, style="bold"))
         for finding in group:
-            # Broken at blanks only, so that a path or a version stays whole; a fix is one line, to be copied.
+            # Wrapped at blanks only, so that paths and versions stay whole; a fix stays on one line, to be copied.
             indent = " " * 12
             lines = textwrap.wrap(
                 f"{finding.subject}: {finding.text}",

@@ -14,15 +14,15 @@ from qwen3_integrations.models.catalog import TINY, Source
 def download(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Names such as Qwen/Qwen3-Embedding-0.6B.")],
     source: Annotated[
-        Source, typer.Option(help="Whom to ask: auto takes what is here, then asks Hugging Face, then ModelScope; local asks nobody.")
+        Source, typer.Option(help="Where to look: auto tries local copies, Hugging Face, then ModelScope; local uses no network.")
     ] = "auto",
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each model.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each model.")] = False,
 ) -> None:
-    """Download models into the hubs' own caches, and say where they lie.
+    """Download models into the hubs' own caches, and print their folders.
 
-    What is here already is not fetched again, and a download that broke off goes on with the files it lacks. The size of
-    every file is verified. Mirrors and tokens: HF_ENDPOINT, HF_TOKEN, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN.
+    Files that are already here are not downloaded again; an interrupted download continues with the missing files. The size
+    of every file is verified. Mirrors and tokens: HF_ENDPOINT, HF_TOKEN, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN.
     """
     from rich.filesize import decimal
 
@@ -32,15 +32,15 @@ def download(
 
     for model in models:
         if model == TINY:
-            messages().print(f"{TINY} ships in this package: there is nothing to download", highlight=False)
+            messages().print(f"{TINY} is part of this package: there is nothing to download", highlight=False)
             continue
-        # The task only tells the bundled pair apart; it is read from the files once they are here.
+        # The task matters for the bundled pair alone; for others it is read from the files.
         found = find_model(model, "embed", source=source, revision=revision)
         here = describe_model(model, found or resolve_model(model, "embed", source=source, revision=revision))
-        read_model(here.folder, here.task or "embed")  # says so if it is none that this package runs
+        read_model(here.folder, here.task or "embed")  # raises for a model that this package can't run
         if as_json:
             print_json(asdict(here) | {"folder": str(here.folder), "missing": list(here.missing), "downloaded": found is None})
             continue
-        told = [here.name, here.task, decimal(here.size_bytes), here.revision and f"revision {here.revision}", found and "was here already"]
+        told = [here.name, here.task, decimal(here.size_bytes), here.revision and f"revision {here.revision}", found and "already here"]
         console().print(", ".join(str(part) for part in told if part), markup=False, highlight=False, soft_wrap=True)
         console().print(f"  {here.folder}", markup=False, highlight=False, soft_wrap=True)

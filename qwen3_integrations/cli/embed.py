@@ -25,10 +25,10 @@ def embed(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A file of text lines or JSON lines; - is standard input.")] = "-",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write; without it, JSON lines on standard output.", show_default=False),
+        typer.Option("--output", "-o", help="The file to write. Default: JSON lines on standard output.", show_default=False),
     ] = None,
     output_format: Annotated[
-        OutputFormat | None, typer.Option(help="Without it: what the output's suffix says.", show_default=False)
+        OutputFormat | None, typer.Option(help="Default: by the suffix of the output file.", show_default=False)
     ] = None,
     input_format: parameters.InputKind = None,
     field: parameters.Field = "text",
@@ -38,23 +38,24 @@ def embed(
     api_key: parameters.ApiKey = None,
     backend: parameters.BackendName = "auto",
     option: parameters.EngineOptions = None,
-    queries: Annotated[bool, typer.Option("--queries", help="Embed the texts as queries, behind the instruction.")] = False,
+    queries: Annotated[bool, typer.Option("--queries", help="Embed the texts as queries, with the instruction in front.")] = False,
     instruction: parameters.Instruction = None,
     dimensions: Annotated[
-        int | None, typer.Option(min=1, help="Width of the vectors; without it, the model's own.", show_default=False)
+        int | None, typer.Option(min=1, help="Dimensions of the vectors. Default: the model's own.", show_default=False)
     ] = None,
     max_tokens: parameters.MaxTokens = 8192,
     chunk: Annotated[int, typer.Option(min=1, help="Texts handed over at once; eight times as many are in flight.")] = 256,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again where an interrupted run could go on.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Start from the beginning instead of resuming an interrupted run.")] = False,
     quiet: parameters.Quiet = False,
     json: Annotated[
-        bool, typer.Option("--json", help="A JSON summary on standard output; on standard error when the vectors go there.")
+        bool,
+        typer.Option("--json", help="Print a JSON summary: on standard output, or on standard error if the vectors are there."),
     ] = False,
 ) -> None:
-    """Embed the lines of a file or a pipe, of any length, in flat memory.
+    """Embed the lines of a file or a pipe of any length, in constant memory.
 
-    INPUT is UTF-8: text lines, each of which is a text, blank ones too; or JSON lines, objects with the text in one field
+    INPUT is UTF-8: text lines, where each line is a text, also a blank one; or JSON lines, objects with the text in one field
     (--field). Output is JSON lines (the input's fields and `embedding`), NPY (a float32 array of shape (texts, dimensions), no
     fields; opens with numpy.load(mmap_mode="r")) or Parquet (the fields as columns, and `embedding`; needs the extra parquet).
 
@@ -105,11 +106,11 @@ def _sentence(summary: Summary, lines: Lines, out: Path | None) -> str:
     here = summary.rows - summary.resumed
     said = f"{here:,} texts, {summary.tokens:,} tokens in {summary.seconds:.1f} s ({here / summary.seconds:,.0f} texts/s)"
     if summary.resumed:
-        said += f", after {summary.resumed:,} that were done"
+        said += f", after {summary.resumed:,} from an earlier run"
     if summary.truncated:
-        said += f"; {summary.truncated:,} cut to the budget"
+        said += f"; {summary.truncated:,} truncated to the budget"
     if summary.skipped:
-        said += f"; {summary.skipped:,} lines left out, the first: {lines.first_bad}"
+        said += f"; {summary.skipped:,} lines skipped, the first: {lines.first_bad}"
     return said + (f"\n{out}: {summary.rows:,} vectors of {summary.dimensions} dimensions" if out else "")
 
 
@@ -119,14 +120,14 @@ def _told_what_is_kept(part: PartFile | None) -> Iterator[None]:
         yield
     except BaseException:
         if part and part.kept:
-            kept = f"{part.kept:,} rows are kept in {part.path}: the same command with the same input goes on from there"
+            kept = f"{part.kept:,} rows are kept in {part.path}: the same command with the same input continues from there"
             messages().print(kept, markup=False, highlight=False, soft_wrap=True)
         raise
 
 
 @contextmanager
 def _progress(lines: Lines, quiet: bool) -> Iterator[Callable[[int, Mark], None] | None]:
-    """A bar on a terminal: bytes of a file that are done; of a pipe only the number of texts."""
+    """A progress bar on a terminal: the finished bytes of a file; of a pipe, the number of texts."""
     out = messages()
     if quiet or not out.is_terminal:
         yield None

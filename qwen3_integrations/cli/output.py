@@ -1,4 +1,4 @@
-"""What all commands share: where results and messages go, how errors read, what exit codes mean."""
+"""Output that all commands share: where results and messages go, the form of errors, the meaning of exit codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from qwen3_integrations.errors import (
 
 
 class ExitCode(IntEnum):
-    """What a command's exit code says."""
+    """The meaning of a command's exit code."""
 
     DONE = 0
     FAILED = 1
@@ -32,16 +32,16 @@ class ExitCode(IntEnum):
     USAGE = 2
     """An option, an argument or an input that can't be used."""
     INTERRUPTED = 130
-    """Ctrl-C; what was written before it is whole."""
+    """Ctrl-C; everything written before it is complete."""
     BROKEN_PIPE = 141
-    """Whoever read the output has left, as `head` does."""
+    """The reader of the output closed the pipe, as `head` does."""
     TERMINATED = 143
     """SIGTERM; as after Ctrl-C."""
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 failed (engine, server, model, or a check); 2 wrong use (an option or an input); 130 interrupted; "
-    "141 the reader of a pipe left; 143 terminated."
+    "Exit codes: 0 done; 1 failed (engine, server, model, or a check); 2 wrong usage (an option or an input); 130 interrupted; "
+    "141 the reader of a pipe closed it; 143 terminated."
 )
 
 _HINTS: tuple[tuple[type[Qwen3Error], str], ...] = (
@@ -58,7 +58,7 @@ _FLAGS = {"served_name": "name", "score_threshold": "threshold", "timeout_s": "t
 
 
 def console() -> Console:
-    """Where results go: standard output, made anew so that a redirected one is honoured."""
+    """Where results go: standard output. Made for each call, so that a redirection is heeded."""
     return Console(file=sys.stdout)
 
 
@@ -74,13 +74,13 @@ def print_json(value: Any) -> None:
 
 
 class Commands(TyperGroup):
-    """The command group; every command's errors become one line, a hint and an exit code here."""
+    """The command group: turns the errors of all commands into one line, a hint and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # a pipe that broke is met here and not at the interpreter's end
+            sys.stdout.flush()  # so that a broken pipe raises here and not when the interpreter exits
             return result
         except Qwen3Error as error:
             _show(_flagged(error, self, ctx), ctx.invoked_subcommand or "")
@@ -89,7 +89,7 @@ class Commands(TyperGroup):
             messages().print("interrupted", highlight=False)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except BrokenPipeError:
-            # What is still buffered would raise again when the interpreter flushes it.
+            # The interpreter would flush the rest of the buffer at exit, and raise again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.BROKEN_PIPE) from None
 

@@ -1,4 +1,4 @@
-"""Options that commands with a model share, and the engine they open."""
+"""Parameters that several commands share, and the engine that they open."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
     from qwen3_integrations.core.types import Task
     from qwen3_integrations.engines.sharing import SharedEngine
 
-Model = Annotated[str | None, typer.Option(help="A hub's name or a folder; without it, the 0.6B model.", show_default=False)]
-BaseUrl = Annotated[str | None, typer.Option(help="A server's address; without it, this machine.", show_default=False)]
+Model = Annotated[str | None, typer.Option(help="A hub's name or a folder. Default: the 0.6B model.", show_default=False)]
+BaseUrl = Annotated[str | None, typer.Option(help="A server's address. Default: this machine.", show_default=False)]
 ApiKey = Annotated[str | None, typer.Option(envvar="QWEN3_API_KEY", help="The server's key.", show_default=False)]
 BackendName = Annotated[
     str, typer.Option("--backend", help="auto, vllm, torch, http, fake, or an engine that another package has registered.")
 ]
-Instruction = Annotated[str | None, typer.Option(help="What relevance means; one English sentence.", show_default=False)]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Budget of a text, template included; longer documents are cut.")]
+Instruction = Annotated[str | None, typer.Option(help="The instruction that defines relevance: one English sentence.", show_default=False)]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Longest prompt in tokens, template included; longer documents are truncated.")]
 EngineOptions = Annotated[
     list[str] | None,
     typer.Option(
-        "--option", metavar="NAME=VALUE", help="An engine's own option, such as device=cpu or concurrency=16.", show_default=False
+        "--option", metavar="NAME=VALUE", help="An option of the engine, such as device=cpu or concurrency=16.", show_default=False
     ),
 ]
 
-Field = Annotated[str, typer.Option(help="The JSON field that holds the text.")]
+Field = Annotated[str, typer.Option(help="The JSON field that contains the text.")]
 InputKind = Annotated[
     InputFormat | None,
     typer.Option(
-        "--input-format", help="Without it: jsonl for .jsonl, .ndjson and .json, with or without .gz; else text.", show_default=False
+        "--input-format", help="Default: jsonl for .jsonl, .ndjson and .json, with or without .gz; otherwise text.", show_default=False
     ),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out lines that hold no text, and count them.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no closing line.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip lines without text, and count them.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary line.")]
 
 
 def open_engine_from(
     task: Task, model: str | None, base_url: str | None, api_key: str | None, backend: str, options: Sequence[str] | None
 ) -> SharedEngine:
-    """The engine that the options name.
+    """Open the engine that the parameters name.
 
     Raises:
         ConfigError: For options that can't work; see `open_engine`.
@@ -83,17 +83,17 @@ def engine_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def open_input(source: str, kind: InputFormat | None, field: str, skip_bad: bool) -> AbstractContextManager[Lines]:
-    """The input that the options name; says so when it is the keyboard."""
+    """Open the input that the parameters name; print a note when it is the keyboard."""
     from qwen3_integrations.bulk.sources import STDIN, open_lines
 
     if source == STDIN and sys.stdin.isatty():
-        messages().print("reading lines from the terminal; Ctrl-D ends them", highlight=False)
+        messages().print("reading lines from the terminal; end with Ctrl-D", highlight=False)
     return open_lines(source, kind, field=field, skip_bad=skip_bad)
 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """A run that SIGTERM ends as Ctrl-C does: what is open is closed, the engine's processes among it."""
+    """Let SIGTERM end the block as Ctrl-C does: everything open is closed, the engine's processes included."""
     before = signal.signal(signal.SIGTERM, _end)
     try:
         yield
@@ -107,7 +107,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
 
 @contextmanager
 def no_log_line_per_chunk() -> Iterator[None]:
-    """Without the log lines on cut texts: the closing line tells their number once."""
+    """Suppress the log lines about truncated texts: the summary line has their number."""
     log = logging.getLogger("qwen3_integrations")
 
     def keep(record: logging.LogRecord) -> bool:

@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
 
 def rerank(
-    query: Annotated[str, typer.Argument(help="What is searched for.")],
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A file of documents, a line each; - is standard input.")] = "-",
+    query: Annotated[str, typer.Argument(help="The query.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A file of documents, one a line; - is standard input.")] = "-",
     input_format: parameters.InputKind = None,
     field: parameters.Field = "text",
     skip_bad: parameters.SkipBad = False,
-    top_n: Annotated[int | None, typer.Option(min=1, help="Keep at most so many.", show_default=False)] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Keep those with at least this score, in [0, 1].", show_default=False)
-    ] = None,
+    top_n: Annotated[int | None, typer.Option(min=1, help="Largest number of documents to keep.", show_default=False)] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Smallest score to keep, in [0, 1].", show_default=False)] = None,
     model: parameters.Model = None,
     base_url: parameters.BaseUrl = None,
     api_key: parameters.ApiKey = None,
@@ -31,15 +29,15 @@ def rerank(
     instruction: parameters.Instruction = None,
     max_tokens: parameters.MaxTokens = 8192,
     quiet: parameters.Quiet = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON lines, best first.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines, best first.")] = False,
 ) -> None:
     """Rank the lines of a file or a pipe by their relevance to a query.
 
     INPUT is UTF-8: text lines, or JSON lines, objects with the text in one field (--field). A score is the model's probability
     that the document answers the query, in [0, 1].
 
-    With --json, each line holds rank and index (from 0), score, moved (places gained), truncated, document, and under `fields`
-    what else the input's line held.
+    With --json, each line has rank and index (from 0), score, moved (places gained), truncated, document, and in `fields` the
+    other fields of the input's line.
     """
     from qwen3_integrations.bulk.ranking import ranked_records
     from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
@@ -57,7 +55,7 @@ def rerank(
     else:
         _show(ranking)
     if not quiet:
-        skipped = f"; {lines.skipped:,} lines left out, the first: {lines.first_bad}" if lines.skipped else ""
+        skipped = f"; {lines.skipped:,} lines skipped, the first: {lines.first_bad}" if lines.skipped else ""
         messages().print(_sentence(ranking) + skipped, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -77,11 +75,11 @@ def _show(ranking: Ranking) -> None:
 
 
 def _one_line(document: str) -> str:
-    """The beginning of a document, as a terminal can show it: what would steer the terminal is a blank."""
+    """The beginning of a document in one line; characters that would control the terminal become blanks."""
     return " ".join("".join(character if character.isprintable() else " " for character in document[:1000]).split())
 
 
 def _sentence(ranking: Ranking) -> str:
-    cut = f", {ranking.usage.truncated:,} documents cut" if ranking.usage.truncated else ""
+    cut = f", {ranking.usage.truncated:,} documents truncated" if ranking.usage.truncated else ""
     total = len(ranking) + len(ranking.dropped)
     return f"{len(ranking):,} of {total:,} documents, {ranking.usage.tokens:,} tokens{cut}, {ranking.timing.total_s:.2f} s"

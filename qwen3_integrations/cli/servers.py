@@ -14,16 +14,16 @@ from qwen3_integrations.errors import EngineError
 if TYPE_CHECKING:
     from qwen3_integrations.serving import Server
 
-Name = Annotated[str | None, typer.Argument(help="A server's name or address, as `status` shows it; not needed where only one runs.")]
+Name = Annotated[str | None, typer.Argument(help="A server's name or address, as printed by `status`; not needed if only one runs.")]
 _FOLLOW_S = 0.3
 
 
 def status(
     name: Name = None,
     show_keys: Annotated[bool, typer.Option("--show-keys", help="Show the servers' keys, which are secret.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document: a list.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, a list.")] = False,
 ) -> None:
-    """List the servers that run here, whatever started them: this command line, a notebook, a program."""
+    """List the servers that run on this machine, started from the command line, a notebook or a program."""
     from qwen3_integrations.serving import attach, servers
 
     found = [attach(name)] if name else list(servers())
@@ -38,11 +38,11 @@ def status(
 
 
 def stop(
-    names: Annotated[list[str] | None, typer.Argument(help="Names or addresses of servers; not needed where only one runs.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that run here.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document: the names of those that were stopped.")] = False,
+    names: Annotated[list[str] | None, typer.Argument(help="Names or addresses of servers; not needed if only one runs.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Stop all servers of this machine.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, the names of the stopped servers.")] = False,
 ) -> None:
-    """Stop servers, with all their processes."""
+    """Stop servers and all their processes."""
     from qwen3_integrations.serving import attach, servers
 
     chosen = list(servers()) if everything else [attach(name) for name in names] if names else [attach()]
@@ -50,7 +50,7 @@ def stop(
     for server in chosen:
         try:
             server.stop()
-        except EngineError as error:  # the others are stopped nevertheless
+        except EngineError as error:  # the other servers are stopped all the same
             failure = error
             continue
         stopped.append(server.name)
@@ -66,8 +66,8 @@ def stop(
 
 def logs(
     name: Name = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 100,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written, until the server ends or Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines to print.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until the server ends or Ctrl-C.")] = False,
 ) -> None:
     """Show a server's log."""
     from qwen3_integrations.serving import attach

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qwen3_integrations.cli.output import ExitCode, console, messages, print_json
+from qwen3_integrations.engines.http.dialects import DIALECT_NAMES
 from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,30 +21,30 @@ COLOURS = {"passed": "green", "warned": "yellow", "failed": "bold red", "skipped
 
 
 def verify(
-    url: Annotated[str, typer.Argument(help="The server's address, with or without /v1; or the name of one that runs here.")],
-    task: Annotated[Literal["embed", "rerank"] | None, typer.Option(help="What it is served for; else it is asked.")] = None,
-    model: Annotated[str | None, typer.Option(help="The name it serves the model under; else the first it lists.")] = None,
+    url: Annotated[str, typer.Argument(help="The server's address, with or without /v1; or the name of a server of this machine.")],
+    task: Annotated[Literal["embed", "rerank"] | None, typer.Option(help="The server's task. Default: found out by a request.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name on the server. Default: the first that it lists.")] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The server's key; else what is known of a server that runs here, else QWEN3_API_KEY.")
+        str | None, typer.Option(help="The server's key. Default: the known key of a server of this machine, otherwise QWEN3_API_KEY.")
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder with the model's tokenizer.json; else what this machine has of it.")
+        Path | None, typer.Option(help="Folder with the model's tokenizer.json. Default: a local copy of the model, if there is one.")
     ] = None,
-    dialect: Annotated[Literal["auto", "vllm", "openai", "rerank"], typer.Option(help="What it speaks; auto asks.")] = "auto",
+    dialect: Annotated[str, typer.Option(help=f"The server's dialect: {', '.join(DIALECT_NAMES)}; auto finds it out.")] = "auto",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
-    """Prove that a server is right, or say exactly what is wrong with it.
+    """Check that a server gives correct answers, or say exactly what is wrong with it.
 
     Any server: vLLM, SGLang, TEI, infinity, OpenAI-compatible. Exits with 1 when a check failed; warnings do not count.
     """
     from qwen3_integrations.verification import verify as check
 
-    # Of a server that was started here, key and tokenizer are known; its key goes before the environment's, which may be another server's.
+    # Key and tokenizer of a server that was started here are known. Its key comes before the environment's, which may be another server's.
     server = _started_here(url)
     if server is not None:
         url, api_key, tokenizer = server.url, api_key or server.api_key, tokenizer or server.model_folder
-    with messages().status("asking") as shown:
+    with messages().status("connecting") as shown:
         report = check(
             url,
             task,
@@ -72,20 +73,20 @@ def verify(
 
 
 def _started_here(url: str) -> Server | None:
-    """The server of this machine with that name or address."""
+    """The server of this machine with that name or address; None if there is none."""
     from qwen3_integrations.serving import servers
 
     try:
         running = servers()
     except (ConfigError, OSError):
-        if "://" in url:  # whatever is wrong with the folder of this machine's servers: an address needs none of it
+        if "://" in url:  # an address does not need the folder of this machine's servers
             return None
         raise
     return next((server for server in running if url.rstrip("/") in (server.name, server.url, f"{server.url}/v1")), None)
 
 
 def show_report(report: Report, out: Console) -> None:
-    """A table on a terminal, one line a check elsewhere. What to copy stands below, unbroken."""
+    """Print a report: a table on a terminal, elsewhere one line per check. Text to copy stands below, unwrapped."""
     from rich.table import Table
     from rich.text import Text
 

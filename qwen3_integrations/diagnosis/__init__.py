@@ -1,4 +1,4 @@
-"""What works on this machine, what does not, and what to do about it: `diagnose()`, and `qwen3-integrations doctor`."""
+"""Diagnose this machine: what works, what does not, how to fix it. `diagnose()` is behind `qwen3-integrations doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All checks, in the order of what stands on what. A check that breaks is a finding itself."""
+"""All checks, in the order of their dependencies. A check that raises becomes a finding."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ CHECKS: tuple[tuple[str, CheckFunction], ...] = (
 
 
 def diagnose(checks: Sequence[tuple[str, CheckFunction]] = CHECKS) -> tuple[Finding, ...]:
-    """Look at everything that this package stands on. Imports neither PyTorch nor vLLM, and changes nothing.
+    """Check everything that this package needs. Imports neither PyTorch nor vLLM, and changes nothing.
 
     Args:
-        checks: Area and function; all there are.
+        checks: Area and function of each check. Default: all checks.
 
     Returns:
-        What was found, area by area.
+        The findings, area by area.
     """
     return tuple(finding for area, check in checks for finding in _guarded(area, check))
 
@@ -46,12 +46,12 @@ def diagnose(checks: Sequence[tuple[str, CheckFunction]] = CHECKS) -> tuple[Find
 def _guarded(area: str, check: CheckFunction) -> Sequence[Finding]:
     try:
         return check()
-    except Exception as error:  # noqa: BLE001  a broken part is what a diagnosis is for
+    except Exception as error:  # noqa: BLE001  a diagnosis must survive broken parts
         return [broken_finding(area, error)]
 
 
 def broken_finding(area: str, error: Exception) -> Finding:
-    """What stopped a check, and what to do about that."""
+    """The finding for a check that raised, with a fix."""
     said = " ".join(str(error).split())[:300]
     fix = "pip check"
     if isinstance(error, OSError):
@@ -59,13 +59,13 @@ def broken_finding(area: str, error: Exception) -> Finding:
         variable = _mover(area, path)
         said = f"{path} can't be read or written: {error.strerror}" if path else said
         fix = f"export {variable}=/a/folder/of/yours" if variable else f"ls -ld {shlex.quote(str(path))}" if path else "df -h"
-    elif isinstance(error, ConfigError) and area == "servers":  # its folder can't be made or read
+    elif isinstance(error, ConfigError) and area == "servers":  # its folder can't be created or read
         fix = f"export {FOLDER_VARIABLE}=/a/folder/of/yours"
-    return Finding(area, "this check", "problem", f"this could not be looked at: {type(error).__name__}: {said}", fix)
+    return Finding(area, "this check", "problem", f"this could not be checked: {type(error).__name__}: {said}", fix)
 
 
 def _mover(area: str, path: Path | None) -> str | None:
-    """The environment variable that moves the folder an area looks into."""
+    """The environment variable that sets the folder of an area."""
     if area == "servers":
         return FOLDER_VARIABLE
     if area not in ("models", "disk"):

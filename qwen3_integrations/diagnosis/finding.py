@@ -1,4 +1,4 @@
-"""One thing that a diagnosis found."""
+"""A finding of a diagnosis."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["ok", "note", "warning", "problem"]
-"""`note`: fine, but good to know. `warning`: works, but worse or only until it is met. `problem`: what was set up does not work."""
+"""`note`: fine, but useful to know. `warning`: works, with a disadvantage or a risk. `problem`: does not work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """One finding.
 
     Attributes:
-        area: What kind of thing it is, such as `GPU` or `models`.
-        subject: Which one.
-        state: How it is.
-        text: What was seen, in a sentence or less; never a secret.
-        fix: What to do, for a shell; empty only where all is well.
+        area: Such as `GPU` or `models`.
+        subject: The part of the area, such as `GPU 0`.
+        state: Its severity.
+        text: The observation, one sentence at most; never a secret.
+        fix: A shell command that helps; empty only where nothing is wrong.
     """
 
     area: str

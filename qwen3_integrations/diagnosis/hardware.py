@@ -1,4 +1,4 @@
-"""GPUs, the programs that use them, and what fits into the memory that is free."""
+"""GPUs, the programs that use them, and the models that fit into free memory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def weights_bytes(shape: ModelShape, value_bytes: int) -> int:
 
 
 def gpu() -> list[Finding]:
-    """Which GPUs are there, and their driver."""
+    """The GPUs and their driver."""
     try:
         found = gpus()
     except EngineError as error:
@@ -78,7 +78,7 @@ def gpu() -> list[Finding]:
 
 
 def has_driver() -> bool:
-    """Whether an NVIDIA driver answers, whatever GPUs it has."""
+    """Whether an NVIDIA driver answers, with or without a GPU."""
     import pynvml
 
     try:
@@ -90,12 +90,12 @@ def has_driver() -> bool:
 
 
 def torch() -> list[Finding]:
-    """The build of PyTorch, against the driver."""
+    """The build of PyTorch, compared with the driver."""
     return torch_findings(torch_build(), _seen())
 
 
 def torch_build() -> TorchBuild | None:
-    """The installed PyTorch, read from its `version.py`; None where there is none. It is not imported."""
+    """The installed PyTorch, read from its `version.py` without importing it; None if there is none."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
@@ -133,7 +133,7 @@ def torch_findings(build: TorchBuild | None, found: Sequence[Gpu]) -> list[Findi
 
 
 def vllm() -> list[Finding]:
-    """Whether vLLM is here, and fit to use."""
+    """Whether vLLM is installed and usable."""
     if importlib.util.find_spec("vllm") is None:
         text = "not installed: nothing can be served from this environment, nor embedded"
         text += "" if sys.platform == "linux" else "; it runs on Linux only"
@@ -146,14 +146,14 @@ def vllm() -> list[Finding]:
 def vllm_findings(
     installed: Installed, bounds: SpecifierSet, needs: Sequence[Requirement], build: TorchBuild | None, found: Sequence[Gpu]
 ) -> list[Finding]:
-    """What stands in the way of vLLM.
+    """The problems of an installed vLLM.
 
     Args:
         installed: The program.
         bounds: The versions that this package was tested with.
-        needs: What it needs of PyTorch.
-        build: The PyTorch that is here.
-        found: The GPUs that are here.
+        needs: Its requirements for PyTorch.
+        build: The installed PyTorch.
+        found: The GPUs of this machine.
     """
     name = f"{installed.distribution} {installed.version}"
     findings = []
@@ -174,19 +174,19 @@ def vllm_findings(
 
 
 def memory() -> list[Finding]:
-    """What is free, and which published models fit."""
+    """Free memory, and the published models that fit."""
     return [*(gpu_memory(card) for card in _seen()), host_finding(host_memory())]
 
 
 def gpu_memory(card: Gpu) -> Finding:
-    """Which published models vLLM could load onto a GPU now, by the memory plan with its defaults."""
+    """The published models that vLLM could load onto a GPU now, by the default memory plan."""
     plans = [plan_memory(name, shape, weights_bytes(shape, 2), value_bytes=2) for name, shape in SHAPES.items()]
     needed = {plan.model: plan.total_bytes for plan in plans}
     return _fits(f"GPU {card.index}", card.free_bytes, card.total_bytes, needed, "in vLLM", "nvidia-smi")
 
 
 def host_finding(host: Memory) -> Finding:
-    """Which published models PyTorch could load on the CPU now: float32 weights and one forward pass."""
+    """The published models that PyTorch could load on the CPU now: float32 weights and one forward pass."""
     plans: list[MemoryPlan] = [plan_memory(name, shape, weights_bytes(shape, 4), value_bytes=4) for name, shape in SHAPES.items()]
     needed = {plan.model: plan.weights_bytes + plan.pass_bytes // PASSES for plan in plans}
     return _fits("main memory", host.available_bytes, host.total_bytes, needed, "in PyTorch on the CPU", "free -h")
@@ -210,7 +210,7 @@ def _requires(distribution: str) -> list[str]:
 
 
 def _seen() -> tuple[Gpu, ...]:
-    """The GPUs; none where the driver is broken, which is a finding of its own."""
+    """The GPUs; none if the driver is broken, which has its own finding."""
     try:
         return gpus()
     except EngineError:

@@ -1,4 +1,4 @@
-"""Environment variables that change what happens, and the servers that they or this machine name. No value that may be secret is shown."""
+"""Environment variables that matter, and the servers that they or this machine's records name. Shows no secret values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qwen3_integrations.engines.registry import KEY_VARIABLE, URL_VARIABLES
 from qwen3_integrations.errors import ConfigError, RedirectRefused
 
 ANSWER_S = 1.0
-"""Seconds that a server has to answer a diagnosis."""
+"""Seconds within which a server must answer."""
 
 SECRETS = (KEY_VARIABLE, "HF_TOKEN", "MODELSCOPE_API_TOKEN")
 ADDRESSES = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT")
@@ -50,19 +50,19 @@ def server_finding(server: Any) -> Finding:
 
 
 def environment() -> list[Finding]:
-    """What the environment says."""
+    """The findings about the environment."""
     return environment_findings(os.environ, os.cpu_count() or 1)
 
 
 def environment_findings(variables: Mapping[str, str], cores: int) -> list[Finding]:
-    """What an environment says. Asks the servers that it names.
+    """The findings about an environment; sends a request to the servers that it names.
 
     Args:
         variables: The environment.
-        cores: Of this machine.
+        cores: The number of this machine's cores.
     """
     named = [name for name in URL_VARIABLES.values() if variables.get(name)]
-    with ThreadPoolExecutor() as pool:  # servers that are slow to answer are waited for together
+    with ThreadPoolExecutor() as pool:  # slow servers are waited for concurrently
         findings = list(pool.map(lambda name: url_finding(name, variables[name], variables.get(KEY_VARIABLE)), named))
     findings += [Finding("environment", name, "ok", "set; its value is not shown") for name in SECRETS if variables.get(name)]
     findings += [Finding("environment", name, "ok", shown_url(variables[name])) for name in ADDRESSES if variables.get(name)]
@@ -78,7 +78,7 @@ def environment_findings(variables: Mapping[str, str], cores: int) -> list[Findi
 
 
 def url_finding(variable: str, url: str, key: str | None) -> Finding:
-    """A server that the environment names: whether it is an address, and whether anybody answers."""
+    """A server that the environment names: whether its address is valid, and whether it answers."""
     try:
         address = Address.parse(url)
     except ConfigError as error:
@@ -128,7 +128,7 @@ def _served(address: Address, key: str | None) -> str:
 
 
 def proxy_findings(variables: Mapping[str, str]) -> list[Finding]:
-    """The proxies, and whether they would be asked for addresses of this machine."""
+    """The proxies, and whether clients would use them for addresses of this machine."""
     by_name = {name.lower(): value for name, value in variables.items() if value}
     proxies = {name: by_name[name] for name in ("http_proxy", "https_proxy", "all_proxy") if name in by_name}
     if not proxies:
@@ -144,7 +144,7 @@ def proxy_findings(variables: Mapping[str, str]) -> list[Finding]:
 
 
 def thread_findings(threads: str | None, cores: int) -> list[Finding]:
-    """OMP_NUM_THREADS, against the cores that are there."""
+    """OMP_NUM_THREADS, compared with the number of cores."""
     if not threads:
         return []
     if threads.isdecimal() and 0 < int(threads) < cores:

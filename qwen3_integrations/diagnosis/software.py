@@ -1,4 +1,4 @@
-"""Python, this package, and its optional dependencies against the bounds that its own metadata declares."""
+"""Python, this package and its optional dependencies, compared with the bounds in its own metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qwen3_integrations.diagnosis.finding import Finding
 DISTRIBUTION = "qwen3-integrations"
 
 _ELSEWHERE = ("all", "vllm")
-"""Extras that are no line of their own: one is the sum of the others, the other is looked at with the GPU."""
+"""Extras without their own finding: one is the sum of the others, the other is checked with the GPU."""
 
 
 def version_of(name: str) -> str | None:
@@ -30,11 +30,11 @@ def version_of(name: str) -> str | None:
 
 
 def needs_of(lines: Iterable[str], extra: str = "") -> list[Requirement]:
-    """What an extra adds, or what is always needed, on this platform.
+    """The requirements of an extra, or of the package itself, on this platform.
 
     Args:
         lines: A distribution's `Requires-Dist`.
-        extra: Its name; empty for what is needed without any.
+        extra: The extra's name; empty for the package itself.
     """
     parsed = [Requirement(line) for line in lines]
     always = [need for need in parsed if need.marker is None or need.marker.evaluate({"extra": ""})]
@@ -44,21 +44,21 @@ def needs_of(lines: Iterable[str], extra: str = "") -> list[Requirement]:
 
 
 def is_within(version: str, bounds: SpecifierSet) -> bool:
-    """Whether a version is one of those that are meant; a pre-release counts as what it leads to."""
+    """Whether a version is within bounds; pre-releases count."""
     return bounds.contains(version, prereleases=True)
 
 
 def compare(
     area: str, subject: str, needs: Iterable[Requirement], find: Callable[[str], str | None], *, optional: bool, install: str
 ) -> Finding:
-    """What is installed, against what is needed.
+    """Compare installed distributions with requirements.
 
     Args:
-        area, subject: Of the finding.
-        needs: What is needed.
-        find: A distribution's version by its name.
-        optional: Whether it may be missing.
-        install: The pip line that brings all of it.
+        area, subject: As in `Finding`.
+        needs: The requirements.
+        find: Name of a distribution -> its version, or None.
+        optional: Whether they may be missing.
+        install: The pip command that installs all of them.
     """
     versions = {need: find(need.name) for need in needs}
     lacking = [need.name for need, version in versions.items() if version is None]
@@ -73,18 +73,18 @@ def compare(
 
 
 def pip_line(needs: Iterable[Requirement]) -> str:
-    """The command that brings distributions within their bounds."""
+    """The pip command for distributions within their bounds."""
     return "pip install " + " ".join(f"'{need.name}{need.specifier}'" for need in needs)
 
 
 def python() -> list[Finding]:
-    """The interpreter, and whether it is one of its own."""
+    """The interpreter, and whether it is that of a virtual environment."""
     bounds = SpecifierSet(_metadata("Requires-Python")[0])
     return [python_finding(platform.python_version(), bounds, in_environment=sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ)]
 
 
 def python_finding(version: str, bounds: SpecifierSet, *, in_environment: bool) -> Finding:
-    """The interpreter, from its version and whether it has packages of its own."""
+    """The finding about an interpreter, from its version and whether it is in a virtual environment."""
     if not is_within(version, bounds):
         return Finding("Python", version, "problem", f"this package needs Python {bounds}", "python3.11 -m venv .venv")
     if not in_environment:
@@ -94,7 +94,7 @@ def python_finding(version: str, bounds: SpecifierSet, *, in_environment: bool) 
 
 
 def package() -> list[Finding]:
-    """This package, and what it always needs."""
+    """This package and its base requirements."""
     place = Path(__file__).parents[1]
     version = version_of(DISTRIBUTION)
     if version is None:
@@ -108,7 +108,7 @@ def package() -> list[Finding]:
 
 
 def extras() -> list[Finding]:
-    """What each extra brings."""
+    """The extras."""
     lines = importlib.metadata.requires(DISTRIBUTION) or ()
     return [
         compare("extras", extra, needs_of(lines, extra), version_of, optional=True, install=f"pip install '{DISTRIBUTION}[{extra}]'")
@@ -118,7 +118,7 @@ def extras() -> list[Finding]:
 
 
 def bounds_of(extra: str, name: str) -> SpecifierSet:
-    """The versions of a distribution that an extra was tested with; any, if it does not say."""
+    """The tested versions of a distribution in an extra; any version if none is declared."""
     needs = needs_of(importlib.metadata.requires(DISTRIBUTION) or (), extra)
     return next((need.specifier for need in needs if need.name == name), SpecifierSet())
 

@@ -1,4 +1,4 @@
-"""The hubs' caches: which models lie there, and how much room is left."""
+"""The hubs' caches: their models, and the free disk space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS
 from qwen3_integrations.models.hub.caches import Hub, LocalModel, cache_folders, cached_models
 
 VARIABLES: dict[Hub, str] = {"huggingface": "HF_HUB_CACHE", "modelscope": "MODELSCOPE_CACHE"}
-"""Where each client keeps its cache. Source: the clients' documentation."""
+"""The variable that sets each client's cache. Source: the clients' documentation."""
 
 
 def models() -> list[Finding]:
@@ -24,7 +24,7 @@ def models() -> list[Finding]:
 
 
 def model_findings(found: Sequence[LocalModel]) -> list[Finding]:
-    """Each model that is there, and the published ones that are not."""
+    """The cached models, and the published ones that are missing."""
     findings = [model_finding(model) for model in found]
     absent = [name for name in CHECKPOINTS if name not in {model.name for model in found}]
     if absent:
@@ -45,17 +45,17 @@ def model_finding(model: LocalModel) -> Finding:
 
 
 def disk() -> list[Finding]:
-    """The room at each cache."""
+    """The free space at each cache."""
     return [disk_finding(folder, VARIABLES[hub], shutil.disk_usage(_existing(folder)).free) for hub, folder in cache_folders().items()]
 
 
 def disk_finding(folder: Path, variable: str, free_bytes: int) -> Finding:
-    """The room at a cache, against the published models' sizes.
+    """The free space at a cache, compared with the published models' sizes.
 
     Args:
-        folder: The cache; it need not be there yet.
-        variable: What moves it.
-        free_bytes: Room on its disk.
+        folder: The cache; it need not exist yet.
+        variable: The environment variable that sets it.
+        free_bytes: Free space on its disk.
     """
     fix = f"export {variable}=/a/larger/disk/{folder.name}"
     if not os.access(_existing(folder), os.W_OK):

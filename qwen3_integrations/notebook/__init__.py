@@ -1,4 +1,4 @@
-"""Widgets and magics for notebooks. Every widget is a view of a value that is complete without it."""
+"""Widgets and magics for notebooks. Every widget is a view of a value; the value is complete without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the magics' arguments are, and how a line and a cell are read."""
+"""The arguments of the magics, and the parsing of a line and a cell."""
 
 # mypy: disable-error-code="no-untyped-call"
 # IPython's decorators have no types.
@@ -17,17 +17,32 @@ from IPython.core.magic_arguments import argument
 
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError, InputError
+from qwen3_integrations.serving.options import OPTIONS
+
+SERVER_ARGUMENTS = ("task", "model", "port", "max_tokens", "dtype", "enforce_eager")
+"""Options of a server with an argument of their own; `--option` sets the others."""
+
+
+def server_argument(name: str) -> Any:
+    """The argument for an option of a server, as the option declares itself."""
+    option = next(each for each in OPTIONS if each.name == name)
+    words: dict[str, Any] = {"help": option.help, "choices": option.choices or None}
+    if option.positional:
+        return argument(name, nargs=None if not option.empty else "?", **words)
+    if option.kind == "switch":
+        return argument(option.cli_flag, action="store_true", help=option.help)
+    return argument(option.cli_flag, type=option.type if option.kind == "number" else str, default=option.default, **words)
 
 
 def variable(name: str) -> str:
-    """A variable's name."""
+    """Check the name of a variable."""
     if not name.isidentifier():
         raise ArgumentTypeError(f"{name!r} is not a variable's name")
     return name
 
 
 def pair(text: str) -> tuple[str, Any]:
-    """An option: its value is JSON where it reads as JSON, else a string."""
+    """Parse NAME=VALUE; the value is JSON if it can be parsed as JSON, otherwise a string."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -37,9 +52,9 @@ def pair(text: str) -> tuple[str, Any]:
         return name, value
 
 
-MODEL = argument("--model", metavar="NAME", help="A hub's name, a folder, or qwen3-tiny-demo; without it, the 0.6B model.")
-SERVER = argument("--server", metavar="NAME", help="Ask a server of this machine, by its name or address, as %%qwen3_status shows it.")
-BASE_URL = argument("--base-url", metavar="URL", help="Ask a server elsewhere; its key is read from QWEN3_API_KEY.")
+MODEL = argument("--model", metavar="NAME", help="A hub's name, a folder, or qwen3-tiny-demo. Default: the 0.6B model.")
+SERVER = argument("--server", metavar="NAME", help="Use a server of this machine: its name or address, as printed by %%qwen3_status.")
+BASE_URL = argument("--base-url", metavar="URL", help="Use a server elsewhere; its key is read from QWEN3_API_KEY.")
 BACKEND = argument("--backend", default="auto", help="auto, vllm, torch, http or fake.")
 OPTION = argument(
     "--option",
@@ -47,18 +62,18 @@ OPTION = argument(
     type=pair,
     default=[],
     metavar="NAME=VALUE",
-    help="An option of the engine, such as device=cpu. May be given several times.",
+    help="An option of the engine, such as device=cpu. May be repeated.",
 )
-INSTRUCTION = argument("--instruction", metavar="TEXT", help="What relevance means: one English sentence, in double quotes.")
-PARAGRAPHS = argument("--paragraphs", action="store_true", help="A blank line ends a text; without it, each line is a text.")
-NAME = argument("-o", "--output", type=variable, metavar="NAME", help="Also keep the result in this variable.")
+INSTRUCTION = argument("--instruction", metavar="TEXT", help="The instruction for relevance: one English sentence, in double quotes.")
+PARAGRAPHS = argument("--paragraphs", action="store_true", help="Texts are separated by blank lines. Default: each line is a text.")
+NAME = argument("-o", "--output", type=variable, metavar="NAME", help="Also store the result in this variable.")
 
 
 def parsed(magic: Any, line: str) -> Namespace:
-    """The arguments in a line. Double quotes keep words together; an apostrophe is one.
+    """Parse the arguments in a line. Double quotes group words; apostrophes are ordinary characters.
 
     Raises:
-        UsageError: For what does not fit the magic's arguments.
+        UsageError: For words that are not arguments of the magic.
     """
     lexer = shlex.shlex(line, posix=True)
     lexer.whitespace_split, lexer.quotes, lexer.commenters = True, '"', ""
@@ -71,7 +86,7 @@ def parsed(magic: Any, line: str) -> Namespace:
 
 
 def texts_in(cell: str, paragraphs: bool) -> list[str]:
-    """The texts of a cell; blank lines are none.
+    """The texts of a cell, without blank lines.
 
     Raises:
         InputError: If there is no text.
@@ -87,7 +102,7 @@ def checked_options(pairs: Sequence[tuple[str, Any]], taken: Container[str]) -> 
     """Options by name.
 
     Raises:
-        ConfigError: For one that has an argument of its own, and for a key, which would be saved with the notebook.
+        ConfigError: For an option with an argument of its own, and for a key, which would be saved with the notebook.
     """
     for name, _ in pairs:
         if name == "api_key":

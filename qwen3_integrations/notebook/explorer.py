@@ -1,4 +1,4 @@
-"""EmbeddingExplorer: a corpus of embeddings as a map, a heat map, a curve of recall by width, and a bill of health."""
+"""A widget that shows a corpus of embeddings: map, heat map, recall by width, health of the vectors."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
     import pandas
 
 PATIENCE_S = 0.3
-"""How long the static form waits for figures that are being computed, which is enough for some thousand vectors."""
+"""How long the static form waits for figures in progress: enough for some thousand vectors."""
 
 
 class EmbeddingExplorer(Widget):
-    """Shows what embeddings are like: which texts are near each other, what a smaller width costs, and what is wrong with them.
+    """Explore embeddings: which texts are near each other, what a smaller width costs, and which vectors are wrong.
 
-    Everything is computed in the background, and the vectors stay in Python; the browser gets a plane of points and what is shown.
-    In Python the same can be read: `selection`, `health`, `recall`, `duplicates`, `to_pandas()`, once `wait()` has returned.
+    Everything is computed in the background. The vectors stay in Python; the browser gets the points of a plane and the figures.
+    Python can read the same: `selection`, `health`, `recall`, `duplicates`, `to_pandas()`, once `wait()` has returned.
 
         EmbeddingExplorer(embedder, texts)
         EmbeddingExplorer(vectors=array, texts=texts, labels=topics)
 
     Args:
-        embedder: An `Embedder`, `Qwen3Embeddings` (LangChain) or `Qwen3Embedding` (LlamaIndex). It embeds the texts, unless `vectors`
-            are passed too, and queries.
+        embedder: An `Embedder`, `Qwen3Embeddings` (LangChain) or `Qwen3Embedding` (LlamaIndex). It embeds queries, and
+            the texts unless `vectors` are passed.
         texts: Strings, LangChain documents or LlamaIndex nodes.
-        vectors: Their embeddings, shape (texts, dimensions), of any length. Rows that are not finite, or zero, are named under
-            health and left out of the rest.
-        labels: A group for each text, shown by colour and shape.
-        query: Embedded behind the embedder's instruction; its nearest texts are shown.
+        vectors: Their embeddings, shape (texts, dimensions), of any length. Rows that are zero or not finite are listed under
+            health and excluded from the rest.
+        labels: A group for each text, shown as colour and shape.
+        query: A query, embedded with the embedder's instruction; its nearest texts are shown.
         widths: Dimensions to compare, each from 1 to the vectors' own, which is always among them.
-        dimensions: The one to begin with; the vectors' own unless told.
-        duplicates_above: The least cosine of a near-duplicate, in (0, 1].
-        selection: Indices of texts, as a lasso gives them.
+        dimensions: The first width to show. Default: the vectors' own.
+        duplicates_above: Smallest cosine of a near-duplicate, in (0, 1].
+        selection: Indices of the selected texts.
         focused: The text whose neighbours are shown.
-        search: Texts that hold this are highlighted.
+        search: Texts that contain this are highlighted.
         view: `map`, `similarity`, `dimensions` or `health`.
 
     Attributes:
@@ -65,7 +65,7 @@ class EmbeddingExplorer(Widget):
     Raises:
         ConfigError: Without embedder and vectors, or for an embedder or a width that can't be used.
         InputError: For vectors of another shape or count, or a selection outside the texts.
-        TypeError, InvalidText: For texts that are none.
+        TypeError, InvalidText: For items that are not texts.
     """
 
     _esm, _css = assets("explorer")
@@ -129,34 +129,34 @@ class EmbeddingExplorer(Widget):
 
     @property
     def health(self) -> Health | None:
-        """What the vectors look like; None until it is known."""
+        """The health of the vectors; None until it is computed."""
         return self._survey.space.health if self._survey.space else None
 
     @property
     def recall(self) -> dict[int, float]:
-        """Width -> the share of the 10 nearest neighbours that it keeps, in [0, 1]; empty until it is known."""
+        """Width -> the share of the 10 nearest neighbours that it keeps, in [0, 1]; empty until it is computed."""
         return dict(self._survey.recall)
 
     @property
     def duplicates(self) -> tuple[tuple[int, int, float], ...]:
-        """(text, later text, cosine) of near-duplicates, most similar first, at most 200; empty until they are known."""
+        """(text, later text, cosine) of near-duplicates, most similar first, at most 200; empty until they are computed."""
         pairs = self._survey.pairs
         return pairs.best[: pairs.above] if pairs else ()
 
     @property
     def matches(self) -> tuple[int, ...]:
-        """Indices of the texts that hold what is searched for, in any case; empty without a search."""
+        """Indices of the texts that contain the search text, in any case; empty without a search."""
         return tuple(self._found)
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Wait for the background work; at once where it was cancelled.
+        """Wait for the background work; returns immediately if it was cancelled.
 
         Args:
-            timeout_s: At most so long; None for as long as it takes.
+            timeout_s: Longest wait; None for no limit.
 
         Raises:
             TimeoutError: If it takes longer.
-            Qwen3Error: What the work failed with.
+            Qwen3Error: The error of the work.
         """
         if self._last is not None:
             try:
@@ -169,20 +169,20 @@ class EmbeddingExplorer(Widget):
 
         Returns:
             A row for each text, with the columns `text`, `label` (where there are labels), `x` and `y` in the map, `norm`, `match`,
-            `selected`, and `query_cosine` (where there is a query). What is not known yet, or has no direction, is NaN.
+            `selected`, and `query_cosine` (where there is a query). Values that are not computed yet, or do not exist, are NaN.
 
         Raises:
             MissingExtra: If pandas is not installed.
         """
         return self._survey.to_pandas(self.matches, self.selection)
 
-    # What a person does.
+    # Actions of the browser.
 
     def _actions(self) -> Mapping[str, Callable[..., None]]:
         return {"go": self._go, "cancel": self._cancel, "query": self._ask}
 
     def _ask(self, text: str) -> None:
-        """Ask again even for the same words: the embedder's instruction may be another by now."""
+        """Set the query. The same query is embedded again, since the embedder's instruction may have changed."""
         if text == self.query:
             self._take_query()
         else:
@@ -223,14 +223,14 @@ class EmbeddingExplorer(Widget):
     def _take_query(self, _: Any = None) -> None:
         self._survey.query_vector = self._survey.query_of = None
         self._asked = {}
-        if not self._facts:  # still being made
+        if not self._facts:  # the constructor has not finished
             return
         self.focused = None
         self._show_nearest()
         if self.query:
             self._go()
 
-    # What is computed in the background. Each step is left out where its result is there: so it goes on where it was cancelled.
+    # Background work. A step whose result exists is skipped, so that cancelled work continues where it stopped.
 
     def _go(self) -> None:
         self._last = self._begin("Looking", self._work(), lambda _: None)
@@ -250,7 +250,7 @@ class EmbeddingExplorer(Widget):
         if self.query and not self._is_asked:
             try:
                 await survey.ask(self.query, self._say)
-            except Qwen3Error as error:  # the rest does not hang on it
+            except Qwen3Error as error:  # the other steps do not need it
                 self._fail(error)
                 failed = error
             self._show_query()
@@ -266,13 +266,13 @@ class EmbeddingExplorer(Widget):
 
     @property
     def _is_asked(self) -> bool:
-        """Whether the vector at hand is the present query's: another's may come in late."""
+        """Whether the stored vector belongs to the present query: the vector of an earlier one may arrive late."""
         return bool(self.query) and self._survey.query_of == (self.query, self._survey.instruction)
 
     def _say(self, what: str) -> None:
         self.busy = what
 
-    # What the browser is shown.
+    # State for the browser.
 
     def _tell(self) -> None:
         survey = self._survey

@@ -1,4 +1,4 @@
-"""What the explorer's browser side is shown of a space: small dictionaries of JSON values. Cosines keep 6 decimals, of which it shows 3."""
+"""State of the explorer for the browser: small dictionaries of JSON values. Cosines have 6 decimals; the browser shows 3."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 MOST_READ = 4000
 
 MOST_CELLS = 60
-"""Texts on a side of the heat map."""
+"""Most texts on a side of the heat map."""
 
 MOST_BARS = 128
-"""Bars in the chart of variances; wider vectors have several dimensions in one."""
+"""Most bars in the chart of variances; with more dimensions, a bar stands for several."""
 
 
 MOST_GROUPS = 8
-"""Colours and shapes that can be told apart."""
+"""Most groups: colours and shapes that can be distinguished."""
 
 FEW = 5
-"""Nearest pairs shown where none is a near-duplicate."""
+"""Nearest pairs to show where there is no near-duplicate."""
 
 OTHERS = "others"
 
 
 def groups_view(labels: Sequence[str]) -> dict[str, Any]:
-    """Labels as names in order of appearance, at most `MOST_GROUPS`, and each text's position in them; rare ones are together."""
+    """Group names in order of appearance, at most `MOST_GROUPS`, and the group of each text; rare groups are merged."""
     if not labels:
         return {}
     counts = Counter(labels)

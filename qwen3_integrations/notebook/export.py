@@ -1,4 +1,4 @@
-"""Widgets as HTML that needs no kernel: static tables for code hosts, and pages that hold the widget whole. Pure functions over values."""
+"""Widgets as HTML without a kernel: static tables for code hosts, and pages with the whole widget. Pure functions over values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DARK = {
     "--jp-warn-color1": "#e0a84e",
     "--jp-ui-inverse-font-color1": "#10131a",
 }
-"""What a page of its own sets for a reader who prefers dark; inside a notebook the host decides."""
+"""Colours of a page of its own for readers who prefer dark; inside a notebook the host decides."""
 
 
 def inspection_html(
@@ -42,18 +42,18 @@ def inspection_html(
     k: int = 10,
     most: int | None = 50,
 ) -> str:
-    """A ranking before and after as a plain table with text bars; reads well where styles and scripts are taken out.
+    """A ranking before and after as a plain table with text bars; readable where styles and scripts are removed.
 
     Args:
-        ranking: What is shown.
-        kept: Positions (in what was passed) of the documents that are kept.
+        ranking: The ranking.
+        kept: Positions, in the order passed, of the documents that are kept.
         same: For each position the first document with the same text, or None.
         labels: For each position its relevance, or None.
         compare: Another ranking of the same documents, shown as A.
         tau: Kendall's tau between the two, in [-1, 1].
-        measures: One mapping an order: `order`, `ndcg`, `mrr`, `hit_rate`.
-        k: What the measures were cut at.
-        most: Rows at most; None for all.
+        measures: One mapping for each order: `order`, `ndcg`, `mrr`, `hit_rate`.
+        k: The cut-off of the measures.
+        most: Most rows; None for all.
     """
     hits = all_hits(ranking)
     shown = hits[:most]
@@ -99,11 +99,11 @@ def measures_html(measures: Sequence[Mapping[str, Any]], k: int) -> str:
 
 
 def page_html(title: str, script: str, style: str, state: Mapping[str, Any], fallback: str) -> str:
-    """A page that holds a widget whole: it needs no kernel and no network, and may not use one.
+    """A page with a whole widget: it needs no kernel and no network, and its policy forbids both.
 
     Args:
         title: The page's title.
-        script: The widget's module; then `render` must be in its scope.
+        script: The widget's module, with `render` in its scope.
         style: Its styles.
         state: Its traits, as JSON values.
         fallback: HTML for readers without scripts.
@@ -127,12 +127,12 @@ def page_html(title: str, script: str, style: str, state: Mapping[str, Any], fal
 
 
 def changed_in_words(moved: int) -> str:
-    """`▲ up 3`, `▼ down 1` or `= same`, which no line breaks."""
+    """`▲ up 3`, `▼ down 1` or `= same`, without a line break."""
     return f"{'▲' if moved > 0 else '▼' if moved < 0 else '='} {moved_in_words(moved)}".replace(" ", "\u00a0")
 
 
 def relevance_words(label: float | None) -> str:
-    """A relevance as it is shown: a whole number without its point, a dash for none."""
+    """A relevance as text: whole numbers without a decimal point, a dash for none."""
     return "–" if label is None else f"{label:g}"
 
 

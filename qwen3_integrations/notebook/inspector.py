@@ -1,4 +1,4 @@
-"""A widget that shows why documents moved: before and after, scores, another instruction, another ranking beside it."""
+"""A widget that shows how a reranker moved documents: before and after, scores, another instruction, a second ranking."""
 
 from __future__ import annotations
 
@@ -23,47 +23,41 @@ from qwen3_integrations.notebook.widget import STATIC, Widget, assets
 if TYPE_CHECKING:
     import pandas
 
-_IN_PAGE = (
-    *("instruction", "presets", "threshold", "top_n", "k", "sort", "reverse", "selection", "labels"),
-    *("_documents", "_view", "_other", "_measures"),
-)
-"""Traits that a page of its own holds."""
-
 
 class RankInspector(Widget):
-    """A ranking before and after, to look into, to run again with another instruction, and to compare.
+    """A ranking before and after: inspect it, run it again with another instruction, compare it with another.
 
-    Documents go by their position in what was passed, from 0, in everything that Python reads or sets here.
+    Documents are identified by their position in the order passed, from 0.
 
     Args:
-        source: A `Ranking`; or a `Reranker`, or a `Qwen3Rerank` of LangChain or LlamaIndex, which then ranks at once.
-        query: What is searched for, with a reranker.
-        documents: Strings, LangChain documents or LlamaIndex nodes. With a `Ranking`: what was ranked, in the order in
-            which it was passed, so that metadata is at hand.
+        source: A `Ranking`; or a `Reranker`, or a `Qwen3Rerank` of LangChain or LlamaIndex, which then ranks immediately.
+        query: The query, with a reranker.
+        documents: Strings, LangChain documents or LlamaIndex nodes. With a `Ranking`: the ranked documents, in the
+            order passed, so that their metadata can be shown.
         compare: A second ranking of the same documents, shown as A beside this one.
-        labels: Relevance by position, or one value a document: 0 for irrelevant, more for more relevant.
-        reranker: What runs again, where the source is a `Ranking`.
-        top_n: Keep at most so many; None for the ranking's own cut.
-        threshold: Keep those with at least this score, in [0, 1]; None for the ranking's own.
-        k: What nDCG and hit rate look at: the first so many.
+        labels: Relevance by position, or one value per document: 0 for irrelevant, larger for more relevant.
+        reranker: The reranker for another run, where the source is a `Ranking`.
+        top_n: Most documents to keep; None for the ranking's own value.
+        threshold: Smallest score to keep, in [0, 1]; None for the ranking's own value.
+        k: Cut-off of nDCG and hit rate.
         presets: Instructions to choose from, by name.
 
     Attributes:
-        ranking: What is shown; may be assigned, for the same documents.
+        ranking: The ranking; may be assigned, for the same documents.
         compare: The ranking beside it, or None; may be assigned.
         previous: The ranking before the last run; None before a second one.
-        documents: What was passed, untouched.
-        instruction: What stands in the instruction's box.
-        threshold: Least score of the kept, in [0, 1].
+        documents: The documents as passed, unchanged.
+        instruction: The text in the instruction's box.
+        threshold: Smallest score to keep, in [0, 1].
         top_n: Most documents kept; None for any number.
-        selection: Positions of the documents selected.
-        labels: One relevance a document, None where not judged; may be assigned as the argument may be passed.
-        k: What nDCG and hit rate look at.
-        sort: What the rows stand in the order of: `new`, `old` or `score`; `reverse` turns it round.
+        selection: Positions of the selected documents.
+        labels: One relevance per document, None where not judged; takes the same values as the argument.
+        k: Cut-off of nDCG and hit rate.
+        sort: Order of the rows: `new`, `old` or `score`; `reverse` reverses it.
 
     Raises:
         ConfigError: For a threshold, `top_n`, `k`, labels or rankings that do not fit.
-        TypeError: For a source or a document of another kind.
+        TypeError: For a source or a document of another type.
         Qwen3Error: As in `Reranker.rank`, where the source is a reranker.
     """
 
@@ -72,25 +66,25 @@ class RankInspector(Widget):
     ranking = traitlets.Instance(Ranking)
     compare = traitlets.Instance(Ranking, allow_none=True)
     previous = traitlets.Instance(Ranking, allow_none=True)
-    instruction = traitlets.Unicode("").tag(sync=True)
-    presets = traitlets.Dict().tag(sync=True)
-    threshold = UnitNumber(0.0).tag(sync=True)
-    top_n = WholeNumber(None, allow_none=True, note=", or None for all").tag(sync=True)
-    k = WholeNumber(10).tag(sync=True)
-    sort = traitlets.Enum(["new", "old", "score"], "new").tag(sync=True)
-    reverse = traitlets.Bool(False).tag(sync=True)
-    selection = traitlets.List(WholeNumber(0, least=0, of="selection")).tag(sync=True)
-    labels = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True)
+    instruction = traitlets.Unicode("").tag(sync=True, exported=True)
+    presets = traitlets.Dict().tag(sync=True, exported=True)
+    threshold = UnitNumber(0.0).tag(sync=True, exported=True)
+    top_n = WholeNumber(None, allow_none=True, note=", or None for all").tag(sync=True, exported=True)
+    k = WholeNumber(10).tag(sync=True, exported=True)
+    sort = traitlets.Enum(["new", "old", "score"], "new").tag(sync=True, exported=True)
+    reverse = traitlets.Bool(False).tag(sync=True, exported=True)
+    selection = traitlets.List(WholeNumber(0, least=0, of="selection")).tag(sync=True, exported=True)
+    labels = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True, exported=True)
 
-    # What the browser draws from; set here alone.
-    _documents: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    _view = traitlets.Dict().tag(sync=True)
-    _other: Any = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
-    _previous = traitlets.Unicode(None, allow_none=True).tag(sync=True)
-    _measures: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    _can_run = traitlets.Bool(False).tag(sync=True)
-    _live = traitlets.Bool(True).tag(sync=True)
-    _note = traitlets.Unicode("").tag(sync=True)
+    # Set by Python, read by the browser.
+    _documents: traitlets.List[Any] = traitlets.List().tag(sync=True, exported=True)
+    _view = traitlets.Dict().tag(sync=True, exported=True)
+    _other: Any = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True, exported=True)
+    _previous = traitlets.Unicode(None, allow_none=True).tag(sync=True, exported=False)
+    _measures: traitlets.List[Any] = traitlets.List().tag(sync=True, exported=True)
+    _can_run = traitlets.Bool(False).tag(sync=True, exported=False)
+    _live = traitlets.Bool(False).tag(sync=True, exported=False)
+    _note = traitlets.Unicode("").tag(sync=True, exported=False)
 
     def __init__(
         self,
@@ -127,7 +121,7 @@ class RankInspector(Widget):
             raise ConfigError(f"are {len(self.documents)}, but the ranking has {len(self._texts)}", option="documents")
         self._reranker = None if runs is None else _core(runs)
         self._same = first_equals(self._texts)
-        self._can_run = runs is not None
+        self._can_run, self._live = runs is not None, True
         self._documents = [
             {"text": text, "same": same, "about": metadata_words(document)}
             for text, same, document in zip(self._texts, self._same, self.documents, strict=True)
@@ -155,10 +149,10 @@ class RankInspector(Widget):
         return None if self.compare is None else kendall_tau(order_of(self.compare), order_of(self.ranking))
 
     def run_again(self, instruction: str | None = None) -> None:
-        """Rank again in the background, as the button does; the ranking before stays at hand as `previous`.
+        """Rank again in the background, as the button does; the ranking before becomes `previous`.
 
         Args:
-            instruction: Instead of the one in the box.
+            instruction: The instruction; None for the one in the box.
 
         Raises:
             ConfigError: If there is no reranker.
@@ -172,7 +166,7 @@ class RankInspector(Widget):
         self._begin(f"Reranking {len(self._texts):,} documents", work, self._show)
 
     def cancel(self) -> None:
-        """Cancel what runs; the ranking before it stands."""
+        """Cancel the running work; the present ranking stays."""
         if self.busy:
             self._cancel()
             self._note = "Cancelled: the ranking from before stands"
@@ -180,7 +174,7 @@ class RankInspector(Widget):
     def to_dicts(self) -> list[dict[str, Any]]:
         """All documents, best first, as in `Ranking.to_dicts` and: kept, selected, duplicate_of, label, and metadata.
 
-        Next to a ranking to compare with also `other_rank` and `other_score`. Ranks and positions count from 0.
+        With a ranking to compare: also `other_rank` and `other_score`. Ranks and positions count from 0.
         """
         kept, selected = set(self.kept), set(self.selection)
         other = {} if self.compare is None else {hit.index: hit for hit in all_hits(self.compare)}
@@ -203,7 +197,7 @@ class RankInspector(Widget):
         ]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """`to_dicts` as a data frame, one row a document.
+        """`to_dicts` as a data frame, one row per document.
 
         Raises:
             MissingExtra: If pandas is not installed.
@@ -214,11 +208,9 @@ class RankInspector(Widget):
         return frame
 
     def to_html(self) -> str:
-        """A page that holds this inspector as it stands: to open offline, sort, hover and compare; without a kernel nothing runs again."""
-        state = {name: value for name, value in self.get_state().items() if name in _IN_PAGE}
-        state |= {"_can_run": False, "_live": False, "_previous": None, "busy": "", "error": "", "_note": ""}
-        runtime = (STATIC / "page.js").read_text(encoding="utf-8")
-        return page_html(f"Ranking: {self.ranking.query}", f"{self._esm}\n{runtime}", self._css, state, self._static_html(most=None))
+        """This inspector as a page of its own: it opens offline, sorts and compares; without a kernel it can't rank again."""
+        script = f"{self._esm}\n{(STATIC / 'page.js').read_text(encoding='utf-8')}"
+        return page_html(f"Ranking: {self.ranking.query}", script, self._css, self._page_state(), self._static_html(most=None))
 
     def __repr__(self) -> str:
         return f"RankInspector({self.ranking!r}, {len(self.kept)} kept)"

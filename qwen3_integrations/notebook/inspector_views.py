@@ -1,4 +1,4 @@
-"""What the inspector draws from: rankings, labels and measures as plain values. Pure functions."""
+"""State of the inspector for the browser: rankings, labels and measures as plain values. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from qwen3_integrations.core.results import Hit, Ranking
 from qwen3_integrations.errors import ConfigError
 
 Labels = Mapping[int, float] | Sequence[float | None]
-"""Relevance by position in what was passed, or one value a document; None for not judged."""
+"""Relevance by position in the order passed, or one value per document; None for not judged."""
 
 
 def all_hits(ranking: Ranking) -> tuple[Hit, ...]:
-    """Kept and dropped, best first."""
+    """Kept and dropped documents, best first."""
     return ranking.hits + ranking.dropped
 
 
@@ -31,7 +31,7 @@ def texts_in(ranking: Ranking) -> list[str]:
 
 
 def view_of(ranking: Ranking) -> dict[str, Any]:
-    """A ranking for the browser: `order` holds positions by rank, `scores` stand by position."""
+    """A ranking for the browser: `order` has positions by rank, `scores` are by position."""
     by_position = sorted(all_hits(ranking), key=lambda hit: hit.index)
     return {
         "query": ranking.query,
@@ -46,7 +46,7 @@ def view_of(ranking: Ranking) -> dict[str, Any]:
 
 
 def listed_labels(labels: Labels | None, count: int) -> list[float | None]:
-    """Labels as one value a document, whole numbers as such.
+    """Labels as one value per document; whole numbers become integers.
 
     Raises:
         ConfigError: For a document that is not there, a list of another length, or a relevance that is no number of at least 0.
@@ -68,10 +68,10 @@ def listed_labels(labels: Labels | None, count: int) -> list[float | None]:
 
 
 def measured(orders: Mapping[str, Sequence[int]], labels: Sequence[float | None], k: int) -> list[dict[str, Any]]:
-    """nDCG, MRR and hit rate of several orders of the same documents; what is not judged counts as irrelevant.
+    """nDCG, MRR and hit rate of several orders of the same documents; documents without a label count as irrelevant.
 
     Returns:
-        One mapping an order: `order` (its name), `ndcg`, `mrr`, `hit_rate`, each in [0, 1]. Empty where nothing is relevant.
+        One mapping for each order: `order` (its name), `ndcg`, `mrr`, `hit_rate`, each in [0, 1]. Empty where nothing is relevant.
     """
     if not any(labels):
         return []

@@ -1,11 +1,10 @@
-"""Magics, as `%load_ext qwen3_integrations` brings them: sugar over `serving`, `Reranker` and `Embedder`."""
+"""The magics of `%load_ext qwen3_integrations`: short forms of `serving`, `Reranker` and `Embedder`."""
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-call, no-any-return"
 # IPython's decorators have no types.
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator
@@ -31,9 +30,11 @@ from qwen3_integrations.notebook.arguments import (
     OPTION,
     PARAGRAPHS,
     SERVER,
+    SERVER_ARGUMENTS,
     checked_options,
     pair,
     parsed,
+    server_argument,
     texts_in,
 )
 from qwen3_integrations.serving import ServerStatus
@@ -50,7 +51,7 @@ _HINTS: tuple[tuple[type[Qwen3Error], str], ...] = (
 
 
 class ServerStatuses(tuple[ServerStatus, ...]):
-    """Servers at one moment, shown as a table."""
+    """The status of several servers, shown as tables."""
 
     __slots__ = ()
 
@@ -63,56 +64,49 @@ class ServerStatuses(tuple[ServerStatus, ...]):
 
 @magics_class
 class Qwen3Magics(Magics):
-    """The magics, and the engines that they hold open between cells, one for each task."""
+    """The magics, and the engines that stay open between cells, one for each task."""
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self._held: dict[Task, tuple[object, SharedEngine]] = {}
 
     @magic_arguments()
-    @argument("task", choices=("embed", "rerank"), help="What the model does.")
-    @argument("model", nargs="?", help="A hub's name, a folder, or qwen3-tiny-demo; without it, the 0.6B model.")
-    @argument("--port", type=int, default=0, help="Where it listens; without it, a free port.")
-    @argument("--max-tokens", type=int, default=8192, help="Longest prompt.")
-    @argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16.")
-    @argument("--enforce-eager", action="store_true", help="Start sooner, run slower.")
+    @server_argument("task")
+    @server_argument("model")
+    @server_argument("port")
+    @server_argument("max_tokens")
+    @server_argument("dtype")
+    @server_argument("enforce_eager")
     @argument(
         "--option",
         action="append",
         type=pair,
         default=[],
         metavar="NAME=VALUE",
-        help="Any other field of ServerOptions, such as concurrency=8 or engine=sglang.",
+        help="Another option of ServerOptions, such as concurrency=8 or engine=sglang.",
     )
-    @argument("--timeout", type=float, default=900.0, metavar="SECONDS", help="How long to wait; downloading is not counted.")
-    @argument("--keep-running", action="store_true", help="Let it outlive this kernel.")
-    @argument("--new", action="store_true", help="Start another, even where one with the same options runs.")
+    @argument("--timeout", type=float, default=900.0, metavar="SECONDS", help="Longest wait; downloading is not counted.")
+    @argument("--keep-running", action="store_true", help="Leave it running when this kernel ends.")
+    @argument("--new", action="store_true", help="Start another server, even if one with the same options runs.")
     @line_magic
     def qwen3_serve(self, line: str) -> Server:
-        """Start a server, or take one with the same options, and wait until it has given a right answer.
+        """Start a server, or reuse one with the same options, and wait for its first correct answer.
 
-        The result is a `Server`. It ends with this kernel unless --keep-running is given. Words behind -- go to the program
-        as they are:
+        The result is a `Server`. It ends with this kernel unless --keep-running is given. Words behind -- are passed to
+        the engine:
 
             server = %qwen3_serve rerank qwen3-tiny-demo --port 8001 -- --seed 1
         """
-        with self._told("qwen3_serve"):
+        with self._short_errors("qwen3_serve"):
             from qwen3_integrations.serving import ServerOptions, start
+            from qwen3_integrations.serving.options import OPTIONS
             from qwen3_integrations.serving.progress_bar import start_bar
 
             own, _, extra = f"{line} ".partition(" -- ")
             asked = parsed(self.qwen3_serve, own)
-            told: dict[str, Any] = {
-                "task": asked.task,
-                "model": asked.model,
-                "port": asked.port,
-                "max_tokens": asked.max_tokens,
-                "dtype": asked.dtype,
-                "enforce_eager": asked.enforce_eager,
-                "extra_args": tuple(shlex.split(extra)),
-            }
+            told = {name: getattr(asked, name) for name in SERVER_ARGUMENTS} | {"extra_args": tuple(shlex.split(extra))}
             given = checked_options(asked.option, told)
-            check_options(given, [*inspect.signature(ServerOptions).parameters], "a server")
+            check_options(given, [each.name for each in OPTIONS], "a server")
             options = ServerOptions(**told | given)
             with start_bar() as tell:
                 outcome = start(
@@ -125,26 +119,26 @@ class Qwen3Magics(Magics):
             return outcome.running()
 
     @magic_arguments()
-    @argument("name", nargs="?", help="A server's name or address; without it, all.")
+    @argument("name", nargs="?", help="A server's name or address. Default: all servers.")
     @line_magic
     def qwen3_status(self, line: str) -> ServerStatus | ServerStatuses:
-        """The servers that run on this machine, whatever started them: notebooks, programs, the command line.
+        """The servers that run on this machine, started by notebooks, programs or the command line.
 
-        The result is a tuple of `ServerStatus`, or the one of the server that is named.
+        The result is a tuple of `ServerStatus`, or the status of the named server.
         """
-        with self._told("qwen3_status"):
+        with self._short_errors("qwen3_status"):
             from qwen3_integrations.serving import attach, servers
 
             asked = parsed(self.qwen3_status, line)
             return attach(asked.name).status() if asked.name else ServerStatuses(server.status() for server in servers())
 
     @magic_arguments()
-    @argument("names", nargs="*", help="Servers' names or addresses; not needed where only one runs.")
-    @argument("--all", action="store_true", help="All that run on this machine.")
+    @argument("names", nargs="*", help="Names or addresses of servers; not needed if only one runs.")
+    @argument("--all", action="store_true", help="Stop all servers of this machine.")
     @line_magic
     def qwen3_stop(self, line: str) -> tuple[str, ...]:
-        """Stop servers, with all their processes; the result is a tuple of their names."""
-        with self._told("qwen3_stop"):
+        """Stop servers and all their processes; the result is a tuple of their names."""
+        with self._short_errors("qwen3_stop"):
             from qwen3_integrations.serving import attach, servers
 
             asked = parsed(self.qwen3_stop, line)
@@ -154,9 +148,9 @@ class Qwen3Magics(Magics):
             return tuple(server.name for server in chosen)
 
     @magic_arguments("%qwen3_rank")
-    @argument("query", nargs="+", help="What is searched for.")
-    @argument("--top-n", type=int, metavar="N", help="Keep at most so many.")
-    @argument("--threshold", type=float, metavar="SCORE", help="Keep those with at least this score, in [0, 1].")
+    @argument("query", nargs="+", help="The query.")
+    @argument("--top-n", type=int, metavar="N", help="Largest number of texts to keep.")
+    @argument("--threshold", type=float, metavar="SCORE", help="Smallest score to keep, in [0, 1].")
     @INSTRUCTION
     @MODEL
     @SERVER
@@ -167,16 +161,16 @@ class Qwen3Magics(Magics):
     @NAME
     @cell_magic
     def qwen3_rank(self, line: str, cell: str) -> Ranking:
-        """Rank the texts of the cell, one a line, by their relevance to the query on the first line.
+        """Rank the texts of the cell, one per line, by their relevance to the query on the first line.
 
-        The result is a `Ranking`; `_.inspect()` in the next cell shows why a text moved. The engine stays open for the next
+        The result is a `Ranking`; `_.inspect()` in the next cell shows how the texts moved. The engine stays open for the next
         cell.
 
             %%qwen3_rank how do I copy a file --model qwen3-tiny-demo -o ranking
             shutil.copyfile copies the contents of a file.
             os.remove deletes a file.
         """
-        with self._told("%qwen3_rank"):
+        with self._short_errors("%qwen3_rank"):
             from qwen3_integrations.core.reranker import Reranker
 
             asked = parsed(self.qwen3_rank, line)
@@ -185,9 +179,9 @@ class Qwen3Magics(Magics):
             return self._kept(asked, reranker.rank(" ".join(asked.query), texts, asked.top_n, asked.threshold, asked.instruction))
 
     @magic_arguments("%qwen3_embed")
-    @argument("--queries", action="store_true", help="Embed the texts as queries, behind the instruction.")
+    @argument("--queries", action="store_true", help="Embed the texts as queries, with the instruction in front.")
     @INSTRUCTION
-    @argument("--dimensions", type=int, metavar="N", help="Width of the vectors; without it, the model's own.")
+    @argument("--dimensions", type=int, metavar="N", help="Dimensions of the vectors. Default: the model's own.")
     @MODEL
     @SERVER
     @BASE_URL
@@ -197,7 +191,7 @@ class Qwen3Magics(Magics):
     @NAME
     @cell_magic
     def qwen3_embed(self, line: str, cell: str) -> Any:
-        """Embed the texts of the cell, one a line.
+        """Embed the texts of the cell, one per line.
 
         The result is a float32 array of shape (texts, dimensions) with rows of unit length. The engine stays open for the
         next cell.
@@ -206,7 +200,7 @@ class Qwen3Magics(Magics):
             The capital of China is Beijing.
             Pandas eat bamboo.
         """
-        with self._told("%qwen3_embed"):
+        with self._short_errors("%qwen3_embed"):
             from qwen3_integrations.core.embedder import Embedder
 
             asked = parsed(self.qwen3_embed, line)
@@ -218,17 +212,17 @@ class Qwen3Magics(Magics):
             return self._kept(asked, done)
 
     def close(self) -> None:
-        """Let go of the engines."""
+        """Close the engines."""
         for _, engine in self._held.values():
             engine.close()
         self._held.clear()
 
     def _engine(self, task: Task, asked: Namespace) -> SharedEngine:
-        """The engine that is asked for: the one that is held, if that still works, or a new one in its place."""
+        """The requested engine: the open one if it fits, otherwise a new one in its place."""
         wanted = (asked.model, asked.server, asked.base_url, asked.backend, asked.option)
         held = self._held.get(task)
         if held and held[0] != wanted:
-            self._held.pop(task)[1].close()  # first: two models may not fit
+            self._held.pop(task)[1].close()  # first: memory may not hold two models
         options = checked_options(asked.option, ("task", "model", "base_url", "backend"))
         if asked.server:
             if asked.model or asked.base_url or asked.backend != "auto":
@@ -240,7 +234,7 @@ class Qwen3Magics(Magics):
         else:
             engine = open_engine(task, asked.model, base_url=asked.base_url, backend=asked.backend, **options)
         if held:
-            held[1].close()  # this cell's own hold keeps it open
+            held[1].close()  # this cell's own reference keeps it open
         self._held[task] = (wanted, engine)
         return engine
 
@@ -251,8 +245,8 @@ class Qwen3Magics(Magics):
         return value
 
     @contextmanager
-    def _told(self, magic: str) -> Iterator[None]:
-        """Errors of this package as one line and a hint, instead of a traceback."""
+    def _short_errors(self, magic: str) -> Iterator[None]:
+        """Show errors of this package as one line and a hint, instead of a traceback."""
         try:
             yield
         except UsageError as error:
@@ -263,13 +257,13 @@ class Qwen3Magics(Magics):
 
 
 def load(shell: Any) -> None:
-    """Register the magics with a shell; once more is fine."""
+    """Register the magics with a shell; may be called again."""
     unload(shell)
     shell.register_magics(Qwen3Magics(shell))
 
 
 def unload(shell: Any) -> None:
-    """Take the magics away again, and close the engines that they hold."""
+    """Remove the magics, and close their engines."""
     held = shell.magics_manager.registry.pop(Qwen3Magics.__name__, None)
     if held is None:
         return

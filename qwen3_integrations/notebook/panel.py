@@ -1,4 +1,4 @@
-"""A panel that starts, watches and stops a server: a thin face on `qwen3_integrations.serving`."""
+"""A panel that starts, monitors and stops a server: a thin layer over `qwen3_integrations.serving`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.errors import ConfigError, Qwen3Error
 from qwen3_integrations.notebook.panel_form import FIELDS, SECRET, changed, described, form_of, read_form
-from qwen3_integrations.notebook.panel_meters import Watched
+from qwen3_integrations.notebook.panel_meters import PolledServer
 from qwen3_integrations.notebook.panel_views import load_view, other_view, preview_view, server_view, static_view
 from qwen3_integrations.notebook.polling import PollingWidget
 from qwen3_integrations.notebook.widget import assets
@@ -29,36 +29,36 @@ STATES = ("stopped", "downloading", "starting", "loading", "compiling", "capturi
 
 _IDLE = ("stopped", "failed")
 _STARTING_S, _READY_S, _IDLE_S = 0.5, 2.0, 4.0
-"""Seconds between two looks: at the log of a server that starts, at one that is ready, at free memory and servers elsewhere."""
+"""Seconds between two polls: of a starting server, of a ready one, of free memory and other servers."""
 
 
 class _Cancelled(BaseException):
-    """No Exception: after one of those the hubs' clients would try again."""
+    """Not an Exception, which the hubs' clients would retry."""
 
 
 class ServerPanel(PollingWidget):
-    """Start, watch, use and stop a server from a notebook.
+    """Start, monitor, use and stop a server from a notebook.
 
-    Everything is done by `qwen3_integrations.serving`, so that `panel.server` is what `start` would have given, and a server that
-    another notebook or the command line started can be attached to. The key is never in the panel's state, its static form or a
-    saved notebook: it reaches the browser when somebody clicks "Copy key", and then only the clipboard.
+    The work is done by `qwen3_integrations.serving`: `panel.server` is the server that `start` returns, and the panel can attach to
+    a server that another notebook or the command line started. The key is never in the panel's state, its static form or a saved
+    notebook: it is sent to the browser's clipboard when a person clicks "Copy key".
 
-    Closing the panel ends its thread, and a start that is not finished with the server that was starting. A server that runs goes
-    on: `panel.server.stop()` or the kernel's end stops it, and with `keep_running` not even that.
+    Closing the panel ends its thread, and a start in progress with its server. A running server continues: `panel.server.stop()` or
+    the end of the kernel stops it; with `keep_running` only `stop()` does.
 
     Attributes:
         state: `stopped`, `downloading`, `starting`, `loading`, `compiling`, `capturing`, `answering`, `ready` or `failed`.
-        note: One sentence about it; may be empty.
-        first_error: The line that says why it failed, or the first error in its log since it was ready.
+        note: One sentence about the state; may be empty.
+        first_error: The line with the reason of a failure, or the first error in the log since the server was ready.
 
     Args:
         task: `embed` or `rerank`.
-        server: One that runs already, to attach to; its options are then shown.
-        timeout_s: Seconds to wait until a server that was started is ready; downloading is not counted.
-        options: As of `ServerOptions`. `api_key` and `env` can be given here alone: no form shows them.
+        server: A running server to attach to; the panel then shows its options.
+        timeout_s: Seconds to wait until a started server is ready; downloading is not counted.
+        options: As in `ServerOptions`. `api_key` and `env` can only be given here: the form does not show them.
 
     Raises:
-        TypeError: For an option that there is not; names the nearest.
+        TypeError: For an unknown option; names the most similar one.
         ConfigError: For a value that can't work.
     """
 
@@ -78,13 +78,13 @@ class ServerPanel(PollingWidget):
     others: traitlets.List[dict[str, str]] = traitlets.List().tag(sync=True)
 
     def __init__(self, *, task: Task = "embed", server: Server | None = None, timeout_s: float = 900.0, **options: Any) -> None:
-        self._cancelled = threading.Event()  # first: one that refuses its arguments is closed too
+        self._cancelled = threading.Event()  # first: a panel whose constructor raises is closed too
         known = {*(field.name for field in FIELDS), *SECRET}
         for name in options:
             if name not in known:
                 raise TypeError(f"ServerPanel has no argument {name!r}{suggest(name, known)}")
         self._timeout_s = timeout_s
-        self._watched: Watched | None = None
+        self._polled: PolledServer | None = None
         self._is_starting = False
         wanted = ServerOptions(task=task, **options)
         super().__init__(fields=described())
@@ -94,16 +94,16 @@ class ServerPanel(PollingWidget):
 
     @property
     def server(self) -> Server | None:
-        """The server, from the moment there is one, long before it is ready; None once it has ended."""
-        watched = self._watched
-        return watched.server if watched is not None and watched.server.is_running else None
+        """The server, from its launch on, long before it is ready; None once it has ended."""
+        polled = self._polled
+        return polled.server if polled is not None and polled.server.is_running else None
 
     @property
     def options(self) -> ServerOptions:
-        """What a start would start: the form. May be assigned.
+        """The options in the form. May be assigned.
 
         Raises:
-            ConfigError: If something in the form can't work.
+            ConfigError: If a value in the form can't work.
         """
         options, wrong = read_form(self.form, self._secrets)
         if options is None:
@@ -114,10 +114,10 @@ class ServerPanel(PollingWidget):
     def options(self, options: ServerOptions) -> None:
         self._secrets: dict[str, Any] = {name: getattr(options, name) for name in SECRET}
         self.form, self.wrong = form_of(options), {}
-        self._look_now()
+        self._poll_soon()
 
     def start(self) -> None:
-        """Start a server with these options, in the background; or take one that runs already with the same. Returns at once.
+        """Start a server with these options in the background, or reuse a running one. Returns immediately.
 
         Raises:
             ConfigError: If the panel has a server already, or an option can't work.
@@ -126,15 +126,15 @@ class ServerPanel(PollingWidget):
         self._launch(self.options)
 
     def cancel(self) -> None:
-        """Give up a start that is not finished, and end the server that is starting. Returns at once."""
+        """Cancel a start in progress, and end its server. Returns immediately."""
         if self._is_starting:
             self._cancelled.set()
             self.busy = "Cancelling"
-        elif self.state not in (*_IDLE, "ready"):  # the wait for it is over, and it goes on
+        elif self.state not in (*_IDLE, "ready"):  # the wait is over, and the server is still starting
             self.stop()
 
     def stop(self) -> None:
-        """End the server, in the background; also one that was attached to. Returns at once; cancels a start that is not finished."""
+        """End the server in the background, also an attached one; cancels a start in progress. Returns immediately."""
         server = self.server
         if self._is_starting:
             self.cancel()
@@ -142,10 +142,10 @@ class ServerPanel(PollingWidget):
             self._begin("Stopping", asyncio.to_thread(server.stop), lambda _: self._leave("stopped", ""))
 
     def restart(self) -> None:
-        """End the server and start it again with the options, the address and the key that it had. Returns at once.
+        """End the server and start it again with the same options, address and key. Returns immediately.
 
         Raises:
-            ConfigError: If there is none.
+            ConfigError: If there is no server.
         """
         server = self.server
         if server is None or self._is_starting:
@@ -154,25 +154,25 @@ class ServerPanel(PollingWidget):
         self._launch(replace(server.options, port=urlsplit(server.url).port or 0, env=env), server)
 
     def attach(self, name: str) -> None:
-        """Watch a server that runs already, whoever started it.
+        """Attach to a running server, whichever process started it.
 
         Args:
             name: Its name or address.
 
         Raises:
-            ConfigError: If there is none of that name, or the panel has a server already.
+            ConfigError: If no server has that name, or the panel has a server already.
         """
         self._refuse_a_second()
         self._take(serving.attach(name))
 
     def detach(self) -> None:
-        """Show the form again; the server runs on as before."""
+        """Show the form again; the server continues to run."""
         server = self.server
         if server is not None and not self._is_starting:
             self._leave("stopped", f"{server.name} runs on without this panel")
 
     def close(self) -> None:
-        """End the panel's thread, and a start that is not finished with its server. A server that runs goes on. Twice is fine."""
+        """End the panel's thread, and a start in progress with its server. A running server continues. May be called twice."""
         self._cancelled.set()
         super().close()
 
@@ -195,7 +195,7 @@ class ServerPanel(PollingWidget):
         self.form = changed(self.form, name, value)
         _, wrong = read_form(self.form, self._secrets)
         self.wrong = {name: str(error) for name, error in wrong.items()}
-        self._look_now()
+        self._poll_soon()
 
     def _keep(self, on: bool) -> None:
         if (server := self.server) is not None:
@@ -203,7 +203,7 @@ class ServerPanel(PollingWidget):
             self.info = self.info | {"keep_running": server.keep_running}
 
     def _send_key(self, view: str) -> None:
-        """To the one view that was clicked, as a message: messages are in no state, and in no saved notebook."""
+        """Send the key to the clicked view as a message: messages are not part of the state or of a saved notebook."""
         self.send({"view": view, "key": server.api_key if (server := self.server) is not None else None})
 
     def _refuse_a_second(self) -> None:
@@ -216,7 +216,7 @@ class ServerPanel(PollingWidget):
         self.wrong, self.first_error, self.note, self.progress = {}, "", "", {}
         self.state = "starting"
         self._begin("", asyncio.to_thread(self._start, options, before, self._cancelled), self._started)
-        self._watch()
+        self._start_polling()
 
     def _start(self, options: ServerOptions, before: Server | None, cancelled: threading.Event) -> StartResult | None:
         """In a thread of the background loop; None where the start was cancelled."""
@@ -251,9 +251,9 @@ class ServerPanel(PollingWidget):
             self._is_starting = False
 
     def _tell(self, progress: Progress, cancelled: threading.Event) -> None:
-        if cancelled.is_set():  # a download is given up in no other way
+        if cancelled.is_set():  # the only way to cancel a download
             raise _Cancelled
-        if progress.phase != "ready":  # that is said with the outcome
+        if progress.phase != "ready":  # shown with the result
             self.progress = {"fraction": progress.fraction, "detail": self._without_key(progress.detail), "elapsed_s": progress.elapsed_s}
             self.state = progress.phase
 
@@ -270,78 +270,78 @@ class ServerPanel(PollingWidget):
             self._be_ready(f"started in {outcome.seconds:.0f} s" if isinstance(outcome, Launched) else "it ran already, with these options")
 
     def _take(self, server: Server) -> None:
-        with contextlib.suppress(ConfigError):  # another version of this package started it
+        with contextlib.suppress(ConfigError):  # started by another version of this package
             self.options = server.options
         self.first_error, self.error, self.progress = "", "", {}
         self._hold(server, fresh=False)
         self.state, self.note = "starting", "attached"
-        self._watch()
-        self._look_now()
+        self._start_polling()
+        self._poll_soon()
 
     def _hold(self, server: Server, *, fresh: bool) -> None:
-        self._watched = Watched(server, fresh=fresh)
+        self._polled = PolledServer(server, fresh=fresh)
         self.tail, self.load, self.info = {}, {}, server_view(server)
 
     def _be_ready(self, note: str) -> None:
-        if self._watched is not None:
-            self._read_log(self._watched)
-            self._watched.log.error = ""  # what was said on the way did no harm
-            self.info = server_view(self._watched.server)
+        if self._polled is not None:
+            self._read_log(self._polled)
+            self._polled.log.error = ""  # errors before the first answer did no harm
+            self.info = server_view(self._polled.server)
         self.state, self.note, self.progress, self.first_error = "ready", note, {}, ""
-        self._look_now()
+        self._poll_soon()
 
     def _leave(self, state: str, note: str) -> None:
-        """The server has ended, or goes on without the panel; its log stays to be read."""
-        if self._watched is not None:
-            self._read_log(self._watched)
-        self._watched = None
+        """Leave the server, which has ended or continues without the panel; its log stays visible."""
+        if self._polled is not None:
+            self._read_log(self._polled)
+        self._polled = None
         if state == "stopped":
             self.first_error = ""
         self.info, self.load, self.progress = {}, {}, {}
         self.state, self.note = state, note
-        self._look_now()
+        self._poll_soon()
 
     def _pause_s(self) -> float:
         return _IDLE_S if self.state in _IDLE else _READY_S if self.state == "ready" else _STARTING_S
 
-    def _see(self) -> None:
-        """Look at what is watched: little while nobody sees the panel."""
-        watched = self._watched
-        if watched is not None:
-            self._see_server(watched)
+    def _poll_once(self) -> None:
+        """Poll the server, or the preview; less while no view is visible."""
+        polled = self._polled
+        if polled is not None:
+            self._see_server(polled)
         elif self._is_shown and not self._is_starting:
             self.others = [other_view(each) for each in serving.servers()]
             options, _ = read_form(self.form, self._secrets)
             self.preview = {} if options is None else preview_view(preview(options), options)
 
-    def _see_server(self, watched: Watched) -> None:
-        self._read_log(watched)
-        if self._is_left(watched):
+    def _see_server(self, polled: PolledServer) -> None:
+        self._read_log(polled)
+        if self._is_left(polled):
             return
-        server = watched.server
+        server = polled.server
         if not server.is_running:
-            self._leave(*watched.ending())
+            self._leave(*polled.ending())
         elif self._is_shown or self.state != "ready":
             status = server.status()
-            if self._is_left(watched):
+            if self._is_left(polled):
                 return
-            watched.meter.add(status.load.prompt_tokens, time.monotonic())
-            self.load = load_view(status, watched.meter)
+            polled.meter.add(status.load.prompt_tokens, time.monotonic())
+            self.load = load_view(status, polled.meter)
             if status.state == "ready" and self.state != "ready":
                 self.error = ""
                 self._be_ready(self.note)
 
-    def _is_left(self, watched: Watched) -> bool:
-        """Whether it was left, or is being ended or started anew, while it was asked."""
-        return watched is not self._watched or self._is_starting or bool(self.busy)
+    def _is_left(self, polled: PolledServer) -> bool:
+        """Whether the server was left, stopped or restarted during the poll."""
+        return polled is not self._polled or self._is_starting or bool(self.busy)
 
-    def _read_log(self, watched: Watched) -> None:
-        if tail := watched.gained():
+    def _read_log(self, polled: PolledServer) -> None:
+        if tail := polled.gained():
             self.tail = tail
-            self.first_error = self.first_error or watched.without_key(watched.log.error)
+            self.first_error = self.first_error or polled.without_key(polled.log.error)
 
     def _without_key(self, text: str) -> str:
-        return self._watched.without_key(text) if self._watched is not None else text
+        return self._polled.without_key(text) if self._polled is not None else text
 
     def _static_html(self) -> str:
         server = self.server
@@ -351,5 +351,5 @@ class ServerPanel(PollingWidget):
         return static_view(self.state, self.first_error or self.error or self.note, options, status, needed)
 
     def __repr__(self) -> str:
-        named = self._watched.server.name if self._watched is not None else self.form["model"] or self.form["task"]
+        named = self._polled.server.name if self._polled is not None else self.form["model"] or self.form["task"]
         return f"ServerPanel({named!r}, state={self.state!r})"

@@ -1,115 +1,64 @@
-"""The options of a server as a form: its fields as data, and what a person has typed as values, each with what is wrong with it."""
+"""The options of a server as a form: its fields as data, and the typed text as values or errors, by field."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS, TINY, Source
+from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS, TINY
 from qwen3_integrations.serving import ServerOptions
-from qwen3_integrations.serving.options import EngineName
+from qwen3_integrations.serving.option_fields import Option
+from qwen3_integrations.serving.options import OPTIONS
 
-Kind = Literal["choice", "model", "text", "number", "share", "switch", "words"]
 Form: TypeAlias = dict[str, str | bool]
-"""What stands in the fields: text as it was typed, empty for the default; True or False in a switch."""
+"""The contents of the fields: text as it was typed, empty for the default; True or False for a switch."""
 
-SECRET = ("api_key", "env")
-"""Options that no form shows: they would reach the browser and saved notebooks. They are given in Python."""
+SECRET = tuple(option.name for option in OPTIONS if option.secret)
+"""Options that no form shows, because they would reach the browser and saved notebooks. They are given in Python."""
 
-MAIN = ""
-"""The group that is always open."""
+FIELDS = tuple(option for option in OPTIONS if not option.secret)
+"""The options with a field in the form; those without a group are always visible."""
 
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of the form.
-
-    Attributes:
-        name: The option of `ServerOptions`.
-        label: What stands above it.
-        kind: How it is edited.
-        group: Under which heading; `MAIN` for those that matter.
-        help: What it does, in a few words.
-        choices: What may be chosen, or is proposed.
-        empty: What it is while nothing is typed.
-    """
-
-    name: str
-    label: str
-    kind: Kind
-    group: str
-    help: str = ""
-    choices: tuple[str, ...] = ()
-    empty: str = ""
-
-
-FIELDS: tuple[Field, ...] = (
-    Field("task", "Task", "choice", MAIN, "what the model does", get_args(Task)),
-    Field("engine", "Engine", "choice", MAIN, "the program that serves", get_args(EngineName)),
-    Field("model", "Model", "model", MAIN, "a hub's name or a folder"),
-    Field("port", "Port", "number", MAIN, "on this machine alone", empty="any free one"),
-    Field("max_tokens", "Longest prompt", "number", MAIN, "tokens, template included"),
-    Field("concurrency", "Concurrency", "number", MAIN, "longest prompts in the cache"),
-    Field("dtype", "Precision", "choice", MAIN, "auto is the checkpoint's", ("auto", "bfloat16", "float16", "float32")),
-    Field("host", "Host", "text", "Address", "where it listens; the default is this machine alone"),
-    Field("uds", "Unix socket", "text", "Address", "a path, instead of host and port", empty="none"),
-    Field("served_name", "Served name", "text", "Address", "what clients ask for", empty="the model's"),
-    Field("without_key", "Ask for no key", "switch", "Address", "anybody who reaches it may use it"),
-    Field("max_num_seqs", "Prompts in a pass", "number", "Speed", "at most", empty="the engine's"),
-    Field("max_num_batched_tokens", "Tokens in a pass", "number", "Speed", "at most", empty="8192 or more"),
-    Field("api_server_count", "API processes", "number", "Speed", "more of them for short texts", empty="1"),
-    Field("prefix_caching", "Prefix caching", "switch", "Speed", "what prompts begin with alike is computed once"),
-    Field("enforce_eager", "Start eagerly", "switch", "Speed", "starts sooner, runs slower"),
-    Field("quantization", "Quantise while loading", "text", "Memory", "such as fp8", empty="as stored"),
-    Field("kv_cache_memory_bytes", "Cache", "number", "Memory", "bytes", empty="planned"),
-    Field("gpu_memory_utilization", "Share of each GPU", "share", "Memory", "in (0, 1], instead of a plan", empty="planned"),
-    Field("tensor_parallel_size", "Tensor parallel", "number", "GPUs", "GPUs that share every layer"),
-    Field("pipeline_parallel_size", "Pipeline parallel", "number", "GPUs", "GPUs that share out the layers"),
-    Field("data_parallel_size", "Data parallel", "number", "GPUs", "copies of the model"),
-    Field("source", "Source", "choice", "Program", "where the name may lead", get_args(Source)),
-    Field("revision", "Revision", "text", "Program", "branch, tag or commit", empty="the default"),
-    Field("python", "Python", "text", "Program", "the interpreter that has the engine", empty="this kernel's"),
-    Field("extra_args", "More flags", "words", "Program", "as the engine spells them: --seed 1", empty="none"),
-)
-_BY_NAME = {each.name: each for each in FIELDS}
-_DEFAULTS = {each.name: None if each.default is MISSING else each.default for each in fields(ServerOptions)}
+_BY_NAME = {field.name: field for field in FIELDS}
+_SHOWN = ("name", "label", "group", "help", "kind")
 
 
 def described() -> list[dict[str, Any]]:
-    """The fields for the browser: each with what it holds at first (`default`), and what an empty one means (`empty`)."""
+    """The fields for the browser: each with its initial value (`default`) and the meaning of an empty field (`empty`)."""
+    return [_described(field) for field in FIELDS]
+
+
+def _described(field: Option) -> dict[str, Any]:
+    plain = {name: getattr(field, name) for name in _SHOWN} | {"choices": list(field.choices)}
+    plain["default"] = field.default if field.kind in ("choice", "switch") else ""
+    plain["empty"] = field.empty or ("" if field.default is None else str(field.default))
+    if field.name != "model":
+        return plain
     models = {task: [*(name for name, each in CHECKPOINTS.items() if each.task == task), TINY] for task in get_args(Task)}
-    made = []
-    for field in FIELDS:
-        plain = {name: getattr(field, name) for name in Field.__slots__} | {"choices": list(field.choices)}
-        default = _DEFAULTS[field.name]
-        plain["default"] = default if field.kind in ("switch", "choice") else ""
-        plain["empty"] = field.empty or ("" if default is None else str(default))
-        made.append(plain | ({"choices": models, "empty": dict(DEFAULT_MODELS)} if field.kind == "model" else {}))
-    return made
+    return plain | {"kind": "model", "choices": models, "empty": dict(DEFAULT_MODELS)}
 
 
 def form_of(options: ServerOptions) -> Form:
-    """The form that reads as these options; what is left at its default stays empty."""
+    """The form for these options; an option at its default gives an empty field."""
     return {field.name: _typed(field, getattr(options, field.name)) for field in FIELDS}
 
 
-def _typed(field: Field, value: Any) -> str | bool:
+def _typed(field: Option, value: Any) -> str | bool:
     if field.kind in ("switch", "choice"):
         return value if field.kind == "switch" else str(value)
-    if value == _DEFAULTS[field.name]:
+    if value == field.default:
         return ""
     return shlex.join(value) if field.kind == "words" else str(value)
 
 
 def changed(form: Form, name: str, value: object) -> Form:
-    """The form with one field changed. With the task, a published model gives way to its twin for the other task.
+    """The form with one field changed. When the task changes, a published model is replaced by its counterpart for that task.
 
     Raises:
-        ConfigError: If there is no such field, or the value is of another kind than it holds.
+        ConfigError: If there is no such field, or the value is of the wrong type for it.
     """
     field = _BY_NAME.get(name)
     if field is None or not isinstance(value, bool if field.kind == "switch" else str):
@@ -123,14 +72,14 @@ def changed(form: Form, name: str, value: object) -> Form:
 
 
 def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | None, dict[str, ConfigError]]:
-    """What was typed as options.
+    """Read a form as options.
 
     Args:
         form: The fields.
-        secrets: The options that no form shows.
+        secrets: The options that are not in the form.
 
     Returns:
-        The options, and nothing; or None, and what is wrong, by field.
+        The options and an empty mapping; or None and the errors, by field.
     """
     values: dict[str, Any] = {}
     wrong: dict[str, ConfigError] = {}
@@ -139,7 +88,7 @@ def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | N
             values[field.name] = _read(field, form[field.name])
         except ValueError as error:
             wrong[field.name] = ConfigError(f"can't be parsed: {str(error).lower()}", option=field.name)
-    # One error is raised at a time: what it names is put back, until all are found.
+    # `ServerOptions` raises one error at a time: the option it names is reset to its default, until no error is left.
     while len(wrong) <= len(FIELDS):
         try:
             options = ServerOptions(**values, **secrets)
@@ -154,17 +103,17 @@ def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | N
     return None, wrong
 
 
-def _read(field: Field, typed: str | bool) -> Any:
+def _read(field: Option, typed: str | bool) -> Any:
     if isinstance(typed, bool):
         return typed
     text = typed.strip()
     if not text:
-        return _DEFAULTS[field.name]
+        return field.default
     if field.kind == "words":
         return tuple(shlex.split(text))
     if field.kind in ("number", "share"):
         try:
             return int(text.replace(",", "").replace("_", "")) if field.kind == "number" else float(text)
-        except ValueError:  # the options say better what they want
+        except ValueError:  # the options' own check has the better message
             return text
     return text

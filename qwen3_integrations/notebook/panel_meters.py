@@ -1,4 +1,4 @@
-"""A server as the panel watches it: the end of its log with the first error in it, and how fast it reads."""
+"""A polled server: the end of its log with the first error, and its token rate."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from qwen3_integrations.serving import Server
 from qwen3_integrations.serving.log import LogReader, first_error
 
 KEPT_LINES = 400
-"""So many last lines reach the browser; the file has them all."""
+"""Number of last lines for the browser; the file has all lines."""
 
 _FROM_END = 200 * KEPT_LINES
-"""Bytes of a log that was there before it is watched, from its end."""
+"""Bytes to read from the end of an existing log."""
 
 KEPT_RATES = 60
 _GAP_S = 15.0
-"""Seconds between two looks after which the curve begins anew: nobody looked between, and an average would show no course."""
+"""A gap of more seconds between two polls restarts the curve: an average over the gap would be misleading."""
 
 
-_TOLD_TO_END = (None, 0, 128 + 2, 128 + 15)
-"""Exit codes of servers that somebody ended; None where this process does not learn it."""
+_STOPPED = (None, 0, 128 + 2, 128 + 15)
+"""Exit codes of servers that were stopped; None where this process can't know the code."""
 
 
 class LogTail:
-    """The end of a log that grows.
+    """The end of a growing log.
 
     Args:
-        path: The log; need not be there yet.
-        fresh: Whether its server has just been started; else only its end is read.
+        path: The log; need not exist yet.
+        fresh: Whether its server has just been started; if not, only the end is read.
     """
 
     def __init__(self, path: Path, *, fresh: bool) -> None:
@@ -41,7 +41,7 @@ class LogTail:
         self.error = ""
 
     def read(self) -> bool:
-        """Read what is new; False where nothing is."""
+        """Read the new lines; False if there are none."""
         gained = self._reader.lines()
         self._lines.extend(gained)
         self._read += len(gained)
@@ -49,23 +49,23 @@ class LogTail:
         return bool(gained)
 
     def to_dict(self) -> dict[str, Any]:
-        """The lines, and the number of the first of them among all that were read."""
+        """The lines, and the number of the first one among all lines read."""
         return {"first": self._read - len(self._lines), "lines": list(self._lines)}
 
 
 class Meter:
-    """Tokens a second, out of a count that grows."""
+    """Tokens per second, from a growing count."""
 
     def __init__(self) -> None:
         self._last: tuple[int, float] | None = None
         self.rates: deque[float] = deque(maxlen=KEPT_RATES)
 
     def add(self, tokens: int | None, at_s: float) -> None:
-        """Take note of the count.
+        """Add a count.
 
         Args:
-            tokens: Read since the server started; None where it does not say.
-            at_s: When, on a clock that only goes forward.
+            tokens: Tokens read since the server started; None where it does not report them.
+            at_s: The time, on a monotonic clock.
         """
         if tokens is None:
             return
@@ -78,8 +78,8 @@ class Meter:
         self._last = tokens, at_s
 
 
-class Watched:
-    """A server, its log and its meter.
+class PolledServer:
+    """A server, its log and its token rate.
 
     Args:
         server: The server.
@@ -93,22 +93,22 @@ class Watched:
         self.meter = Meter()
 
     def gained(self) -> dict[str, Any] | None:
-        """The end of the log, if there is more of it than before."""
+        """The end of the log, if it has grown; otherwise None."""
         with self._reading:
             if not self.log.read():
                 return None
             shown = self.log.to_dict()
-        whole = self.without_key("\n".join(shown["lines"]))  # at once: the key may have to be looked up
+        whole = self.without_key("\n".join(shown["lines"]))  # in one call: the key may have to be looked up
         return shown | {"lines": whole.split("\n"), "path": str(self.server.log_path)}
 
     def ending(self) -> tuple[str, str]:
-        """State and note of a server that has ended: `stopped` if somebody ended it, else `failed`."""
+        """State and note of a server that has ended: `stopped` or `failed`."""
         code = self.server.exit_code
-        if code in _TOLD_TO_END:
+        if code in _STOPPED:
             return "stopped", f"{self.server.name} was ended"
         return "failed", f"{self.server.name} ended with exit code {code}"
 
     def without_key(self, text: str) -> str:
-        """The text as it may be shown. No server is known to log its key; if one did, the log would carry it into the notebook."""
+        """The text without the key. No server is known to log its key; if one did, it would reach the notebook."""
         key = self.server.api_key
         return text.replace(key, "(key)") if key else text

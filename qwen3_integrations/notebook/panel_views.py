@@ -1,4 +1,4 @@
-"""What the panel shows of the serving package's values: plain dictionaries for the browser, without any key."""
+"""State of the panel for the browser: values of the serving package as plain dictionaries, without any key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qwen3_integrations.serving.status import duration, status_facts
 
 
 def preview_view(preview: Preview, options: ServerOptions) -> dict[str, Any]:
-    """A start that has not happened: the memory plan as parts against each device, and both command lines."""
+    """A preview: the parts of the memory plan, each device, and both command lines."""
     plan = preview.plan
     parts = (
         [] if plan is None else list(zip(_PARTS, (plan.weights_bytes, plan.cache_bytes, plan.pass_bytes, plan.runtime_bytes), strict=True))
@@ -54,10 +54,10 @@ def _device(device: Device, needed: int) -> dict[str, Any]:
 
 
 def server_view(server: Server) -> dict[str, Any]:
-    """What stays the same while a server runs."""
+    """The facts of a server that do not change while it runs."""
     try:
         options = server.options
-    except ConfigError:  # of another version of this package
+    except ConfigError:  # started by another version of this package
         options = None
     key = "known" if server.api_key is not None else "none" if options is not None and options.without_key else "unknown"
     return {
@@ -77,7 +77,7 @@ def server_view(server: Server) -> dict[str, Any]:
 
 
 def load_view(status: ServerStatus, meter: Meter) -> dict[str, Any]:
-    """What changes while it runs."""
+    """The facts of a server that change while it runs."""
     load = status.load
     return {
         "healthy": status.state == "ready",
@@ -98,7 +98,7 @@ def other_view(server: Server) -> dict[str, str]:
 
 
 def static_view(state: str, note: str, options: ServerOptions | None, status: ServerStatus | None, plan: str) -> str:
-    """The panel as HTML that reads without scripts."""
+    """The panel as HTML without scripts."""
     title = f"{state}: {note}" if note else state
     if status is not None:
         return facts_table(title, {"name": status.name} | status_facts(status))

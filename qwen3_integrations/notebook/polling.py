@@ -1,4 +1,4 @@
-"""A widget that looks at something now and then, and closely while somebody sees it."""
+"""A widget that polls something: often while a view of it is visible, else rarely."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from typing import Any
 
 from qwen3_integrations.notebook.widget import Widget
 
-_SHOWN_S = 600.0
-"""Seconds for which a view counts as shown that has not said so again (it does so each minute): a kernel that works through a long
-cell hears nothing meanwhile, and a page that was lost never says good-bye."""
+_VISIBLE_S = 600.0
+"""Seconds for which a view counts as visible after its last message (it sends one each minute). A kernel that runs a long cell
+receives no messages, and a page that was lost never sends `hide`."""
 
 
 class PollingWidget(Widget):
-    """Base of widgets that watch.
+    """Base of widgets that poll.
 
-    Views say `show` when they come into sight and `hide` when they leave it; a subclass takes both among its actions.
+    A view sends `show` when it becomes visible and `hide` when it no longer is; a subclass lists both among its actions.
     """
 
     def __init__(self, **traits: Any) -> None:
         self._views: dict[str, float] = {}
-        self._looking = asyncio.Lock()
-        self._watching: Future[None] | None = None
+        self._lock = asyncio.Lock()
+        self._polling: Future[None] | None = None
         super().__init__(**traits)
 
-    def _see(self) -> None:
-        """Look at what is watched; called in a thread of its own, one call at a time. Little is needed unless `_is_shown`."""
+    def _poll_once(self) -> None:
+        """Poll; called in a thread of its own, one call at a time. May do less unless `_is_shown`."""
         raise NotImplementedError
 
     def _pause_s(self) -> float:
-        """Seconds until the next look."""
+        """Seconds until the next poll."""
         raise NotImplementedError
 
     @property
     def _is_shown(self) -> bool:
         now = time.monotonic()
-        return any(now - at < _SHOWN_S for at in list(self._views.values()))
+        return any(now - at < _VISIBLE_S for at in list(self._views.values()))
 
     def _show(self, view: str) -> None:
         is_new = view not in self._views
         self._views[view] = time.monotonic()
         if is_new:
-            self._look_now()
+            self._poll_soon()
 
     def _hide(self, view: str) -> None:
         self._views.pop(view, None)
 
-    def _watch(self) -> None:
-        """Begin to look now and then, if that has not begun."""
-        if self._watching is None and not self._is_closed:
-            self._watching = self._in_background(self._keep_looking())
+    def _start_polling(self) -> None:
+        """Start polling, unless it has started."""
+        if self._polling is None and not self._is_closed:
+            self._polling = self._in_background(self._poll_forever())
 
-    def _look_now(self) -> None:
-        """Look out of turn, if there is anything to look at or anybody to see it."""
-        if (self._is_shown or self._watching is not None) and not self._is_closed:
-            self._watch()
-            self._in_background(self._look())
+    def _poll_soon(self) -> None:
+        """Poll now, if polling has started or a view is visible."""
+        if (self._is_shown or self._polling is not None) and not self._is_closed:
+            self._start_polling()
+            self._in_background(self._poll())
 
-    async def _keep_looking(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
-            await self._look()
+            await self._poll()
             await asyncio.sleep(self._pause_s())
 
-    async def _look(self) -> None:
-        async with self._looking:
+    async def _poll(self) -> None:
+        async with self._lock:
             try:
-                await asyncio.to_thread(self._see)
-            except Exception as error:  # noqa: BLE001  the next look may go well
+                await asyncio.to_thread(self._poll_once)
+            except Exception as error:  # noqa: BLE001  the next poll may succeed
                 self._fail(error)

@@ -1,4 +1,4 @@
-"""What all widgets share: assets from files, messages, work in the background, errors under the widget, a static form."""
+"""The base of all widgets: assets from files, messages, background work, errors under the widget, a static form."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ STATIC = Path(__file__).parent / "static"
 
 
 def assets(name: str) -> tuple[str, str]:
-    """A widget's module and styles: `shared.js` and `shared.css` first, then its own; read from files, nothing is built or fetched.
+    """A widget's module and styles: `shared.js` and `shared.css`, then its own. They are read from files; nothing is built or fetched.
 
     Args:
-        name: Of the files in `static/`, without suffix. Files named `name-*.js` are parts of the module and stand before it.
+        name: The name of its files in `static/`, without suffix. Files named `name-*.js` are parts of the module and come before it.
 
     Returns:
         The ES module and the style sheet, as text.
@@ -39,21 +39,20 @@ def assets(name: str) -> tuple[str, str]:
 class Widget(anywidget.AnyWidget):
     """Base of the widgets.
 
-    A cell that is run again makes another one: the one before goes with `close()`, its thread with it.
+    Traits carry state to the browser. The browser sends a person's actions back as messages `{"do": name, ...}`; `_actions` maps each
+    name to a function. Long work runs on an event loop in a thread of the widget's own, so that the kernel stays free.
 
-    State goes to the browser in traits; what a person does there comes back as messages `{"do": name, ...}`, each handled by the
-    function that `_actions` names. Work that takes time runs on an event loop in a thread of the widget's own, so that the kernel
-    stays free; `close()` ends it.
+    Running a cell again makes a new widget; `close()` ends the old one and its thread.
 
     Attributes:
-        busy: What is being done, in a few words; empty when nothing is.
-        error: What went wrong last; shown under the widget, never raised into the notebook's log.
+        busy: The present work, in a few words; empty if there is none.
+        error: The last error; shown under the widget, never raised into the notebook's log.
     """
 
-    busy = traitlets.Unicode("").tag(sync=True)
-    error = traitlets.Unicode("").tag(sync=True)
+    busy = traitlets.Unicode("").tag(sync=True, exported=False)
+    error = traitlets.Unicode("").tag(sync=True, exported=False)
 
-    # Here and not in the constructor: one that refuses its arguments is closed too, when it is thrown away.
+    # Here and not in the constructor: a widget whose constructor raises is closed too, when it is deleted.
     _background: BackgroundLoop | None = None
     _running: Future[Any] | None = None
     _is_closed = False
@@ -67,7 +66,7 @@ class Widget(anywidget.AnyWidget):
         self.on_msg(self._receive)
 
     def _actions(self) -> Mapping[str, Callable[..., None]]:
-        """What the browser may ask for: name -> function of the message's other fields."""
+        """The actions of the browser: name -> function of the message's other fields."""
         return {}
 
     def _receive(self, _: Any, content: Any, __: Any) -> None:
@@ -76,11 +75,11 @@ class Widget(anywidget.AnyWidget):
             act = self._actions().get(words.pop("do", ""))
             if act is not None:
                 act(**words)
-        except Exception as error:  # noqa: BLE001  a person's click has nobody above it to catch what it raises
+        except Exception as error:  # noqa: BLE001  no caller would catch the error of a click
             self._fail(error)
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take traits from the browser; one that is refused is put back there and said under the widget: nobody above would hear of it."""
+        """Take traits from the browser. A refused value is reset there, and the error is shown under the widget."""
         refused = [name for name, value in sync_data.items() if self.has_trait(name) and not self._accepts(name, value)]
         super().set_state({name: value for name, value in sync_data.items() if name not in refused})
         if refused:
@@ -96,22 +95,22 @@ class Widget(anywidget.AnyWidget):
         return True
 
     def _begin(self, what: str, work: Coroutine[Any, Any, T], then: Callable[[T], None]) -> Future[T]:
-        """Do work in the background; what ran before is cancelled.
+        """Start work in the background; earlier work is cancelled.
 
         Args:
-            what: Shown while it runs.
+            what: The text shown while it runs.
             work: The work.
             then: Called with its result, in the background thread.
 
         Returns:
-            The work's own future, which ends before `then` is called.
+            The work's future, which is done before `then` is called.
         """
         self._cancel()
         self.error, self.busy = "", what
         running = self._running = self._in_background(work)
 
         def done(future: Future[T]) -> None:
-            if self._running is not running:  # something newer runs
+            if self._running is not running:  # newer work has started
                 return
             try:
                 then(future.result())
@@ -126,13 +125,13 @@ class Widget(anywidget.AnyWidget):
         return running
 
     def _end(self, running: Future[Any] | None) -> None:
-        """Nothing is done any more, unless something newer has begun meanwhile."""
+        """Clear `busy`, unless newer work has started."""
         with self._turn:
             if self._running is running:
                 self._running, self.busy = None, ""
 
     def _in_background(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start work on the widget's own loop, beside what `_begin` began there; `close()` cancels it."""
+        """Start work on the widget's own loop, beside that of `_begin`; `close()` cancels it."""
         if self._is_closed:
             work.close()
             raise EngineClosed(f"this {type(self).__name__} is closed", advice="Make a new one")
@@ -141,7 +140,7 @@ class Widget(anywidget.AnyWidget):
         return self._background.submit(work)
 
     def _cancel(self) -> None:
-        """Cancel what runs, if anything does."""
+        """Cancel the running work, if there is any."""
         running = self._running
         if running is not None:
             running.cancel()
@@ -155,14 +154,22 @@ class Widget(anywidget.AnyWidget):
     def close(self) -> None:
         """End the background work and its thread, and take the widget off the page. Twice is fine."""
         self._is_closed = True
-        self._running = None  # what runs is cancelled with its loop
+        self._running = None  # the work is cancelled with its loop
         background, self._background = self._background, None
         if background is not None:
             background.close(_nothing)
         super().close()
 
+    def _page_state(self) -> dict[str, Any]:
+        """The traits of a page without a kernel, as JSON values: each trait's tag `exported` decides.
+
+        True: the present value. False: the default, since the trait means nothing without a kernel. No tag: the page does not have it.
+        """
+        kept: dict[str, Any] = self.get_state(self.trait_names(exported=True))
+        return kept | {name: trait.default() for name, trait in self.traits(exported=False).items()}
+
     def _static_html(self) -> str:
-        """The widget as HTML that reads without scripts: for exported notebooks, and hosts that run no widgets."""
+        """The widget as HTML without scripts: for exported notebooks, and hosts that run no widgets."""
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Servers that start right, and end: vLLM and SGLang with the flags these models need, on this machine."""
+"""Start, supervise and stop model servers (vLLM, SGLang) on this machine, with the flags that these models need."""
 
 from __future__ import annotations
 

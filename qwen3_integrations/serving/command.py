@@ -1,4 +1,4 @@
-"""From options to a command line: pure functions. Secrets go into the environment or a file, never into the words."""
+"""The command line that starts a server, made from its options by pure functions. Secrets go into the environment or a file."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from qwen3_integrations.models.catalog import ORIGINAL_RERANKER
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan
-from qwen3_integrations.serving.extra_flags import check_extra
+from qwen3_integrations.serving.extra_flags import check_extra, spelled
 from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
 from qwen3_integrations.serving.installed import Installed
-from qwen3_integrations.serving.options import ServerOptions
+from qwen3_integrations.serving.options import OPTIONS, TITLES, ServerOptions
 
 TEMPLATE = Path(__file__).parent / "qwen3_reranker.jinja"
 """The official prompt for the routes on which the server puts query and document together: /score, /rerank, /v1/rerank."""
 
 KEY_FILE = "{key-file}"
-"""Stands in a command for the file that a key must be written to; see `Command.key_config`."""
+"""Placeholder in a command for the path of the file that holds the key; see `Command.key_config`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Command(HoldsHidden):
-    """What to run.
+    """A command to run.
 
     Attributes:
-        argv: Its words, without any secret.
-        env: What its environment holds beside this process's; holds the key, so it is no field: neither shown nor pickled.
-        key_config: Content of a file, for a server that takes its key from one; the file's path replaces `KEY_FILE` in `argv`.
+        argv: The words of the command line, without secrets.
+        env: Variables to add to this process's environment. They hold the key, so this is no field: it is not shown and not pickled.
+        key_config: The content of a key file, for an engine that reads its key from one; its path replaces `KEY_FILE` in `argv`.
     """
 
     argv: tuple[str, ...]
@@ -61,19 +61,19 @@ def build_command(
     plan: MemoryPlan | None = None,
     share: float | None = None,
 ) -> Command:
-    """The command that serves a model as the options say.
+    """The command that serves a model with these options.
 
     Args:
-        options: What was asked for.
+        options: The options.
         files: The model on disk.
-        installed: The program, whose version decides which flags there are.
+        installed: The engine's program; its version decides which flags exist.
         port: The port to listen on; not used with `options.uds`.
-        api_key: The key; None for none.
+        api_key: The key; None for no key.
         plan: The memory plan; None where `gpu_memory_utilization` leaves the sizes to the server.
-        share: The plan as a share of the smallest device, in (0, 1]; None where that is not known.
+        share: The plan as a share of the smallest device, in (0, 1]; None where it is not known.
 
     Raises:
-        ConfigError: For an option that this version or this program does not have.
+        ConfigError: For an option that this engine or this version does not have.
     """
     check_extra(options.extra_args, installed)
     make = _vllm if installed.engine == "vllm" else _sglang
@@ -81,21 +81,21 @@ def build_command(
 
 
 def max_tokens_of(options: ServerOptions, files: ModelFiles) -> int:
-    """The longest prompt that the server will take, in tokens: what is asked for, at most the model's context."""
+    """The longest prompt that the server takes, in tokens: the option's value, at most the model's context."""
     return min(options.max_tokens, files.context)
 
 
 def max_model_len_of(options: ServerOptions, files: ModelFiles) -> int:
-    """The length that vLLM is told: of the longest prompt, or one more if prompts are computed in parts and the context allows it.
+    """The value of vLLM's `max_model_len`: the longest prompt, plus one token for chunked prefill where the context allows it.
 
-    In parts, vLLM 0.24 (0.32 no longer) never ends a prompt of just `max_model_len` tokens: it keeps the last place for a token to
-    generate. Source: its issues 47971 and 55427.
+    With chunked prefill, vLLM 0.24 never finishes a prompt of exactly `max_model_len` tokens: it reserves the last position for a
+    generated token. vLLM 0.32 does not. Source: vLLM's issues 47971 and 55427.
     """
-    return min(max_tokens_of(options, files) + _in_parts(options, files), files.context)
+    return min(max_tokens_of(options, files) + _is_chunked(options, files), files.context)
 
 
-def _in_parts(options: ServerOptions, files: ModelFiles) -> bool:
-    """Whether a forward pass may be too small for a prompt. Else none is computed in parts, so that each ends."""
+def _is_chunked(options: ServerOptions, files: ModelFiles) -> bool:
+    """Whether a forward pass may be too small for a prompt. If not, chunked prefill is switched off, so that every prompt finishes."""
     return options.batched_tokens < max_tokens_of(options, files)
 
 
@@ -117,34 +117,24 @@ def _vllm(
         start = [installed.python, "-m", "vllm.entrypoints.cli.main", "serve", str(files.folder)]
     else:  # the `vllm` command looks for a distribution of that name, which a build under another name lacks
         start = [installed.python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(files.folder)]
-    flags.add("served_model_name", options.name)
+    values = _common_values(options, port)
+    values["max_tokens"] = max_model_len_of(options, files)
     if options.uds is not None:
-        flags.add("uds", str(options.socket))
-    else:
-        flags.add("host", options.host)
-        flags.add("port", port)
+        values |= {"uds": options.socket, "host": None, "port": None}
+    if plan is not None:
+        if options.kv_cache_memory_bytes is not None or installed.has("kv_cache_memory_bytes"):
+            values["kv_cache_memory_bytes"] = plan.cache_bytes
+        # vLLM proves that this share is free even where the cache's size is given; older ones size the cache by it.
+        values["gpu_memory_utilization"] = share
+    flags.add_options(options, values)
     flags.add("runner", "pooling")
     if overrides:
         flags.add("hf_overrides", json.dumps(overrides))
     if options.task == "rerank":
         flags.add("chat_template", str(TEMPLATE))
-    flags.add("dtype", options.dtype)
-    flags.add("max_model_len", max_model_len_of(options, files))
-    flags.add("max_num_batched_tokens", options.batched_tokens)
-    if not _in_parts(options, files):
-        flags.switch("no_enable_chunked_prefill", of="enable_chunked_prefill")
-    flags.add("max_num_seqs", options.max_num_seqs)
-    flags.add("tensor_parallel_size", options.tensor_parallel_size, default=1)
-    flags.add("pipeline_parallel_size", options.pipeline_parallel_size, default=1)
-    flags.add("data_parallel_size", options.data_parallel_size, default=1)
-    flags.add("api_server_count", options.api_server_count)
-    flags.add("quantization", options.quantization)
-    _size_vllm(flags, options, installed, plan, share)
-    if not options.prefix_caching:
-        flags.switch("no_enable_prefix_caching", of="enable_prefix_caching")
-    if options.enforce_eager:
-        flags.switch("enforce_eager")
-    if installed.has("disable_uvicorn_access_log"):  # a line a request would bury what matters, and grow without end
+    if not _is_chunked(options, files):
+        flags.switch("no_enable_chunked_prefill")
+    if "disable_uvicorn_access_log" in installed.flags:  # a line for each request would hide what matters, and fill the disk
         flags.switch("disable_uvicorn_access_log")
     env = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": api_key or ""} | dict(options.env or {})
     return Command((*start, *flags.words, *options.extra_args), env)
@@ -165,16 +155,6 @@ def _stored_head(files: ModelFiles) -> dict[str, Any]:
     return stored_head_overrides(files.config)
 
 
-def _size_vllm(flags: _Flags, options: ServerOptions, installed: Installed, plan: MemoryPlan | None, share: float | None) -> None:
-    if plan is None:
-        flags.add("gpu_memory_utilization", options.gpu_memory_utilization)
-        return
-    if options.kv_cache_memory_bytes is not None or installed.has("kv_cache_memory_bytes"):
-        flags.add("kv_cache_memory_bytes", plan.cache_bytes)
-    # vLLM proves that this share is free even where the cache's size is given; older ones size the cache by it.
-    flags.add("gpu_memory_utilization", share)
-
-
 def _sglang(
     options: ServerOptions,
     files: ModelFiles,
@@ -184,40 +164,24 @@ def _sglang(
     plan: MemoryPlan | None,
     share: float | None,
 ) -> Command:
-    for name in ("uds", "api_server_count"):
-        if getattr(options, name) is not None:
-            raise ConfigError("has no equivalent in SGLang", option=name, advice="Leave it out, or use engine='vllm'")
-    flags = _Flags(installed)
-    start = [installed.python, "-m", "sglang.launch_server", "--model-path", str(files.folder)]
-    flags.add("served_model_name", options.name)
-    flags.add("host", options.host)
-    flags.add("port", port)
-    if options.task == "embed":
-        flags.switch("is_embedding")
-        flags.add("json_model_override_args", json.dumps({"is_matryoshka": True}))
-    elif files.classifier:
+    if options.task == "rerank" and files.classifier:
         raise ConfigError(
             f"{files.folder} is a sequence-classification conversion, which SGLang does not score as a Qwen3 reranker",
             option="model",
             advice="Serve the original checkpoint, or use engine='vllm'",
         )
-    else:  # in generation mode, from whose yes and no it makes the score once it sees the model's own prompt in the template
-        flags.add("chat_template", str(TEMPLATE))
-    flags.add("dtype", options.dtype)
-    flags.add("context_length", max_tokens_of(options, files))
-    flags.add("chunked_prefill_size", options.batched_tokens)
-    flags.add("max_running_requests", options.max_num_seqs)
-    flags.add("tp_size", options.tensor_parallel_size, default=1)
-    flags.add("pp_size", options.pipeline_parallel_size, default=1)
-    flags.add("dp_size", options.data_parallel_size, default=1)
-    flags.add("quantization", options.quantization)
+    flags = _Flags(installed)
+    start = [installed.python, "-m", "sglang.launch_server", "--model-path", str(files.folder)]
+    values = _common_values(options, port)
+    values["max_tokens"] = max_tokens_of(options, files)
     if plan is not None:
-        flags.add("max_total_tokens", plan.cache_tokens)
-    flags.add("mem_fraction_static", options.gpu_memory_utilization if plan is None else share)
-    if not options.prefix_caching:
-        flags.switch("disable_radix_cache")
-    if options.enforce_eager:
-        flags.switch("disable_cuda_graph")
+        values |= {"kv_cache_memory_bytes": plan.cache_tokens, "gpu_memory_utilization": share}  # SGLang counts the cache in tokens
+    flags.add_options(options, values)
+    if options.task == "embed":
+        flags.switch("is_embedding")
+        flags.add("json_model_override_args", json.dumps({"is_matryoshka": True}))
+    else:  # generation mode: SGLang makes the score from "yes" and "no" once it finds the model's own prompt in the template
+        flags.add("chat_template", str(TEMPLATE))
     flags.switch("enable_metrics")
     if api_key is not None:
         flags.add("config", KEY_FILE)
@@ -225,25 +189,63 @@ def _sglang(
     return Command((*start, *flags.words, *options.extra_args), dict(options.env or {}), config)
 
 
+def _common_values(options: ServerOptions, port: int) -> dict[str, object]:
+    """The options whose flags are always given, with values that are worked out here; None for no flag."""
+    return {
+        "model": None,  # it stands at the front of the command
+        "served_name": options.name,
+        "host": options.host,
+        "port": port,
+        "dtype": options.dtype,
+        "max_num_batched_tokens": options.batched_tokens,
+    }
+
+
 class _Flags:
-    """Words of a command line, each flag proved to exist in the installed version."""
+    """Words of a command line; each flag is one that the installed version has."""
 
     def __init__(self, installed: Installed) -> None:
         self._installed = installed
         self.words: list[str] = []
 
-    def add(self, flag: str, value: object, *, default: object = None) -> None:
-        """A flag with a value; nothing where that is None, or the program's own default."""
-        if value is None or value == default:
-            return
+    def add(self, flag: str, value: object) -> None:
+        """Add a flag with a value.
+
+        Args:
+            flag: With underscores.
+            value: Its value.
+        """
         self._installed.check(flag)
-        self.words += [_spelled(flag), str(value)]
+        self.words += [spelled(flag), str(value)]
 
-    def switch(self, flag: str, *, of: str | None = None) -> None:
-        """A flag without a value; `of` is the flag it negates."""
-        self._installed.check(of or flag)
-        self.words.append(_spelled(flag))
+    def switch(self, flag: str) -> None:
+        """Add a flag without a value; `no_x` is also allowed where the version has `x`."""
+        if not self._installed.has(flag.removeprefix("no_")):
+            self._installed.check(flag)
+        self.words.append(spelled(flag))
 
+    def add_options(self, options: ServerOptions, values: Mapping[str, object]) -> None:
+        """Add the flag of each option that is not at its default.
 
-def _spelled(flag: str) -> str:
-    return f"--{flag.replace('_', '-')}"
+        Args:
+            options: The options.
+            values: By option: the value to give instead of the option's own, also at its default; None gives no flag.
+
+        Raises:
+            ConfigError: For an option that only another engine has.
+        """
+        engine = self._installed.engine
+        for option in OPTIONS:
+            flag, value = option.flag(engine), getattr(options, option.name)
+            if flag is None and option.flags and value != option.default:
+                able = " or ".join(map(repr, option.flags))
+                raise ConfigError(
+                    f"has no equivalent in {TITLES[engine]}", option=option.name, advice=f"Leave it out, or use engine={able}"
+                )
+            value = values.get(option.name, None if value == option.default else value)
+            if flag is None or value is None:
+                continue
+            if option.kind == "switch":
+                self.switch(flag)
+            else:
+                self.add(flag, value)

@@ -1,4 +1,4 @@
-"""Flags that a user passes on to a server's program: those that would break what the package promises are refused."""
+"""Flags that a user passes on to the engine's program. Flags that would break what the package promises are refused."""
 
 from __future__ import annotations
 
@@ -7,44 +7,40 @@ from collections.abc import Sequence
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.pickles import check_adapter, check_load_format
 from qwen3_integrations.serving.installed import Installed
+from qwen3_integrations.serving.options import OPTIONS
 
-_WITH_OPTIONS = (
-    *("max_model_len", "context_length", "max_num_batched_tokens", "chunked_prefill_size", "max_num_seqs", "max_running_requests"),
-    *("tensor_parallel_size", "tp_size", "pipeline_parallel_size", "pp_size", "data_parallel_size", "dp_size", "api_server_count"),
-    *("kv_cache_memory_bytes", "gpu_memory_utilization", "max_total_tokens", "mem_fraction_static", "enforce_eager"),
-)
-_SHORT = {
-    "-tp": "tensor_parallel_size",
-    "-pp": "pipeline_parallel_size",
-    "-dp": "data_parallel_size",
-    "-q": "quantization",
-    "-sc": "speculative_config",
-}
-"""vLLM's short forms of such flags."""
+_SPELLINGS = [(spelling, option.name) for option in OPTIONS for flags in option.flags.values() for spelling in flags]
 
-_OWNED = {
+_SHORT = {"-sc": "speculative_config"} | {short: name for short, name in _SPELLINGS if short.startswith("-")}
+"""Short flags: the option that they mean, or vLLM's own long flag."""
+
+_REFUSED = {
     "trust_remote_code": "Qwen3 models need no code of their own, and none is run",
-    "api_key": "a key in a command line is seen by everybody on the machine: api_key puts it where it is not",
-    "hf_token": "a token in a command line is seen by everybody on the machine: set HF_TOKEN in the environment",
-    **dict.fromkeys(("model", "model_path", "model_tag"), "model says it"),
-    **dict.fromkeys(
-        ("host", "port", "uds", "served_model_name", "dtype", "quantization", "runner", "is_embedding"), "an option of its own says it"
-    ),
+    "api_key": "everybody on the machine can read a key in a command line; use the option api_key",
+    "hf_token": "everybody on the machine can read a token in a command line; set HF_TOKEN in the environment",
+    **dict.fromkeys(("runner", "is_embedding"), "the option task sets it"),
     **dict.fromkeys(("hf_overrides", "json_model_override_args", "chat_template"), "prompts and scores depend on it, so it is set here"),
     **dict.fromkeys(("pooler_config", "override_pooler_config", "pooling_type"), "these models pool the last token"),
-    "config": "flags in a file can't be looked at: name them one by one",
-    **dict.fromkeys(_WITH_OPTIONS, "an option of its own says it, which the memory plan knows of"),
-    **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"), "servers started here speak plain HTTP: put a proxy before it"),
+    "config": "flags in a file can't be checked; name them one by one",
+    **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"), "servers started here speak plain HTTP; put a proxy before it"),
     **dict.fromkeys(("tokenizer", "tokenizer_path", "tokenizer_mode", "skip_tokenizer_init", "convert"), "the model's own is used"),
     **dict.fromkeys(
         ("tokenizer_revision", "hf_config_path", "config_format", "model_weights", "model_impl", "code_revision"),
         "description, tokenizer, weights and code come from the model's folder and the program alone",
     ),
-    **dict.fromkeys(("speculative_config", "speculative_draft_model_path"), "these models write no text, so nothing is to be guessed"),
+    **dict.fromkeys(("speculative_config", "speculative_draft_model_path"), "these models generate no text, so nothing can be guessed"),
     **dict.fromkeys(("enable_prompt_embeds", "enable_mm_embeds"), "the server would unpickle what clients send, which can run code"),
-    "custom_weight_loader": "weights are read by the program alone",
+    "custom_weight_loader": "only the program itself reads weights",
 }
-"""Flags that `extra_args` may not hold, and why."""
+"""Flags that `extra_args` may not hold beside those of options, and why."""
+
+_OWNED = {
+    name.replace("-", "_"): f"use the option {option}"
+    for spelling, option in _SPELLINGS
+    for name in (spelling, spelling.removeprefix("no-"), option)
+    if not name.startswith("-")
+} | _REFUSED
+"""All flags that `extra_args` may not hold, and why."""
 
 _LOAD_FORMAT = "load_format"
 _ADAPTERS = ("lora_modules", "lora_paths")
@@ -64,9 +60,9 @@ def check_extra(words: Sequence[str], installed: Installed) -> None:
     for flag in flags_of(words):
         meant = _meant(flag, installed)
         if meant in _OWNED:
-            raise ConfigError(f"extra_args can't hold --{flag.replace('_', '-')}: {_OWNED[meant]}")
+            raise ConfigError(f"extra_args can't hold {spelled(flag)}: {_OWNED[meant]}")
         if meant != flag:
-            raise ConfigError(f"extra_args: --{flag.replace('_', '-')} must be spelled out, --{meant.replace('_', '-')}")
+            raise ConfigError(f"extra_args: {spelled(flag)} must be spelled out: {spelled(meant)}")
         if not installed.has(flag.removeprefix("no_")):
             installed.check(flag)
     for value in _values(words, _LOAD_FORMAT):
@@ -111,3 +107,8 @@ def _values(words: Sequence[str], flag: str) -> list[str]:
         end = next((place for place, each in enumerate(behind) if each.startswith("--")), len(behind))
         found += behind[:end] or [""]
     return found
+
+
+def spelled(flag: str) -> str:
+    """A flag as it stands in a command line: `--max-num-seqs`."""
+    return f"--{flag.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Asking a running server how it is: health, and the numbers of its /metrics."""
+"""A running server's health, and its load from /metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from qwen3_integrations.engines.http.address import Address
 
 PROBE_S = 2.0
-"""Seconds within which a server on this machine says how it is, even a busy one."""
+"""Seconds within which even a busy server on this machine answers."""
 
 _SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{[^}]*\})?\s+(?P<value>[\d.eE+-]+|NaN|[+-]Inf)", re.MULTILINE)
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -25,13 +25,13 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a server has to do; None where it does not say.
+    """The load of a server; None where it does not report a number.
 
     Attributes:
-        running: Prompts it computes now.
-        waiting: Prompts that wait for a place.
-        prompt_tokens: Tokens it has read since it started.
-        requests: Prompts it has answered since it started.
+        running: Prompts in flight.
+        waiting: Prompts in the queue.
+        prompt_tokens: Tokens read since the start.
+        requests: Prompts answered since the start.
     """
 
     running: int | None = None
@@ -46,7 +46,7 @@ def is_healthy(url: str) -> bool:
 
 
 def answers(url: str) -> bool:
-    """True when somebody takes a connection at the address, whatever is answered."""
+    """True when a process accepts connections at the address."""
     address = Address.parse(url)
     parts = urlsplit(address.root)
     try:
@@ -62,7 +62,7 @@ def answers(url: str) -> bool:
 
 
 def load_of(url: str) -> Load:
-    """What /metrics says; vLLM guards it by no key."""
+    """The load from /metrics, which vLLM serves without a key."""
     text = _get(url, "/metrics")
     return Load() if text is None else parse_load(text)
 
@@ -90,7 +90,7 @@ class _SocketConnection(http.client.HTTPConnection):
 
 
 def _get(url: str, path: str) -> str | None:
-    """The text behind a path of a server on this machine; None unless it answers 200 in time."""
+    """The text at a path of a server on this machine; None unless it answers 200 in time."""
     address = Address.parse(url)
     parts = urlsplit(address.root)
     connection = (

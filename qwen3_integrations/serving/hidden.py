@@ -1,19 +1,28 @@
-"""Values that stay in their process: keys, and environments that may hold some.
+"""Values that stay in their process: keys, and environments that may hold keys.
 
-Whatever writes objects out by their fields (`asdict`, pydantic, a repr) does not see them, and a pickle is refused: a copy in another
-process without its key would start another server than the one that was asked for.
+Code that writes an object's fields (`asdict`, pydantic, a repr) does not see them, and pickling is refused: without its key, a copy in
+another process would start a server with another key.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any, Self, cast
 
 from qwen3_integrations.errors import ConfigError
 
 
 class Hidden:
-    """The default of a dataclass's `InitVar`: an attribute that is no field; None unless it is given."""
+    """The default of a dataclass's `InitVar`: an attribute that is not a field; None unless it is given.
+
+    Args:
+        metadata: As of `dataclasses.field`.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.metadata = metadata
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -23,7 +32,7 @@ class Hidden:
 
 
 class HoldsHidden:
-    """Base of a frozen dataclass (`eq=False`) with `Hidden` attributes, which `__post_init__` hands to `_hide`.
+    """Base of a frozen dataclass (`eq=False`) with `Hidden` attributes, which `__post_init__` passes to `_hide`.
 
     Copies in the same process, `dataclasses.replace` among them, keep them; equal objects have equal ones.
     """
@@ -61,7 +70,7 @@ class HoldsHidden:
 
 
 class Masked:
-    """A secret in an object's attribute: shown as stars, and never pickled."""
+    """A secret in an attribute: its repr is stars, and it can't be pickled."""
 
     __slots__ = ("value",)
 

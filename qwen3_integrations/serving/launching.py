@@ -1,4 +1,4 @@
-"""Starting a server: everything that can be refused is refused before; what comes of it is a value."""
+"""Start a server: first check everything that can be checked, then launch; the result is a value."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _PORT_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A server that could be started: everything is resolved and proved to fit.
+    """A server that is ready to be launched: everything is resolved and checked.
 
     Attributes:
-        options: What was asked for.
-        installed: The program.
+        options: The options.
+        installed: The engine's program.
         files: The model on disk.
-        plan: The memory of one of its processes; None where the caller left the sizes to the program.
+        plan: The memory of one of its processes; None where the options leave the sizes to the program.
         share: The plan as a share of the smallest device; None without a plan.
     """
 
@@ -64,7 +64,11 @@ class Prepared:
 
 
 def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | None = None) -> Prepared:
-    """Resolve and prove everything that can be proved before a server starts; downloads the model if it has to.
+    """Resolve the program and the model (downloads it if necessary), and check options and memory before anything is started.
+
+    Args:
+        options: The options.
+        on_progress: Called with the progress of a download.
 
     Raises:
         MissingExtra: If the program is not installed.
@@ -76,24 +80,24 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
     installed = find_server(options.engine, options.python)
     begin = time.monotonic()
 
-    def tell(download: DownloadProgress) -> None:
+    def report(download: DownloadProgress) -> None:
         assert on_progress is not None
         done, total = download.done_bytes, download.total_bytes
         detail = f"{decimal(done)} of {decimal(total)}"
         on_progress(Progress("downloading", time.monotonic() - begin, detail, done / total if total else None))
 
     folder = resolve_model(
-        options.model_name, options.task, source=options.source, revision=options.revision, progress=tell if on_progress else None
+        options.model_name, options.task, source=options.source, revision=options.revision, progress=report if on_progress else None
     )
     files = read_model(folder, options.task)
-    weight_files(folder)  # the programs by themselves would fall back on pickled weights
+    weight_files(folder)  # the programs themselves would fall back to pickled weights
     if files.classifier:
         _check_served_head(files)
     plan = plan_server(options, files)
     devices = devices_for(options, installed)
     share = check_fit(plan, devices) if plan is not None else None
     prepared = Prepared(options, installed, files, plan, share)
-    prepared.command(options.port or 1, options.api_key)  # refuses what the version lacks
+    prepared.command(options.port or 1, options.api_key)  # raises for flags that the version does not have
     return prepared
 
 
@@ -117,21 +121,21 @@ def start(
     on_server: Callable[[Server], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> StartResult:
-    """Start a server and wait until it has given a first right answer, or take one that runs already.
+    """Start a server and wait for its first correct answer, or reuse a server that runs already.
 
-    The server ends with this process, of whatever cause that ends, unless `keep_running`.
+    The server ends when this process ends for any reason, unless `keep_running`.
 
     Args:
-        options: What it shall be.
-        timeout_s: Seconds to wait after it was started; downloading is not counted.
-        keep_running: Once it is ready, leave it running when this process is gone; `Server.keep_running` changes it later. A running
-            server that is taken is then kept too.
-        reuse: Take a running server with the same options, if there is one.
+        options: The options.
+        timeout_s: Seconds to wait after the launch; downloading is not counted.
+        keep_running: Once the server is ready, leave it running when this process ends; `Server.keep_running` changes it later. Also
+            applies to a server that is reused.
+        reuse: Use a running server with the same options, if there is one.
         handshake: How much its first answer must prove; see `HttpEngine`.
-        on_progress: Told what it does, whenever that changes.
-        on_server: Given the server as soon as there is one, long before it is ready: its log can be read then. Given another one if
-            somebody took the free port and a second try is made.
-        cancel: When set from another thread, the start is given up and the server ended.
+        on_progress: Called whenever the progress changes.
+        on_server: Called with the server as soon as it is launched, long before it is ready, so that its log can be read. Called again
+            with another server if the port was taken in the meantime and the start is tried again.
+        cancel: Setting it from another thread cancels the start and ends the server.
 
     Returns:
         `Launched`, `Reused`, `Failed` or `TimedOut`; `outcome.running()` is the server, or raises.
@@ -148,8 +152,8 @@ def start(
         outcome = wait_until_ready(server, prepared.files.folder, timeout_s, handshake, on_progress, cancel)
         taken = isinstance(outcome, Failed) and outcome.port_taken
         if not taken or options.port or options.uds or attempt == _PORT_TRIES - 1:
-            break  # else somebody took the free port in the moment before the server did
-    if keep_running and isinstance(outcome, Launched | Reused):  # not before it is proved: whoever starts it may be gone by then
+            break  # otherwise another process took the free port just before the server: try again
+    if keep_running and isinstance(outcome, Launched | Reused):  # only after its first answer: the process that starts it may end before
         outcome.server.keep_running = True
     return outcome
 
@@ -164,7 +168,7 @@ async def astart(
     on_progress: Callable[[Progress], None] | None = None,
     on_server: Callable[[Server], None] | None = None,
 ) -> StartResult:
-    """As `start`, without blocking the event loop; cancelling the task ends the server. `on_...` are called in another thread."""
+    """As `start`, without blocking the event loop; cancelling the task ends the server. Callbacks run in another thread."""
     cancel = threading.Event()
     work = asyncio.get_running_loop().run_in_executor(
         None,
@@ -188,7 +192,7 @@ async def astart(
 
 
 def _running_alike(prepared: Prepared) -> Server | None:
-    """A running server of the same program, model and options; a port or key that is not asked for may be any."""
+    """A running server of the same program, model and options; port and key count only where the options set them."""
     options = prepared.options
     wanted = _plain(prepared)
     if options.port == 0:
@@ -203,7 +207,7 @@ def _running_alike(prepared: Prepared) -> Server | None:
 
 
 def _plain(prepared: Prepared) -> dict[str, object]:
-    """The options as they are read back from a record; of the environment, which may hold secrets, a hash."""
+    """The options as a record stores them; a hash stands for the environment, which may hold secrets."""
     environment = json.dumps(sorted((prepared.options.env or {}).items()))
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in prepared.options.to_dict().items()}
     return plain | {"env_hash": hashlib.sha256(environment.encode()).hexdigest()}
@@ -249,7 +253,7 @@ def _spawn(prepared: Prepared) -> Server:
     )
     record.write()
     log = Path(record.log)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, supervise.SIGNALS)  # the supervisor unblocks them once it can take them
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, supervise.SIGNALS)  # the supervisor unblocks them once its handlers are set
     try:
         with os.fdopen(supervise.made(log), "ab") as out:
             process = subprocess.Popen(  # noqa: S603

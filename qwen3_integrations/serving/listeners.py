@@ -1,6 +1,6 @@
-"""Who listens at a server's address: the server itself must, before a text or its key is sent there.
+"""Which processes listen at a server's address: it must be the server itself before texts or its key are sent there.
 
-Only the operating system is asked, so it holds for every program. What another user's processes listen on has no process id here.
+The operating system gives the answer, so it works for every program. It gives no process id for another user's processes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _TAKEN = errno.EADDRINUSE
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Who listens at an address.
+    """The listeners at an address.
 
     Attributes:
-        owner: `own` for the server's processes alone; `other` as soon as another process listens there too, which may then get the
-            requests; `nobody` where none of both is seen.
-        who: The other process, for messages; empty where it is not known.
+        owner: `own` if only the server's processes listen; `other` if another process listens too, which may then get the requests;
+            `nobody` if no listener is seen.
+        who: The other process, for messages; empty if it is not known.
     """
 
     owner: Owner
@@ -40,12 +40,12 @@ class Listening:
 
 
 def who_listens(url: str, supervisor: int, group: int) -> Listening:
-    """Who listens at a server's address.
+    """Find the listeners at a server's address.
 
     Args:
         url: The server's address.
         supervisor: The process that started the server.
-        group: The server's process group; 0 for none yet.
+        group: The server's process group; 0 if there is none yet.
     """
     own = _processes_of(supervisor, group)
     address = Address.parse(url)
@@ -58,10 +58,10 @@ def who_listens(url: str, supervisor: int, group: int) -> Listening:
 
 
 def check_free(host: str, port: int) -> None:
-    """Prove that nobody holds a port, at each address that a host's name stands for.
+    """Check that a port is free at every address of a host.
 
     Raises:
-        ConfigError: If somebody does, or the address is none of this machine's.
+        ConfigError: If it is taken, or the address does not belong to this machine.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -72,7 +72,7 @@ def check_free(host: str, port: int) -> None:
     for family, place in {(family, place) for family, _, _, _, place in found} | set(wildcards):
         try:
             with socket.socket(family, socket.SOCK_STREAM) as probe:
-                # Else connections of an earlier server that were just closed would hold the port. Those who listen hold it all the same.
+                # Otherwise just closed connections of an earlier server would block the port. A listener blocks it in any case.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(place)
         except OSError as error:
@@ -83,16 +83,16 @@ def check_free(host: str, port: int) -> None:
 
 
 def taken_error(host: str, port: int) -> ConfigError:
-    """The error for a port that is taken; names the process where it is seen."""
+    """The error for a port that is taken; names the process where it is known."""
     who = _judged(_all_listening(_addresses({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)), frozenset()).who  # noqa: S104
     return ConfigError(f"port {port} of {host} is taken{f' by {who}' if who else ''}: name another port, or 0 for a free one")
 
 
 def clear_socket(path: Path) -> None:
-    """Remove a Unix socket that a server left behind: vLLM binds it and never takes it away.
+    """Remove a Unix socket that an earlier server left: vLLM never removes it.
 
     Raises:
-        ConfigError: If somebody holds it, or it is something else.
+        ConfigError: If a process uses it, or it is not a socket.
     """
     try:
         about = path.lstat()
@@ -101,7 +101,7 @@ def clear_socket(path: Path) -> None:
     if not stat.S_ISSOCK(about.st_mode):
         raise ConfigError(f"uds={str(path)!r} is a file that is no socket: name another path")
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_CONNECT_S)  # one that takes no more connections would be waited for
+        probe.settimeout(_CONNECT_S)  # a listener that accepts no more connections would block
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
@@ -110,7 +110,7 @@ def clear_socket(path: Path) -> None:
                 return
         except FileNotFoundError:
             return
-        except OSError:  # it is somebody's who does not let this user in, or of another kind
+        except OSError:  # another user's socket, or of another kind
             pass
     raise ConfigError(f"somebody listens on {path} already: name another path")
 
@@ -134,7 +134,7 @@ def _named(pid: int | None) -> str:
 
 
 def _processes_of(supervisor: int, group: int) -> frozenset[int]:
-    """The processes of a server: what its supervisor started, and its process group."""
+    """The processes of a server: its supervisor's children, and its process group."""
     import psutil
 
     found = set()
@@ -155,7 +155,7 @@ def _addresses(host: str, port: int) -> frozenset[tuple[str, int]]:
 
 
 def _covers(connection: Any, places: frozenset[tuple[str, int]]) -> bool:
-    """Whether a connection is a listening one that requests to one of these places would reach."""
+    """Whether a connection is a listener that requests to one of these addresses would reach."""
     import psutil
 
     if connection.status != psutil.CONN_LISTEN:
@@ -173,7 +173,7 @@ def _connections(pid: int) -> list[Any]:
 
 
 def _all_listening(places: frozenset[tuple[str, int]]) -> list[int | None]:
-    """All that listen at one of these places; None for another user's. Empty where the system tells only root."""
+    """All listeners at these addresses; None for another user's. Empty where only root may know."""
     import psutil
 
     with contextlib.suppress(psutil.Error, OSError):
@@ -182,7 +182,7 @@ def _all_listening(places: frozenset[tuple[str, int]]) -> list[int | None]:
 
 
 def _of_socket(path: str, own: frozenset[int]) -> list[int | None]:
-    """The process that listens on a Unix socket: Linux tells it to whoever connects."""
+    """The process that listens on a Unix socket, which Linux tells a client."""
     import psutil
 
     if not hasattr(socket, "SO_PEERCRED"):
@@ -200,7 +200,7 @@ def _of_socket(path: str, own: frozenset[int]) -> list[int | None]:
 
 
 def _is_bound(path: Path) -> bool:
-    """Whether a process holds a socket of this path that it does not listen on yet, as a server that loads."""
+    """Whether a process has bound this path and does not listen yet, as a server that still loads."""
     import psutil
 
     with contextlib.suppress(psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""What a server's log says: how far its start is, and the first error in it. Pure functions over its lines."""
+"""Read a server's log: the phase of its start, and its first error. Pure functions over lines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 Phase = Literal["downloading", "starting", "loading", "compiling", "capturing", "answering", "ready"]
-"""What a starting server does: fetching the model, importing itself, reading weights, compiling, capturing CUDA graphs,
-giving its first answer, and done."""
+"""The phases of a start: downloading the model, importing, loading weights, compiling, capturing CUDA graphs, the first answer, done."""
 
 _PREFIX = re.compile(
     r"^(?:\([^()]*pid=\d+\)\s+)?"  # vLLM's process
@@ -34,19 +33,19 @@ _PHASES: tuple[tuple[re.Pattern[str], Phase], ...] = (
 _SHARE = re.compile(r"(\d{1,3})%(?:\||\s+Completed)")
 _RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|NotFound)(?::\s+\S|$)")
 _SAID = re.compile(r"^(?:\S+\.py|vllm\b.*|usage.*): error: (?P<what>.+)|^(?:Segmentation fault|Killed|Aborted|Bus error)\b.*")
-_HEARSAY = ("Engine core initialization failed", "See root cause above", "EngineCore failed to start")
-"""What the front says when its engine has failed; the engine has said why, above."""
+_SECONDARY = ("Engine core initialization failed", "See root cause above", "EngineCore failed to start")
+"""Messages of the front end about a failed engine; the engine's own error stands above them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a start is.
+    """The progress of a start.
 
     Attributes:
-        phase: What it does.
+        phase: The present phase.
         elapsed_s: Seconds since the start.
-        detail: The log line that shows it, or how many bytes have come; may be empty.
-        fraction: How much of this phase is done, in [0, 1]; None where nobody says.
+        detail: The log line that shows the phase, or the downloaded bytes; may be empty.
+        fraction: The finished share of this phase, in [0, 1]; None where it is not known.
     """
 
     phase: Phase
@@ -60,12 +59,12 @@ class Progress:
 
 
 def message_of(line: str) -> str:
-    """A log line without the process, level, time and place in front of it."""
+    """A log line without process, level, time and source in front."""
     return _PREFIX.sub("", line, count=1).strip()
 
 
 def phase_of(line: str) -> tuple[Phase, float | None] | None:
-    """The phase that a line shows and, where it says so, how much of it is done; None for most lines."""
+    """The phase that a line shows and, if the line says it, the finished share; None for most lines."""
     for pattern, phase in _PHASES:
         if pattern.search(line):
             share = _SHARE.search(line)
@@ -74,14 +73,14 @@ def phase_of(line: str) -> tuple[Phase, float | None] | None:
 
 
 def first_error(lines: Iterable[str]) -> str | None:
-    """The line that says why a server did not start: of the first exception, else of the first error.
+    """The line with the reason why a server did not start: of the first exception, otherwise of the first error.
 
-    It usually stands far above the end of the log, which is full of what followed from it.
+    It usually stands far above the end of the log, which is full of later errors.
     """
     fallback: str | None = None
     for line in lines:
         message = message_of(line)
-        if any(word in message for word in _HEARSAY):
+        if any(word in message for word in _SECONDARY):
             continue
         said = _SAID.match(message)
         if said:
@@ -95,16 +94,16 @@ def first_error(lines: Iterable[str]) -> str | None:
 
 
 def _is_of_traceback(said: str) -> bool:
-    """Whether it belongs to a traceback, whose last line says what went wrong; where that never came, the lines before it say nothing."""
+    """Whether a line belongs to a traceback: only the last line of a traceback has the reason."""
     return not said or said[0].isspace() or said.startswith("Traceback")
 
 
 class LogReader:
-    """Reads what a growing log has gained.
+    """Reads the new lines of a growing log.
 
     Args:
-        path: The log; need not be there yet.
-        begin: Byte to begin at.
+        path: The log; need not exist yet.
+        begin: The byte to start at.
     """
 
     def __init__(self, path: Path, begin: int = 0) -> None:
@@ -113,12 +112,12 @@ class LogReader:
         self._rest = b""
 
     def lines(self) -> list[str]:
-        """The lines that have been completed since the last call. A bar that overwrites itself counts as lines."""
+        """The lines completed since the last call. Each state of a progress bar counts as a line."""
         try:
             with _opened(self._path) as file:
                 file.seek(self._at)
                 gained = file.read()
-        except OSError:  # not there yet, or a link
+        except OSError:  # does not exist yet, or is a link
             return []
         self._at += len(gained)
         *whole, self._rest = re.split(rb"\r\n|\n|\r", self._rest + gained)
@@ -140,6 +139,6 @@ def tail_of(path: Path, count: int) -> list[str]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """A log to read; a link in its place is not followed, and a pipe is not waited for."""
+    """Open a log; a link is not followed, and a pipe does not block."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     return os.fdopen(os.open(path, flags), "rb")

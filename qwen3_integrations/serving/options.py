@@ -1,106 +1,216 @@
-"""What a server shall be: options in this package's words, checked, and still without any server's flags."""
+"""The options of a server, declared once: the command line, the panel's form, records and each engine's argv are made from them.
+
+To add an option, add one field to `ServerOptions`.
+"""
+
+# ruff: noqa: RUF009  `option` is `dataclasses.field` with metadata
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import InitVar, dataclass, fields
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.core.validation import check_choice, fraction, optional_whole_number, whole_number
+from qwen3_integrations.core.validation import fraction
 from qwen3_integrations.engines.http.address import is_loopback
+from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, checked_model
-from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
+from qwen3_integrations.serving.hidden import HoldsHidden
+from qwen3_integrations.serving.option_fields import Option, option, options_of, secret_option
 
 EngineName = Literal["vllm", "sglang"]
+TITLES: Mapping[EngineName, str] = {"vllm": "vLLM", "sglang": "SGLang"}
+
+_DTYPES = ("auto", "bfloat16", "float16", "float32")
+_ADDRESS, _SPEED, _MEMORY, _GPUS, _PROGRAM = "Address", "Speed", "Memory", "GPUs", "Program"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServerOptions(HoldsHidden):
-    """A server as it shall be started.
+    """The options of a server to start.
 
     `api_key` and `env` stay in this process: they are no fields of the dataclass, so `asdict` leaves them out, and options that have
-    them are not pickled. Copies and `dataclasses.replace` keep them.
-
-    Attributes:
-        task: `embed` or `rerank`.
-        model: A folder, a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
-        engine: `vllm` or `sglang`.
-        host: Where it listens. The default is this machine alone.
-        port: 0 finds a free one.
-        uds: A Unix socket's path instead of host and port: only this machine's users who may open it get in. vLLM only.
-        api_key: What clients must send; None makes a random one. Never in a command line, a record or a repr.
-        without_key: Serve without any key.
-        served_name: The name clients ask for; None for `model` as it is given.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        max_tokens: Longest prompt, in tokens; never more than the model's context. Source: the model cards' examples have 8192.
-        concurrency: How many prompts of that length the key-value cache holds at once; shorter ones fit in greater number.
-        max_num_seqs: Prompts in one forward pass, at most; None for the engine's own.
-        max_num_batched_tokens: Tokens in one forward pass, at most; None for 8192, or `max_tokens` if that is more.
-        tensor_parallel_size: GPUs that share every layer.
-        pipeline_parallel_size: GPUs that share out the layers.
-        data_parallel_size: Copies of the model, each with GPUs of its own.
-        api_server_count: Processes that take requests: a single one is the limit of short texts. vLLM only.
-        quantization: Quantise while loading, such as `fp8`; None takes the checkpoint as it is (GPTQ, AWQ and FP8 ones too).
-        kv_cache_memory_bytes: Size of the cache, instead of one planned from `concurrency`.
-        gpu_memory_utilization: Share of each GPU that the engine may fill, in (0, 1], instead of a memory plan.
-        prefix_caching: Whether what prompts begin with alike is computed once.
-        enforce_eager: Start sooner and run slower, without compiling and capturing.
-        python: The interpreter that has the engine; None for this one.
-        source, revision: Where the model's name may lead, and which revision; see `resolve_model`.
-        extra_args: Any other flags of the engine, as it spells them: `("--seed", "1")`.
-        env: Environment variables for the server, beside this process's.
+    them can't be pickled. Copies and `dataclasses.replace` keep them.
 
     Raises:
         ConfigError: For a value that can't work; names the option.
     """
 
-    task: Task
-    model: str | None = None
-    engine: EngineName = "vllm"
-    host: str = "127.0.0.1"
-    port: int = 0
-    uds: str | Path | None = None
-    if TYPE_CHECKING:
+    task: Task = option(help="What the model does.", positional=True)
+    model: str | None = option(
+        None,
+        help="A hub's name, a folder, or qwen3-tiny-demo.",
+        empty="the task's 0.6B model",
+        positional=True,
+        vllm=("model", "model-tag"),
+        sglang=("model-path", "model"),
+    )
+    engine: EngineName = option("vllm", help="The program that serves.")
+    port: int = option(
+        0, help="The port to listen on; 0 for a free one.", empty="any free one", least=0, most=65535, vllm="port", sglang="port"
+    )
+    max_tokens: int = option(
+        8192,
+        help="Longest prompt in tokens, template included.",
+        label="Longest prompt",
+        vllm="max-model-len",
+        sglang="context-length",
+    )
+    concurrency: int = option(4, help="Longest prompts that the key-value cache holds at once.")
+    dtype: str = option(
+        "auto",
+        help="Number format; auto takes the checkpoint's.",
+        label="Precision",
+        choices=_DTYPES,
+        vllm="dtype",
+        sglang="dtype",
+    )
+
+    host: str = option(
+        "127.0.0.1", help="The address to listen on; the default is this machine alone.", group=_ADDRESS, vllm="host", sglang="host"
+    )
+    uds: str | Path | None = option(
+        None,
+        help="Path of a Unix socket to listen on, instead of host and port.",
+        group=_ADDRESS,
+        label="Unix socket",
+        empty="none",
+        vllm="uds",
+        since={"vllm": "0.10.1"},
+    )
+    served_name: str | None = option(
+        None,
+        help="The model's name for clients.",
+        group=_ADDRESS,
+        empty="the model's",
+        cli="name",
+        vllm="served-model-name",
+        sglang="served-model-name",
+    )
+    without_key: bool = option(
+        False, help="Ask for no key: everybody who reaches the server may use it.", group=_ADDRESS, label="Ask for no key"
+    )
+
+    max_num_seqs: int | None = option(
+        None,
+        help="Most prompts in one forward pass.",
+        group=_SPEED,
+        label="Prompts in a pass",
+        empty="the engine's",
+        vllm="max-num-seqs",
+        sglang="max-running-requests",
+    )
+    max_num_batched_tokens: int | None = option(
+        None,
+        help="Most tokens in one forward pass.",
+        group=_SPEED,
+        label="Tokens in a pass",
+        empty="8192, or max_tokens if that is more",
+        vllm="max-num-batched-tokens",
+        sglang="chunked-prefill-size",
+    )
+    api_server_count: int | None = option(
+        None,
+        help="Processes that take requests; use more for short texts.",
+        group=_SPEED,
+        label="API processes",
+        empty="one",
+        vllm="api-server-count",
+        since={"vllm": "0.9.1"},
+    )
+    prefix_caching: bool = option(
+        True, help="Compute the common prefix of prompts once.", group=_SPEED, vllm="no-enable-prefix-caching", sglang="disable-radix-cache"
+    )
+    enforce_eager: bool = option(
+        False,
+        help="Skip compilation and CUDA graphs: starts sooner, runs slower.",
+        group=_SPEED,
+        label="Start eagerly",
+        vllm="enforce-eager",
+        sglang="disable-cuda-graph",
+    )
+
+    quantization: str | None = option(
+        None,
+        help="Quantise while loading, such as fp8.",
+        group=_MEMORY,
+        label="Quantise while loading",
+        empty="as stored",
+        vllm=("quantization", "-q"),
+        sglang="quantization",
+    )
+    kv_cache_memory_bytes: int | None = option(
+        None,
+        help="Bytes of the key-value cache, instead of a size planned from concurrency.",
+        group=_MEMORY,
+        label="Cache",
+        empty="planned",
+        vllm="kv-cache-memory-bytes",
+        sglang="max-total-tokens",
+        since={"vllm": "0.10.2"},
+    )
+    gpu_memory_utilization: float | None = option(
+        None,
+        help="Share of each GPU to fill, in (0, 1], instead of a memory plan.",
+        group=_MEMORY,
+        label="Share of each GPU",
+        empty="planned",
+        vllm="gpu-memory-utilization",
+        sglang="mem-fraction-static",
+    )
+
+    tensor_parallel_size: int = option(
+        1,
+        help="GPUs that split every layer.",
+        group=_GPUS,
+        label="Tensor parallel",
+        vllm=("tensor-parallel-size", "-tp"),
+        sglang=("tp-size", "tensor-parallel-size"),
+    )
+    pipeline_parallel_size: int = option(
+        1,
+        help="GPUs that split the stack of layers.",
+        group=_GPUS,
+        label="Pipeline parallel",
+        vllm=("pipeline-parallel-size", "-pp"),
+        sglang=("pp-size", "pipeline-parallel-size"),
+    )
+    data_parallel_size: int = option(
+        1,
+        help="Copies of the model, each on its own GPUs.",
+        group=_GPUS,
+        label="Data parallel",
+        vllm=("data-parallel-size", "-dp"),
+        sglang=("dp-size", "data-parallel-size"),
+    )
+
+    source: Source = option("auto", help="Where to look for the model's name.", group=_PROGRAM)
+    revision: str | None = option(None, help="A branch, tag or commit of the hub's repository.", group=_PROGRAM, empty="the default branch")
+    python: str | Path | None = option(None, help="The Python interpreter that has the engine installed.", group=_PROGRAM, empty="this one")
+    extra_args: tuple[str, ...] = option(
+        (), help="Other flags of the engine, in its own spelling: --seed 1", group=_PROGRAM, label="More flags", empty="none"
+    )
+
+    if TYPE_CHECKING:  # fields to type checkers; at run time values that are not shown, see `hidden`
         api_key: str | None = None
-    else:
-        api_key: InitVar[str | None] = Hidden()
-    without_key: bool = False
-    served_name: str | None = None
-    dtype: str = "auto"
-    max_tokens: int = 8192
-    concurrency: int = 4
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    data_parallel_size: int = 1
-    api_server_count: int | None = None
-    quantization: str | None = None
-    kv_cache_memory_bytes: int | None = None
-    gpu_memory_utilization: float | None = None
-    prefix_caching: bool = True
-    enforce_eager: bool = False
-    python: str | Path | None = None
-    source: Source = "auto"
-    revision: str | None = None
-    extra_args: tuple[str, ...] = ()
-    if TYPE_CHECKING:
         env: Mapping[str, str] | None = None
     else:
-        env: InitVar[Mapping[str, str] | None] = Hidden()
+        api_key: InitVar[str | None] = secret_option(
+            help="The key that clients must send. It is in no record, no repr and no command line of the server.",
+            empty="a random key",
+            envvar=KEY_VARIABLE,
+        )
+        env: InitVar[Mapping[str, str] | None] = secret_option(help="Environment variables of the server, added to this process's.")
 
     def __post_init__(self, api_key: str | None = None, env: Mapping[str, str] | None = None) -> None:  # noqa: RUF033  fields to type checkers
         self._hide(api_key=api_key, env=None if env is None else MappingProxyType(dict(env)))
-        for name, allowed in (("task", get_args(Task)), ("engine", get_args(EngineName)), ("dtype", _DTYPES)):
-            check_choice(getattr(self, name), allowed, name)
-        for name in _COUNTS:
-            object.__setattr__(self, name, whole_number(getattr(self, name), name))
-        for name in _OPTIONAL_COUNTS:
-            object.__setattr__(self, name, optional_whole_number(getattr(self, name), name))
+        for each in OPTIONS:
+            if not each.secret:
+                object.__setattr__(self, each.name, each.checked(getattr(self, each.name)))
         self._check_place()
         if self.gpu_memory_utilization is not None:
             object.__setattr__(self, "gpu_memory_utilization", fraction(self.gpu_memory_utilization, "gpu_memory_utilization"))
@@ -117,7 +227,6 @@ class ServerOptions(HoldsHidden):
         object.__setattr__(self, "extra_args", tuple(map(str, self.extra_args)))
 
     def _check_place(self) -> None:
-        object.__setattr__(self, "port", whole_number(self.port, "port", 0, _MAX_PORT, note=" (0 means any free one)"))
         if self.socket is None:
             if not self.host.strip():
                 raise ConfigError("must be an address such as 127.0.0.1, not an empty string", option="host")
@@ -175,30 +284,42 @@ class ServerOptions(HoldsHidden):
         )
 
     def to_words(self) -> tuple[str, ...]:
-        """The words of the command line that starts the same: `qwen3-integrations serve ...`; without the key and the environment."""
-        words = ["qwen3-integrations", "serve", self.task, *([self.model] if self.model is not None else [])]
-        for each in fields(self):
+        """The command line that starts the same server, `qwen3-integrations serve ...`; without secret options."""
+        words = ["qwen3-integrations", "serve"]
+        for each in OPTIONS:
             value = getattr(self, each.name)
-            if each.name in ("task", "model", "extra_args") or value == each.default:
+            if each.positional and value is not None:
+                words.append(value)
+            if each.positional or each.secret or each.kind == "words" or value == each.default:
                 continue
-            flag = {"served_name": "name"}.get(each.name, each.name).replace("_", "-")
-            words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            if each.kind == "switch":
+                words.append(each.cli_flag if value else f"--no-{each.cli}")
+            else:
+                words += [each.cli_flag, str(value)]
         return (*words, "--", *self.extra_args) if self.extra_args else tuple(words)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as plain values, without the key and the environment."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        """The options as plain values, without the secret ones."""
+        plain = {each.name: getattr(self, each.name) for each in OPTIONS if not each.secret}
         if self.socket is not None:
             plain["uds"] = self.socket
         return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
 
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
-_COUNTS = ("max_tokens", "concurrency", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-_OPTIONAL_COUNTS = ("max_num_seqs", "max_num_batched_tokens", "api_server_count", "kv_cache_memory_bytes")
-_MAX_PORT = 65535
+OPTIONS = options_of(ServerOptions)
+"""All options, in the order of their declaration."""
+
 _SOCKET_BYTES = 107
 """Source: `sun_path` of Linux' <sys/un.h>, less its last zero."""
 
 _BATCHED_TOKENS = 8192
 """vLLM's own default for a server lies between 2048 and 16384, by device and version; a plan needs a number of its own."""
+
+
+def _documented(option: Option) -> str:
+    default = f" Default: {option.empty}." if option.empty and option.default is None else ""
+    return f"        {option.name}: {option.help}{default}\n"
+
+
+_ATTRIBUTES = "".join(map(_documented, OPTIONS))
+ServerOptions.__doc__ = (ServerOptions.__doc__ or "").replace("    Raises:", f"    Attributes:\n{_ATTRIBUTES}\n    Raises:")

@@ -1,4 +1,4 @@
-"""What a start would do, for somebody who has not decided yet: nothing is downloaded, nothing is started, and nothing raised."""
+"""Preview a start: nothing is downloaded, nothing is started, and nothing is raised."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.sizing import Device, devices_for, plan_server
 
 SOME_PORT = 8000
-"""Stands in the command for a port that is only found at the start."""
+"""Placeholder in the command for a port that is chosen at the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A start that has not happened.
+    """A possible start.
 
     Attributes:
         is_here: Whether the model is on this machine; only then its memory can be planned.
         plan: The memory of one of the server's processes; None where it is not known, or left to the server.
-        devices: What it would run on, as it is now.
-        command: The server's own command line, without any key; empty where it is not known.
-        refusal: Why a start would be refused now; empty where nothing is known to stand against it.
+        devices: The devices it would run on, with their memory now.
+        command: The server's own command line, without a key; empty where it is not known.
+        refusal: The reason why a start would fail now; empty if none is known.
     """
 
     is_here: bool = False
@@ -39,10 +39,10 @@ class Preview:
 
 
 def preview(options: ServerOptions) -> Preview:
-    """Work out what `start` would do now.
+    """Find out what `start` would do now.
 
     Args:
-        options: What was asked for.
+        options: The options.
     """
     folder: Path | None = None
     plan: MemoryPlan | None = None
@@ -53,7 +53,7 @@ def preview(options: ServerOptions) -> Preview:
         folder = find_model(options.model_name, options.task, source=options.source, revision=options.revision)
         if folder is None:
             return Preview(devices=devices)
-        with contextlib.suppress(Qwen3Error):  # what is wrong is said below, as a start would say it
+        with contextlib.suppress(Qwen3Error):  # `prepare` below gives the reason in the words of a start
             plan = plan_server(options, read_model(folder, options.task))
         prepared = prepare(options)
         command = prepared.command(options.port or SOME_PORT, None if options.without_key else "key").argv

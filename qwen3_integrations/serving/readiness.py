@@ -1,4 +1,4 @@
-"""Waiting for a server: what its log says meanwhile, and the first answer that proves it."""
+"""Wait for a starting server: report its phase from its log, and check its first answer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from qwen3_integrations.serving.log import LogReader, Phase, Progress, first_err
 from qwen3_integrations.serving.server import Server
 from qwen3_integrations.serving.start_result import Failed, Launched, Reused, StartResult, TimedOut
 
-_LOOK_S = 0.25
+_POLL_S = 0.25
 _TAIL_LINES = 40
 _TOO_LATE = "no answer in time"
 _KILLED = 128 + 9
 _TAKEN = "address already in use"
-"""What the system says of a taken address, in a program's log."""
+"""The system's message for a taken address, in a program's log."""
 
 
 def wait_until_ready(
@@ -32,20 +32,20 @@ def wait_until_ready(
     on_progress: Callable[[Progress], None] | None,
     cancel: threading.Event | None,
 ) -> StartResult:
-    """Wait until a server has given its first right answer.
+    """Wait until a server has given its first correct answer.
 
-    One that was started here is ended if it gives a wrong one, or if the wait is interrupted or cancelled.
+    A server that was started here is ended if the answer is wrong, or if the wait is interrupted or cancelled.
 
     Args:
         server: Started here, or found running.
-        folder: Of the model, whose tokenizer proves what the server reads.
+        folder: The model's folder; its tokenizer shows which tokens the server must read.
         timeout_s: Seconds to wait.
         handshake: How much the answer must prove; see `HttpEngine`.
-        on_progress: Told what the server does, whenever that changes.
-        cancel: When set from another thread, the wait is given up.
+        on_progress: Called whenever the progress changes.
+        cancel: Setting it from another thread ends the wait.
     """
     begin = time.monotonic()
-    watch = _Watch(server.log_path, begin, on_progress)
+    watch = _StartLog(server.log_path, begin, on_progress)
     try:
         while not (answers(server.url) and is_healthy(server.url) and server.listening().owner == "own"):
             watch.look()
@@ -57,7 +57,7 @@ def wait_until_ready(
                 return _given_up(server, watch, "the start was cancelled")
             if time.monotonic() - begin > timeout_s:
                 return TimedOut(server, time.monotonic() - begin, watch.phase)
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         watch.say("answering")
         if wrong := _first_answer(server, folder, handshake, max(1.0, timeout_s - (time.monotonic() - begin))):
             return TimedOut(server, time.monotonic() - begin, watch.phase) if wrong is _TOO_LATE else _given_up(server, watch, wrong)
@@ -71,7 +71,7 @@ def wait_until_ready(
 
 
 def _first_answer(server: Server, folder: Path, handshake: Handshake, timeout_s: float) -> str | None:
-    """Let the server prove itself through the very engine that its users will have; says what is wrong, if anything is."""
+    """Check the server through the engine that its users will have. Returns what is wrong, or None."""
     from qwen3_integrations.core.embedder import Embedder
     from qwen3_integrations.core.reranker import Reranker
     from qwen3_integrations.engines.http.engine import HttpEngine
@@ -100,8 +100,8 @@ def _first_answer(server: Server, folder: Path, handshake: Handshake, timeout_s:
     return None
 
 
-def _given_up(server: Server, watch: _Watch, reason: str) -> Failed:
-    """End a server that was started here; if it had ended by itself, its log knows better why."""
+def _given_up(server: Server, watch: _StartLog, reason: str) -> Failed:
+    """End a server that was started here. If it had ended already, the reason is taken from its log."""
     if not server.is_running:
         return _failed(server, watch)
     if server.owned:
@@ -109,7 +109,7 @@ def _given_up(server: Server, watch: _Watch, reason: str) -> Failed:
     return Failed(None, reason.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)
 
 
-def _port_taken(server: Server, watch: _Watch, who: str) -> Failed:
+def _port_taken(server: Server, watch: _StartLog, who: str) -> Failed:
     """End a server that was started here, whose address belongs to another process: that would get its texts and its key."""
     if server.owned:
         server.stop()
@@ -122,14 +122,14 @@ def _place(server: Server) -> str:
     return f"port {server.url.rpartition(':')[2]}" if server.url.startswith("http") else server.url
 
 
-def _failed(server: Server, watch: _Watch) -> Failed:
+def _failed(server: Server, watch: _StartLog) -> Failed:
     watch.look()
     server.forget()
     code = server.exit_code
     if watch.first_error and _TAKEN in watch.first_error.lower():
         error = f"{_place(server)} is taken: {watch.first_error.rstrip('.')}"
         return Failed(code, error, tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path, port_taken=True)
-    # A killed server's last lines tell of the kill's consequences: its parts miss each other.
+    # The last lines of a killed server are about the consequences: its processes lose each other.
     said = (code != _KILLED and watch.first_error) or _by_signal(code) or "its log names no error"
     return Failed(code, said.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)
 
@@ -141,21 +141,21 @@ def _by_signal(code: int | None) -> str | None:
     return f"it was ended by signal {code - 128}{likely}"
 
 
-class _Watch:
-    """Reads a starting server's log, and tells what changes."""
+class _StartLog:
+    """Reads the log of a starting server and reports its phases."""
 
     def __init__(self, log: Path, begin: float, on_progress: Callable[[Progress], None] | None) -> None:
         self._reader = LogReader(log)
         self._begin = begin
-        self._tell = on_progress
+        self._on_progress = on_progress
         self._lines: list[str] = []
-        self._told: tuple[Phase, float | None] | None = None
+        self._reported: tuple[Phase, float | None] | None = None
         self.say("starting")
 
     @property
     def phase(self) -> Phase:
-        """What it does now."""
-        return self._told[0] if self._told else "starting"
+        """The present phase."""
+        return self._reported[0] if self._reported else "starting"
 
     @property
     def first_error(self) -> str | None:
@@ -163,16 +163,16 @@ class _Watch:
         return first_error(self._lines)
 
     def look(self) -> None:
-        """Read what is new."""
+        """Read the new lines."""
         for line in self._reader.lines():
             self._lines.append(line)
             if seen := phase_of(line):
                 self.say(*seen, detail=message_of(line))
 
     def say(self, phase: Phase, fraction: float | None = None, *, detail: str = "") -> None:
-        """Tell of a phase, unless that was told already; of several processes the one that is furthest counts."""
+        """Report a phase, if it is new; among several processes the one furthest ahead counts."""
         order = get_args(Phase)
-        if (phase, fraction) != self._told and order.index(phase) >= order.index(self.phase):
-            self._told = phase, fraction
-            if self._tell:
-                self._tell(Progress(phase, time.monotonic() - self._begin, detail, fraction))
+        if (phase, fraction) != self._reported and order.index(phase) >= order.index(self.phase):
+            self._reported = phase, fraction
+            if self._on_progress:
+                self._on_progress(Progress(phase, time.monotonic() - self._begin, detail, fraction))

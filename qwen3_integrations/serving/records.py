@@ -1,8 +1,8 @@
-"""What runs on this machine: a small file for each server, by which other processes list, attach to and stop it.
+"""Records of the servers on this machine: one small file per server, from which other processes list it, attach to it and stop it.
 
-No secrets are in it. Folder and files are their user's alone (modes 700 and 600); a folder or file that somebody else can change is
-not believed (`trust`). A record is believed only while the supervisor that it names is alive and is the one that was started with this
-very record, and the files that it names lie beside it.
+Records contain no secrets. Only their user can access folder and files (modes 700 and 600); a folder or file that another user can
+change is not trusted (`trust`). A record is valid only while the supervisor that it names runs and was started with this record, and
+the files that it names lie beside it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from qwen3_integrations.serving.trust import check_folder, read_own
 logger = logging.getLogger("qwen3_integrations")
 
 FOLDER_VARIABLE = "QWEN3_SERVERS_DIR"
-"""Environment variable: where the records and logs are, instead of the platform's folder for a user's state."""
+"""Environment variable: the folder of records and logs, instead of the platform's folder for a user's state."""
 
 MARK = "QWEN3_SERVER_RECORD"
-"""Environment variable of a server's processes: the record they belong to."""
+"""Environment variable of a server's processes: the path of its record."""
 
-_told: set[Path] = set()
+_warned: set[Path] = set()
 
 _STARTING = ".start.lock"
 _UNSUPERVISED_S = 10.0
-"""Seconds within which a record gets its supervisor: milliseconds, unless the machine is very busy."""
+"""Seconds within which a new record must have its supervisor; normally it takes milliseconds."""
 
 KEEP_LOGS_S = 7 * 86400
 """Seconds for which the log of a server that has ended is kept."""
@@ -45,24 +45,24 @@ KEEP_LOGS_S = 7 * 86400
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:
-    """A server that was started.
+    """A started server.
 
     Attributes:
-        name: By which it is called: task, model and port.
+        name: Its name, from task, model and port.
         task: `embed` or `rerank`.
-        model: The name clients ask for.
+        model: The model's name for clients.
         engine: `vllm` or `sglang`, and its version.
         url: Its address.
-        owner_pid: The process that started it, and with which it ends unless `keep_running`.
-        keep_running: Whether it goes on without its owner.
+        owner_pid: The process that started it. It ends with that process unless `keep_running`.
+        keep_running: Whether it continues without its owner.
         started_at: Seconds since the epoch.
         command: Its command line, without secrets.
-        log: The file it writes to.
+        log: Its log file.
         folder: The model's folder.
-        options: What it was started with, without secrets.
-        has_key: Whether it wants a key.
-        key_config: The file that holds the key, for a server that takes it from one; empty for none.
-        supervisor_pid, server_pid: 0 before they run.
+        options: Its options, without secrets.
+        has_key: Whether clients must send a key.
+        key_config: The key file, for an engine that reads its key from one; empty for none.
+        supervisor_pid, server_pid: Process ids; 0 before the processes run.
     """
 
     name: str
@@ -84,11 +84,11 @@ class ServerRecord:
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """The record's file."""
         return _folder() / f"{self.name}.json"
 
     def write(self) -> None:
-        """Write it, mode 600.
+        """Write the record, with mode 600.
 
         Raises:
             ConfigError: If the folder of records can't be made or written.
@@ -97,11 +97,11 @@ class ServerRecord:
             store(str(self.path), asdict(self))
 
     def fresh(self) -> ServerRecord | None:
-        """The record as it stands now; None once the server has ended."""
+        """The record's present content; None once the server has ended."""
         return _read(self.path)
 
     def remove(self) -> None:
-        """Take it off the list, with the file that holds its key; nothing happens to a later one of the same name."""
+        """Remove the record and the key file; a later record of the same name stays."""
         if not self.path.is_file():
             return
         with locked(self.path.parent):
@@ -112,15 +112,15 @@ class ServerRecord:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its supervisor runs; a process of another kind that got the same number does not count."""
+        """Whether its supervisor runs; another process that got the same id does not count."""
         return self.supervisor_pid > 0 and str(self.path) in _command_of(self.supervisor_pid)
 
 
 def servers_folder() -> Path:
-    """Where records and logs are; made if it is not there, for this user alone.
+    """The folder of records and logs; created for this user alone if it does not exist.
 
     Raises:
-        ConfigError: If it can't be made, or somebody else can change what is in it.
+        ConfigError: If it can't be created, or another user can change its content.
     """
     folder = _folder()
     try:
@@ -137,7 +137,7 @@ def servers_folder() -> Path:
 
 
 def starting() -> AbstractContextManager[None]:
-    """Held from the look for a running server until a new one is on record: two starts at once must not both miss the other."""
+    """The lock between looking for a running server and writing the new record, so that two starts at once see each other."""
     return locked(servers_folder(), _STARTING)
 
 
@@ -149,10 +149,10 @@ def _folder() -> Path:
 
 
 def live_records() -> list[ServerRecord]:
-    """The servers that run, oldest first; records and logs that outlived their servers are removed. Makes no folder.
+    """The running servers, oldest first. Removes records and logs of ended servers; creates no folder.
 
     Raises:
-        ConfigError: If somebody else can change what is in the folder.
+        ConfigError: If another user can change the folder's content.
     """
     live: list[ServerRecord] = []
     folder = _folder()
@@ -164,26 +164,26 @@ def live_records() -> list[ServerRecord]:
         if record is None or not _is_old(record):
             live += [record] if record else []
         else:
-            _bury(record)
+            _reap(record)
     _drop_old_logs({Path(record.log) for record in live})
     return sorted(live, key=lambda record: record.started_at)
 
 
 def name_for(task: Task, model: str, place: str) -> str:
-    """A name that reads well and fits a file: `embed-qwen3-embedding-0.6b-8000`."""
+    """A readable name that is valid as a file name: `embed-qwen3-embedding-0.6b-8000`."""
     words = [task, model.rstrip("/").rpartition("/")[2], place]
     return "-".join(re.sub(r"[^a-z0-9._]+", "-", word.lower()).strip("-.") for word in words)
 
 
 def _is_old(record: ServerRecord) -> bool:
-    """True once there is no supervisor; a record without one yet gets a moment to have one."""
+    """True if the supervisor no longer runs; a new record has a few seconds to get one."""
     return not record.is_alive if record.supervisor_pid else time.time() - record.started_at > _UNSUPERVISED_S
 
 
-def _bury(record: ServerRecord) -> None:
-    """Remove a record whose supervisor was killed, and end what is left of its server."""
+def _reap(record: ServerRecord) -> None:
+    """Remove a record whose supervisor was killed, and kill the remaining processes of its server."""
     for pid in _group(record.server_pid) if record.server_pid else ():
-        # A number is given again, also to a group; the record's name in its environment belongs to this server's processes alone.
+        # Process ids are reused, also for groups; only processes of this server have the record's path in their environment.
         if _environment_of(pid).get(MARK) == str(record.path):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -217,7 +217,7 @@ def _read(path: Path) -> ServerRecord | None:
         return None
     try:
         content = json.loads(read)
-    except ValueError:  # damaged: it is nobody's
+    except ValueError:  # damaged
         path.unlink(missing_ok=True)
         return None
     try:
@@ -227,7 +227,7 @@ def _read(path: Path) -> ServerRecord | None:
             raise ValueError
         if record.key_config and not _lies_beside(record.key_config, path, ".key.yaml"):
             raise ValueError
-    except (AttributeError, TypeError, KeyError):  # of another version of this package, whose it is to use
+    except (AttributeError, TypeError, KeyError):  # written by another version of this package
         return None
     except ValueError:
         _warn(path, "it names files that do not lie beside it: remove it")
@@ -236,20 +236,20 @@ def _read(path: Path) -> ServerRecord | None:
 
 
 def _warn(path: Path, why: str) -> None:
-    """Tell once of a record that is not believed; records are looked at every second where somebody watches them."""
-    if path not in _told:
-        _told.add(path)
+    """Warn once about a record that is not trusted; a panel reads the records every few seconds."""
+    if path not in _warned:
+        _warned.add(path)
         logger.warning("%s is not believed: %s", path, why)
 
 
 def _lies_beside(named: str, record: Path, ending: str) -> bool:
-    """Whether a file that a record names is the one with the record's own name and this ending, in the record's folder."""
+    """Whether a file named in a record has the record's name with this ending, in the record's folder."""
     path = Path(named)
     return path.name == f"{record.stem}{ending}" and path.parent.resolve() == record.parent.resolve()
 
 
 def _command_of(pid: int) -> list[str]:
-    """The command line of a process; empty where there is none, or it is another user's."""
+    """The command line of a process; empty if there is no such process or it is another user's."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""A running server in a caller's hand: ask it, use it, stop it."""
+"""A handle for a running server: status, engine, logs, stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from qwen3_integrations.serving.supervise import amend
 from qwen3_integrations.serving.trust import read_own
 
 GRACE_S = 5.0
-"""Seconds between SIGTERM and SIGKILL; vLLM leaves within 2."""
+"""Seconds between SIGTERM and SIGKILL; vLLM ends within 2."""
 
 _STOP_S = GRACE_S + 15.0
 
@@ -38,10 +38,10 @@ _STOP_S = GRACE_S + 15.0
 class Server:
     """A server on this machine, started here or attached to.
 
-    Used as a context manager, sync or async, it is stopped at the end if this process started it.
+    As a context manager, sync or async, it stops the server at the end if this process started it.
 
-    It is pickled without its key, and without being the one who stops it: in another process of the same user on this machine it is
-    attached to the same server, whose key it reads there as `attach` does.
+    A pickle contains no key and no ownership: in another process of the same user on this machine it is attached to the same server,
+    and reads the key as `attach` does.
     """
 
     def __init__(self, record: ServerRecord, api_key: str | None, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -51,7 +51,7 @@ class Server:
 
     @property
     def name(self) -> str:
-        """By which the command line and other processes call it."""
+        """Its name, for the command line and other processes."""
         return self._record.name
 
     @property
@@ -66,7 +66,7 @@ class Server:
 
     @property
     def program(self) -> str:
-        """What serves it, such as `vllm 0.32.0`."""
+        """The program that serves, such as `vllm 0.32.0`."""
         return self._record.engine
 
     @property
@@ -76,7 +76,7 @@ class Server:
 
     @property
     def api_key(self) -> str | None:
-        """What clients must send; None for none."""
+        """The key that clients must send; None for none."""
         if self._key.value is None and self._record.has_key:  # it is read from a process that may just be starting
             self._key.value = key_of(self._now())
         return self._key.value
@@ -199,17 +199,17 @@ class Server:
         self.forget()
 
     def forget(self) -> None:
-        """Take one that has ended off the list of running servers, where it could not do so itself."""
+        """Remove the record of a server that has ended, if its supervisor could not do so."""
         if not self.is_running:
             self._record.remove()
 
     def engine(self, **engine_options: Any) -> SharedEngine:
-        """An engine that asks this server; `engine_options` are `HttpEngine`'s."""
+        """An engine for this server; `engine_options` are those of `HttpEngine`."""
         options = ({"tokenizer": self.model_folder} if self.model_folder else {}) | engine_options
         return open_engine(self.task, self.model, base_url=self.url, api_key=self.api_key, backend="http", **options)
 
     def embeddings(self, **settings: Any) -> Any:
-        """LangChain embeddings that ask this server; `settings` are `Qwen3Embeddings`'.
+        """LangChain embeddings for this server; `settings` are those of `Qwen3Embeddings`.
 
         Raises:
             ConfigError: If the server is a reranker.
@@ -219,7 +219,7 @@ class Server:
         return import_module("qwen3_integrations.langchain").Qwen3Embeddings(model=self.model, engine=self.engine(), **settings)
 
     def reranker(self, **settings: Any) -> Any:
-        """A LangChain reranker that asks this server; `settings` are `Qwen3Rerank`'s. Errors as in `embeddings`."""
+        """A LangChain reranker for this server; `settings` are those of `Qwen3Rerank`. Errors as in `embeddings`."""
         self._check_task("rerank", "embeddings()")
         return import_module("qwen3_integrations.langchain").Qwen3Rerank(model=self.model, engine=self.engine(), **settings)
 
@@ -228,7 +228,7 @@ class Server:
         return snippets(self.task, self.model, self.url, has_key=self._record.has_key)
 
     def _now(self) -> ServerRecord:
-        """Its record as it stands, or stood last; a later server with the same name is another one."""
+        """Its present record, or the last one; the record of a later server with the same name does not count."""
         record = self._record.fresh()
         return record if record is not None and self._is_of(record) else self._record
 
@@ -269,22 +269,22 @@ class Server:
 
 
 def servers() -> tuple[Server, ...]:
-    """The servers that this user has running on this machine, oldest first, whichever process started them."""
+    """This user's running servers on this machine, oldest first, whichever process started them."""
     return tuple(Server(record, key_of(record)) for record in live_records())
 
 
 def attach(name: str | None = None, *, task: Task | None = None, api_key: str | None = None) -> Server:
-    """A server that runs already, started by another notebook, the command line or this process.
+    """Attach to a running server, started by another notebook, the command line or this process.
 
-    Its key is read from the environment of its own process, which the system shows to its user alone, unless `api_key` gives it.
+    Unless `api_key` is given, the key is read from the environment of the server's process, which only its user can read.
 
     Args:
-        name: Its name, or its address; None for the only one there is.
+        name: Its name or address; None if only one runs.
         task: Only servers for this task.
         api_key: Its key.
 
     Raises:
-        ConfigError: If there is none of that name, or several to choose from; names them.
+        ConfigError: If no server has that name, or several run and none is named; lists them.
     """
     running = [server for server in servers() if task in (None, server.task)]
     found = [server for server in running if name is None or name in (server.name, server.url, f"{server.url}/v1")]
@@ -297,7 +297,7 @@ def attach(name: str | None = None, *, task: Task | None = None, api_key: str | 
 
 
 def key_of(record: ServerRecord) -> str | None:
-    """The key of a running server, from where only its user can read it; None where it has none, or it can't be read."""
+    """The key of a running server, read where only its user can read; None if it has none or it can't be read."""
     import psutil
 
     if not record.has_key:

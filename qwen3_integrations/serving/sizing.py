@@ -1,4 +1,4 @@
-"""Whether a server fits the memory that is free, proved before it starts, with the sum shown."""
+"""Plan a server's memory and check it against the free memory before the start."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _VALUE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Memory that a server's process fills.
+    """A device whose memory a server's process uses.
 
     Attributes:
         name: Such as `GPU 0 (NVIDIA H200)` or `this machine`.
-        total_bytes: All of it.
-        free_bytes: What nobody holds now.
+        total_bytes: Its memory.
+        free_bytes: Its free memory now.
         processes: How many processes of the server share it: one on a GPU, all of them in main memory.
     """
 
@@ -34,10 +34,10 @@ class Device:
 
 
 def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, ...]:
-    """What the server will run on: the first GPUs that are visible, or this machine's memory for a CPU build.
+    """The devices of a server: the first visible GPUs, or this machine's memory for a CPU build.
 
     Raises:
-        ConfigError: If the options ask for more GPUs than there are, or for a GPU where there is none.
+        ConfigError: If fewer GPUs are visible than the options ask for.
     """
     wanted = options.devices * options.data_parallel_size
     if installed.is_cpu_build:
@@ -56,17 +56,17 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
 def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:
     """The memory of one of the server's processes; None where `gpu_memory_utilization` leaves the sizes to the server.
 
-    Weights come from the checkpoint's own safetensors files, so a quantised one counts as it is stored.
+    The size of the weights is that of the checkpoint's safetensors files, so a quantised checkpoint counts as it is stored.
 
     Args:
-        options: What was asked for.
+        options: The options.
         files: The model on disk.
     """
     if options.gpu_memory_utilization is not None:
         return None
     config = json.loads((files.folder / "config.json").read_text(encoding="utf-8"))
     dtype = options.dtype if options.dtype != "auto" else str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
-    # vLLM serves float32 checkpoints in half precision unless it is told otherwise.
+    # By default vLLM serves float32 checkpoints in half precision.
     value_bytes = 2 if options.dtype == "auto" and dtype == "float32" else _VALUE_BYTES.get(dtype, 2)
     return plan_memory(
         options.name,
@@ -84,17 +84,17 @@ def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:
 
 
 def check_fit(plan: MemoryPlan, devices: tuple[Device, ...]) -> float:
-    """Prove that the plan fits every device.
+    """Check that the plan fits every device.
 
     Args:
-        plan: Of one process.
-        devices: What the server will run on.
+        plan: The plan of one process.
+        devices: The server's devices.
 
     Returns:
         The plan as a share of the smallest device, in (0, 1].
 
     Raises:
-        ConfigError: With the sum, what is free, and what would fit.
+        ConfigError: With the plan, the free memory, and the options that would fit.
     """
     for device in devices:
         plan.check(device.free_bytes // device.processes, device.name)

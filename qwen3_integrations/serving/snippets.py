@@ -18,9 +18,9 @@ def snippets(task: Task, model: str, url: str, *, has_key: bool) -> dict[str, st
 
     Args:
         task: `embed` or `rerank`.
-        model: The name under which it is served.
-        url: The server's address; of a Unix socket, `unix:///path`.
-        has_key: Whether the server wants a key.
+        model: The model's name for clients.
+        url: The server's address; for a Unix socket `unix:///path`.
+        has_key: Whether clients must send a key.
     """
     made = {"curl": _curl(task, model, url, has_key=has_key)}
     if task == "embed":

@@ -1,4 +1,4 @@
-"""What came of a start: four values, so that a caller who only wants a server and one who shows what failed are both served."""
+"""The result of a start: one of four values; `running()` gives the server or raises."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from qwen3_integrations.serving.server import Server
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A new server, which has given its first right answer.
+    """A new server that has given its first correct answer.
 
     Attributes:
         server: The server.
-        seconds: From the call to that answer.
+        seconds: Time from the call to that answer.
     """
 
     server: Server
@@ -33,7 +33,7 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """A server with the same options that ran already, whoever started it, and with whom it ends.
+    """A server with the same options that ran already. It ends with the process that started it.
 
     Attributes:
         server: The server.
@@ -51,7 +51,7 @@ class Reused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No server: it ended before it was ready, or answered wrongly and was ended.
+    """No server: it ended before it was ready, or its first answer was wrong and it was ended.
 
     Attributes:
         exit_code: The server's; 128 + the signal that ended it; None where it was ended because it answered wrongly, or the

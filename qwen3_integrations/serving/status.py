@@ -1,4 +1,4 @@
-"""A server's status as an HTML table that reads without scripts and styles: in exported notebooks and on code hosts."""
+"""A server's status, and its HTML table, which needs no scripts and styles: for exported notebooks and code hosts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class ServerStatus:
     """A server at one moment.
 
     Attributes:
-        name, task, model, engine, url: What it is; see `Server`.
+        name, task, model, engine, url: As in `Server`.
         state: `starting`, `ready` or `stopped`.
         pid: The server's process, and its process group.
-        owner_pid: The process with which it ends, unless `keep_running`.
-        keep_running: Whether it goes on without its owner.
+        owner_pid: The process that started it. It ends with that process unless `keep_running`.
+        keep_running: Whether it continues without its owner.
         uptime_s: Seconds since it was started.
-        load: What it has to do.
+        load: Its load.
     """
 
     name: str
@@ -48,14 +48,14 @@ class ServerStatus:
 
 
 def status_table(status: ServerStatus) -> str:
-    """A server at one moment: its state, name and address first, one fact a row."""
+    """The HTML table of a status, one fact a row."""
     return facts_table(f"{status.name}: {status.state}", status_facts(status))
 
 
 def status_facts(status: ServerStatus) -> dict[str, object]:
-    """What there is to say, by name; None for what the server does not tell."""
+    """The facts by name; None for what the server does not report."""
     load = status.load
-    life = "goes on without the process that started it" if status.keep_running else f"ends with process {status.owner_pid}"
+    life = "continues without the process that started it" if status.keep_running else f"ends with process {status.owner_pid}"
     running = [f"{load.running:,} in flight"] if load.running is not None else []
     running += [f"{load.waiting:,} in the queue"] if load.waiting is not None else []
     done = [f"{load.requests:,} prompts"] if load.requests is not None else []

@@ -1,12 +1,12 @@
-"""The parent of a server: ends it with all its processes when it ends itself, when it is told to, or when its owner is gone.
+"""Supervise a server: end all its processes when it ends itself, on a signal, or when its owner is gone.
 
-Run as a script, `python supervise.py RECORD OWNER_PID GRACE_S -- COMMAND...`, with nothing but the standard library, so that
-it starts at once and needs nothing of the environment it runs in. It leads a session of its own, so no terminal's Ctrl-C
-reaches it, and the server a process group of its own, which is ended as a whole: SIGTERM, and after GRACE_S seconds SIGKILL.
+Run as a script, `python supervise.py RECORD OWNER_PID GRACE_S -- COMMAND...`. It uses the standard library alone, so that it
+starts at once in any environment. It leads a session of its own, so that a terminal's Ctrl-C does not reach it, and the server
+leads a process group of its own, which is ended as a whole: SIGTERM, and after GRACE_S seconds SIGKILL.
 
-The owner is its parent: when that dies, of whatever cause, the kernel gives this process another parent. RECORD is a JSON
-file that says, among other things, whether the server shall then be kept (`keep_running`); it is completed with the
-process ids and removed at the end. The exit code is the server's, or 128 + the signal that ended it.
+The owner is the parent process: when it ends for any reason, the kernel gives this process another parent. RECORD is a JSON
+file. Its field `keep_running` says whether the server then continues; the process ids are added to it, and it is removed at
+the end. The exit code is the server's, or 128 + the signal that ended it.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ except ImportError:  # pragma: no cover  a system without POSIX' locks
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 POLL_S = 0.2
-KILLED_S = 10.0  # for the kernel to take killed processes apart; one that holds a GPU takes seconds
+KILLED_S = 10.0  # until the kernel has removed killed processes; those that hold a GPU take seconds
 # Source: Linux' <sys/prctl.h>
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(record: str, owner: int, grace_s: float, command: list[str]) -> int:
-    """Run the command and watch over it; returns its exit code."""
+    """Run the command and supervise it; returns its exit code."""
     stopped: list[int] = []
     for number in SIGNALS:
         signal.signal(number, lambda got, _: stopped.append(got))
-    # The owner starts this process with them blocked, so that none comes before there is somebody to take it.
+    # The owner starts this process with the signals blocked, so that none arrives before the handlers are set.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
     keep = bool(amend(record, supervisor_pid=os.getpid(), server_pid=server.pid).get("keep_running"))
-    watching = True
+    has_owner = True
     while server.poll() is None and not stopped:
-        if watching and os.getppid() != owner:
-            watching = False
+        if has_owner and os.getppid() != owner:
+            has_owner = False
             if not _read(record).get("keep_running", keep):
                 break
-        # Not wait(POLL_S): it would poll much oftener.
+        # Not wait(POLL_S), which polls much more often.
         time.sleep(POLL_S)
     end_group(server, grace_s)
     _clear(record)
@@ -89,7 +89,7 @@ def _has_gone(server: subprocess.Popen[bytes], within_s: float) -> bool:
     end = time.monotonic() + within_s
     while True:
         if server.poll() is not None:
-            _bury_orphans()
+            _reap_orphans()
             if not _signal_group(server.pid, 0):
                 return True
         if time.monotonic() > end:
@@ -97,10 +97,10 @@ def _has_gone(server: subprocess.Popen[bytes], within_s: float) -> bool:
         time.sleep(0.05)
 
 
-def _bury_orphans() -> None:
-    """Take note of the server's children that have ended: they came to this process when the server did.
+def _reap_orphans() -> None:
+    """Reap the server's children that have ended; they become children of this process when the server ends.
 
-    Else they would stay as zombies, and count as living, wherever the first process of a container does not do so.
+    Otherwise they would stay zombies, and count as running, in containers whose first process reaps none.
     """
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -109,7 +109,7 @@ def _bury_orphans() -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, name: str = ".records.lock") -> Iterator[None]:
-    """Hold a folder's records for this process alone while they are read and written; where the system knows no such locks, not."""
+    """Lock a folder's records for this process while they are read and written; no lock where the system has none."""
     path = folder / name
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o600), "a") as file:
         if fcntl is not None:
@@ -118,7 +118,7 @@ def locked(folder: Path, name: str = ".records.lock") -> Iterator[None]:
 
 
 def store(record: str, content: dict[str, object]) -> None:
-    """Write a record, mode 600, so that a reader sees the old or the new one and nothing between. Call it under `locked`."""
+    """Write a record atomically, with mode 600. Call it under `locked`."""
     fresh = Path(f"{record}.{os.getpid()}")
     with os.fdopen(made(fresh), "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
@@ -126,16 +126,16 @@ def store(record: str, content: dict[str, object]) -> None:
 
 
 def made(path: Path) -> int:
-    """A new file of mode 600, open for appending, in place of what was there: what was there is neither followed nor written."""
+    """Create a file with mode 600, open for appending. An older file or link of that name is replaced, never followed or written."""
     path.unlink(missing_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | NO_LINK, 0o600)
 
 
 def amend(record: str, **fields: object) -> dict[str, object]:
-    """Change fields of a record, if it still is there; no change that others make is lost.
+    """Change fields of a record, if it still exists; concurrent changes are not lost.
 
     Returns:
-        The record as it stands then; empty where there is none.
+        The new content; empty if there is no record.
     """
     with locked(Path(record).parent):
         content = _read(record)
@@ -154,7 +154,7 @@ def _read(record: str) -> dict[str, object]:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Send a signal to every process of a group; False when there is none. Signal 0 only asks."""
+    """Send a signal to every process of a group; False if there is none. Signal 0 only checks."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -163,7 +163,7 @@ def _signal_group(group: int, number: int) -> bool:
 
 
 def _die_with_parent() -> None:
-    """For the case that this process itself is killed: the kernel then ends the server. Linux only."""
+    """Let the kernel end the server if this process is killed. Linux only."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

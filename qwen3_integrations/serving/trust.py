@@ -1,6 +1,6 @@
-"""Which files of this machine are believed: the user's own, in folders that nobody else can change.
+"""Which files of this machine are trusted: the user's own, in folders that no other user can change.
 
-Source: OpenSSH's StrictModes, which demands the same of a user's keys. Where the system has no POSIX accounts, all is believed.
+Source: OpenSSH's StrictModes, which requires the same of a user's keys. On a system without POSIX accounts everything is trusted.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from pathlib import Path
 from qwen3_integrations.errors import ConfigError
 
 _LINKS = 40
-"""Symbolic links on the way to a folder, at most. Source: the limit of Linux."""
+"""Most symbolic links in a path. Source: the limit of Linux."""
 
 
 def check_folder(folder: Path) -> None:
-    """Prove that nobody but this user and root decides what is in a folder.
+    """Check that only this user and root can change what is in a folder.
 
-    The folder must be the user's own and writable by the user alone. All folders and links on the way to it must belong to the user or
-    root; one that others can write must have the sticky bit, as /tmp has.
+    The folder must belong to the user, and only the user may write to it. All folders and links on the path must belong to the user or
+    root; a folder that others can write to must have the sticky bit, as /tmp has.
 
     Args:
         folder: An absolute path of a folder that exists.
 
     Raises:
-        ConfigError: Names what others can change, its owner and mode, and the command that mends it.
+        ConfigError: Names the part that others can change, its owner and mode, and the command that fixes it.
     """
     if not hasattr(os, "getuid"):
         return
@@ -44,7 +44,7 @@ def check_folder(folder: Path) -> None:
 
 
 def is_own_file(descriptor: int) -> bool:
-    """Whether an open file is a regular one that belongs to this user and that nobody else can write."""
+    """Whether an open file is a regular file of this user that no other user can write to."""
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode):
         return False
@@ -52,7 +52,7 @@ def is_own_file(descriptor: int) -> bool:
 
 
 def read_own(path: Path) -> bytes | None:
-    """The content of a file of this user; None where it is another kind of file, a link, or somebody else's.
+    """The content of a file of this user; None for a link, another kind of file, or another user's file.
 
     Raises:
         OSError: If there is no such file, or it can't be read.
@@ -66,7 +66,7 @@ def read_own(path: Path) -> bytes | None:
 
 
 def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """What lies between the root and a folder, the folder itself left out: folders and links, each with its owner and mode."""
+    """The folders and links on the path to a folder, without the folder itself, each with its owner and mode."""
     at, left, links = Path(folder.anchor), list(folder.parts[1:]), 0
     yield at, at.lstat()
     while left:
@@ -87,7 +87,7 @@ def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _is_private(about: os.stat_result) -> bool:
-    """Whether a file's group is that of one user alone, with the user's name: many systems give each user such a group."""
+    """Whether a file's group has this user as its only member and carries the user's name: many systems give each user such a group."""
     import grp
     import pwd
 

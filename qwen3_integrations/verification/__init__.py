@@ -1,4 +1,4 @@
-"""Proving that an endpoint is right, or saying exactly what is wrong with it: `verify` and its `Report`."""
+"""Check an endpoint: `verify` and its `Report`, which says exactly what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of how a server answers: in order, the same each time, to many at once."""
+"""Checks of a server's answers: order, determinism, concurrency."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ TEXTS = tuple(
     for thing in ("a list of names", "a large file", "the rows of a table", "an old letter")
     for verb in ("Sort", "Copy", "Read", "Write", "Count", "Reverse", "Delete", "Print")
 )
-"""Distinct in meaning and alike in length, so that each has an answer of its own."""
+"""Texts of different meaning and similar length, so that each has a different answer."""
 
 SAME = {"embed": 1e-3, "rerank": 0.03}
-"""How far two answers to one text may be apart (1 - cosine; difference of scores). bfloat16 keeps 8 bits, and a kernel that sums
-a batch in another order moves the last of them; in float32 it is 1e-6."""
+"""Tolerance between two answers to one text (1 - cosine; difference of scores). bfloat16 has 8 bits, and a kernel that sums a
+batch in another order changes the last one; in float32 the difference is 1e-6."""
 
 _FLOOR = {"embed": 1e-6, "rerank": 1e-3}
-"""How far two answers to one text may be apart where no noise was measured (1 - cosine; difference of log odds): float32's rounding."""
+"""Tolerance where no run-to-run noise was measured (1 - cosine; difference of log odds): float32's rounding."""
 
 _ODDS = (1e-6, 0.999)
-"""Scores whose log odds are compared: beyond these a float32 has too few digits for them."""
+"""Range of scores whose log odds are compared: outside it, float32 has too few digits."""
 
 _REPEATED = 8
 _FEW = 4
 
 
 async def order(probe: Probe) -> CheckResult:
-    """Many distinct texts in one request come back in the order in which they were sent."""
+    """The answers to many different texts in one request are in the order of the texts."""
     prompts = probe.prompts(TEXTS, tokenizer=probe.tokenizer)
     alone = await _alone(probe)
     wrong = _misplaced(probe, (await probe.ask(prompts)).rows, alone)
@@ -43,7 +43,7 @@ async def order(probe: Probe) -> CheckResult:
 
 
 async def determinism(probe: Probe) -> CheckResult:
-    """One text has one answer: alone, alone once more, and several times in one request."""
+    """One text gets the same answer alone, alone again, and several times in one request."""
     prompt = probe.prompts([TEXTS[0]], tokenizer=probe.tokenizer)
     first, second = (await probe.ask(prompt)).rows, (await probe.ask(prompt)).rows
     batch = (await probe.ask(prompt * _REPEATED)).rows
@@ -57,7 +57,7 @@ async def determinism(probe: Probe) -> CheckResult:
 
 
 async def concurrency(probe: Probe) -> CheckResult:
-    """Many requests at once get the answers that they get one after another."""
+    """Concurrent requests get the same answers as sequential ones."""
     prompts = probe.prompts(TEXTS, tokenizer=probe.tokenizer)
     alone = await _alone(probe)
     answers = await together(probe.ask([prompt]) for prompt in prompts)
@@ -76,8 +76,8 @@ class _Alone:
 
     Attributes:
         rows: In the order of `TEXTS`.
-        tolerance: How far two answers to one text may be apart on this server, in the unit of `_finely`.
-        told: How many texts have an answer unlike those of most others. A mix-up among the rest could not be seen.
+        tolerance: Tolerance between two answers to one text on this server, in the unit of `_finely`.
+        told: How many texts have an answer that differs from most others. A mix-up among the rest could not be seen.
     """
 
     rows: Rows
@@ -86,7 +86,7 @@ class _Alone:
 
 
 async def _alone(probe: Probe) -> _Alone:
-    """Asked once a report."""
+    """Requested once per report."""
     if "alone" not in probe.notes:
         prompts = probe.prompts(TEXTS, tokenizer=probe.tokenizer)
         rows = await probe.alone(prompts)
@@ -98,7 +98,7 @@ async def _alone(probe: Probe) -> _Alone:
 
 
 async def _noise(probe: Probe, prompts: Sequence[Prompt], rows: Rows) -> float:
-    """How far the server's own answers to one text lie apart: alone again, and in requests of that text alone, which no mix-up changes."""
+    """The server's run-to-run noise: answers to one text alone, again, and in requests of that text alone, which no mix-up can change."""
     again = await probe.alone(prompts)
     few = np.concatenate([(await probe.ask([prompt] * _FEW)).rows for prompt in prompts])
     many = (await probe.ask([prompts[0]] * len(prompts))).rows
@@ -108,9 +108,9 @@ async def _noise(probe: Probe, prompts: Sequence[Prompt], rows: Rows) -> float:
 
 
 def _finely(probe: Probe, these: Rows, those: Rows) -> Rows:
-    """How far each is from each, shape (these, those): 1 - cosine, or the difference of log odds.
+    """Pairwise distances, shape (these, those): 1 - cosine, or the difference of log odds.
 
-    In log odds a server's rounding is alike for all scores, and the scores of irrelevant texts, all near 0, differ.
+    In log odds, rounding has a similar size for all scores, and the scores of irrelevant texts, all near 0, can be distinguished.
     """
     if probe.task == "embed":
         return probe.distances(these, those)
@@ -119,13 +119,13 @@ def _finely(probe: Probe, these: Rows, those: Rows) -> Rows:
 
 
 def _apart(probe: Probe, these: Rows, those: Rows, tolerance: float) -> Rows:
-    """How many times as far as rounding explains each is from each, shape (these, those): above 1 two answers are different."""
+    """Pairwise distances as multiples of the tolerance, shape (these, those): above 1 two answers are different."""
     fine, coarse = _finely(probe, these, those) / tolerance, probe.distances(these, those) / SAME[probe.task]
     return np.asarray(np.maximum(fine, coarse), dtype=np.float32)
 
 
 def _misplaced(probe: Probe, rows: Rows, alone: _Alone) -> list[tuple[int, int]]:
-    """(position, position whose answer it got, or its own) of rows that are another text's answer, or too far off for any noise."""
+    """Rows that are another text's answer, or too far off for noise, as (position, position of that text or its own)."""
     apart = _apart(probe, rows, alone.rows, alone.tolerance)
     has = np.where(apart.min(axis=1) <= 1, apart.argmin(axis=1), np.arange(len(rows)))
     far = np.diagonal(probe.distances(rows, alone.rows)) > SAME[probe.task]
@@ -134,7 +134,7 @@ def _misplaced(probe: Probe, rows: Rows, alone: _Alone) -> list[tuple[int, int]]
 
 
 def _in_place(seen: str, alone: _Alone) -> CheckResult:
-    """The finding where nothing is misplaced, as far as the answers tell."""
+    """The result where no answer is misplaced, as far as the answers can show."""
     told = f"{alone.told} of the {len(TEXTS)} texts have answers unlike those of most others"
     if alone.told < len(TEXTS) / 2:
         return CheckResult("warned", f"whether {seen} can't be told: on this server only {told}, rounding considered")

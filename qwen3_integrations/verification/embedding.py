@@ -1,4 +1,4 @@
-"""Checks of embedders alone: that near means relevant, and Matryoshka widths."""
+"""Checks of embedders: relevance, and Matryoshka dimensions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from qwen3_integrations.errors import RequestRefused
 from qwen3_integrations.verification.probe import CheckResult, Probe
 
 MATRYOSHKA_TOLERANCE = 0.01
-"""Of a vector's element; bfloat16 moves one by 0.004."""
+"""Tolerance for a vector's element; bfloat16 changes one by 0.004."""
 
 
 async def relevance(probe: Probe) -> CheckResult:
-    """Queries lie nearer to the documents that answer them than to others."""
+    """Queries have larger cosines with relevant than with irrelevant documents."""
     queries, relevant, irrelevant = zip(*EASY, strict=True)
     embedder = Embedder(probe.engine)
     asked, told = await embedder.aembed_queries(queries), await embedder.aembed_documents([*relevant, *irrelevant])
@@ -33,7 +33,7 @@ async def relevance(probe: Probe) -> CheckResult:
 
 
 async def dimensions(probe: Probe) -> CheckResult:
-    """Vectors of fewer dimensions are the beginnings of the full ones, normalised again."""
+    """Vectors of fewer dimensions are the first elements of the full ones, normalised again."""
     prompts = probe.prompts([document for _, document, _ in EASY], tokenizer=probe.tokenizer)
     full = (await probe.raw(prompts)).rows
     width = full.shape[1]
@@ -69,7 +69,7 @@ _LEAVE_OUT = "Leave `dimensions` out of requests, or normalise; clients of this 
 
 
 def _serving(probe: Probe) -> str:
-    if probe.server.dialect.name != "vllm":
+    if not probe.server.dialect.exact:
         return ""
     return (
         f"For other clients: `qwen3-integrations serve embed {probe.server.model}`, or vLLM's option --hf-overrides "

@@ -1,4 +1,4 @@
-"""What the checks ask a server through: its raw routes, and this package's own client."""
+"""The server under check: its raw routes, and this package's own client for it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from qwen3_integrations.verification.report import State
 T = TypeVar("T")
 
 QUERY = "How do I sort a list?"
-"""What the texts of the checks are scored against."""
+"""The query of all reranking checks."""
 
 QueryDocumentPairs: TypeAlias = Sequence[tuple[str, str]]
 
 
 class CheckResult(NamedTuple):
-    """How a check ended; see `Check`."""
+    """The result of a check; see `Check`."""
 
     state: State
     detail: str
@@ -42,14 +42,14 @@ class CheckResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A server that was found, and the ways to ask it.
+    """A server, and the ways to send requests to it.
 
     Attributes:
-        task: What it does.
-        server: As it described itself.
+        task: Its task.
+        server: Its description of itself.
         transport: Sends JSON to any of its routes.
         engine: This package's client for it, without a handshake.
-        published: The published checkpoint that it says it serves; None for another model.
+        published: The published checkpoint that it claims to serve; None for another model.
         notes: Answers that more than one check needs.
     """
 
@@ -66,7 +66,7 @@ class Probe:
         return self.engine.tokenizer
 
     def prompts(self, texts: Sequence[str], *, max_tokens: int = 1 << 20, tokenizer: Tokenizer | None = None) -> tuple[Prompt, ...]:
-        """Finished prompts for texts: documents to embed, or to score against `QUERY`. Without a tokenizer nothing is cut."""
+        """Finished prompts for documents to embed, or to score for `QUERY`. Without a tokenizer nothing is truncated."""
         if self.task == "embed":
             return document_prompts(texts, tokenizer, max_tokens)
         return rerank_prompts([(QUERY, text) for text in texts], DEFAULT_INSTRUCTION, "\n", tokenizer, max_tokens)
@@ -76,7 +76,7 @@ class Probe:
         return await self.transport.post(self.server.root + route, {"model": self.server.model, **body})
 
     async def raw(self, prompts: Sequence[Prompt]) -> Answer:
-        """One request in the server's dialect; rows as they come."""
+        """One request in the server's dialect; rows as the server sent them."""
         body = self.server.dialect.body(self.server.model, prompts)
         return self.server.dialect.read(await self.transport.post(self.server.url, body), len(prompts))
 
@@ -86,18 +86,18 @@ class Probe:
         return Answer(self.finished(answer.rows, len(prompts)), answer.tokens)
 
     async def alone(self, prompts: Sequence[Prompt]) -> Rows:
-        """The rows of prompts that are sent one at a time, each after the answer to the one before."""
+        """The rows of prompts that are sent one after another."""
         return np.concatenate([(await self.ask([prompt])).rows for prompt in prompts])
 
     async def ours(self, texts: Sequence[str], max_tokens: int = 8192) -> tuple[Rows, Usage]:
-        """What this package's own client makes of texts."""
+        """The rows of this package's own client."""
         prompts = self.prompts(texts, max_tokens=max_tokens, tokenizer=self.tokenizer)
         job = Job(self.task, prompts, max_tokens)
         reply = await self.engine.arun(job)
         return self.finished(reply.rows, len(texts)), usage_of(job, reply)
 
     async def count(self, text: str, *, end: bool = True) -> list[int]:
-        """Token ids as the server reads a text (`/tokenize`), with what its tokenizer adds, or without."""
+        """The server's token ids of a text (`/tokenize`), with or without the tokens that its tokenizer adds."""
         answer = await self.post("/tokenize", {"prompt": text, "add_special_tokens": end})
         tokens = answer.get("tokens") if isinstance(answer, Mapping) else None
         if not isinstance(tokens, list):
@@ -105,27 +105,27 @@ class Probe:
         return tokens
 
     def finished(self, rows: Rows, count: int) -> Rows:
-        """Rows fit for comparing; errors as for users."""
+        """Rows after the checks and the normalisation that users get."""
         return unit_rows(rows, count, None) if self.task == "embed" else probabilities(rows, count)
 
     def distances(self, these: Rows, those: Rows) -> Rows:
-        """How far each of these is from each of those, shape (these, those): 1 - cosine, or the difference of scores."""
+        """Pairwise distances, shape (these, those): 1 - cosine, or the difference of scores."""
         if self.task == "embed":
             return np.asarray(1 - these.astype(np.float64) @ those.astype(np.float64).T, dtype=np.float32)
         return np.asarray(np.abs(these[:, None] - those[None, :]), dtype=np.float32)
 
     def furthest(self, these: Rows, those: Rows) -> float:
-        """The greatest distance of a row from its counterpart."""
+        """The largest distance between rows at the same position."""
         return float(np.diagonal(self.distances(these, those)).max())
 
 
 def plain(text: str) -> Prompt:
-    """A prompt that is sent as this text, whatever it spells."""
+    """A prompt that is sent as this text, control tokens included."""
     return Prompt(Prefix(text), PromptPart(""), PromptPart(""))
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All answers of requests that are under way at once; the first failure ends the others."""
+    """The answers of concurrent requests; the first failure cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]

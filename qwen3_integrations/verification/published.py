@@ -35,12 +35,12 @@ PROBABILITIES = (0.0427, 0.9992, 0.4064, 0.9719)
 Source: reported for sentence-transformers' cross-encoder test of this checkpoint; the texts are those of its `test_pretrained.py`."""
 
 TOLERANCE = {"embed": 0.01, "rerank": 0.05}
-"""The two published matrices differ by 0.003 at most. A logit difference that bfloat16 moves by 0.1 moves the third probability by
-0.024. Of a wrong model's four numbers each would have to come so near by chance."""
+"""The two published matrices differ by at most 0.003. A change of a logit difference by 0.1, as by bfloat16, changes the third
+probability by 0.024. A wrong model would have to match all four numbers this closely by chance."""
 
 
 async def published_numbers(probe: Probe) -> CheckResult:
-    """The numbers that the authors published, for the models that have some."""
+    """The server reproduces the numbers that the authors published, for the models that have some."""
     name = probe.published.name if probe.published else None
     if name == EMBEDDER:
         embedder = Embedder(probe.engine)

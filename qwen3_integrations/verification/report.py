@@ -1,4 +1,4 @@
-"""What was found out about an endpoint, as values."""
+"""The results of checking an endpoint, as values."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, Literal
 from qwen3_integrations.core.types import Task
 
 State = Literal["passed", "warned", "failed", "skipped"]
-"""`warned` is worth knowing and does not fail a report; `skipped` says why it could not be checked."""
+"""`warned` does not fail a report; the detail of `skipped` says why the check could not be made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked.
+    """One check.
 
     Attributes:
-        name: What was checked, in a word or two.
-        state: How it ended.
-        detail: What was seen.
-        fix: What to do about it; empty where nothing is to be done.
+        name: Its name, one or two words.
+        state: Its result.
+        detail: The observation.
+        fix: How to fix it; empty where nothing needs to be fixed.
     """
 
     name: str
@@ -31,13 +31,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that was checked at one endpoint.
+    """All checks of one endpoint.
 
     Attributes:
         url: The server's address, without credentials.
         task: `embed` or `rerank`; None where that could not be found out.
-        model: The name under which the server serves it, or that was asked for; None where neither is known.
-        dialect: How the server is spoken to: `vllm`, `openai` or `rerank`; None as before.
+        model: The model's name on the server, or the requested one; None where neither is known.
+        dialect: The server's dialect, such as `vllm`, `openai` or `rerank`; None where it could not be found out.
         checks: In the order they were made.
     """
 
@@ -67,7 +67,7 @@ class Report:
 
     @property
     def fixes(self) -> dict[str, list[str]]:
-        """What to do -> the names of the checks that ask for it."""
+        """Fix -> the names of the checks that need it."""
         found: dict[str, list[str]] = {}
         for check in self.checks:
             if check.fix:
@@ -78,7 +78,7 @@ class Report:
         """The check of that name.
 
         Raises:
-            KeyError: If there was none; says which there were.
+            KeyError: If there is none; lists the names.
         """
         for check in self.checks:
             if check.name == name:

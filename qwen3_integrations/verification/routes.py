@@ -1,4 +1,4 @@
-"""Checks of what vLLM's `/score` and `/rerank` do for other clients, which do not send finished prompts to `/classify`."""
+"""Checks of vLLM's `/score` and `/rerank`, for other clients: this package sends finished prompts to `/classify`."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ PAIRS = (*((query, text) for query, *texts in EASY for text in texts), *((PLANET
 
 
 async def score(probe: Probe) -> CheckResult:
-    """What `/score` puts query and document into."""
+    """The template of `/score`."""
     return await _route(probe, "/score")
 
 
 async def rerank(probe: Probe) -> CheckResult:
-    """What `/rerank` puts query and document into."""
+    """The template of `/rerank`."""
     return await _route(probe, "/rerank")
 
 
 async def injection(probe: Probe) -> CheckResult:
-    """Whether a document that spells control tokens can answer for the model on `/score`."""
+    """Whether a document with spelled control tokens can answer in place of the model on `/score`."""
     form: FormName | None = probe.notes.get("/score")
     if form is None:
         return CheckResult("skipped", "what /score does with a prompt is not known")
@@ -54,7 +54,7 @@ async def injection(probe: Probe) -> CheckResult:
 
 
 async def _route(probe: Probe, route: str) -> CheckResult:
-    if probe.server.dialect.name != "vllm":
+    if not probe.server.dialect.exact:
         return CheckResult("skipped", "only vLLM has /classify to compare with; the handshake judges what this server answers")
     try:
         seen = await _answers(probe, route, PAIRS, {})
@@ -80,7 +80,7 @@ async def _route(probe: Probe, route: str) -> CheckResult:
 
 
 async def _instructed(probe: Probe, route: str, says: str) -> CheckResult:
-    """The finding for a right template: whether it puts in the instruction that it is sent."""
+    """The result for a correct template: whether it uses the instruction of the request."""
     seen = await _answers(probe, route, PAIRS, {"instruction": OTHER_INSTRUCTION})
     known = await _known(probe)
     told = {"heard": await _classified(probe, "right", PAIRS, OTHER_INSTRUCTION), "ignored": known.scores["right"]}
@@ -105,14 +105,14 @@ def _fix(probe: Probe) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The scores of `PAIRS` in each form, and how far those of the right form move when each is asked for alone."""
+    """The scores of `PAIRS` in each form, and the difference of those of the right form when requested one by one."""
 
     scores: Mapping[str, Rows]
     noise: float
 
 
 async def _known(probe: Probe) -> _Known:
-    """Asked once a report."""
+    """Requested once per report."""
     if "known" not in probe.notes:
         scores: dict[str, Rows] = {form: await _classified(probe, form, PAIRS) for form in FORMS}
         alone = [await _classified(probe, "right", [pair]) for pair in PAIRS]
@@ -127,7 +127,7 @@ async def _classified(probe: Probe, form: FormName, pairs: QueryDocumentPairs, i
 
 
 async def _answers(probe: Probe, route: str, pairs: QueryDocumentPairs, more: Mapping[str, Any]) -> Rows:
-    """Scores of pairs as other clients get them."""
+    """The scores that other clients get for pairs."""
     if route == "/score":
         body = {"text_1": [query for query, _ in pairs], "text_2": [document for _, document in pairs], **more}
         return read_ranks(await probe.post(route, body), len(pairs)).rows

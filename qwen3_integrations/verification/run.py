@@ -1,4 +1,4 @@
-"""Finding out what a server is, and checking it."""
+"""`verify`: find out what a server is, and check it."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ CHECKS: Mapping[Task, Mapping[str, Checking]] = {
         "long input": reading.long_input,
     },
 }
-"""What is checked, in this order; the longest text comes last."""
+"""The checks, in this order; the longest text comes last."""
 
 REACHABLE = "reachable"
 
 OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "revision", "source", "timeout_s", "tokenizer")
-"""What `verify` takes of `HttpEngine`'s options."""
+"""The options of `HttpEngine` that `verify` accepts."""
 
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 60.0, "connect_timeout_s": 10.0, "max_retries": 1}
 
 _ENDING = (ServerUnreachable, ServerTimeout)
-"""What would happen to every check that follows too, as would whatever no handshake comes through."""
+"""Errors that every later check would have too, as after a failed handshake."""
 
 
 def verify(

@@ -1,43 +1,42 @@
-"""Finding out by asking what a server is: its task, its model, its dialect."""
+"""Find out a server's task, model and dialect by requests."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 from qwen3_integrations.core.planning import document_prompts, rerank_prompts
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import Address
-from qwen3_integrations.engines.http.dialects import DIALECTS, DialectName
-from qwen3_integrations.engines.http.discovery import ServerInfo, discover
+from qwen3_integrations.engines.http.dialects import DialectName
+from qwen3_integrations.engines.http.discovery import ServerInfo, discover, tasks_of
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply, ModelNotServed, RedirectRefused, RequestRefused, RouteNotServed, ServerFailed
 from qwen3_integrations.models.catalog import CHECKPOINTS, Checkpoint
 
 
 async def find(
-    transport: Transport, address: Address, task: Task | None, model: str | None, dialect: Literal["auto"] | DialectName
+    transport: Transport, address: Address, task: Task | None, model: str | None, dialect: DialectName
 ) -> tuple[Task, ServerInfo]:
-    """What a server does, and how it describes itself.
+    """A server's task, and its description of itself.
 
     Args:
-        transport: What to ask with.
-        address: Where.
-        task: None: what its model is published for, else what it answers a first request for.
+        transport: Sends the requests.
+        address: The server's address.
+        task: Its task; None for the task that its model is published for, otherwise the task that it answers a first request for.
         model: The name it must serve; None for the first that it lists.
-        dialect: How to speak to it.
+        dialect: Its dialect; `auto` finds it out.
 
     Raises:
+        ConfigError: For an unknown dialect.
         ModelNotServed: If it serves other models.
-        RouteNotServed: If it does neither task, or lists no models.
+        RouteNotServed: If it has neither task, or lists no models.
         ServerError: If it can't be reached, or refuses.
     """
     if task is not None:
         return task, await discover(transport, address, model, task, dialect)
     said = ""
-    for one in get_args(Task):
-        if dialect != "auto" and (dialect, one) not in DIALECTS:
-            continue
+    for one in get_args(Task) if dialect == "auto" else tasks_of(dialect):
         server = await discover(transport, address, model, one, dialect)
         if published_as(server, one):
             return one, server
@@ -63,7 +62,7 @@ async def _first_answer(transport: Transport, server: ServerInfo, task: Task) ->
 
 
 def published_as(server: ServerInfo, task: Task) -> Checkpoint | None:
-    """The published checkpoint that a server says it serves for a task, by its name or by what it was loaded from."""
+    """The published checkpoint that a server claims to serve for a task, by its name or its origin."""
     for name in (server.model, server.origin):
         if name is not None and name in CHECKPOINTS and CHECKPOINTS[name].task == task:
             return CHECKPOINTS[name]
@@ -71,7 +70,7 @@ def published_as(server: ServerInfo, task: Task) -> Checkpoint | None:
 
 
 def described(server: ServerInfo) -> str:
-    """What a server serves, in a line."""
+    """A server's models and context, in one line."""
     others = f" (also as {', '.join(server.others)})" if server.others else ""
     context = f"up to {server.context} tokens" if server.context else "context not told"
     return f"serves {server.model}{others}, {context}, on {server.url}"

@@ -1,6 +1,6 @@
-"""Which template a server puts query and document into, told from its scores. Pure functions.
+"""Identify a server's template for query and document from its scores. Pure functions.
 
-The number of tokens does not tell: the template that vLLM ships has as many as the right one, and one of them is another.
+The number of tokens is not enough: the template that vLLM ships has as many tokens as the right one, and one of them differs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from qwen3_integrations.core.types import Rows
 FormName = Literal["right", "newline lost", "two newlines", "no thinking block", "bare"]
 
 Write = Callable[[str, str, str], str]
-"""From query, document and instruction to the prompt."""
+"""(query, document, instruction) -> prompt."""
 
 
 def _templated(separator: Separator = "\n", suffix: str = RERANK_SUFFIX) -> Write:
@@ -34,7 +34,7 @@ FORMS: Mapping[FormName, Write] = {
     "no thinking block": _templated(suffix=RERANK_SUFFIX.partition("<think>")[0]),
     "bare": lambda query, document, _: query + document,
 }
-"""How servers are known to make a prompt. Sources: the model card (right); vLLM's examples/pooling/score/template/qwen3_reranker.jinja,
+"""The known prompts of servers. Sources: the model card (right); vLLM's examples/pooling/score/template/qwen3_reranker.jinja,
 whose last newline Jinja drops (newline lost); the official repository's evaluation (two newlines); the template that SGLang ships (no
 thinking block); vLLM's entrypoints/pooling/scoring/io_processor.py without a chat template, `prompt_1 + prompt_2` (bare)."""
 
@@ -43,30 +43,30 @@ SAYS: Mapping[FormName, str] = {
     "newline lost": "vLLM's own template: the last newline is lost",
     "two newlines": "two newlines join the body's lines, as in the official repository's evaluation; the model card has one",
     "no thinking block": "a template without the empty thinking block",
-    "bare": "no template: {route} joins query and document bare",
+    "bare": "no chat template: {route} concatenates query and document",
 }
 
 TOLERANCE = 1e-3
-"""Mean difference up to which scores are those of one prompt, on a server that repeats itself exactly as float32 does."""
+"""Tolerance of the mean difference of scores, on a server without run-to-run noise, as in float32."""
 
 NOISY = 4.0
-"""How many times as far as a server's own answers to one prompt lie apart its scores may be off instead; for bfloat16."""
+"""Tolerance, as a multiple of the server's own run-to-run noise; for bfloat16."""
 
 CLEAR = 2.0
-"""How many times nearer than the right form (or, for the right one, than any other) a form must be."""
+"""Factor by which a form must be nearer than the right form (or the right form than any other)."""
 
 RESOLUTION = 1e-4
-"""Mean difference of scores below which two forms can't be told apart; float32 is 1e-6 off."""
+"""Mean difference of scores below which two forms can't be distinguished; float32 differs by 1e-6."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The known scores that observed ones are nearest to.
+    """The known scores nearest to the observed ones.
 
     Attributes:
-        name: Whose; None if none is near.
-        distance: Mean difference from the nearest.
-        rival: Mean difference from the right ones, or if those are the nearest from the next.
+        name: The name of their form; None if none is near.
+        distance: Mean difference from them.
+        rival: Mean difference from the right form; if that is the nearest, from the next.
         clear: Whether the nearest is clearly nearer than the rival.
     """
 
@@ -77,7 +77,7 @@ class Match:
 
 
 def nearest(observed: Rows, known: Mapping[str, Rows], noise: float, right: str = "right") -> Match:
-    """Find the scores that are meant.
+    """Find the form of observed scores.
 
     Args:
         observed: Shape (pairs,).
@@ -94,5 +94,5 @@ def nearest(observed: Rows, known: Mapping[str, Rows], noise: float, right: str 
 
 
 def mean_difference(these: Rows, those: Rows) -> float:
-    """Of scores in [0, 1]."""
+    """Mean absolute difference of scores in [0, 1]."""
     return float(np.abs(these - those).mean())

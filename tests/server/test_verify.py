@@ -110,8 +110,8 @@ def test_rerankers_with_a_template(templated):
 def test_a_reranker_without_a_template(tiny_servers):
     report = verify(tiny_servers["rerank"].url, model=ALIAS)
     assert ended(report, "failed") == ["/score", "/rerank"], report
-    assert report["/score"].detail.startswith("no template: /score joins query and document bare")
-    assert report["/rerank"].detail.startswith("no template: /rerank joins query and document bare")
+    assert report["/score"].detail.startswith("no chat template: /score concatenates query and document")
+    assert report["/rerank"].detail.startswith("no chat template: /rerank concatenates query and document")
     assert report["handshake"].state == "passed"  # /classify, which this package's clients ask, is right
 
 

@@ -85,7 +85,7 @@ def test_queries_dimensions_and_budget_are_the_embedders(text_file):
     shown = invoke(text_file, *FAKE, "--max-tokens", "5")
     embedder = Embedder(FakeEngine("embed"), max_tokens=5)
     assert np.array_equal(vectors_of(shown.stdout), embedder.embed_documents(TEXTS))
-    assert f"{embedder.usage.truncated} cut to the budget" in shown.stderr
+    assert f"{embedder.usage.truncated} truncated to the budget" in shown.stderr
     assert "were cut" not in shown.stderr  # the log's line, once a chunk
 
 
@@ -136,8 +136,8 @@ def test_bad_lines_stop_or_are_counted(tmp_path):
     assert not out.exists()
     said = invoke(path, "--output", out, *FAKE, "--skip-bad").stderr
     assert "1 texts" in said
-    assert "after 1 that were done" in said
-    assert "1 lines left out, the first: " in said
+    assert "after 1 from an earlier run" in said
+    assert "1 lines skipped, the first: " in said
     assert np.array_equal(np.load(out), fake_vectors(["one", "three"]))
 
 

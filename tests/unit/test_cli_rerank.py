@@ -84,4 +84,4 @@ def test_bad_lines_are_named_or_counted():
     assert "error: standard input, line 2: " in invoke("x", *FAKE, "--input-format", "jsonl", input=lines, code=2).stderr
     shown = invoke("x", *FAKE, "--input-format", "jsonl", "--skip-bad", input=lines)
     assert "1 of 1 documents" in shown.stderr
-    assert "1 lines left out, the first: standard input, line 2" in shown.stderr
+    assert "1 lines skipped, the first: standard input, line 2" in shown.stderr

@@ -69,7 +69,7 @@ def test_a_model_comes_once_and_its_place_size_and_revision_are_told(shell, sour
     assert len(shell.hub.asked) == asked
     assert again.returncode == 0, again.stderr
     first, second = again.stdout.splitlines()
-    assert first == f"{MODEL}, embed, 2.9 MB, revision {revision}, was here already"
+    assert first == f"{MODEL}, embed, 2.9 MB, revision {revision}, already here"
     assert second == f"  {told['folder']}"
     assert not again.stderr
 
@@ -107,7 +107,7 @@ def test_a_model_of_another_kind_is_told_to_be_none_of_ours(shell):
 def test_the_bundled_pair_needs_no_download(shell):
     result = shell("qwen3-tiny-demo", HF_HUB_OFFLINE="1")
     assert (result.returncode, result.stdout) == (0, "")
-    assert "ships in this package: there is nothing to download" in result.stderr
+    assert "is part of this package: there is nothing to download" in result.stderr
 
 
 def test_a_folder_of_ones_own_is_described(shell):

@@ -47,7 +47,7 @@ def command(*words, engine="vllm", installed=None):
     ],
 )
 def test_a_load_format_that_reads_pickles_is_refused_in_all_spellings(engine, words):
-    with pytest.raises(ConfigError, match=r"--load-format=.*pickled|must be spelled out, --load-format"):
+    with pytest.raises(ConfigError, match=r"--load-format=.*pickled|must be spelled out: --load-format"):
         command(*words, engine=engine)
 
 

@@ -200,16 +200,16 @@ def test_a_version_without_pooling_runners_is_refused():
     ("extra", "says"),
     [
         ("--trust-remote-code", "none is run"),
-        ("--api-key=secret", "seen by everybody"),
-        ("--hf-token", "seen by everybody"),
+        ("--api-key=secret", "everybody on the machine can read"),
+        ("--hf-token", "everybody on the machine can read"),
         ("--pooler-config", "pool the last token"),
-        ("--config", "can't be looked at"),
-        ("-tp", "an option of its own"),
-        ("--max-model-len=64", "an option of its own"),
+        ("--config", "can't be checked"),
+        ("-tp", "use the option tensor_parallel_size"),
+        ("--max-model-len=64", "use the option max_tokens"),
         ("--ssl-certfile", "plain HTTP"),
         ("--hf-overrides", "prompts and scores depend on it"),
         ("--hf-overrides.architectures", "prompts and scores depend on it"),
-        ("--port", "an option of its own"),
+        ("--port", "use the option port"),
         ("--chat_template", "prompts and scores"),
     ],
 )
@@ -273,10 +273,69 @@ def test_the_flags_of_the_installed_version():
 def test_flags_are_found_in_classes_and_in_parsers(tmp_path):
     (tmp_path / "srt").mkdir()
     (tmp_path / "srt" / "server_args.py").write_text(
-        "import a_module_that_is_not_there\nclass ServerArgs:\n    model_path: str\n    _hidden: int = 0\n"
+        "import a_module_that_is_not_there\nclass ServerArgs:\n    model_path: str\n    host: str\n    _hidden: int = 0\n"
         "def add(parser):\n    parser.add_argument('--tp-size', '--tensor-parallel-size')\n"
     )
-    assert flags_in(tmp_path, "sglang") == {"model_path", "tp_size", "tensor_parallel_size"}
+    assert flags_in(tmp_path, "sglang") == {"model_path", "host", "tp_size", "tensor_parallel_size"}
+
+
+VLLM_FILES = {
+    "engine/arg_utils.py": "class EngineArgs:\n    model: str\n    max_model_len: int\n    runner: str\n    max_num_seqs: int\n",
+    "entrypoints/openai/cli_args.py": "def make(parser):\n    parser.add_argument('--host')\n    parser.add_argument('--port')\n",
+}
+
+
+def fake_vllm(folder, files):
+    """A package `vllm` in a folder, without any code that runs."""
+    for name, text in ({"__init__.py": ""} | files).items():
+        path = folder / "vllm" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder / "vllm"
+
+
+def moved(name, to):
+    return {to if each == name else each: text for each, text in VLLM_FILES.items()}
+
+
+def python_of(folder):
+    """This interpreter under a name of its own: what was found for a name is kept."""
+    import sys
+
+    path = folder / "python"
+    path.symlink_to(sys.executable)
+    return path
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        moved("engine/arg_utils.py", "config/arguments.py"),
+        moved("entrypoints/openai/cli_args.py", "entrypoints/elsewhere.py"),
+        VLLM_FILES | {"engine/arg_utils.py": "class EngineArgs:\n    runner: str\n"},
+        VLLM_FILES | {"engine/arg_utils.py": "syntax of a Python to come {"},
+    ],
+    ids=["no file", "engine flags moved", "front-end flags moved", "flags defined in another way", "not parsed"],
+)
+def test_flags_whose_definitions_moved_are_unknown_and_nothing_is_refused(tmp_path, monkeypatch, caplog, files):
+    monkeypatch.setenv("PYTHONPATH", str(fake_vllm(tmp_path, files).parent))
+    found = find_server("vllm", python_of(tmp_path))
+    assert found.flags == frozenset()
+    assert "the flags of vllm" in caplog.text
+    assert str(tmp_path / "vllm") in caplog.text
+    command = words(ServerOptions(task="embed", model="m", max_num_seqs=8, extra_args=("--seed", "1")), found)
+    assert pairs(command)["--runner"] == "pooling"
+    assert "--disable-uvicorn-access-log" not in command.argv  # not needed, so not tried where it may not exist
+
+
+def test_flags_whose_definitions_are_found_are_known(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("PYTHONPATH", str(fake_vllm(tmp_path, VLLM_FILES).parent))
+    found = find_server("vllm", python_of(tmp_path))
+    assert found.flags == {"model", "max_model_len", "runner", "max_num_seqs", "host", "port"}
+    assert not caplog.text
+    with pytest.raises(ConfigError, match="no flag --uds"):
+        found.check("uds")
 
 
 def test_a_missing_program_names_the_pip_line():

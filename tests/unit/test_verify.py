@@ -33,7 +33,7 @@ REPORT = Report(
     "vllm",
     (
         Check("reachable", "passed", "serves <it>"),
-        Check("/score", "failed", "no template: /score joins query and document bare", "serve it with a template"),
+        Check("/score", "failed", "no chat template: /score concatenates query and document", "serve it with a template"),
         Check("/rerank", "failed", "no template", "serve it with a template"),
         Check("published", "skipped", "no numbers"),
     ),
@@ -54,7 +54,7 @@ def test_a_report_as_data_and_as_text():
     assert REPORT.to_dicts()[1] == {
         "name": "/score",
         "state": "failed",
-        "detail": "no template: /score joins query and document bare",
+        "detail": "no chat template: /score concatenates query and document",
         "fix": "serve it with a template",
     }
     assert REPORT["published"].detail == "no numbers"
@@ -63,7 +63,7 @@ def test_a_report_as_data_and_as_text():
     assert str(REPORT).splitlines() == [
         "http://gpu:8000: Qwen/Qwen3-Reranker-0.6B for rerank, dialect vllm",
         "passed   reachable  serves <it>",
-        "failed   /score     no template: /score joins query and document bare",
+        "failed   /score     no chat template: /score concatenates query and document",
         "failed   /rerank    no template",
         "skipped  published  no numbers",
         "fix for /score, /rerank: serve it with a template",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -338,6 +339,41 @@ def test_the_static_form_of_a_long_ranking_is_short(inspector):
     assert static.count("<tr>") == 51
     assert "and 150 more documents" in static
     assert len(static) < 50_000
+
+
+def state_of(page):
+    return json.loads(re.search(r"id='state'>(.*?)</script>", page, re.DOTALL)[1])
+
+
+def test_a_trait_says_itself_whether_a_page_holds_it(inspector):
+    class Annotated(RankInspector):
+        colour = traitlets.Unicode("red").tag(sync=True, exported=True)
+        pressed = traitlets.Bool(False).tag(sync=True, exported=False)
+        here_alone = traitlets.Int(1).tag(sync=True)
+
+    widget = Annotated(reranker().rank(QUERY, DOCUMENTS), reranker=reranker())
+    try:
+        widget.colour, widget.pressed, widget.error = "blue", True, "something went wrong"
+        state = state_of(widget.to_html())
+    finally:
+        widget.close()
+    assert (state["colour"], state["pressed"]) == ("blue", False)
+    assert "here_alone" not in state
+    assert (state["error"], state["busy"], state["_note"], state["_can_run"], state["_live"], state["_previous"]) == (
+        "",
+        "",
+        "",
+        False,
+        False,
+        None,
+    )
+
+
+def test_every_trait_that_the_browser_reads_says_whether_a_page_holds_it(inspector):
+    widget = inspector(reranker().rank(QUERY, DOCUMENTS))
+    read = set(re.findall(r'model\.[gs]et\("(\w+)"', widget._esm))
+    assert read
+    assert read <= set(state_of(widget.to_html())) == set(widget.trait_names(exported=lambda tag: tag is not None))
 
 
 def test_the_page_holds_everything_and_asks_for_nothing(inspector):

@@ -151,7 +151,7 @@ def test_what_is_wrong_stands_at_its_field_and_all_at_once(panel):
         tell(made, "set", name=name, value=value)
     assert made.wrong == {
         "max_tokens": "max_tokens must be a whole number of at least 1, not 'many'",
-        "port": "port must be a whole number from 1 to 65535, or 0 for a free one, not 70000",
+        "port": "port must be a whole number from 0 to 65535, not 70000",
         "extra_args": "extra_args can't be parsed: no closing quotation",
         "gpu_memory_utilization": "gpu_memory_utilization must lie in (0, 1], not 'x'",
     }
@@ -230,7 +230,7 @@ def test_the_plan_is_shown_before_a_start_and_needs_nothing_to_run(panel):
     assert device["free_bytes"] - device["left_bytes"] == needed
     assert device["total_bytes"] >= device["free_bytes"] > needed
     assert shown["refusal"] == ""
-    assert shown["cli"] == "qwen3-integrations serve rerank qwen3-tiny-demo --dtype float32 --max-tokens 1024"
+    assert shown["cli"] == "qwen3-integrations serve rerank qwen3-tiny-demo --max-tokens 1024 --dtype float32"
     assert "--runner pooling" in shown["command"]
     assert serving.servers() == ()
 

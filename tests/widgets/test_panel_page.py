@@ -114,28 +114,28 @@ def test_the_form_and_the_plan_are_what_is_seen_first(bare, idle):
           - combobox "Task":
             - option "embed" [selected]
             - option "rerank"
-          - text: what the model does Engine
+          - text: What the model does. Model
+          - combobox "Model"
+          - text: A hub's name, a folder, or qwen3-tiny-demo. Engine
           - combobox "Engine":
             - option "vllm" [selected]
             - option "sglang"
-          - text: the program that serves Model
-          - combobox "Model"
-          - text: a hub's name or a folder Port
+          - text: The program that serves. Port
           - textbox "Port":
             - /placeholder: any free one
-          - text: on this machine alone Longest prompt
+          - text: The port to listen on; 0 for a free one. Longest prompt
           - textbox "Longest prompt":
             - /placeholder: "8192"
-          - text: tokens, template included Concurrency
+          - text: Longest prompt in tokens, template included. Concurrency
           - textbox "Concurrency":
             - /placeholder: "4"
-          - text: longest prompts in the cache Precision
+          - text: Longest prompts that the key-value cache holds at once. Precision
           - combobox "Precision":
             - option "auto" [selected]
             - option "bfloat16"
             - option "float16"
             - option "float32"
-          - text: auto is the checkpoint's
+          - text: Number format; auto takes the checkpoint's.
           - group: More options
         - region "Memory":
           - heading "Memory" [level=4]
@@ -206,7 +206,7 @@ def test_an_error_stands_under_its_field_and_keeps_from_starting(bare, idle):
     page.get_by_label("Port").press("Enter")
     assert not asked(widget, "start")
     widget.state(wrong={})
-    expect(page.get_by_label("Port")).to_have_accessible_description("on this machine alone")
+    expect(page.get_by_label("Port")).to_have_accessible_description("The port to listen on; 0 for a free one.")
     assert page.get_by_role("button", name="Start").is_enabled()
 
 

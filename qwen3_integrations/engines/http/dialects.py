@@ -1,11 +1,14 @@
-"""What servers speak: for each dialect and task a path, a body and a reader. Pure functions."""
+"""The dialects of servers: one row per dialect and task, with its route, how a request is written, how an answer is read. Pure.
+
+To add a dialect, add a row to `DIALECTS`.
+"""
 
 from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,17 +17,19 @@ from qwen3_integrations.core.tokenizer import neutral
 from qwen3_integrations.core.types import Prompt, Rows, Task
 from qwen3_integrations.errors import BadReply
 
-DialectName = Literal["vllm", "openai", "rerank"]
+DialectName: TypeAlias = str
+"""A `name` in `DIALECTS`."""
+
 Body = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a reader finds.
+    """The content of a server's answer.
 
     Attributes:
         rows: float32, shape (prompts, width) or (prompts,), in the order of the request.
-        tokens: Prompt tokens the server says it read; None where it does not say.
+        tokens: Number of prompt tokens that the server reports; None where it reports none.
     """
 
     rows: Rows
@@ -33,25 +38,36 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One way to ask.
+    """How a kind of server is asked for a task.
 
     Attributes:
-        name: `vllm`, `openai` or `rerank`.
-        versioned: Whether the path is below the server's `/v1`, or at its root.
-        path: With a leading slash.
+        name: The dialect's name; one name may stand for several tasks.
+        task: The task.
+        path: The route, with a leading slash.
         body: From model and prompts to the JSON to post.
         read: From the JSON of the answer and the number of prompts to rows.
+        speaks: From the server's entry in its list of models to whether it speaks this dialect. The first row that matches is taken.
+        versioned: Whether the path is below the server's `/v1`, or at its root.
         takes_ids: Whether prompts may be sent as token ids.
-        one_query: Whether all prompts of a request must be of one query.
+        one_query: Whether all prompts of a request must have the same query.
+        exact: Whether the server reads finished prompts as they are, counts their tokens as usage, and has `/tokenize`.
     """
 
     name: DialectName
-    versioned: bool
+    task: Task
     path: str
     body: Callable[[str, Sequence[Prompt]], Body]
     read: Callable[[Any, int], Answer]
+    speaks: Callable[[Mapping[str, Any]], bool]
+    versioned: bool = True
     takes_ids: bool = False
     one_query: bool = False
+    exact: bool = False
+
+    @property
+    def has_own_template(self) -> bool:
+        """Whether the server puts query and document together with its own template."""
+        return self.task == "rerank" and not self.exact
 
 
 def embeddings_body(model: str, prompts: Sequence[Prompt]) -> Body:
@@ -118,12 +134,26 @@ def read_ranks(answer: Any, count: int) -> Answer:
     return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
 
 
-DIALECTS: Mapping[tuple[DialectName, Task], Dialect] = {
-    ("vllm", "embed"): Dialect("vllm", True, "/embeddings", exact_embeddings_body, read_embeddings, takes_ids=True),
-    ("vllm", "rerank"): Dialect("vllm", False, "/classify", classify_body, read_classes, takes_ids=True),
-    ("openai", "embed"): Dialect("openai", True, "/embeddings", embeddings_body, read_embeddings),
-    ("rerank", "rerank"): Dialect("rerank", True, "/rerank", rerank_body, read_ranks, one_query=True),
-}
+def is_vllm(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry in a list of models is vLLM's."""
+    return entry.get("owned_by") == "vllm"
+
+
+def is_any(entry: Mapping[str, Any]) -> bool:  # noqa: ARG001
+    """True: the dialect is tried with every server that no row above it fits."""
+    return True
+
+
+DIALECTS: tuple[Dialect, ...] = (
+    Dialect("vllm", "embed", "/embeddings", exact_embeddings_body, read_embeddings, is_vllm, takes_ids=True, exact=True),
+    Dialect("vllm", "rerank", "/classify", classify_body, read_classes, is_vllm, versioned=False, takes_ids=True, exact=True),
+    Dialect("openai", "embed", "/embeddings", embeddings_body, read_embeddings, is_any),
+    Dialect("rerank", "rerank", "/rerank", rerank_body, read_ranks, is_any, one_query=True),
+)
+"""All dialects, in the order in which they are tried."""
+
+DIALECT_NAMES = tuple(dict.fromkeys(dialect.name for dialect in DIALECTS))
+"""Their names, in the same order."""
 
 
 def document_of(prompt: Prompt) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.engines.http.address import Address
-from qwen3_integrations.engines.http.dialects import DIALECTS, Dialect, DialectName
+from qwen3_integrations.engines.http.dialects import DIALECT_NAMES, DIALECTS, Dialect, DialectName, is_vllm
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import (
     AuthenticationFailed,
@@ -21,14 +20,6 @@ from qwen3_integrations.errors import (
     RequestRefused,
     RouteNotServed,
 )
-
-AUTO: Mapping[tuple[bool, Task], DialectName] = {
-    (True, "embed"): "vllm",
-    (True, "rerank"): "vllm",
-    (False, "embed"): "openai",
-    (False, "rerank"): "rerank",
-}
-"""(is it vLLM, task) -> dialect."""
 
 _MENDED = (0, 32)
 
@@ -61,9 +52,7 @@ class ServerInfo:
     others: tuple[str, ...] = ()
 
 
-async def discover(
-    transport: Transport, address: Address, model: str | None, task: Task, asked: Literal["auto"] | DialectName
-) -> ServerInfo:
+async def discover(transport: Transport, address: Address, model: str | None, task: Task, asked: DialectName) -> ServerInfo:
     """Ask a server what it serves, and choose the dialect unless one is named.
 
     Args:
@@ -88,11 +77,9 @@ async def discover(
         )
     served = _served(listed, model, address)
     name_served = str(served["id"])
-    is_vllm = served.get("owned_by") == "vllm"
-    name = AUTO[is_vllm, task] if asked == "auto" else asked
-    dialect = dialect_for(name, task)
+    dialect = next(each for each in DIALECTS if each.task == task and each.speaks(served)) if asked == "auto" else dialect_for(asked, task)
     context = served.get("max_model_len")
-    if isinstance(context, int) and is_vllm and not await _ends_the_longest(transport, address):
+    if isinstance(context, int) and is_vllm(served) and not await _ends_the_longest(transport, address):
         context -= 1
     return ServerInfo(
         url=(base if dialect.versioned else address.root) + dialect.path,
@@ -100,7 +87,7 @@ async def discover(
         dialect=dialect,
         model=name_served,
         context=context if isinstance(context, int) else None,
-        counts=is_vllm or asked == "vllm",
+        counts=is_vllm(served) or dialect.exact,
         origin=str(served["root"]) if served.get("root") else None,
         others=tuple(str(entry["id"]) for entry in listed if entry["id"] != name_served),
     )
@@ -126,14 +113,24 @@ def dialect_for(name: str, task: Task) -> Dialect:
     Raises:
         ConfigError: If there is none of that name, or it can't do the task.
     """
-    names = sorted({known for known, _ in DIALECTS})
+    tasks_of(name)
+    for dialect in DIALECTS:
+        if dialect.name == name and dialect.task == task:
+            return dialect
+    able = ", ".join(sorted(dialect.name for dialect in DIALECTS if dialect.task == task))
+    raise ConfigError(f"{name!r} can't {task}", option="dialect", advice=f"These can: {able}")
+
+
+def tasks_of(name: str) -> tuple[Task, ...]:
+    """The tasks that a dialect has.
+
+    Raises:
+        ConfigError: If there is no dialect of that name.
+    """
+    names = sorted(DIALECT_NAMES)
     if name not in names:
         raise ConfigError(f"must be one of auto, {', '.join(names)}, not {name!r}{suggest(str(name), names)}", option="dialect")
-    for (known, can), dialect in DIALECTS.items():
-        if known == name and can == task:
-            return dialect
-    able = ", ".join(sorted(known for known, can in DIALECTS if can == task))
-    raise ConfigError(f"{name!r} can't {task}", option="dialect", advice=f"These can: {able}")
+    return tuple(dialect.task for dialect in DIALECTS if dialect.name == name)
 
 
 async def _models(transport: Transport, address: Address, task: Task) -> tuple[str, list[dict[str, Any]]]:

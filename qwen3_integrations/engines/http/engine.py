@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class HttpEngine(Submitting):
         base_url: The server's address, with or without `/v1`; or a Unix socket's, `unix:///run/qwen3.sock`.
         api_key: Sent as a bearer token, without blanks and line breaks around it; None: none is sent. User and password in the
             address are sent too (basic), and never shown.
-        dialect: `vllm`, `openai`, `rerank`; `auto` asks the server.
+        dialect: A name in `dialects.DIALECT_NAMES` such as `vllm`, `openai` or `rerank`; `auto` asks the server.
         handshake: `full` proves on first use that the server answers as the model must; `counts` proves only what it
             reads; `off` proves nothing.
         timeout_s: Seconds for one request.
@@ -92,7 +92,7 @@ class HttpEngine(Submitting):
         *,
         base_url: str,
         api_key: str | None = None,
-        dialect: Literal["auto"] | DialectName = "auto",
+        dialect: DialectName = "auto",
         handshake: Handshake = "full",
         timeout_s: float = 120.0,
         connect_timeout_s: float = 10.0,
@@ -299,8 +299,8 @@ class HttpEngine(Submitting):
         if not self._told:
             self._told = True
             log.warning(
-                "%s does not count tokens, and no tokenizer of %s is on this machine: texts that may exceed max_tokens=%d are sent untruncated, "
-                "and the server may refuse or truncate them. Pass the model's folder: engine_options={'tokenizer': ...}",
+                "%s does not count tokens, and no tokenizer of %s is on this machine: texts that may exceed max_tokens=%d are sent "
+                "untruncated, and the server may refuse or truncate them. Pass the model's folder: engine_options={'tokenizer': ...}",
                 server.url,
                 server.model,
                 budget,

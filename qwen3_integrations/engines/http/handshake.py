@@ -127,7 +127,7 @@ async def _check_embedder(server: ServerInfo, tokenizer: Tokenizer | None, width
             "it does not append the end token <|endoftext|>, whose position is pooled",
             "Serve the model with its own tokenizer.json, not with one that lacks the post-processor",
         )
-    if server.dialect.name == "vllm":  # others count in ways of their own
+    if server.dialect.exact:  # others count in ways of their own
         raise _failed(server, f"it reads {answer.tokens} tokens where {server.model} has {expected.whole}: {_OTHER_TEXT}")
     return found
 
@@ -160,7 +160,7 @@ async def _check_reranker(server: ServerInfo, tokenizer: Tokenizer | None, mode:
         answer = await ask([first])
         if number == 0:
             _check_count(server, answer.tokens, expected_counts("rerank", server.model, tokenizer))
-            instructed = server.dialect.name != "rerank" or await _hears(tokenizer, answer, ask)
+            instructed = not server.dialect.has_own_template or await _hears(tokenizer, answer, ask)
             if mode == "counts":
                 return instructed
         scores.append((float(answer.rows[0]), float((await ask([second])).rows[0])))
@@ -195,14 +195,14 @@ def _check_count(server: ServerInfo, tokens: int | None, expected: Expected | No
 
 
 def _senseless(server: ServerInfo) -> str:
-    if server.dialect.name == "rerank":
+    if server.dialect.has_own_template:
         return "it applies no template, or a wrong one"
     return "it serves another model, or the published one without the overrides that read yes and no"
 
 
 def serving_advice(server: ServerInfo) -> str:
     """How to start a reranker's server so that its answers are right."""
-    if server.dialect.name == "rerank":
+    if server.dialect.has_own_template:
         return "Give the server the model's chat template, or use vLLM, whose /classify takes the finished prompt"
     return (
         """vLLM serves the published reranker with --runner pooling --hf-overrides '{"architectures": """

@@ -1,4 +1,4 @@
-// The explorer's other pictures: the heat map of cosines, the curve of recall by width, the bars of variance. All SVG, all in the theme's colours.
+// The explorer's other charts: the heat map of cosines, the curve of recall by width, the bars of variance. All SVG, all in the theme's colours.
 
 /** A cosine's colour on a scale from the background over the accent to the ink, `share` in [0, 1]. */
 const heatColour = (share) => (share < 0.6

@@ -1,4 +1,4 @@
-// What follows from the traits: ranks, what is kept, and which document stands in which row. No page is touched here.
+// Derived from the traits: ranks, kept documents, the order of the rows. Does not touch the page.
 
 const named = (item) => `document ${item + 1}`;
 

@@ -1,4 +1,4 @@
-// Which words of a document are the query's.
+// The words of a document that also occur in the query.
 
 const COMMON = new Set(
   "a an and are as at be but by can did do does for from had has have how i if in into is it its me my not of on or our so than that the their then there these they this to us was we were what when where which who why will with you your".split(" "),

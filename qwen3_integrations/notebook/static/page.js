@@ -1,6 +1,6 @@
-// What stands for the kernel's model in a page of its own: traits change here and go nowhere.
+// Replaces the kernel's model in a page without a kernel: traits change in the page alone.
 
-class Alone {
+class PageModel {
   #traits; #listeners = new Map();
   constructor(traits) { this.#traits = traits; }
   get(name) { return this.#traits[name]; }
@@ -15,4 +15,4 @@ class Alone {
   send() {}
 }
 
-render({ model: new Alone(JSON.parse(document.getElementById("state").textContent)), el: document.getElementById("root") });
+render({ model: new PageModel(JSON.parse(document.getElementById("state").textContent)), el: document.getElementById("root") });

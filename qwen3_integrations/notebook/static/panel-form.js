@@ -27,7 +27,7 @@ function form({ model, on, view, ends }) {
   return box;
 }
 
-/** One field: label, what is typed, help, and what is wrong with it. */
+/** One field: label, input, help, and error. */
 function entry(field, model, view, ends) {
   const id = `${view}-${field.name}`;
   const isSwitch = field.kind === "switch";

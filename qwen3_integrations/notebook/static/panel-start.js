@@ -1,4 +1,4 @@
-// A panel's head: the state, what can be done, and how far a start is.
+// A panel's head: the state, the actions, and the progress of a start.
 
 /** One state word and its light, what is served, and what can be done. */
 function head({ model, on, ends, view }) {
@@ -55,7 +55,7 @@ function head({ model, on, ends, view }) {
     h("div", { class: "q3-row" }, start, cancel, ...live));
 }
 
-/** How far a start is: its phases, the one it is in, and how much of that is done. */
+/** The progress of a start: its phases, the present one, and the finished share of it. */
 function steps({ model, on }) {
   const items = new Map(PHASES.slice(0, -1).map((phase) => [phase, h("li", {}, phase)]));
   const bar = h("div", { class: "q3-bar", role: "progressbar", "aria-label": "This phase", "aria-valuemin": 0, "aria-valuemax": 100 }, h("div", {}));
@@ -77,7 +77,7 @@ function steps({ model, on }) {
   return box;
 }
 
-/** The first error of the log, lifted up. */
+/** The first error of the log. */
 function lifted({ model, on }) {
   const text = h("code", {});
   const box = h("div", { class: "q3-lifted", role: "alert" }, h("div", { class: "q3-label" }, "First error"), text);

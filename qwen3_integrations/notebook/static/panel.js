@@ -1,4 +1,4 @@
-// The panel of a server: what it shall be, whether it fits, how its start goes, and how it is used.
+// The panel of a server: its options, its memory plan, its start, and its use.
 
 const PHASES = ["downloading", "starting", "loading", "compiling", "capturing", "answering", "ready"];
 const CLIENTS = { curl: "curl", openai: "openai", langchain: "LangChain", llama_index: "LlamaIndex" };

@@ -1,4 +1,4 @@
-// What all widgets share. It stands before each widget's own module; texts go into the page as text, never as HTML.
+// Shared by all widgets; comes before each widget's own module. Texts enter the page as text, never as HTML.
 
 /** An element: `h("td", {class: "x", onclick: f, "aria-label": "y"}, "text", child, ...)`; null children are left out. */
 function h(tag, attributes = {}, ...children) {
