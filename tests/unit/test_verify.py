@@ -78,7 +78,7 @@ def test_a_terminal_gets_a_table_and_fixes_that_can_be_copied():
     out = Console(width=60, force_terminal=True, no_color=True, record=True, file=io.StringIO())
     show_report(REPORT, out)
     lines = out.export_text().splitlines()
-    assert [line.split()[0] for line in lines[2:6]] == ["passed", "failed", "document", "failed"]
+    assert [line.split()[0] for line in lines[2:6]] == ["passed", "failed", "query", "failed"]
     assert "fix for /score, /rerank: serve it with a template" in lines
 
 
