@@ -21,7 +21,7 @@ from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
-from qwen3_integrations.models.memory import MemoryPlan, weight_files
+from qwen3_integrations.models.memory import MemoryPlan
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Longest prompt, in tokens, unless `max_model_len` says otherwise. Source: the model cards' examples."""
@@ -99,10 +99,10 @@ class VllmEngine(Submitting):
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        weight_files(files.folder)  # vLLM itself would fall back on pickled weights
+        files.weight_files()  # raises if there are none: vLLM would fall back to pickled weights
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None
-        self._vocabulary = int(files.config["vocab_size"])
+        self._vocabulary = files.vocabulary
         start = VllmStart(files, model, _engine_args(files, task, engine_options), concurrency)
         loop = VllmLoop(start, task, model)
         loop.wait_until_ready()

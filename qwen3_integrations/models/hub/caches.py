@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal
 from qwen3_integrations.core.extras import installed, require
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.models.catalog import CHECKPOINTS
+from qwen3_integrations.models.checkpoint import stated_task
 from qwen3_integrations.models.hub.downloads import missing_files
 
 Hub = Literal["huggingface", "modelscope"]
@@ -85,11 +85,10 @@ def task_of(name: str, folder: Path) -> Task | None:
     """What a model is for, by its files, else by its name."""
     if name in CHECKPOINTS:
         return CHECKPOINTS[name].task
-    description = folder / "config.json"
-    config = json.loads(description.read_text(encoding="utf-8")) if description.is_file() else {}
-    if "Qwen3ForSequenceClassification" in config.get("architectures", []) or "rerank" in name.lower():
+    stated = stated_task(folder)
+    if stated == "rerank" or "rerank" in name.lower():
         return "rerank"
-    return "embed" if (folder / "1_Pooling").is_dir() or "embed" in name.lower() else None
+    return "embed" if stated == "embed" or "embed" in name.lower() else None
 
 
 def _in_hugging_face(cache: Path) -> Iterator[tuple[str, Path]]:

@@ -5,7 +5,6 @@ Resuming, mirrors, tokens and progress bars are the clients' (`huggingface_hub`,
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.errors import ModelNotFound
+from qwen3_integrations.models.checkpoint import CONFIG, weight_names
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -178,11 +178,7 @@ def missing_files(folder: Path) -> list[str]:
 
     Stricter than a folder that exists, laxer than a whole repository: other programs fetch what they need into the same cache.
     """
-    index = folder / "model.safetensors.index.json"
-    weights = (
-        sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())) if index.is_file() else ["model.safetensors"]
-    )
-    return [name for name in ("config.json", "tokenizer.json", *weights) if not (folder / name).is_file()]
+    return [name for name in (CONFIG, "tokenizer.json", *weight_names(folder)) if not (folder / name).is_file()]
 
 
 def _whole(folder: Path, model: str, hub: str) -> Path:
