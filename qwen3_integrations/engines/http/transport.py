@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.headers import check_header, secrets_in
+from qwen3_integrations.engines.http.library import http_library
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,
@@ -166,15 +166,6 @@ class Transport:
         if status >= 500:
             return ServerFailed, "Retrying did not help; the server's log has the cause"
         return RequestRefused, "The server refuses the request"
-
-
-def http_library() -> Any:
-    """The HTTP library that the installed OpenAI SDK is built on: `httpx`, or since its version 3 `httpx2`."""
-    import openai
-
-    base = openai.DefaultAsyncHttpxClient.__base__
-    assert base is not None
-    return importlib.import_module(base.__module__.partition(".")[0])
 
 
 def _direct_client(address: Address) -> Any:
