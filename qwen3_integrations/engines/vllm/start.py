@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from qwen3_integrations.engines.vllm.worker import PROCESS_WIDE, first_line
+from qwen3_integrations.engines.vllm.process import PROCESS_WIDE, first_line
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus, host_memory
