@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -164,7 +165,7 @@ class ModelFiles:
         for path in self.weight_files():
             with safe_open(path, framework="pt") as stored:
                 for name in stored.keys():  # noqa: SIM118  not a mapping
-                    yield name, lambda stored=stored, name=name: stored.get_tensor(name)
+                    yield name, partial(stored.get_tensor, name)
 
     def rows(self, tensor: str, indices: Sequence[int] | None) -> Rows:
         """Rows of a stored matrix as float32. The rest of the matrix is not read.

@@ -1,4 +1,4 @@
-"""What lies in the caches of both hubs: which models, whole or not, and how large. Nothing is asked of a network."""
+"""Models in the caches of both hubs: names, sizes, and missing files. No network access."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class LocalModel:
     """A model on this machine.
 
     Attributes:
-        name: As it is asked for.
-        task: `embed` or `rerank`; None where neither its name nor its files say.
-        folder: Where it lies.
-        hub: Whose cache that is; None for a folder outside them.
-        revision: The commit (Hugging Face) or the branch, tag or commit (ModelScope) it was downloaded by; None where not known.
-        size_bytes: Of its files.
-        missing: What it lacks to be run.
+        name: The model's name.
+        task: `embed` or `rerank`; None if neither name nor files show it.
+        folder: The model's folder.
+        hub: The hub that the cache belongs to; None for a folder outside the caches.
+        revision: The downloaded commit (Hugging Face), or branch, tag or commit (ModelScope); None if unknown.
+        size_bytes: Size of its files.
+        missing: Names of missing files without which the model cannot run.
     """
 
     name: str
@@ -42,7 +42,7 @@ class LocalModel:
 
 
 def cache_folders() -> dict[Hub, Path]:
-    """Where each hub's client keeps what it downloads; ModelScope's only where its client is installed."""
+    """The cache folder of each hub's client; ModelScope only if its client is installed."""
     from huggingface_hub import constants
 
     folders: dict[Hub, Path] = {"huggingface": Path(constants.HF_HUB_CACHE)}
@@ -52,7 +52,7 @@ def cache_folders() -> dict[Hub, Path]:
 
 
 def cached_models() -> tuple[LocalModel, ...]:
-    """The Qwen3 embedders and rerankers in the caches, by name: published ones, and others that are called after them."""
+    """The Qwen3 embedding models and rerankers in the caches, sorted by name: published models, and others with their names."""
     found = [
         describe_model(name, folder)
         for hub, cache in cache_folders().items()
@@ -63,7 +63,7 @@ def cached_models() -> tuple[LocalModel, ...]:
 
 
 def describe_model(name: str, folder: Path) -> LocalModel:
-    """What a folder holds.
+    """Describe the model in a folder.
 
     Args:
         name: The model's name.
@@ -82,7 +82,7 @@ def describe_model(name: str, folder: Path) -> LocalModel:
 
 
 def task_of(name: str, folder: Path) -> Task | None:
-    """What a model is for, by its files, else by its name."""
+    """The task of a model, by its files or else by its name."""
     if name in CHECKPOINTS:
         return CHECKPOINTS[name].task
     stated = stated_task(folder)
