@@ -292,7 +292,7 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
     [
         ({"max_model_length": 512}, "has no option 'max_model_length', did you mean 'max_model_len'"),
         ({"tensor_parallel": 2}, "did you mean 'tensor_parallel_size'"),
-        ({"trust_remote_code": True}, "trust_remote_code is never needed"),
+        ({"trust_remote_code": True}, "do not need trust_remote_code"),
         ({"runner": "generate"}, "sets runner itself: this engine always pools"),
         ({"pooler_config": None}, "sets pooler_config itself"),
         ({"tokenizer": "other"}, "sets tokenizer itself"),
