@@ -1,90 +1,202 @@
 """Every error this package raises on purpose, as one tree.
 
-    Qwen3Error
-    ├── InputError (ValueError)             a text or an argument of a call
+    Qwen3Error                              `reason`, `advice`, `index`
+    ├── InputError (ValueError)             a text or an argument of a call; `argument`
     │   ├── InvalidText                     not encodable as UTF-8 (lone surrogates)
-    │   └── PromptTooLong                   instruction and query leave no room
-    ├── ConfigError (ValueError)            a setting that can't work
+    │   └── PromptTooLong                   instruction and query leave no room; `tokens`, `max_tokens`
+    ├── ConfigError (ValueError)            a setting that can't work; `option`
     │   ├── MissingExtra (ImportError)      an optional dependency is not installed
     │   └── ModelNotFound                   no folder, no cache and no hub has it
     └── EngineError (RuntimeError)          the engine or the server behind it
         ├── EngineClosed                    used after `close()`
         ├── BadReply                        an answer of the wrong count, width or value
-        └── ServerError                     has `url` and `status`
+        └── ServerError                     `url`, `status`
             ├── ServerUnreachable           refused, reset, unknown host
             ├── ServerTimeout (TimeoutError)
             ├── AuthenticationFailed        401, 403
-            ├── ModelNotServed              404: another model lives there
-            ├── RouteNotServed              404: another task lives there
+            ├── ModelNotServed              404: the server serves another model
+            ├── RouteNotServed              404: the server is for another task
             ├── RedirectRefused             3xx: to another host, or in a circle
             ├── RequestRefused              400, 413, 422: the request itself
             ├── RateLimited                 429, after retries
             ├── ServerFailed                5xx, after retries
-            └── HandshakeFailed             it answers, but not as this model must
+            └── HandshakeFailed             wrong answers for this model; `model`
 
-A value that is no text at all is the built-in `TypeError`, with its index.
+A program reads the fields and never the message: the message is made from the fields each time it is read. A value that is not a text
+at all is the built-in `TypeError`; its message has the index.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 
 class Qwen3Error(Exception):
-    """Base of every error this package raises on purpose. May be copied and pickled, to cross from a worker process."""
+    """Base of every error this package raises on purpose. Can be copied and pickled, for example to leave a worker process.
+
+    Attributes:
+        reason: What happened, and to what. Where a class has a subject of its own (`argument`, `option`), the reason continues it.
+        advice: What to do about it; None where the reason says it.
+        index: Position of the item at fault in the list that the caller passed, the first one of several; None where no single item
+            is at fault.
+    """
+
+    reason: str = ""
+    advice: str | None = None
+    index: int | None = None
+
+    def __init__(self, reason: str, *, advice: str | None = None, index: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.advice = advice
+        self.index = index
+
+    @property
+    def _subject(self) -> str:
+        """Begins the message."""
+        return "" if self.index is None else f"item {self.index} of this call: "
+
+    def __str__(self) -> str:
+        statement = f"{self._subject}{self.reason}"
+        if not self.advice:
+            return statement
+        return f"{statement} {self.advice}" if statement.endswith((".", "?", "!")) else f"{statement}. {self.advice}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def replace(self, **fields: Any) -> Self:
+        """A copy with other values in some fields, and thus with another message. Cause and traceback stay.
+
+        Args:
+            fields: New values, by the names of the class's attributes.
+
+        Raises:
+            TypeError: For a name that is not a field.
+        """
+        if unknown := sorted(fields.keys() - self.__dict__.keys()):
+            raise TypeError(f"{type(self).__name__} has no field {unknown[0]!r}")
+        changed: Self = _twin(self)
+        changed.__dict__.update(fields)
+        changed.args = (changed.reason, *self.args[1:])
+        return changed
+
+    def at(self, offset: int) -> Self:
+        """The error of a slice as the error of the whole call: `index` is moved by the position at which the slice begins.
+
+        Args:
+            offset: Position of the slice's first item in the whole call.
+        """
+        return self if self.index is None else self.replace(index=self.index + offset)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self.args, self.__dict__)
+        fields = dict(self.__dict__)
+        if "__notes__" in fields:
+            fields["__notes__"] = list(fields["__notes__"])
+        return _restored, (type(self), self.args, fields)
 
 
-def _restored(kind: type[Qwen3Error], args: tuple[Any, ...], state: dict[str, Any]) -> Qwen3Error:
+def _restored(kind: type[Qwen3Error], args: tuple[Any, ...], fields: dict[str, Any]) -> Qwen3Error:
     base: Any = kind.__base__  # the one of several bases whose memory layout the class has
     error: Qwen3Error = base.__new__(kind, *args)
     error.args = args
-    error.__dict__.update(state)
+    error.__dict__.update(fields)
     return error
 
 
+def own_copy(error: BaseException) -> BaseException:
+    """A copy of an error for one of the callers that it fails.
+
+    Raising an exception adds to its traceback. Callers that raise one shared object from several threads would find each other's calls
+    in it, and the traceback would grow with each of them.
+
+    Returns:
+        An equal error with the same cause and traceback; for an exception of another library that can't be copied, an `EngineError`
+        that it is the cause of.
+    """
+    try:
+        copied = _twin(error)
+    except Exception:  # noqa: BLE001  the constructors of other libraries' exceptions may raise anything
+        copied = None
+    if type(copied) is type(error):
+        return copied
+    wrapped = EngineError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _twin(error: Any) -> Any:
+    copied = copy.copy(error)
+    copied.__cause__, copied.__context__ = error.__cause__, error.__context__
+    copied.__suppress_context__ = error.__suppress_context__
+    return copied.with_traceback(error.__traceback__)
+
+
 class InputError(Qwen3Error, ValueError):
-    """A text or an argument of a call can't be used; the message names it."""
+    """A text or an argument of a call can't be used.
+
+    Attributes:
+        argument: The argument's name, with which the message begins: `documents[3] contains ...`; None where the reason names it.
+    """
+
+    argument: str | None = None
+
+    def __init__(self, reason: str, *, argument: str | None = None, advice: str | None = None, index: int | None = None) -> None:
+        super().__init__(reason, advice=advice, index=index)
+        self.argument = argument
+
+    @property
+    def _subject(self) -> str:
+        if self.argument is None:
+            return super()._subject
+        return f"{self.argument} " if self.index is None else f"{self.argument}[{self.index}] "
 
 
 class InvalidText(InputError):
-    """A text that UTF-8 can't express.
-
-    Attributes:
-        index: Position of the text in the list that was passed; None for a query or an instruction.
-    """
-
-    def __init__(self, message: str, *, index: int | None = None) -> None:
-        super().__init__(message)
-        self.index = index
+    """A text that UTF-8 can't express; `index` is None for a query or an instruction."""
 
 
 class PromptTooLong(InputError):
-    """What must stay whole (template, instruction, query) does not fit the budget.
+    """The parts of a prompt that are never cut (template, instruction, query) exceed the budget.
 
     Attributes:
-        tokens: Tokens that must stay whole.
-        max_tokens: The budget they had to fit into.
+        tokens: How many tokens these parts have.
+        max_tokens: The budget.
     """
 
-    def __init__(self, message: str, *, tokens: int, max_tokens: int) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, *, tokens: int, max_tokens: int, advice: str | None = None, index: int | None = None) -> None:
+        super().__init__(reason, advice=advice, index=index)
         self.tokens = tokens
         self.max_tokens = max_tokens
+        self.index = index
 
 
 class ConfigError(Qwen3Error, ValueError):
-    """A setting that can't work; raised when a component or an engine is made."""
+    """A setting that can't work; raised when a component or an engine is made.
+
+    Attributes:
+        option: The setting's name, with which the message begins: `max_tokens must be ...`; None where no single setting is at fault.
+            The command line puts its flag there: `--max-tokens must be ...`.
+    """
+
+    option: str | None = None
+
+    def __init__(self, reason: str, *, option: str | None = None, advice: str | None = None, index: int | None = None) -> None:
+        super().__init__(reason, advice=advice, index=index)
+        self.option = option
+
+    @property
+    def _subject(self) -> str:
+        return super()._subject if self.option is None else f"{self.option} "
 
 
 class MissingExtra(ConfigError, ImportError):
-    """An optional dependency is not installed; the message holds the exact pip line."""
+    """An optional dependency is not installed; `advice` holds the exact pip line."""
 
 
 class ModelNotFound(ConfigError):
-    """A model name leads to no folder, no local cache and no hub that answers."""
+    """A model could not be found in a folder, in the local caches or on a hub."""
 
 
 class EngineError(Qwen3Error, RuntimeError):
@@ -103,16 +215,14 @@ class ServerError(EngineError):
     """A server could not be used.
 
     Attributes:
-        url: The address that was asked, without credentials.
+        url: The address of the request, without credentials.
         status: The HTTP status; None when there was no answer.
-        index: Position of the prompt at fault in the list that was passed, where one is at fault.
     """
 
-    def __init__(self, message: str, *, url: str, status: int | None = None, index: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, *, url: str, status: int | None = None, advice: str | None = None, index: int | None = None) -> None:
+        super().__init__(reason, advice=advice, index=index)
         self.url = url
         self.status = status
-        self.index = index
 
 
 class ServerUnreachable(ServerError):
@@ -142,8 +252,17 @@ class RedirectRefused(ServerError):
         base_url: What to use as `base_url` if the other origin is the right server, without credentials; None where that is not known.
     """
 
-    def __init__(self, message: str, *, url: str, status: int | None = None, index: int | None = None, base_url: str | None = None) -> None:
-        super().__init__(message, url=url, status=status, index=index)
+    def __init__(
+        self,
+        reason: str,
+        *,
+        url: str,
+        status: int | None = None,
+        advice: str | None = None,
+        index: int | None = None,
+        base_url: str | None = None,
+    ) -> None:
+        super().__init__(reason, url=url, status=status, advice=advice, index=index)
         self.base_url = base_url
 
 
@@ -160,4 +279,19 @@ class ServerFailed(ServerError):
 
 
 class HandshakeFailed(ServerError):
-    """The server answers, but not as this model must: template, end token, width or another model."""
+    """The server answers, but not as this model must: template, end token, width or another model.
+
+    Attributes:
+        model: The model that the server was expected to serve.
+    """
+
+    def __init__(self, reason: str, *, url: str, model: str, status: int | None = None, advice: str | None = None) -> None:
+        super().__init__(reason, url=url, status=status, advice=advice)
+        self.model = model
+
+    @property
+    def _subject(self) -> str:
+        return f"{self.url} does not answer as {self.model} must: "
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}. engine_options={{'handshake': 'off'}} skips this check"

@@ -57,7 +57,7 @@ class Qwen3Embeddings(EmbedderSettings, Embeddings):
     Raises:
         ConfigError: For an unknown or unfit setting.
         MissingExtra: If the backend is not installed; names the pip line.
-        ModelNotFound: If the model is nowhere to be had.
+        ModelNotFound: If the model can't be found or downloaded.
     """
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -240,7 +240,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         seen = {key for document in documents for key in document.metadata}
         for key in keys:
             if documents and key not in seen:
-                log.warning("document_text names %r, which is in no document's metadata%s", key, suggest(key, map(str, seen)))
+                log.warning("document_text names %r, which no document has in its metadata%s", key, suggest(key, map(str, seen)))
         return ["\n".join([*(str(d.metadata[key]) for key in keys if key in d.metadata), d.page_content]) for d in documents]
 
 
@@ -251,7 +251,7 @@ def _given(**arguments: Any) -> dict[str, Any]:
 def _query_and_documents(asked: dict[str, Any]) -> tuple[str, Sequence[Document]]:
     if not isinstance(asked, Mapping) or not {"query", "documents"} <= asked.keys():
         held = f"one with {', '.join(map(repr, asked))}" if isinstance(asked, Mapping) else type(asked).__name__
-        raise InputError(f"Qwen3Rerank takes a dictionary with 'query' and 'documents', not {held}")
+        raise InputError(f"the input of Qwen3Rerank must be a dictionary with 'query' and 'documents', not {held}")
     documents = list(asked["documents"])
     for index, document in enumerate(documents):
         if not isinstance(document, Document):
@@ -275,7 +275,7 @@ def _as_document(item: object, index: int) -> Document:
         if isinstance(text, str):
             return Document(page_content=text, metadata=dict(item.get("metadata") or item))
         raise TypeError(
-            f"documents[{index}] is a mapping without a string under 'page_content' or 'text'; it has: {', '.join(map(str, item))}"
+            f"documents[{index}] is a mapping without a string under 'page_content' or 'text'; its keys are: {', '.join(map(str, item))}"
         )
     raise TypeError(f"documents[{index}] must be a string, a Document or a mapping, not {type(item).__name__}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings
 from qwen3_integrations.core.extras import require
@@ -12,7 +12,7 @@ from qwen3_integrations.core.pipeline import is_quick
 from qwen3_integrations.core.prompts import embedding_query
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
-from qwen3_integrations.core.validation import check_options
+from qwen3_integrations.core.validation import check_options, whole_number
 from qwen3_integrations.errors import ConfigError, InputError
 
 if not TYPE_CHECKING:
@@ -25,7 +25,7 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index.core.storage.kvstore.types import BaseKVStore
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 __all__ = ["Qwen3Embedding", "Qwen3Rerank"]
 
@@ -33,6 +33,15 @@ BATCH_SIZE = 2048
 """Texts handed to the engine at once: the most LlamaIndex allows (its default of 10 starves an engine that batches for itself)."""
 
 _ARGUMENTS = ("texts", "show_progress")
+MAX_BATCH_SIZE = 2048
+"""Source: LlamaIndex's `BaseEmbedding.embed_batch_size`."""
+
+
+def _batch_size(value: Any) -> int:
+    return whole_number(value, "embed_batch_size", 1, MAX_BATCH_SIZE)
+
+
+BatchSize = Annotated[int, BeforeValidator(_batch_size)]
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]  # documented, but not in its __all__
 
@@ -61,20 +70,21 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
     Raises:
         ConfigError: For an unknown or unfit setting.
         MissingExtra: If the backend is not installed; names the pip line.
-        ModelNotFound: If the model is nowhere to be had.
+        ModelNotFound: If the model can't be found or downloaded.
     """
 
     model_config = STRICT
 
     model_name: str = Field(default="", frozen=True, description="The same as model.")
-    embed_batch_size: int = Field(default=BATCH_SIZE, gt=0, le=2048, strict=True, description="Texts handed to the engine at once.")
+    embed_batch_size: BatchSize = Field(default=BATCH_SIZE, gt=0, le=MAX_BATCH_SIZE, description="Texts handed to the engine at once.")
 
     if not TYPE_CHECKING:
 
         def __init__(self, **settings: Any) -> None:
             name = settings.pop("model_name", None)
             if name and settings.setdefault("model", name) != name:
-                raise ConfigError(f"model is {settings['model']!r} and model_name {name!r}: they mean the same, leave one of them out")
+                reason = f"is {name!r}, but model is {settings['model']!r}, and both mean the same"
+                raise ConfigError(reason, option="model_name", advice="Leave one of them out")
             super().__init__(**settings)
             self.__dict__["model_name"] = self.model  # not by assignment: the field is fixed for everybody else
 
@@ -140,10 +150,10 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         return await self._aquery(query)
 
     def _get_text_embedding(self, text: str) -> Embedding:
-        return self._documents([text])[0]
+        return self._document(text)
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
-        return (await self._adocuments([text]))[0]
+        return await self._adocument(text)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
         return self._documents(texts)
@@ -271,6 +281,7 @@ class _QueryCache(BaseKVStore):
 
 def _query_of(query_bundle: QueryBundle | str | None) -> str:
     if query_bundle is None:
-        raise InputError("Qwen3Rerank needs the query to rank by: pass query_str='...' or query_bundle=QueryBundle('...')")
+        advice = "Pass query_str='...' or query_bundle=QueryBundle('...')"
+        raise InputError("is missing: Qwen3Rerank ranks by a query", argument="query", advice=advice)
     query = query_bundle.query_str if isinstance(query_bundle, QueryBundle) else query_bundle
     return checked_text(query, "query")  # here too: the start event would refuse it in other words

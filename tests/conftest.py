@@ -10,6 +10,20 @@ import pytest
 from tests.models import SHAPES, TINY, write_random_model
 from tests.server.fixtures import faulty, infinity, tiny_servers  # noqa: F401  fixtures of all tests
 
+SERVERS = {"tiny_servers", "faulty", "infinity"}
+"""Fixtures of servers that start once for all tests of a process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `pytest -n 2 --dist loadgroup`, a process gets whole groups: a server or a browser starts once, files stay together."""
+    for item in items:
+        folder, path = item.path.parent.name, str(item.path)
+        group = (
+            "servers" if folder == "server" or SERVERS & set(getattr(item, "fixturenames", ())) else folder if folder == "widgets" else path
+        )
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

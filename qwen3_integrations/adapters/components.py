@@ -9,10 +9,10 @@ import asyncio
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +20,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_serializer,
 )
 from pydantic.json_schema import SkipJsonSchema
@@ -32,8 +33,8 @@ from qwen3_integrations.core.reranker import Reranker
 from qwen3_integrations.core.results import Ranking, Usage
 from qwen3_integrations.core.tokenizer import checked_text
 from qwen3_integrations.core.types import Rows, Task
-from qwen3_integrations.core.validation import checked_budget, checked_cut, checked_dimensions, suggest
-from qwen3_integrations.engines.registry import KEY_VARIABLE, Backend, open_engine
+from qwen3_integrations.core.validation import checked_cut, checked_dimensions, optional_whole_number, suggest, whole_number
+from qwen3_integrations.engines.registry import KEY_VARIABLE, checked_backend, open_engine
 from qwen3_integrations.errors import ConfigError, Qwen3Error
 from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS, checked_model
 
@@ -48,19 +49,37 @@ def _instruction(value: Any) -> Any:
     return checked_text(value, "instruction")
 
 
-def _top_n(value: Any) -> Any:
-    checked_cut(value, None)
-    return value
+def _count(value: Any, info: ValidationInfo) -> int:
+    return whole_number(value, str(info.field_name))
 
 
-def _score_threshold(value: float | None) -> float | None:
-    checked_cut(None, value)
-    return value
+def _top_n(value: Any) -> int | None:
+    return checked_cut(value, None)[0]
+
+
+def _score_threshold(value: Any) -> float | None:
+    return checked_cut(None, value)[1]
+
+
+def _fetch_k(value: Any) -> int | None:
+    return optional_whole_number(value, "fetch_k", note=", or None for the retriever's own")
+
+
+def _dimensions(value: Any, info: ValidationInfo) -> int | None:
+    model = str(info.data.get("model", "the model"))
+    known = CHECKPOINTS.get(model)
+    return checked_dimensions(value, known.width if known else None, model)
 
 
 Instruction = Annotated[str, BeforeValidator(_instruction)]
+BackendName = Annotated[str, BeforeValidator(checked_backend)]
+Count = Annotated[int, BeforeValidator(_count)]
+"""A whole number of at least 1; NumPy's integers become plain ones."""
+
+Dimensions = Annotated[int | None, BeforeValidator(_dimensions)]
 TopN = Annotated[int | None, BeforeValidator(_top_n)]
-ScoreThreshold = Annotated[float | None, Field(strict=True), AfterValidator(_score_threshold)]
+FetchK = Annotated[int | None, BeforeValidator(_fetch_k)]
+ScoreThreshold = Annotated[float | None, BeforeValidator(_score_threshold)]
 
 
 class StrictModel(BaseModel):
@@ -106,8 +125,8 @@ class ComponentSettings(StrictModel):
     else:  # what is given as a string is kept as a secret
         api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True, repr=False)
     instruction: Instruction = DEFAULT_INSTRUCTION
-    max_tokens: int = Field(default=8192, strict=True, frozen=True)
-    backend: Backend = Field(default="auto", frozen=True)
+    max_tokens: Count = Field(default=8192, frozen=True)
+    backend: BackendName = Field(default="auto", frozen=True)
     engine: SkipJsonSchema[Engine | None] = Field(default=None, frozen=True, exclude=True, repr=False)  # no JSON can hold one
     engine_options: dict[str, Any] | None = Field(default=None, frozen=True)
 
@@ -142,7 +161,6 @@ class ComponentSettings(StrictModel):
     def _check(self) -> None:
         """Refuse what can be refused before a model is loaded."""
         checked_model(self.model, self.task)
-        checked_budget(self.max_tokens, None)
 
     @abstractmethod
     def _build(self, engine: Engine) -> None:
@@ -152,7 +170,8 @@ class ComponentSettings(StrictModel):
         options = self.engine_options or {}
         taken = sorted({"task", "model", "base_url", "api_key", "backend"} & options.keys())
         if taken:
-            raise ConfigError(f"{type(self).__name__}: {', '.join(taken)} can't stand in engine_options; each has its own setting")
+            reason = f"of {type(self).__name__} can't contain {', '.join(taken)}: each is a setting of its own"
+            raise ConfigError(reason, option="engine_options")
         key = self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
         return open_engine(self.task, self.model, base_url=self.base_url, api_key=key, backend=self.backend, **options)
 
@@ -186,14 +205,14 @@ class ComponentSettings(StrictModel):
         name = type(self).__name__
         if self.engine is not None:
             raise ConfigError(
-                f"{name} can't be pickled: it holds an opened engine. Make it with model, base_url and backend instead of engine, "
-                "and each process opens its own"
+                f"{name} can't be pickled, since it was made with an opened engine",
+                advice="Make it with model, base_url and backend instead of engine: then each process opens its own",
             )
         secret_options = any(_SECRET_OPTION.search(option) for option in self.engine_options or {})
         if self.api_key is not None or secret_options or _CREDENTIALS.search(self.base_url or ""):
             raise ConfigError(
-                f"{name} can't be pickled: the secret in its api_key, base_url or engine_options would be written out with it. "
-                f"Put the key into {KEY_VARIABLE} in the environment of both processes, and leave the setting out"
+                f"{name} can't be pickled: the pickle would contain the secret in its api_key, base_url or engine_options",
+                advice=f"Set {KEY_VARIABLE} in the environment of both processes, and leave the setting out",
             )
         fields = type(self).model_fields.items()
         return _remade, (type(self), {field: getattr(self, field) for field, about in fields if not about.exclude})
@@ -223,7 +242,7 @@ class EmbedderSettings(ComponentSettings):
     task: ClassVar[Task] = "embed"
 
     model: str = Field(default=DEFAULT_MODELS["embed"], strict=True, frozen=True)
-    dimensions: int | None = Field(default=None, strict=True, frozen=True)
+    dimensions: Dimensions = Field(default=None, frozen=True)
 
     _embedder: Embedder = PrivateAttr()
 
@@ -231,11 +250,6 @@ class EmbedderSettings(ComponentSettings):
     def usage(self) -> Usage:
         """What all calls so far have used."""
         return self._embedder.usage
-
-    def _check(self) -> None:
-        super()._check()
-        known = CHECKPOINTS.get(self.model)
-        checked_dimensions(self.dimensions, known.width if known else None, self.model)
 
     def _build(self, engine: Engine) -> None:
         self._embedder = Embedder(engine, instruction=self.instruction, dimensions=self.dimensions, max_tokens=self.max_tokens)
@@ -247,11 +261,25 @@ class EmbedderSettings(ComponentSettings):
         # 2,048 vectors of 1,024 floats take some 40 ms to become lists: not on the event loop.
         return await asyncio.to_thread(_as_lists, await self._embedder.aembed_documents(texts))
 
+    def _document(self, text: str) -> list[float]:
+        text = checked_text(text, "text")
+        with _one_text():
+            return self._documents([text])[0]
+
+    async def _adocument(self, text: str) -> list[float]:
+        text = checked_text(text, "text")
+        with _one_text():
+            return (await self._adocuments([text]))[0]
+
     def _query(self, text: str) -> list[float]:
-        return _as_lists(self._embedder.embed_queries([text], self.instruction))[0]
+        text = checked_text(text, "text")
+        with _one_text():
+            return _as_lists(self._embedder.embed_queries([text], self.instruction))[0]
 
     async def _aquery(self, text: str) -> list[float]:
-        return _as_lists(await self._embedder.aembed_queries([text], self.instruction))[0]
+        text = checked_text(text, "text")
+        with _one_text():
+            return _as_lists(await self._embedder.aembed_queries([text], self.instruction))[0]
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield from super().__repr_args__()
@@ -302,10 +330,13 @@ def _with_engine(settings: dict[str, Any], engine: Engine) -> dict[str, Any]:
         ignored.append("backend")
     if ignored:
         raise ConfigError(
-            f"engine is open already, so {', '.join(ignored)} would do nothing: pass them to open_engine, or leave engine out"
+            f"is open already, so {', '.join(ignored)} would have no effect",
+            option="engine",
+            advice=f"Pass {', '.join(ignored)} to open_engine, or leave engine out",
         )
     if settings.get("model", engine.model) != engine.model:
-        raise ConfigError(f"model is {settings['model']!r}, but the engine that was passed runs {engine.model!r}: leave one of them out")
+        reason = f"is {settings['model']!r}, but the engine that was passed runs {engine.model!r}"
+        raise ConfigError(reason, option="model", advice="Leave one of them out")
     return {**settings, "model": engine.model}
 
 
@@ -317,21 +348,32 @@ def _refusal(cls: type[BaseModel], error: ValidationError) -> Qwen3Error:
     """Pydantic's refusal in this package's words, without the refused values."""
     items = error.errors(include_input=False, include_url=False)
     causes = [item.get("ctx", {}).get("error") for item in items]
-    if len(causes) == 1 and isinstance(causes[0], Qwen3Error):
-        return causes[0]
-    return ConfigError("; ".join(_sentence(cls, item, cause) for item, cause in zip(items, causes, strict=True)))
+    refusals = [_one_refusal(cls, item, cause) for item, cause in zip(items, causes, strict=True)]
+    return refusals[0] if len(refusals) == 1 else ConfigError("; ".join(map(str, refusals)))
 
 
-def _sentence(cls: type[BaseModel], item: Mapping[str, Any], cause: object) -> str:
+def _one_refusal(cls: type[BaseModel], item: Mapping[str, Any], cause: object) -> Qwen3Error:
+    if isinstance(cause, Qwen3Error):
+        return cause
     name = ".".join(map(str, item["loc"]))
     fields: Iterable[str] = cls.model_fields
     match item["type"]:
         case "extra_forbidden" | "no_such_attribute":
-            return f"{cls.__name__} has no setting {name!r}{suggest(name, fields)}; it has: {', '.join(sorted(fields))}"
+            advice = f"The settings are: {', '.join(sorted(fields))}"
+            return ConfigError(f"is not a setting of {cls.__name__}{suggest(name, fields)}", option=name, advice=advice)
         case "frozen_field":
-            return f"{cls.__name__}.{name} is fixed once the engine is open: make a new {cls.__name__}"
+            return ConfigError(f"of {cls.__name__} is fixed once the engine is open", option=name, advice=f"Make a new {cls.__name__}")
         case _:
-            return f"{cls.__name__}.{name}: {cause or item['msg']}"
+            return ConfigError(f"of {cls.__name__} can't be used: {cause or item['msg']}", option=name)
+
+
+@contextmanager
+def _one_text() -> Iterator[None]:
+    """Errors without an index: the caller passed one text and no list."""
+    try:
+        yield
+    except Qwen3Error as error:
+        raise error.replace(index=None) from error.__cause__
 
 
 def _as_lists(rows: Rows) -> list[list[float]]:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -24,8 +25,10 @@ from qwen3_integrations.analysis.vectors import (
 )
 from qwen3_integrations.core.documents import texts_of
 from qwen3_integrations.core.embedder import Embedder
+from qwen3_integrations.core.slicing import SLICE, SliceSize
 from qwen3_integrations.core.tokenizer import checked_texts
 from qwen3_integrations.core.types import Rows
+from qwen3_integrations.core.validation import fraction, optional_whole_number, whole_number
 from qwen3_integrations.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Say = Callable[[str], None]
 
-BATCH = 256
-"""Texts embedded between two signs of life; engines batch within."""
+SLICES = SliceSize(first=SLICE)
+"""Progress is shown after every `SLICE` texts, from the first slice on."""
 
 MOST_QUERIES = 1000
 """Texts that recall is measured with in a larger corpus: its standard error is then below 0.01."""
@@ -81,11 +84,11 @@ class Survey:
         above: float,
     ) -> None:
         if texts is None:
-            raise ConfigError("pass the texts: EmbeddingExplorer(embedder, texts) or EmbeddingExplorer(vectors=array, texts=texts)")
+            advice = "Pass them: EmbeddingExplorer(embedder, texts) or EmbeddingExplorer(vectors=array, texts=texts)"
+            raise ConfigError("are missing", option="texts", advice=advice)
         if embedder is None and vectors is None:
-            raise ConfigError("pass an embedder, or the texts' vectors=")
-        if not 0 < above <= 1:
-            raise ConfigError(f"duplicates_above is a cosine in (0, 1], not {above!r}")
+            raise ConfigError("is missing", option="embedder", advice="Pass one, or the vectors of the texts as vectors=")
+        above = fraction(above, "duplicates_above")
         self.texts = checked_texts(texts if isinstance(texts, str) else texts_of(list(texts)))
         self.labels = None if labels is None else [str(label) for label in labels]
         self.above = above
@@ -94,10 +97,10 @@ class Survey:
         self._rows = None if vectors is None else matrix(vectors)
         for what, values in (("labels", self.labels), ("vectors", self._rows)):
             if values is not None and len(values) != len(self.texts):
-                raise InputError(f"there are {len(self.texts)} texts, but {len(values)} {what}")
+                raise InputError(f"there are {len(self.texts)} texts, but {len(values)} {what}", advice="Pass one for each text")
         self._batches: list[Rows] = []
-        self.widths = tuple(widths or ())
-        self.dimensions = dimensions
+        self.widths = tuple(whole_number(each, "widths") for each in (() if widths is None else widths))
+        self.dimensions = optional_whole_number(dimensions, "dimensions")
         if self._rows is not None and len(self._rows):
             self._settle_widths(self._rows.shape[1])
         self.space: Space | None = None
@@ -167,7 +170,9 @@ class Survey:
         assert self.embedder is not None  # the widget refuses a query without one
         vector = (await self.embedder.aembed_queries([query], self.instruction))[0]
         if len(vector) != self._opened.width:
-            raise ConfigError(f"the embedder gives {len(vector)} dimensions, but the texts' vectors have {self._opened.width}")
+            raise ConfigError(
+                f"makes vectors of {len(vector)} dimensions, but those of the texts have {self._opened.width}", option="embedder"
+            )
         self.query_vector, self.query_of = vector, (query, self.instruction)
 
     def near_text(self, index: int, width: int) -> tuple[Neighbour, ...]:
@@ -219,19 +224,21 @@ class Survey:
 
     async def _embed(self, say: Say) -> Rows:
         assert self.embedder is not None
-        while (done := sum(map(len, self._batches))) < len(self.texts):
-            say(f"Embedding: {done:,} of {len(self.texts):,} texts")
-            self._batches.append(await self.embedder.aembed_documents(self.texts[done : done + BATCH]))
+        done = sum(map(len, self._batches))
+        say(f"Embedding: {done:,} of {len(self.texts):,} texts")
+        async with aclosing(self.embedder.aslices(self.texts[done:], lambda text: text, size=SLICES)) as parts:
+            async for part in parts:
+                self._batches.append(part.rows)
+                done += len(part.rows)
+                if done < len(self.texts):
+                    say(f"Embedding: {done:,} of {len(self.texts):,} texts")
         return np.concatenate(self._batches)
 
     def _settle_widths(self, width: int) -> None:
         """Fix the widths to compare, once the vectors' own is known."""
-        wished = (*(self.widths or matryoshka_widths(width)), self.dimensions or width, width)
-        wrong = [each for each in wished if isinstance(each, bool) or not isinstance(each, int) or not 1 <= each <= width]
-        if wrong:
-            raise ConfigError(f"widths and dimensions must be whole numbers from 1 to {width}, not {wrong[0]!r}")
-        self.widths = tuple(sorted(set(wished)))
-        self.dimensions = self.dimensions or width
+        widths = {whole_number(each, "widths", 1, width) for each in self.widths or matryoshka_widths(width)}
+        self.dimensions = width if self.dimensions is None else whole_number(self.dimensions, "dimensions", 1, width)
+        self.widths = tuple(sorted(widths | {self.dimensions, width}))
 
 
 async def _in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -254,6 +261,7 @@ def _embedder_of(embedder: Any) -> Embedder:
     if isinstance(core, Embedder):
         return core
     raise ConfigError(
-        f"embedder is {type(embedder).__name__}: pass an Embedder, Qwen3Embeddings or Qwen3Embedding; "
-        "vectors of other models go into vectors="
+        f"must be an Embedder, Qwen3Embeddings or Qwen3Embedding, not {type(embedder).__name__}",
+        option="embedder",
+        advice="Pass vectors of other models as vectors=",
     )

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right, insort
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
+from qwen3_integrations.core.validation import optional_whole_number
 from qwen3_integrations.errors import InputError
 
 
@@ -28,7 +29,8 @@ def ndcg(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
     Source: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, 2002, doi:10.1145/582415.582418, with
     the discount log2(rank + 1) of trec_eval's `ndcg_cut`.
     """
-    return _mean(relevances, k, lambda listed: _ndcg(listed, k))
+    k = _checked(k)
+    return _mean(relevances, lambda listed: _ndcg(listed, k))
 
 
 def mrr(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
@@ -46,7 +48,8 @@ def mrr(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
 
     Source: Voorhees, The TREC-8 question answering track report, 1999.
     """
-    return _mean(relevances, k, lambda listed: next((1 / rank for rank, value in enumerate(listed[:k], 1) if value > 0), 0.0))
+    k = _checked(k)
+    return _mean(relevances, lambda listed: next((1 / rank for rank, value in enumerate(listed[:k], 1) if value > 0), 0.0))
 
 
 def hit_rate(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
@@ -64,7 +67,8 @@ def hit_rate(relevances: Iterable[Sequence[float]], k: int | None = None) -> flo
 
     Source: `success` in trec_eval.
     """
-    return _mean(relevances, k, lambda listed: float(any(value > 0 for value in listed[:k])))
+    k = _checked(k)
+    return _mean(relevances, lambda listed: float(any(value > 0 for value in listed[:k])))
 
 
 def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
@@ -84,7 +88,7 @@ def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     """
     place = {thing: rank for rank, thing in enumerate(second)}
     if len(place) != len(second) or len(set(first)) != len(first) or place.keys() != set(first):
-        raise InputError("Kendall's tau needs two orders of the same things, each of them once")
+        raise InputError("Kendall's tau needs two orders of the same items, each item once")
     pairs = len(first) * (len(first) - 1) // 2
     if pairs == 0:
         return 1.0
@@ -96,16 +100,18 @@ def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     return 1 - 2 * opposite / pairs
 
 
-def _mean(relevances: Iterable[Sequence[float]], k: int | None, measure: Callable[[Sequence[float]], float]) -> float:
-    if k is not None and k < 1:
-        raise InputError(f"k must be at least 1, or None for all, not {k!r}")
+def _checked(k: object) -> int | None:
+    return optional_whole_number(k, "k", note=", or None for all", of_call=True)
+
+
+def _mean(relevances: Iterable[Sequence[float]], measure: Callable[[Sequence[float]], float]) -> float:
     queries = list(relevances)
     if not queries:
         raise InputError("a mean over queries needs at least one query")
     for number, listed in enumerate(queries):
         for rank, value in enumerate(listed):
             if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"relevances[{number}][{rank}] is {value!r}; a relevance is finite and at least 0")
+                raise InputError(f"relevances[{number}][{rank}] must be a finite number of at least 0, not {value!r}")
     return sum(measure(listed) for listed in queries) / len(queries)
 
 

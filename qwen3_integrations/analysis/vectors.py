@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qwen3_integrations.core.types import Rows
+from qwen3_integrations.core.validation import optional_whole_number, whole_number
 from qwen3_integrations.errors import InputError
 
 BLOCK = 256
@@ -96,11 +97,11 @@ def matrix(vectors: ArrayLike) -> Rows:
         with np.errstate(over="ignore"):  # what float32 can't hold becomes an infinity, which health names
             rows = np.asarray(vectors, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise InputError(f"vectors must be numbers in rows of one length: {error}") from None
+        raise InputError(f"must be numbers in rows of one length: {error}", argument="vectors") from None
     if rows.ndim == 1 and rows.size == 0:
         return rows.reshape(0, 0)
     if rows.ndim != 2 or (len(rows) and not rows.shape[1]):
-        raise InputError(f"vectors must have the shape (texts, dimensions), not {rows.shape}")
+        raise InputError(f"must have the shape (texts, dimensions), not {rows.shape}", argument="vectors")
     return rows
 
 
@@ -150,12 +151,14 @@ def best_first(similarities: Rows, k: int, without: int | None = None) -> Indice
         k: At most so many.
         without: A position to leave out: a text is not its own neighbour.
     """
+    k = whole_number(k, "k", of_call=True)
     order = np.argsort(-similarities, kind="stable")
     return order[order != without][:k] if without is not None else order[:k]
 
 
 def matryoshka_widths(width: int) -> tuple[int, ...]:
     """Widths worth comparing: 32, 48, 64, 96, 128, 192 and so on below `width`, and itself; from 2 on where that is 32 or less."""
+    width = whole_number(width, "width", of_call=True)
     first = 32 if width > 32 else 2
     steps = (step << power for power in range(width.bit_length()) for step in (first, 3 * first // 2))
     return (*(step for step in steps if step < width), width)
@@ -180,7 +183,9 @@ def recall_of_widths(
         The mean share found, in [0, 1], in the order of `widths`; 1.0 where there is at most one row.
     """
     count = len(rows)
-    k = min(k, count - 1)
+    widths = [whole_number(width, "widths", 1, rows.shape[1], of_call=True) for width in widths]
+    most_queries = optional_whole_number(most_queries, "most_queries", note=", or None for all", of_call=True)
+    k = min(whole_number(k, "k", of_call=True), count - 1)
     if k < 1:
         return (1.0,) * len(widths)
     asking = np.arange(count)
@@ -270,6 +275,7 @@ def closest_pairs(rows: Rows, most: int, *, above: float = 0.98, between: Callab
         above: The least cosine of a near-duplicate.
         between: Called between blocks.
     """
+    most = whole_number(most, "most", of_call=True)
     count, pairs = 0, np.empty((0, 2), np.intp)
     best = np.empty(0, np.float32)
     for start in range(0, len(rows), BLOCK):

@@ -58,14 +58,16 @@ def choose_format(output: Path | None, asked: OutputFormat | None) -> OutputForm
     """
     if output is None:
         if asked not in (None, OutputFormat.JSONL):
-            raise ConfigError(f"{asked} can't go to standard output, since its beginning is written last: name a file with --output")
+            raise ConfigError(
+                f"{asked} can't be written to standard output, since its header is written last", advice="Name a file with --output"
+            )
         return OutputFormat.JSONL
     suffixes = {".jsonl": OutputFormat.JSONL, ".ndjson": OutputFormat.JSONL, ".npy": OutputFormat.NPY, ".parquet": OutputFormat.PARQUET}
     chosen = asked or suffixes.get(output.suffix)
     if chosen is None:
         raise ConfigError(
-            f"the suffix of {output} names no format: end it with {', '.join(suffixes)}, or name one of {', '.join(OutputFormat)} "
-            "with --output-format"
+            f"the suffix of {output} is not that of a known format",
+            advice=f"Use {', '.join(suffixes)}, or name one of {', '.join(OutputFormat)} with --output-format",
         )
     return chosen
 

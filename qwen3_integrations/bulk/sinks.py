@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, Protocol, Self
 
 from qwen3_integrations.bulk.formats import Format, JsonLines
 from qwen3_integrations.bulk.sources import NO_LINES, Lines, Mark, Record
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import InputError, Qwen3Error
-from qwen3_integrations.models.fingerprint import Fingerprint
 
 SAVE_S = 1.0
 """Seconds between two notes of how far the part file is. What was computed since the last is lost with the power."""
@@ -117,9 +117,9 @@ class PartFile:
 
     def __enter__(self) -> Self:
         if self._out.exists() and not self._out.is_file():  # it would be replaced, /dev/null too
-            raise InputError(f"{self._out} is no regular file: name a file, or leave --output out for standard output")
+            raise InputError(f"{self._out} is not a regular file", advice="Name a file, or leave --output out for standard output")
         if self._out.exists() and not self._overwrite:
-            raise InputError(f"{self._out} is there already: name another file, or replace it with --overwrite")
+            raise InputError(f"{self._out} exists already", advice="Name another file, or replace it with --overwrite")
         self._file = _opened(self.path)
         try:
             _lock(self._file, self.path)
@@ -169,8 +169,8 @@ class PartFile:
                 held.append(record)
         if lines.mark().digest != note.digest:
             raise InputError(
-                f"{lines.name} does not begin with the {note.lines:,} lines that {self.path} was made from: "
-                "give the same input, or begin again with --restart"
+                f"{lines.name} does not begin with the {note.lines:,} lines that {self.path} was made from",
+                advice="Pass the same input, or start again with --restart",
             )
         return itertools.chain(held, records)
 
@@ -186,7 +186,7 @@ class PartFile:
             self._made_by = now.to_dict()
         elif different := Fingerprint.from_dict(self._made_by).differences(now):
             raise InputError(
-                f"{self.path} was begun with another model, or in another number format ({'; '.join(different)}): "
+                f"{self.path} was begun with another model, or in another number format ({'; '.join(map(str, different))}): "
                 "use the same to go on, or begin again with --restart"
             )
 
@@ -200,8 +200,8 @@ class PartFile:
         width = vectors.shape[1]
         if self.rows and width != self._note.width:
             raise InputError(
-                f"{self.path} holds vectors of {self._note.width} dimensions and the model gives {width}: "
-                "use the same model, or begin again with --restart"
+                f"{self.path} contains vectors of {self._note.width} dimensions, but the model's have {width}",
+                advice="Use the same model, or start again with --restart",
             )
         with _naming(self.path):
             self._begin(width)
@@ -247,7 +247,8 @@ class PartFile:
                 Fingerprint.from_dict(note.made_by or {})
         except (ValueError, TypeError, KeyError):
             raise InputError(
-                f"{self.path} is there, but {self._notes} does not say what it was made from: remove it, or begin again with --restart"
+                f"{self.path} exists, but {self._notes} does not say what it was made from",
+                advice="Remove it, or start again with --restart",
             ) from None
         different = [
             f"{name} was {note.settings.get(name)!r} and is {self._settings.get(name)!r}"
@@ -256,7 +257,8 @@ class PartFile:
         ]
         if different:
             raise InputError(
-                f"{self.path} was begun with other settings ({'; '.join(different)}): use the same to go on, or begin again with --restart"
+                f"{self.path} was started with other settings ({'; '.join(different)})",
+                advice="Use the same settings to continue, or start again with --restart",
             )
         return note
 
@@ -335,6 +337,6 @@ def _lock(file: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(f"another run is writing {path}: wait for it, or name another file") from None
+        raise InputError(f"another run is writing {path}", advice="Wait for it, or name another file") from None
     except OSError:  # a file system without locks
         return

@@ -116,7 +116,8 @@ class Lines:
             line = _content(raw, first=number == 1)
             if number == 1 and self._guessed and _holds_object(line):
                 raise InputError(
-                    f"{self.name} looks like JSON lines: say so with --input-format jsonl, or with text if each line is a text as it stands"
+                    f"{self.name} looks like JSON lines",
+                    advice="Pass --input-format jsonl, or --input-format text if each line is a text",
                 )
             record = self._record(line, number)
             running.update(line + b"\n")
@@ -139,7 +140,7 @@ class Lines:
             for count, raw in enumerate(self._stream, start=1):  # noqa: B007  told in the message
                 yield raw
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{self.name} can't be read behind line {count}: {error}") from error
+            raise InputError(f"{self.name} can't be read after line {count}: {error}") from error
 
     def _record(self, line: bytes, number: int) -> Record | None:
         try:
@@ -147,7 +148,7 @@ class Lines:
         except ValueError as error:
             said = f"{self.place(number)}: {error}"
             if not self._skip_bad:
-                raise InputError(f"{said}. Mend the line, or leave such lines out with --skip-bad") from None
+                raise InputError(said, advice="Repair the line, or leave such lines out with --skip-bad") from None
             self.skipped += 1
             self.first_bad = self.first_bad or said
             return None
@@ -160,10 +161,10 @@ class Lines:
             return None
         fields = _json_object(_decoded(line))
         if self._field not in fields:
-            raise ValueError(f"has no field {self._field!r}; it has: {', '.join(map(repr, fields)) or 'none'}")
+            raise ValueError(f"has no field {self._field!r}; its fields are: {', '.join(map(repr, fields)) or 'none'}")
         text = fields[self._field]
         if not isinstance(text, str):
-            raise ValueError(f"field {self._field!r} is no string but {json.dumps(text):.40}")
+            raise ValueError(f"has a field {self._field!r} that is not a string but {json.dumps(text):.40}")
         return Record(text, fields, number)
 
 
@@ -215,7 +216,7 @@ def _decoded(line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"is no UTF-8 (byte 0x{line[error.start]:02x} at {error.start})") from None
+        raise ValueError(f"is not UTF-8 (byte 0x{line[error.start]:02x} at {error.start})") from None
 
 
 def _json_object(line: str) -> dict[str, Any]:
@@ -227,25 +228,25 @@ def _json_object(line: str) -> dict[str, Any]:
     try:
         value = json.loads(line, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
-        raise ValueError(f"is no JSON ({error.msg} at column {error.colno})") from None
+        raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
     except RecursionError:
-        raise ValueError("nests too deep") from None
+        raise ValueError("is nested too deeply") from None
     if not isinstance(value, dict):
-        raise ValueError(f"holds no JSON object but {line:.40}")
+        raise ValueError(f"is not a JSON object but {line:.40}")
     if "\\u" in line:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"holds the lone surrogate U+{ord(error.object[error.start]):04X}; it is no text") from None
+            raise ValueError(f"contains the lone surrogate U+{ord(error.object[error.start]):04X}, which UTF-8 can't encode") from None
     return value
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"is no JSON ({name} is no JSON number)")
+    raise ValueError(f"is not JSON ({name} is not a JSON number)")
 
 
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
-        raise ValueError(f"holds the number {number:.20}, which is beyond 64 bits")
+        raise ValueError(f"contains the number {number:.20}, which exceeds 64 bits")
     return value

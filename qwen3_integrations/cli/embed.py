@@ -44,7 +44,7 @@ def embed(
         int | None, typer.Option(min=1, help="Dimensions of the vectors. Default: the model's own.", show_default=False)
     ] = None,
     max_tokens: parameters.MaxTokens = 8192,
-    chunk: Annotated[int, typer.Option(min=1, help="Texts handed over at once; four times as many are on their way.")] = 256,
+    chunk: Annotated[int, typer.Option(min=1, help="Texts handed over at once; eight times as many are in flight.")] = 256,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start from the beginning instead of resuming an interrupted run.")] = False,
     quiet: parameters.Quiet = False,
@@ -73,7 +73,7 @@ def embed(
     from qwen3_integrations.models.catalog import checked_model
 
     if instruction is not None and not queries:
-        raise ConfigError("--instruction goes before queries only: add --queries, or leave it out")
+        raise ConfigError("applies only to queries", option="instruction", advice="Add --queries, or leave it out")
     told = DEFAULT_INSTRUCTION if instruction is None else instruction
     out = None if output == Path(STDIN) else output
     chosen = choose_format(out, output_format)

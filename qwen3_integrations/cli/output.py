@@ -53,6 +53,10 @@ _HINTS: tuple[tuple[type[Qwen3Error], str], ...] = (
 )
 
 
+_FLAGS = {"served_name": "name", "score_threshold": "threshold", "timeout_s": "timeout"}
+"""Parameters of commands for settings of other names."""
+
+
 def console() -> Console:
     """Where results go: standard output. Made for each call, so that a redirection is heeded."""
     return Console(file=sys.stdout)
@@ -79,7 +83,7 @@ class Commands(TyperGroup):
             sys.stdout.flush()  # so that a broken pipe raises here and not when the interpreter exits
             return result
         except Qwen3Error as error:
-            _show(error, ctx.invoked_subcommand or "")
+            _show(_flagged(error, self, ctx), ctx.invoked_subcommand or "")
             raise typer.Exit(ExitCode.USAGE if _is_usage(error) else ExitCode.FAILED) from None
         except KeyboardInterrupt:
             messages().print("interrupted", highlight=False)
@@ -92,6 +96,18 @@ class Commands(TyperGroup):
 
 def _is_usage(error: Qwen3Error) -> bool:
     return isinstance(error, InputError | ConfigError) and not isinstance(error, ModelNotFound)
+
+
+def _flagged(error: Qwen3Error, commands: TyperGroup, ctx: Any) -> Qwen3Error:
+    """The error with the command's own flag for the setting at fault, where it has one."""
+    command = commands.get_command(ctx, ctx.invoked_subcommand or "")
+    if not isinstance(error, ConfigError) or error.option is None or command is None:
+        return error
+    name = _FLAGS.get(error.option, error.option)
+    flags = {each.name: [word for word in each.opts if word.startswith("--")] for each in command.params}
+    if flags.get(name):
+        return error.replace(option=flags[name][0])
+    return error.replace(option=f"--option {name}") if name not in flags and "option" in flags and name.isidentifier() else error
 
 
 def _show(error: Exception, command: str) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -20,13 +20,14 @@ from qwen3_integrations.errors import ConfigError
 if TYPE_CHECKING:
     from qwen3_integrations.bulk.sources import Lines
     from qwen3_integrations.core.types import Task
-    from qwen3_integrations.engines.registry import Backend
     from qwen3_integrations.engines.sharing import SharedEngine
 
 Model = Annotated[str | None, typer.Option(help="A hub's name or a folder. Default: the 0.6B model.", show_default=False)]
 BaseUrl = Annotated[str | None, typer.Option(help="A server's address. Default: this machine.", show_default=False)]
 ApiKey = Annotated[str | None, typer.Option(envvar="QWEN3_API_KEY", help="The server's key.", show_default=False)]
-BackendName = Annotated[str, typer.Option("--backend", help="auto, vllm, torch, http or fake.")]
+BackendName = Annotated[
+    str, typer.Option("--backend", help="auto, vllm, torch, http, fake, or an engine that another package has registered.")
+]
 Instruction = Annotated[str | None, typer.Option(help="The instruction that defines relevance: one English sentence.", show_default=False)]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Longest prompt in tokens, template included; longer documents are truncated.")]
 EngineOptions = Annotated[
@@ -58,7 +59,7 @@ def open_engine_from(
     from qwen3_integrations.engines import open_engine
 
     told = engine_options(options or ())
-    return open_engine(task, model, base_url=base_url, api_key=api_key, backend=cast("Backend", backend), **told)
+    return open_engine(task, model, base_url=base_url, api_key=api_key, backend=backend, **told)
 
 
 def engine_options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -71,9 +72,9 @@ def engine_options(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise ConfigError(f"--option takes NAME=VALUE, not {pair!r}")
+            raise ConfigError(f"must be NAME=VALUE, not {pair!r}", option="--option")
         if name in ("task", "model", "base_url", "api_key", "backend"):
-            raise ConfigError(f"{name} has an option of its own: --{name.replace('_', '-')}")
+            raise ConfigError(f"can't set {name}", option="--option", advice=f"Use --{name.replace('_', '-')}")
         try:
             options[name] = json.loads(value)
         except ValueError:

@@ -75,7 +75,7 @@ def logs(
 
     server = attach(name)
     if not server.log_path.is_file():
-        raise EngineError(f"the log of {server.name} is gone: {server.log_path}")
+        raise EngineError(f"the log of {server.name} does not exist any more: {server.log_path}")
     reader = LogReader(server.log_path, server.log_path.stat().st_size)
     _write(server.logs(lines))
     while follow:

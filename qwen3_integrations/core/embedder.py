@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing, closing, contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 
+from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
-from qwen3_integrations.core.pipeline import Call, CallResult, arun_call, is_quick, run_call
+from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
 from qwen3_integrations.core.planning import document_prompts, query_prompts
 from qwen3_integrations.core.progress import texts_bar
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.results import Usage
-from qwen3_integrations.core.tokenizer import checked_text, checked_texts
+from qwen3_integrations.core.slicing import SliceSize
+from qwen3_integrations.core.tokenizer import checked_stream, checked_text, checked_texts
 from qwen3_integrations.core.types import Job, Reply, Rows
 from qwen3_integrations.core.validation import checked_budget, checked_dimensions
 from qwen3_integrations.errors import BadReply, ConfigError
 
 log = logging.getLogger("qwen3_integrations")
+
+T = TypeVar("T")
 
 
 class Embedder:
@@ -42,7 +48,7 @@ class Embedder:
         self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, dimensions: int | None = None, max_tokens: int = 8192
     ) -> None:
         if engine.task != "embed":
-            raise ConfigError(f"an Embedder needs an engine for embed, this one runs {engine.model} for {engine.task}")
+            raise ConfigError(f"must be opened for embed, but it runs {engine.model} for {engine.task}", option="engine")
         self.engine = engine
         self.instruction = checked_text(instruction, "instruction")
         self.dimensions = checked_dimensions(dimensions, engine.dimensions, engine.model)
@@ -71,15 +77,39 @@ class Embedder:
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
             MissingExtra: For a bar, if tqdm is not installed.
         """
-        call = self._documents(texts)
-        with texts_bar(len(call), shown=progress) as tell:
-            return self._told(run_call(self.engine, call, tell))
+        checked = checked_texts(texts)
+        with texts_bar(len(checked), shown=progress) as tell:
+            return self._counted(run_call(self.engine, self._documents(_itself), checked, tell))
 
     async def aembed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
         """As `embed_documents`, without blocking the event loop."""
-        call = self._documents(texts) if is_quick(texts) else await asyncio.to_thread(self._documents, texts)
-        with texts_bar(len(call), shown=progress) as tell:
-            return self._told(await arun_call(self.engine, call, tell))
+        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
+        with texts_bar(len(checked), shown=progress) as tell:
+            return self._counted(await arun_call(self.engine, self._documents(_itself), checked, tell))
+
+    def iter_documents(self, texts: Iterable[str]) -> Generator[Rows, None, None]:
+        """Embed any number of texts in flat memory: texts are drawn as the engine can use them, and rows are yielded slice by slice.
+
+        Texts are drawn in the caller's thread, no further ahead than `pipeline.IN_FLIGHT` slices of `slicing.SLICE` texts; a slow consumer
+        slows the drawing down. Closing the generator cancels what is in flight.
+
+        Args:
+            texts: Any iterable of strings, a generator too.
+
+        Yields:
+            float32, shape (texts of a slice, dimensions), rows of unit length. Together they are the rows of all texts in their order. No
+            texts, no arrays.
+
+        Raises:
+            TypeError: For an item that is no string; names its index. The texts before it are embedded and yielded first.
+            InvalidText: For lone surrogates; names the index. The texts before it are embedded and yielded first.
+            EngineError: If the engine or its server fails. The slices before it are yielded first.
+        """
+        return _rows(self.slices(checked_stream(texts), _itself))
+
+    def aiter_documents(self, texts: Iterable[str]) -> AsyncGenerator[Rows, None]:
+        """As `iter_documents`, without blocking the event loop: texts are drawn in worker threads, one slice at a time."""
+        return _arows(self.aslices(checked_stream(texts), _itself))
 
     def embed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
         """Embed queries, each behind the instruction.
@@ -95,41 +125,85 @@ class Embedder:
             PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
             TypeError, InvalidText, EngineError: As in `embed_documents`.
         """
-        return self._told(run_call(self.engine, self._queries(texts, instruction)))
+        work, checked = self._queries(_itself, instruction), checked_texts(texts)
+        return self._counted(run_call(self.engine, work, checked))
 
     async def aembed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
         """As `embed_queries`, without blocking the event loop."""
-        quick = is_quick(texts)
-        call = self._queries(texts, instruction) if quick else await asyncio.to_thread(self._queries, texts, instruction)
-        return self._told(await arun_call(self.engine, call))
+        work = self._queries(_itself, instruction)
+        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
+        return self._counted(await arun_call(self.engine, work, checked))
 
-    def _documents(self, texts: Sequence[str]) -> Call:
-        checked = checked_texts(texts)
+    def slices(
+        self, items: Iterable[T], text: Callable[[T], str], *, queries: bool = False, size: SliceSize | None = None
+    ) -> Generator[Slice[T], None, None]:
+        """Embed the texts of any items, as finished slices; what `iter_documents`, files and surveys are made of.
 
-        def plan(begin: int, end: int) -> Job:
-            return Job("embed", document_prompts(checked[begin:end], self.engine.tokenizer, self.max_tokens), self.max_tokens)
+        Args:
+            items: Any iterable.
+            text: From an item to its text, which must be checked.
+            queries: Embed the texts as queries behind the embedder's instruction, not as documents.
+            size: Bounds of a slice.
 
-        return Call([len(text) for text in checked], plan, self._finish)
+        Raises:
+            Qwen3Error: As `pipeline.run_slices`.
+        """
+        work = self._queries(text, None) if queries else self._documents(text)
+        with self._tally() as count, closing(run_slices(self.engine, work, items, size)) as parts:
+            for part in parts:
+                count(part)
+                yield part
 
-    def _queries(self, texts: Sequence[str], instruction: str | None) -> Call:
-        told = self.instruction if instruction is None else checked_text(instruction, "instruction")
-        checked = checked_texts(texts)
+    async def aslices(
+        self, items: Iterable[T], text: Callable[[T], str], *, queries: bool = False, size: SliceSize | None = None
+    ) -> AsyncGenerator[Slice[T], None]:
+        """As `slices`, without blocking the event loop."""
+        work = self._queries(text, None) if queries else self._documents(text)
+        with self._tally() as count:
+            async with aclosing(arun_slices(self.engine, work, items, size)) as parts:
+                async for part in parts:
+                    count(part)
+                    yield part
 
-        def plan(begin: int, end: int) -> Job:
-            return Job("embed", query_prompts(checked[begin:end], told, self.engine.tokenizer, self.max_tokens), self.max_tokens)
+    def _documents(self, text: Callable[[T], str]) -> Work[T]:
+        def plan(items: Sequence[T]) -> Plan:
+            return Plan(document_prompts([text(item) for item in items], self.engine.tokenizer, self.max_tokens))
 
-        return Call([len(told) + len(text) for text in checked], plan, self._finish)
+        return Work("embed", self.max_tokens, plan, self._finish, lambda item: len(text(item)))
 
-    def _finish(self, rows: Rows, count: int, begin: int) -> Rows:
-        return unit_rows(rows, count, self.dimensions, begin)
+    def _queries(self, text: Callable[[T], str], instruction: str | None) -> Work[T]:
+        instruction = self.instruction if instruction is None else checked_text(instruction, "instruction")
 
-    def _told(self, outcome: CallResult) -> Rows:
-        used = outcome.usage
-        with self._lock:
-            self._usage += used
-        if used.truncated:
-            log.warning("%d of %d texts were cut to %d tokens", used.truncated, used.prompts, outcome.max_tokens or self.max_tokens)
-        return outcome.rows
+        def plan(items: Sequence[T]) -> Plan:
+            return Plan(query_prompts([text(item) for item in items], instruction, self.engine.tokenizer, self.max_tokens))
+
+        return Work("embed", self.max_tokens, plan, self._finish, lambda item: len(instruction) + len(text(item)))
+
+    def _finish(self, rows: Rows, plan: Plan, begin: int) -> Rows:
+        return unit_rows(rows, len(plan.prompts), self.dimensions, begin)
+
+    def _counted(self, result: CallResult) -> Rows:
+        """The rows of a call, after its usage is counted and cut texts are logged."""
+        with self._tally() as count:
+            count(result)
+        return result.rows
+
+    @contextmanager
+    def _tally(self) -> Iterator[Callable[[CallResult | Slice[Any]], None]]:
+        """Counts usage as it comes; at the end, logs once how many texts were cut."""
+        used, limit = Usage(), self.max_tokens
+
+        def count(part: CallResult | Slice[Any]) -> None:
+            nonlocal used, limit
+            used, limit = used + part.usage, part.max_tokens or limit
+            with self._lock:
+                self._usage += part.usage
+
+        try:
+            yield count
+        finally:
+            if used.truncated:
+                log.warning("%d of %d texts were truncated to %d tokens", used.truncated, used.prompts, limit)
 
     def __repr__(self) -> str:
         width = self.dimensions or self.engine.dimensions
@@ -143,6 +217,22 @@ class Embedder:
             "so far": usage_words(self.usage),
         }
         return facts_table("Embedder", facts)
+
+
+def _itself(text: str) -> str:
+    return text
+
+
+def _rows(parts: Generator[Slice[str], None, None]) -> Generator[Rows, None, None]:
+    with closing(parts):
+        for part in parts:
+            yield part.rows
+
+
+async def _arows(parts: AsyncGenerator[Slice[str], None]) -> AsyncGenerator[Rows, None]:
+    async with aclosing(parts):
+        async for part in parts:
+            yield part.rows
 
 
 def unit_rows(rows: Rows, count: int, dimensions: int | None, first: int = 0) -> Rows:
@@ -164,18 +254,20 @@ def unit_rows(rows: Rows, count: int, dimensions: int | None, first: int = 0) ->
         width = rows.shape[1] if rows.ndim == 2 else 0
         return np.empty((0, dimensions or width), dtype=np.float32)
     if rows.ndim != 2 or rows.shape[0] != count:
-        raise BadReply(f"expected {count} vectors, got an array of shape {rows.shape}")
+        raise BadReply(f"the engine returned an array of shape {rows.shape} for {count} prompts, not one vector for each")
     if dimensions is not None and rows.shape[1] < dimensions:
-        raise BadReply(f"asked for {dimensions} dimensions, but the model gives {rows.shape[1]}: set dimensions to that or less")
+        reason = f"the engine returned vectors of {rows.shape[1]} dimensions, fewer than the {dimensions} wanted"
+        raise BadReply(reason, advice=f"Set dimensions to {rows.shape[1]} or less")
     vectors = rows[:, :dimensions]
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
     if len(bad):
-        raise BadReply(f"{len(bad)} of {count} vectors are zero or not finite, the first at index {first + bad[0]}")
+        reason = f"the vector is zero or not finite ({len(bad)} of {count} vectors)"
+        raise BadReply(reason, index=first + int(bad[0]))
     return np.asarray(vectors / norms, dtype=np.float32)
 
 
 def usage_of(job: Job, reply: Reply) -> Usage:
     """What one job used, with the truncations of plan and engine together."""
     cut = {index for index, prompt in enumerate(job.prompts) if prompt.truncated} | reply.truncated
-    return Usage(len(job.prompts), reply.tokens, len(cut))
+    return Usage(len(job.prompts), reply.total_tokens, len(cut))

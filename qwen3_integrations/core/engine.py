@@ -1,15 +1,37 @@
-"""What every engine is: one operation, sync and async."""
+"""The protocol of engines: one operation, sync and async, and what an engine says of itself."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.errors import EngineError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What only some engines can do. The defaults are what every engine can.
+
+    Attributes:
+        exact: True where the row of a prompt is the same to 1e-5 whatever other prompts are computed with it: in float32. In
+            bfloat16 and float16 a row depends on the size of its batch.
+        gradients: True where the engine can give gradients of a result with respect to its prompt.
+        modalities: What prompts may hold.
+        devices: On how many devices the model is computed; None where that is not known, such as behind a server.
+    """
+
+    exact: bool = False
+    gradients: bool = False
+    modalities: frozenset[str] = frozenset({"text"})
+    devices: int | None = 1
 
 
 @runtime_checkable
@@ -18,11 +40,14 @@ class Engine(Protocol):
 
     `run` and `arun` may be called from any number of threads and tasks at once, inside a running event loop
     too; the work of all callers is batched together. `arun` never blocks the loop.
+
+    Engines may offer more beside it, each by its documented name: `where` (where it computes, in a few words, without
+    credentials), `alive` (False once it has died), `device`, `dtype`, `memory`. A wrapper (`EngineWrapper`) passes them on.
     """
 
     @property
     def backend(self) -> str:
-        """`torch`, `vllm`, `http` or `fake`."""
+        """The name under which the engine is registered: `torch`, `vllm`, `http`, `fake` or a third party's."""
 
     @property
     def task(self) -> Task:
@@ -44,6 +69,19 @@ class Engine(Protocol):
     def dimensions(self) -> int | None:
         """Width of a full embedding; None for a reranker, or when not known before the first call."""
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What only some engines can do, and whether this one can."""
+
+    def fingerprint(self) -> Fingerprint:
+        """Which model the engine runs, and in which number format.
+
+        An engine over HTTP asks its server, each time: from a coroutine, use `await asyncio.to_thread(engine.fingerprint)`.
+
+        Raises:
+            EngineError: If a server fails.
+        """
+
     def run(self, job: Job) -> Reply:
         """Run a job and wait for it. An empty job is an empty reply, with no call."""
 
@@ -63,16 +101,20 @@ class Submitting(ABC):
 
     def run(self, job: Job) -> Reply:
         """Run a job and wait for it; an interrupt drops what has not begun. See `Engine.run`."""
-        future = self._submit(job)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return waited(self._submit(job))
 
     async def arun(self, job: Job) -> Reply:
         """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
         return await asyncio.wrap_future(self._submit(job))
+
+
+def waited(future: Future[T]) -> T:
+    """The result of a future. An interrupt while waiting cancels it."""
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
 
 def check_task(engine: Engine, job: Job) -> None:
@@ -82,4 +124,4 @@ def check_task(engine: Engine, job: Job) -> None:
         EngineError: If the engine's model can't do the job's task.
     """
     if job.task != engine.task:
-        raise EngineError(f"{engine.model} is open for {engine.task}, not for {job.task}")
+        raise EngineError(f"the engine for {engine.model} is open for {engine.task}, not for {job.task}")

@@ -88,7 +88,7 @@ class BackgroundLoop:
         try:
             await last()
         except Exception as error:  # noqa: BLE001  whatever does not close in order must not keep the rest from it
-            log.warning("%s could not be closed in order: %s: %s", self._name, type(error).__name__, error)
+            log.warning("closing %s failed: %s: %s", self._name, type(error).__name__, error)
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
         self._loop.stop()

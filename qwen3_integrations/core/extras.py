@@ -20,13 +20,14 @@ def require(module: str, extra: str) -> Any:
 
     Args:
         module: Its import name.
-        extra: The extra of this package that brings it.
+        extra: The extra of this package that installs it.
 
     Raises:
-        MissingExtra: If it, or something it needs, is not installed.
+        MissingExtra: If it, or one of its own dependencies, is not installed.
     """
     try:
         imported: ModuleType = importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtra(f"{module} can't be imported ({error}); install it with: pip install 'qwen3-integrations[{extra}]'") from error
+        advice = f"Install it with: pip install 'qwen3-integrations[{extra}]'"
+        raise MissingExtra(f"{module} can't be imported ({error})", advice=advice) from error
     return imported

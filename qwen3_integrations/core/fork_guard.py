@@ -31,5 +31,6 @@ class ForkGuard:
         """
         if not self.is_here:
             raise EngineClosed(
-                f"the engine for {self._name} was opened before a fork, and works in the process that opened it: open it again"
+                f"the engine for {self._name} was opened before a fork and works only in the process that opened it",
+                advice="Open it again in this process",
             )

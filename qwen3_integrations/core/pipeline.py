@@ -1,224 +1,282 @@
-"""A call of many texts in slices: the next is planned while an engine runs those before."""
+"""The pipeline: items in, finished slices out, in order.
+
+Every path from many texts to rows runs through here. Items are drawn from any iterable, cut into slices (`core.slicing`), planned into
+prompts, run by an engine with several slices in flight, and finished into rows. At most `IN_FLIGHT` slices are planned, in flight, or
+finished and not yet taken by the consumer: a slow consumer slows the drawing of items down.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from queue import SimpleQueue
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Generic, TypeVar
 
-import numpy as np
-
+from qwen3_integrations.core import slicing
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.results import Usage
-from qwen3_integrations.core.types import Job, Reply, Rows
-from qwen3_integrations.errors import BadReply, EngineError, ServerError
+from qwen3_integrations.core.slicing import SliceSize, slices
+from qwen3_integrations.core.types import Call, Job, Prompt, Reply, Rows, Task
+from qwen3_integrations.errors import Qwen3Error
 
-SLICE = 256
-"""Prompts in a slice, at most. Planning so many of 128 tokens takes 15 ms on two CPU cores."""
-
-FIRST = 32
-"""Prompts in the first slice of a call of several; each has twice as many as the one before, up to `SLICE`: the engine begins soon.
-Source: `examples/benchmarks/run.py embed`'s texts on an H200 with 16 cores, with this and with `SLICE` in its place, medians of five: it
-begins after 7 ms instead of 20; 1,024 texts of 512 tokens take 894 ms instead of 910, 4,096 of 128 no less."""
-
-SLICE_CHARACTERS = 1 << 20
-"""Text in a slice, at most, so that slices of long documents are soon planned and small in memory too."""
+T = TypeVar("T")
 
 IN_FLIGHT = 8
-"""Slices planned and not yet answered, at most: 2,048 prompts. While one is planned, seven are the engine's: three and a half
-passes of 65,536 tokens on a GPU (texts of 128), or `HttpEngine`'s 8 requests of 128 texts and three quarters as many that wait."""
+"""Slices in flight, at most: 2,048 prompts. While one is planned, seven are with the engine: three and a half passes of 65,536 tokens on
+a GPU (texts of 128 tokens), or the 8 requests of 128 texts that `HttpEngine` sends at once and three quarters as many that wait."""
 
-QUICK_TEXTS = 32
+QUICK_ITEMS = 32
 QUICK_CHARACTERS = 4096
-"""No more texts and characters than this are planned in about a millisecond: less than a thread costs when many callers share it."""
-
-Tell = Callable[[int], object]
-
-
-def _untold(count: int) -> None:
-    pass
+"""So few items and characters are planned in about a millisecond. A worker thread costs more than that when many callers share it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """What one call of a user's wants done.
+class Plan:
+    """The prompts of some items.
 
     Attributes:
-        lengths: Characters of each prompt, roughly.
-        plan: From begin and end (positions in the call) to the job of these prompts.
-        finish: From an engine's rows, their number and the position of the first to rows fit for use.
+        prompts: All prompts, those of one item next to each other, in the order of the items.
+        counts: How many prompts each item has; None: one each.
     """
 
-    lengths: Sequence[int]
-    plan: Callable[[int, int], Job]
-    finish: Callable[[Rows, int, int], Rows]
+    prompts: tuple[Prompt, ...]
+    counts: tuple[int, ...] | None = None
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    def item_of(self, prompt: int) -> int:
+        """The position of the item that a prompt belongs to."""
+        return prompt if self.counts is None else bisect_right(list(accumulate(self.counts)), prompt)
 
-    @property
-    def slices(self) -> list[tuple[int, int]]:
-        """Begin and end of each slice, in order; one empty slice for no prompts."""
-        bounds, room = [0], SLICE_CHARACTERS
-        most = SLICE if len(self) <= SLICE else FIRST
-        for position, length in enumerate(self.lengths):
-            if position > bounds[-1] and (position - bounds[-1] == most or length > room):
-                bounds.append(position)
-                most, room = min(2 * most, SLICE), SLICE_CHARACTERS
-            room -= length
-        return list(zip(bounds, [*bounds[1:], len(self.lengths)], strict=True))
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether an event loop may plan it in its own thread."""
-        return len(self.lengths) <= QUICK_TEXTS and sum(self.lengths) <= QUICK_CHARACTERS
+def _one(item: object) -> int:  # noqa: ARG001
+    return 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CallResult:
-    """What came of a call.
+class Work(Generic[T]):
+    """How items become prompts, and how an engine's rows become results.
 
     Attributes:
-        rows: Fit for use, in the order of the call.
-        usage: Of all slices together.
-        truncated: Positions whose texts were cut, by the plan or the engine.
-        max_tokens: The budget that held, where it was less than asked for: a server's own limit.
+        task: `embed` or `rerank`.
+        max_tokens: Budget of a prompt, in tokens.
+        plan: From the items of a slice to their prompts. Called for one slice after another, in their order, in any thread.
+        finish: From an engine's rows, the plan they answer and the position of the slice's first item to checked rows.
+        characters: Characters of an item's prompts, estimated.
+        prompts: Prompts of an item, estimated.
     """
 
+    task: Task
+    max_tokens: int
+    plan: Callable[[Sequence[T]], Plan]
+    finish: Callable[[Rows, Plan, int], Rows]
+    characters: Callable[[T], int]
+    prompts: Callable[[T], int] = _one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice(Generic[T]):
+    """A finished slice of a call.
+
+    Attributes:
+        items: The items, in their order.
+        begin: The position of the first item in the whole call.
+        rows: What `Work.finish` returned.
+        usage: Prompts, tokens and cut prompts of this slice.
+        truncated: Positions in the whole call of the items of which a prompt was cut, by the plan or by the engine.
+        max_tokens: The budget that held, where it was less than `Work.max_tokens`: a server's own limit.
+        planned_at: When planning ended, by `time.perf_counter`.
+    """
+
+    items: Sequence[T]
+    begin: int
     rows: Rows
     usage: Usage
     truncated: frozenset[int]
     max_tokens: int | None
+    planned_at: float
 
 
 def is_quick(texts: object) -> bool:
-    """Whether texts, still unchecked, are so few and short that an event loop may look through them in its own thread."""
+    """Whether texts, still unchecked, are so few and short that an event loop may check them in its own thread."""
     return (
         isinstance(texts, list | tuple)
-        and len(texts) <= QUICK_TEXTS
+        and len(texts) <= QUICK_ITEMS
         and sum(len(text) for text in texts if isinstance(text, str)) <= QUICK_CHARACTERS
     )
 
 
-def run_call(engine: Engine, call: Call, tell: Tell = _untold) -> CallResult:
-    """Plan, run and finish a call, in this thread if it is of one slice.
+def run_slices(engine: Engine, work: Work[T], items: Iterable[T], size: SliceSize | None = None) -> Generator[Slice[T], None, None]:
+    """Plan, run and finish items, slice after slice.
+
+    Items are drawn and planned in the caller's thread. A list or tuple that fits one slice is run in the caller's thread too; otherwise an
+    event loop in a thread of its own keeps several slices in flight. Closing the generator cancels them.
 
     Args:
-        engine: What runs it.
-        call: The whole.
-        tell: Called after each slice, in this thread, with the number of its prompts.
+        engine: What runs the prompts.
+        work: What is done with each item.
+        items: Any iterable. Only of a list or a tuple the length is known.
+        size: Bounds of a slice; None for `slicing.DEFAULT_SIZE`.
+
+    Yields:
+        Finished slices, in the order of the items; one empty slice for an empty list, none for another empty iterable.
 
     Raises:
-        EngineError: What the engine raises; its message and `index` name the position in the whole call.
-        BadReply: If slices are answered with rows of different widths.
+        Qwen3Error: What planning or the engine raises, after the slices before it were yielded. Its `index` is the item's position in the
+            whole call.
     """
-    slices = call.slices
-    if len(slices) == 1:
-        job = call.plan(*slices[0])
-        return _told(outcome_of(call, job, engine.run(job)), tell)
-    done: SimpleQueue[int | None] = SimpleQueue()
-    loop = BackgroundLoop(engine.model)
+    planner = _Planner(work, items, size)
+    in_flight: deque[Future[Slice[T]]] = deque()
+    loop: BackgroundLoop | None = None
     try:
-        outcome = loop.submit(_in_slices(engine, call, slices, done.put))
-        outcome.add_done_callback(lambda _: done.put(None))
-        while (count := done.get()) is not None:  # in this thread: a notebook shows a bar where it was made
-            tell(count)
-        return outcome.result()
+        while True:
+            while planner.wants_next(in_flight) and (planned := planner.next()):
+                if planned.is_whole:
+                    yield planned.run(engine)
+                    return
+                loop = loop or BackgroundLoop(engine.model)
+                in_flight.append(loop.submit(planned.arun(engine)))
+                del planned  # its prompts may be freed before the next slice is planned
+            if not in_flight:
+                break
+            yield in_flight.popleft().result()
     finally:
-        loop.close(_nothing)  # after an interrupt, cancels what still runs
+        if loop:
+            loop.close(_nothing)  # cancels what is still in flight
+    planner.raise_failure()
 
 
-async def arun_call(engine: Engine, call: Call, tell: Tell = _untold) -> CallResult:
-    """As `run_call`, without blocking the event loop: only a quick plan is made in its thread."""
-    slices = call.slices
-    if len(slices) > 1:
-        return await _in_slices(engine, call, slices, tell)
-    job = call.plan(*slices[0]) if call.is_quick else await asyncio.to_thread(call.plan, *slices[0])
-    return _told(outcome_of(call, job, await engine.arun(job)), tell)
+async def arun_slices(engine: Engine, work: Work[T], items: Iterable[T], size: SliceSize | None = None) -> AsyncGenerator[Slice[T], None]:
+    """As `run_slices`, without blocking the event loop: items are drawn and planned in worker threads, one slice at a time.
 
-
-def outcome_of(call: Call, job: Job, reply: Reply, begin: int = 0) -> CallResult:
-    """A reply, finished, counted, and with positions in the whole call.
-
-    Args:
-        call: The whole.
-        job: What was run of it.
-        reply: What the engine answered.
-        begin: The position of the job's first prompt.
+    A short list is planned in the event loop's thread (see `QUICK_ITEMS`).
     """
-    cut = {position for position, prompt in enumerate(job.prompts) if prompt.truncated} | reply.truncated
-    rows = call.finish(reply.rows, len(job.prompts), begin)
-    usage = Usage(len(job.prompts), reply.tokens, len(cut))
-    return CallResult(rows, usage, frozenset(begin + position for position in cut), reply.max_tokens)
-
-
-async def _in_slices(engine: Engine, call: Call, slices: Sequence[tuple[int, int]], tell: Tell) -> CallResult:
-    slots = asyncio.Semaphore(IN_FLIGHT)
-    whole = _Whole(len(call))
-
-    async def run(begin: int, job: Job) -> None:
-        try:
-            reply = await engine.arun(job)
-        except EngineError as error:
-            raise _of_the_whole(error, begin) from None
-        whole.take(begin, outcome_of(call, job, reply, begin))
-        slots.release()
-        tell(len(job.prompts))
-
+    planner = _Planner(work, items, size)
+    in_flight: deque[asyncio.Task[Slice[T]]] = deque()
     try:
-        async with asyncio.TaskGroup() as group:
-            for begin, end in slices:
-                await slots.acquire()
-                job = await asyncio.to_thread(call.plan, begin, end)
-                group.create_task(run(begin, replace(job, call=call)))
-                del job  # or it would live until the next is planned
-    except BaseExceptionGroup as failed:  # the first failure; its siblings were only cancelled for it
-        raise failed.exceptions[0] from None
-    return whole.outcome
+        while True:
+            while planner.wants_next(in_flight) and (
+                planned := planner.next() if planner.is_quick else await asyncio.to_thread(planner.next)
+            ):
+                if planned.is_whole:
+                    yield await planned.arun(engine)
+                    return
+                in_flight.append(asyncio.create_task(planned.arun(engine)))
+                del planned
+            if not in_flight:
+                break
+            yield await in_flight.popleft()
+    finally:
+        for task in in_flight:
+            task.cancel()
+        await asyncio.gather(*in_flight, return_exceptions=True)
+    planner.raise_failure()
 
 
-class _Whole:
-    """The outcome of a call, put together from its slices in whatever order they come."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Planned(Generic[T]):
+    """A slice whose prompts are planned."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._rows: Rows | None = None
-        self._usage = Usage()
-        self._truncated: set[int] = set()
-        self._max_tokens: int | None = None
-
-    def take(self, begin: int, part: CallResult) -> None:
-        """Keep what came of one slice."""
-        if self._rows is None:
-            self._rows = np.empty((self._count, *part.rows.shape[1:]), dtype=np.float32)
-        if part.rows.shape[1:] != self._rows.shape[1:]:
-            raise BadReply(f"rows of shape {part.rows.shape[1:]} came after others of {self._rows.shape[1:]} in the same call")
-        self._rows[begin : begin + len(part.rows)] = part.rows
-        self._usage += part.usage
-        self._truncated |= part.truncated
-        self._max_tokens = self._max_tokens or part.max_tokens
+    work: Work[T]
+    items: Sequence[T]
+    begin: int
+    plan: Plan
+    job: Job
+    planned_at: float
 
     @property
-    def outcome(self) -> CallResult:
-        assert self._rows is not None  # there is at least one slice
-        return CallResult(self._rows, self._usage, frozenset(self._truncated), self._max_tokens)
+    def is_whole(self) -> bool:
+        """Whether this slice is the whole call."""
+        return self.job.call is None
+
+    def run(self, engine: Engine) -> Slice[T]:
+        """Run and finish the slice."""
+        try:
+            reply = engine.run(self.job)
+        except Qwen3Error as error:
+            raise _moved(error, self._position_of) from error.__cause__
+        return self._finished(reply)
+
+    async def arun(self, engine: Engine) -> Slice[T]:
+        """As `run`, without blocking the event loop."""
+        try:
+            reply = await engine.arun(self.job)
+        except Qwen3Error as error:
+            raise _moved(error, self._position_of) from error.__cause__
+        return self._finished(reply)
+
+    def _position_of(self, prompt: int) -> int:
+        """The position in the whole call of the item that a prompt belongs to."""
+        return self.begin + self.plan.item_of(prompt)
+
+    def _finished(self, reply: Reply) -> Slice[T]:
+        cut = {position for position, prompt in enumerate(self.job.prompts) if prompt.truncated} | reply.truncated
+        return Slice(
+            items=self.items,
+            begin=self.begin,
+            rows=self.work.finish(reply.rows, self.plan, self.begin),
+            usage=Usage(len(self.job.prompts), reply.total_tokens, len(cut)),
+            truncated=frozenset(map(self._position_of, cut)),
+            max_tokens=reply.max_tokens,
+            planned_at=self.planned_at,
+        )
 
 
-def _told(outcome: CallResult, tell: Tell) -> CallResult:
-    tell(outcome.usage.prompts)
-    return outcome
+class _Planner(Generic[T]):
+    """Draws items and plans their prompts, one slice for each `next`. An error ends it and is kept until `raise_failure`."""
+
+    def __init__(self, work: Work[T], items: Iterable[T], size: SliceSize | None) -> None:
+        size = size or slicing.DEFAULT_SIZE
+        listed = items if isinstance(items, list | tuple) else None
+        self._work = work
+        self._total = None if listed is None else len(listed)
+        self._call = Call(self._total if listed is None or work.prompts is _one else sum(map(work.prompts, listed)))
+        self._begin = 0
+        self._ended = False
+        self._failure: Exception | None = None
+        self._slices = slices(items, work.prompts, work.characters, size, self._total)
+        self.is_quick = listed is not None and len(listed) <= QUICK_ITEMS and sum(map(work.characters, listed)) <= QUICK_CHARACTERS
+
+    def wants_next(self, in_flight: Sequence[Future[Slice[T]]] | Sequence[asyncio.Task[Slice[T]]]) -> bool:
+        """Whether to plan another slice now, rather than to hand out the oldest."""
+        return not self._ended and len(in_flight) < IN_FLIGHT and not (in_flight and in_flight[0].done())
+
+    def next(self) -> _Planned[T] | None:
+        """Plan the next slice; None at the end."""
+        try:
+            items = next(self._slices, None)
+            if items is not None:
+                return self._planned(items)
+        except Exception as error:  # noqa: BLE001  raised by `raise_failure`
+            self._failure = error
+        self._ended = True
+        return None
+
+    def raise_failure(self) -> None:
+        """Raise the error that ended the planning, if one did."""
+        if self._failure:
+            raise self._failure
+
+    def _planned(self, items: list[T]) -> _Planned[T]:
+        begin = self._begin
+        self._begin += len(items)
+        try:
+            plan = self._work.plan(items)
+        except Qwen3Error as error:
+            raise _moved(error, lambda item: begin + item) from error.__cause__
+        whole = len(items) == self._total
+        job = Job(self._work.task, plan.prompts, self._work.max_tokens, None if whole else self._call)
+        self._ended = whole
+        return _Planned(self._work, items, begin, plan, job, time.perf_counter())
 
 
-def _of_the_whole(error: EngineError, begin: int) -> EngineError:
-    """The same error, about the position in the whole call and not in its slice."""
-    said = re.sub(r"(?<=\bitem )\d+(?= of this call)", lambda number: str(int(number[0]) + begin), str(error))
-    error.args = (said, *error.args[1:])
-    if isinstance(error, ServerError) and error.index is not None:
-        error.index += begin
-    return error
+def _moved(error: Qwen3Error, position: Callable[[int], int]) -> Qwen3Error:
+    """The error of a slice as the error of the whole call."""
+    return error if error.index is None else error.replace(index=position(error.index))
 
 
 async def _nothing() -> None:

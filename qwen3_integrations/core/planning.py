@@ -30,38 +30,69 @@ def query_prompts(queries: Sequence[str], instruction: str, tokenizer: Tokenizer
     """What an embedder reads for queries: instruction and query, never cut, and the end token.
 
     Raises:
-        PromptTooLong: If one exceeds the budget.
+        PromptTooLong: If one exceeds the budget; names its index.
     """
     texts = [embedding_query(query, instruction) for query in queries]
     ids: Sequence[Ids | None] = tokenizer.encode(texts) if tokenizer else [None] * len(texts)
     prefixes = [Prefix(text, own, query, instruction) for text, own, query in zip(texts, ids, queries, strict=True)]
     body, suffix = (_NO_BODY if tokenizer else PromptPart("")), _end(tokenizer)
     prompts = tuple(Prompt(prefix, body, suffix, literal=_is_literal(prefix, "", tokenizer)) for prefix in prefixes)
-    for prompt in prompts:
+    for index, prompt in enumerate(prompts):
         if prompt.tokens is not None and prompt.tokens > max_tokens:
-            raise prompt_too_long(prompt.tokens, max_tokens)
+            raise prompt_too_long(prompt.tokens, max_tokens, index)
     return prompts
+
+
+class PairPlanner:
+    """Plans a reranker's prompts, slice after slice of one call.
+
+    Pairs of equal queries share one `Prefix`, also across consecutive slices: engines know a shared prefix by its identity, and compute
+    it once for a pass. Only the queries of the last slice are remembered.
+
+    Args:
+        instruction: The instruction of all pairs.
+        separator: What joins instruction, query and document.
+        tokenizer: The model's own; None: nothing is counted or cut here, the engine does it.
+        max_tokens: Budget of a whole prompt, in tokens.
+    """
+
+    def __init__(self, instruction: str, separator: Separator, tokenizer: Tokenizer | None, max_tokens: int) -> None:
+        self._instruction, self._separator, self._tokenizer, self._max_tokens = instruction, separator, tokenizer, max_tokens
+        self._suffix = PromptPart(RERANK_SUFFIX, tokenizer.template(RERANK_SUFFIX) if tokenizer else None)
+        self._prefixes: dict[str, Prefix] = {}
+
+    def plan(self, pairs: Sequence[tuple[str, str]]) -> tuple[Prompt, ...]:
+        """The prompts for pairs of query and document.
+
+        Raises:
+            PromptTooLong: If template, instruction and a query exceed the budget.
+        """
+        queries = dict.fromkeys(query for query, _ in pairs)
+        new = self._new_prefixes([query for query in queries if query not in self._prefixes])
+        self._prefixes = {query: self._prefixes.get(query) or new[query] for query in queries}
+        prefixes = [self._prefixes[query] for query, _ in pairs]
+        return _finish(prefixes, [rerank_body(document) for _, document in pairs], self._suffix, self._tokenizer, self._max_tokens)
+
+    def _new_prefixes(self, queries: Sequence[str]) -> dict[str, Prefix]:
+        texts = [rerank_query(query, self._instruction, self._separator) for query in queries]
+        ids: Sequence[Ids | None] = [None] * len(texts)
+        if self._tokenizer and texts:
+            template = self._tokenizer.template(RERANK_PREFIX)
+            ids = [np.concatenate([template, own]) for own in self._tokenizer.encode(texts)]
+        return {
+            query: Prefix(RERANK_PREFIX + text, own, query, self._instruction) for query, text, own in zip(queries, texts, ids, strict=True)
+        }
 
 
 def rerank_prompts(
     pairs: Sequence[tuple[str, str]], instruction: str, separator: Separator, tokenizer: Tokenizer | None, max_tokens: int
 ) -> tuple[Prompt, ...]:
-    """What a reranker reads for pairs of query and document; pairs of equal queries share one `Prefix`.
+    """A reranker's prompts for pairs of query and document, all at once; see `PairPlanner`.
 
     Raises:
         PromptTooLong: If template, instruction and a query exceed the budget.
     """
-    queries = list(dict.fromkeys(query for query, _ in pairs))
-    texts = [rerank_query(query, instruction, separator) for query in queries]
-    ids: Sequence[Ids | None] = [None] * len(texts)
-    suffix = PromptPart(RERANK_SUFFIX)
-    if tokenizer:
-        template = tokenizer.template(RERANK_PREFIX)
-        ids = [np.concatenate([template, own]) for own in tokenizer.encode(texts)]
-        suffix = PromptPart(RERANK_SUFFIX, tokenizer.template(RERANK_SUFFIX))
-    prefixes = {query: Prefix(RERANK_PREFIX + text, own, query, instruction) for query, text, own in zip(queries, texts, ids, strict=True)}
-    bodies = [rerank_body(document) for _, document in pairs]
-    return _finish([prefixes[query] for query, _ in pairs], bodies, suffix, tokenizer, max_tokens)
+    return PairPlanner(instruction, separator, tokenizer, max_tokens).plan(pairs)
 
 
 def _end(tokenizer: Tokenizer | None) -> PromptPart:
@@ -77,10 +108,16 @@ def _finish(
             Prompt(prefix, PromptPart(body), suffix, literal=_is_literal(prefix, body, None))
             for prefix, body in zip(prefixes, bodies, strict=True)
         )
-    bodies_ids = tokenizer.encode(bodies)
-    return tuple(
-        fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens) for prefix, body, ids in zip(prefixes, bodies, bodies_ids, strict=True)
-    )
+    prompts = []
+    shared = all(prefix is prefixes[0] for prefix in prefixes)
+    for prefix, body, ids in zip(prefixes, bodies, tokenizer.encode(bodies), strict=True):
+        try:
+            prompts.append(fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens))
+        except PromptTooLong as error:
+            if shared:  # no single item is at fault, the query of all of them is
+                raise
+            raise error.replace(index=len(prompts)) from None
+    return tuple(prompts)
 
 
 def fit_prompt(prefix: Prefix, body: str, ids: Ids, suffix: PromptPart, tokenizer: Tokenizer, max_tokens: int) -> Prompt:
@@ -115,11 +152,12 @@ def _is_literal(prefix: Prefix, body: str, tokenizer: Tokenizer | None) -> bool:
     return not (holds(body) or holds(prefix.query or "") or holds(prefix.instruction or ""))
 
 
-def prompt_too_long(tokens: int, max_tokens: int) -> PromptTooLong:
-    """The error for a query and instruction that leave no room, with both counts."""
+def prompt_too_long(tokens: int, max_tokens: int, index: int | None = None) -> PromptTooLong:
+    """The error for a query and instruction that leave no room, with both counts and the query's position in a list."""
     return PromptTooLong(
-        f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}: "
-        "shorten the query or the instruction, or raise max_tokens",
+        f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}",
         tokens=tokens,
         max_tokens=max_tokens,
+        advice="Shorten the query or the instruction, or raise max_tokens",
+        index=index,
     )

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
-from qwen3_integrations.core.pipeline import QUICK_TEXTS, Call, CallResult, arun_call, is_quick, outcome_of, run_call
-from qwen3_integrations.core.planning import rerank_prompts
+from qwen3_integrations.core.pipeline import QUICK_ITEMS, Plan, Work, is_quick
+from qwen3_integrations.core.planning import PairPlanner
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, Separator
 from qwen3_integrations.core.results import Hit, Ranking, Timing, Usage
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
-from qwen3_integrations.core.types import Job, Rows
+from qwen3_integrations.core.types import Rows
 from qwen3_integrations.core.validation import checked_budget, checked_cut
 from qwen3_integrations.errors import BadReply, ConfigError
 
@@ -42,9 +43,9 @@ class Reranker:
         self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, max_tokens: int = 8192, separator: Separator = "\n"
     ) -> None:
         if engine.task != "rerank":
-            raise ConfigError(f"a Reranker needs an engine for rerank, this one runs {engine.model} for {engine.task}")
+            raise ConfigError(f"must be opened for rerank, but it runs {engine.model} for {engine.task}", option="engine")
         if separator not in ("\n", "\n\n"):
-            raise ConfigError(f"separator must be one newline or two, not {separator!r}")
+            raise ConfigError(f"must be one newline or two, not {separator!r}", option="separator")
         self.engine = engine
         self.instruction = checked_text(instruction, "instruction")
         self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
@@ -84,15 +85,13 @@ class Reranker:
             InvalidText: For lone surrogates; names the index.
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
         """
-        checked_cut(top_n, score_threshold)
+        top_n, score_threshold = checked_cut(top_n, score_threshold)
         started = time.perf_counter()
+        work = self._work(instruction)
+        checked_text(query, "query")
         listed = checked_texts(documents, "documents")  # a list of our own: a data frame's column is indexed by its labels
-        call = self._documents(query, listed, instruction)
-        job = call.plan(0, len(listed))
-        planned = time.perf_counter()
-        outcome = outcome_of(call, job, self.engine.run(job))
-        timing = Timing(planned - started, time.perf_counter() - planned)
-        return self._ranking(query, listed, instruction, outcome, timing, top_n, score_threshold)
+        result = run_call(self.engine, work, [(query, document) for document in listed])
+        return self._ranking(query, listed, instruction, result, started, top_n, score_threshold)
 
     async def arank(
         self,
@@ -103,16 +102,14 @@ class Reranker:
         instruction: str | None = None,
     ) -> Ranking:
         """As `rank`, without blocking the event loop."""
-        checked_cut(top_n, score_threshold)
+        top_n, score_threshold = checked_cut(top_n, score_threshold)
         started = time.perf_counter()
+        work = self._work(instruction)
+        checked_text(query, "query")
         quick = is_quick(documents)
         listed = checked_texts(documents, "documents") if quick else await asyncio.to_thread(checked_texts, documents, "documents")
-        call = self._documents(query, listed, instruction)
-        job = call.plan(0, len(listed)) if call.is_quick else await asyncio.to_thread(call.plan, 0, len(listed))
-        planned = time.perf_counter()
-        outcome = outcome_of(call, job, await self.engine.arun(job))
-        timing = Timing(planned - started, time.perf_counter() - planned)
-        return self._ranking(query, listed, instruction, outcome, timing, top_n, score_threshold)
+        result = await arun_call(self.engine, work, [(query, document) for document in listed])
+        return self._ranking(query, listed, instruction, result, started, top_n, score_threshold)
 
     def score(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
         """Score pairs of query and document.
@@ -127,57 +124,51 @@ class Reranker:
         Raises:
             PromptTooLong, TypeError, InvalidText, EngineError: As in `rank`.
         """
-        return self._told(run_call(self.engine, self._pairs(pairs, instruction))).rows
+        work, checked = self._work(instruction), _checked_pairs(pairs)
+        return self._counted(run_call(self.engine, work, checked)).rows
 
     async def ascore(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
         """As `score`, without blocking the event loop."""
-        texts = _flat(pairs)
-        call = self._pairs(pairs, instruction) if is_quick(texts) else await asyncio.to_thread(self._pairs, pairs, instruction)
-        return self._told(await arun_call(self.engine, call)).rows
+        work, quick = self._work(instruction), is_quick(_flat(pairs))
+        checked = _checked_pairs(pairs) if quick else await asyncio.to_thread(_checked_pairs, pairs)
+        return self._counted(await arun_call(self.engine, work, checked)).rows
 
-    def _documents(self, query: str, documents: Sequence[str], instruction: str | None) -> Call:
-        checked_text(query, "query")
-        return self._call([(query, document) for document in documents], instruction)
+    def _work(self, instruction: str | None) -> Work[tuple[str, str]]:
+        instruction = self.instruction if instruction is None else checked_text(instruction, "instruction")
+        planner = PairPlanner(instruction, self.separator, self.engine.tokenizer, self.max_tokens)
+        return Work(
+            task="rerank",
+            max_tokens=self.max_tokens,
+            plan=lambda pairs: Plan(planner.plan(pairs)),
+            finish=lambda rows, plan, begin: probabilities(rows, len(plan.prompts), begin),
+            characters=lambda pair: len(instruction) + len(pair[0]) + len(pair[1]),
+        )
 
-    def _pairs(self, pairs: Iterable[tuple[str, str]], instruction: str | None) -> Call:
-        listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
-        checked_texts((query for query, _ in listed), "queries")
-        checked_texts((document for _, document in listed), "documents")
-        return self._call(listed, instruction)
-
-    def _call(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Call:
-        told = self.instruction if instruction is None else checked_text(instruction, "instruction")
-
-        def plan(begin: int, end: int) -> Job:
-            prompts = rerank_prompts(pairs[begin:end], told, self.separator, self.engine.tokenizer, self.max_tokens)
-            return Job("rerank", prompts, self.max_tokens)
-
-        return Call([len(told) + len(query) + len(document) for query, document in pairs], plan, probabilities)
-
-    def _told(self, outcome: CallResult) -> CallResult:
-        """Count what a call used, and say what was cut."""
-        used = outcome.usage
+    def _counted(self, result: CallResult) -> CallResult:
+        """The result of a call, after its usage is counted and cut documents are logged."""
+        used = result.usage
         with self._lock:
             self._usage += used
         if used.truncated:
-            limit = outcome.max_tokens or self.max_tokens
-            log.warning("%d of %d documents were cut so that the prompt keeps to %d tokens", used.truncated, used.prompts, limit)
-        return outcome
+            limit = result.max_tokens or self.max_tokens
+            log.warning("%d of %d documents were truncated so that no prompt exceeds %d tokens", used.truncated, used.prompts, limit)
+        return result
 
     def _ranking(
         self,
         query: str,
         documents: Sequence[str],
         instruction: str | None,
-        outcome: CallResult,
-        timing: Timing,
+        result: CallResult,
+        started: float,
         top_n: int | None,
         score_threshold: float | None,
     ) -> Ranking:
-        scores = self._told(outcome).rows
+        timing = Timing(result.planned_at - started, time.perf_counter() - result.planned_at)
+        scores = self._counted(result).rows
         order = np.argsort(-scores, kind="stable")
         hits = [
-            Hit(int(index), rank, float(scores[index]), documents[index], index in outcome.truncated) for rank, index in enumerate(order)
+            Hit(int(index), rank, float(scores[index]), documents[index], index in result.truncated) for rank, index in enumerate(order)
         ]
         passing = sum(score_threshold is None or hit.score >= score_threshold for hit in hits)
         kept = passing if top_n is None else min(top_n, passing)
@@ -187,7 +178,7 @@ class Reranker:
             model=self.engine.model,
             hits=tuple(hits[:kept]),
             dropped=tuple(hits[kept:]),
-            usage=outcome.usage,
+            usage=result.usage,
             timing=timing,
             top_n=top_n,
             score_threshold=score_threshold,
@@ -220,16 +211,24 @@ def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
     if count == 0:
         return np.empty(0, dtype=np.float32)
     if scores.shape != (count,):
-        raise BadReply(f"expected {count} scores, got an array of shape {scores.shape}")
+        raise BadReply(f"the engine returned an array of shape {scores.shape} for {count} prompts, not one score for each")
     bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(bad):
-        raise BadReply(f"{len(bad)} of {count} scores are no probabilities, the first is {scores[bad[0]]} at index {first + bad[0]}")
+        reason = f"the score {scores[bad[0]]} is not in [0, 1] ({len(bad)} of {count} scores)"
+        raise BadReply(reason, index=first + int(bad[0]))
     return scores
+
+
+def _checked_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
+    checked_texts((query for query, _ in listed), "queries")
+    checked_texts((document for _, document in listed), "documents")
+    return listed
 
 
 def _flat(pairs: object) -> list[object] | None:
     """Queries and documents of pairs, still unchecked; None where that would be too much to look at."""
-    if not isinstance(pairs, list | tuple) or len(pairs) > QUICK_TEXTS:
+    if not isinstance(pairs, list | tuple) or len(pairs) > QUICK_ITEMS:
         return None
     return [text for pair in pairs if isinstance(pair, list | tuple) for text in pair]
 

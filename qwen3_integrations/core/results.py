@@ -35,8 +35,8 @@ class Timing:
     """Wall-clock seconds of one call.
 
     Attributes:
-        plan_s: Templates, tokenising, cutting.
-        run_s: The engine, waiting for it included.
+        plan_s: Until the engine gets its first prompts: checks, templates, tokenising and cutting of the first slice.
+        run_s: From then to the last row: the engine, including time in its queue. Later slices are planned meanwhile.
     """
 
     plan_s: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,21 @@ def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
         raise TypeError(f"{name} must be a list of strings, not one {type(texts).__name__}: pass [text]")
     checked = list(texts)
     for index, text in enumerate(checked):
-        _check(text, f"{name}[{index}]", index)
+        _check(text, name, index)
     return checked
+
+
+def checked_stream(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
+    """The texts of any iterable, each checked when it is drawn; errors as in `checked_texts`."""
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"{name} must be an iterable of strings, not one {type(texts).__name__}: pass [text]")
+    return _checked_one_by_one(iter(texts), name)
+
+
+def _checked_one_by_one(texts: Iterator[str], name: str) -> Iterator[str]:
+    for index, text in enumerate(texts):
+        _check(text, f"{name}[{index}]", index)
+        yield text
 
 
 def checked_text(text: str, name: str) -> str:
@@ -66,15 +79,16 @@ def checked_text(text: str, name: str) -> str:
 
 def _check(text: object, name: str, index: int | None) -> None:
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a string, not {type(text).__name__}")
+        raise TypeError(f"{name if index is None else f'{name}[{index}]'} must be a string, not {type(text).__name__}")
     if text.isascii():
         return
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidText(
-            f"{name} holds the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}; it is no text. "
-            "Repair it where it is read, e.g. with errors='replace' when decoding",
+            f"contains the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, which UTF-8 can't encode",
+            argument=name,
+            advice="Repair the text where it is read, for example by decoding with errors='replace'",
             index=index,
         ) from None
 
@@ -106,10 +120,10 @@ class Tokenizer:
             plain = content | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
             self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
         except Exception as error:
-            raise ConfigError(f"this tokenizer.json can't be read: {error}") from error
+            raise ConfigError(f"tokenizer.json can't be read: {error}", advice="Download the model again") from error
         missing = [token for token in (END_TOKEN, "<|im_start|>", "<|im_end|>", "<think>", "</think>") if token not in added]
         if missing:
-            raise ConfigError(f"this is no Qwen3 tokenizer: it has no {', '.join(missing)}")
+            raise ConfigError(f"tokenizer.json is not that of a Qwen3 model: it lacks {', '.join(missing)}")
         self._added = added
         unusual = [token for token in added if not _CONTROL.fullmatch(token)]
         self._unusual = re.compile("|".join(map(re.escape, unusual))) if unusual else None
@@ -125,7 +139,9 @@ class Tokenizer:
         """
         path = folder / "tokenizer.json"
         if not path.is_file():
-            raise ModelNotFound(f"{folder} has no tokenizer.json; download the model again, or copy the file from its hub page")
+            raise ModelNotFound(
+                f"{folder} has no tokenizer.json", advice="Download the model again, or copy the file from the model's page on its hub"
+            )
         return cls(path.read_text(encoding="utf-8"))
 
     @property
@@ -145,7 +161,7 @@ class Tokenizer:
         """
         ids = self.encode([word])[0]
         if len(ids) != 1:
-            raise ConfigError(f"this tokenizer spells {word!r} with {len(ids)} tokens, a reranker needs one")
+            raise ConfigError(f"tokenizer.json encodes {word!r} as {len(ids)} tokens, but a reranker needs it to be one token")
         return int(ids[0])
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:

@@ -1,8 +1,7 @@
-"""What crosses the seam: finished prompts into an engine, rows out of it."""
+"""The types exchanged between core and engines: finished prompts in, rows out."""
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -85,31 +84,42 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One call of a user, of which several jobs are slices.
+
+    Attributes:
+        size: Prompts of the whole call; None where the length of the input is not known.
+    """
+
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """Work for an engine.
 
     Attributes:
         task: `embed` or `rerank`.
         prompts: In the order in which the rows must come back.
-        max_tokens: The longest prompt allowed, template included. Prompts with ids keep to it already; an
+        max_tokens: The longest prompt allowed, template included. Prompts with ids are within it already; an
             engine without a tokenizer must count and cut the bodies of the others itself.
-        call: What this job is a slice of, as long as all its prompts; None for a job that is all of a call.
+        call: The call that this job is a slice of; None for a job that is a whole call.
     """
 
     task: Task
     prompts: tuple[Prompt, ...]
     max_tokens: int
-    call: Sized | None = None
+    call: Call | None = None
 
     @property
     def turn(self) -> object:
-        """Whose turn it is when this job's is: engines take callers in turns, and the slices of one call are one caller."""
+        """Fairness key: jobs with equal keys belong to one caller, and callers take turns."""
         return self if self.call is None else self.call
 
     @property
-    def call_size(self) -> int:
-        """Prompts of the whole call."""
-        return len(self.prompts if self.call is None else self.call)
+    def call_size(self) -> int | None:
+        """Prompts of the whole call; None where the length of its input is not known."""
+        return len(self.prompts) if self.call is None else self.call.size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,12 +129,21 @@ class Reply:
     Attributes:
         rows: float32. `embed`: shape (prompts, width), as the model gives them or already of unit length.
             `rerank`: shape (prompts,), the probability of "yes" in [0, 1].
-        tokens: Prompt tokens the model read, in total; 0 where a server does not say and no tokenizer is at hand.
+        tokens: Tokens of each prompt as the model read it (after a cut), in the order of the job; None for a prompt that no
+            tokenizer at hand has counted.
         truncated: Positions whose bodies the engine itself had to cut.
-        max_tokens: The budget that held, where it was less than the job's: a server's own limit.
+        max_tokens: The budget that held, where it was less than the job's: a server's own limit. None otherwise.
+        server_tokens: What the server says it has read for this job, in total; None where it does not say, or there is no server.
+            Where several callers share a request, this job's share of it by length.
     """
 
     rows: Rows
-    tokens: int
+    tokens: tuple[int | None, ...]
     truncated: frozenset[int] = frozenset()
     max_tokens: int | None = None
+    server_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt tokens that the model read: the server's count where it says one, else the sum of those that are known."""
+        return sum(count or 0 for count in self.tokens) if self.server_tokens is None else self.server_tokens

@@ -1,16 +1,26 @@
-"""Checks of arguments and options: one home, so that the same mistake gets the same words everywhere."""
+"""Checks of arguments and options, in one place: the same mistake gets the same words everywhere."""
 
 from __future__ import annotations
 
 import difflib
+import math
+import operator
 from collections.abc import Iterable
 from numbers import Real
 
-from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.errors import ConfigError, InputError
+
+MIN_DIMENSIONS = 32
+"""The smallest Matryoshka width of the published embedders. Source: their model cards."""
 
 
 def check_options(given: Iterable[str], known: Iterable[str], owner: str) -> None:
-    """Refuse options that nobody knows, with the nearest known one.
+    """Refuse unknown options, with the nearest known one.
+
+    Args:
+        given: Names of the options that were passed.
+        known: Names of the options that `owner` has.
+        owner: For the message.
 
     Raises:
         ConfigError: For the first unknown option.
@@ -18,7 +28,9 @@ def check_options(given: Iterable[str], known: Iterable[str], owner: str) -> Non
     names = sorted(known)
     for option in given:
         if option not in names:
-            raise ConfigError(f"{owner} has no option {option!r}{suggest(option, names)}; it has: {', '.join(names)}")
+            raise ConfigError(
+                f"is not an option of {owner}{suggest(option, names)}", option=option, advice=f"The options are: {', '.join(names)}"
+            )
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -27,54 +39,136 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-MIN_DIMENSIONS = 32
-"""The least Matryoshka width of the published embedders. Source: their model cards."""
-
-
-def checked_budget(max_tokens: int, context: int | None) -> int:
-    """A token budget that the model can take: what is asked for, at most the model's context.
+def check_choice(value: object, choices: Iterable[str], name: str) -> None:
+    """Refuse a value that is not one of a few words, with the nearest one.
 
     Args:
-        max_tokens: Longest prompt wanted, in tokens.
-        context: The model's longest; None where it is not known yet.
+        value: The value to check.
+        choices: The words.
+        name: The option's name, for the message.
 
     Raises:
-        ConfigError: If it is no whole number of at least 1.
+        ConfigError: If it is none of them.
     """
-    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-        raise ConfigError(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}")
-    return max_tokens if context is None else min(max_tokens, context)
+    words = list(choices)
+    if not isinstance(value, str) or value not in words:
+        raise ConfigError(f"must be one of {', '.join(words)}, not {_shown(value)}{suggest(str(value), words)}", option=name)
 
 
-def checked_dimensions(dimensions: int | None, width: int | None, model: str) -> int | None:
-    """The dimensions, after proving that they lie in the model's range.
+def whole_number(value: object, name: str, least: int = 1, most: int | None = None, *, note: str = "", of_call: bool = False) -> int:
+    """The value as a plain `int`, after proving that it is a whole number in a range.
+
+    Whatever counts as an index in Python is a whole number, NumPy's integers too. Booleans, floats and strings are not.
 
     Args:
-        dimensions: What is asked for; None for the model's own width.
+        value: The value to check.
+        name: The option's name, for the message.
+        least: The least allowed value.
+        most: The greatest allowed value; None for no limit.
+        note: Ends the message's list of what is allowed: `, or None for all`.
+        of_call: Whether it is an argument of a call and not a setting.
+
+    Raises:
+        ConfigError: `NAME must be a whole number from 1 to 10, not 2.5`; for an argument of a call an `InputError`.
+    """
+    try:
+        number = None if _is_bool(value) else operator.index(value)  # type: ignore[arg-type]  # what is not an index raises TypeError
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        span = f"of at least {least}" if most is None else f"from {least} to {most}"
+        reason = f"must be a whole number {span}{note}, not {_shown(value)}"
+        raise InputError(reason, argument=name) if of_call else ConfigError(reason, option=name)
+    return number
+
+
+def optional_whole_number(
+    value: object, name: str, least: int = 1, most: int | None = None, *, note: str = ", or None", of_call: bool = False
+) -> int | None:
+    """As `whole_number`, for an option that may also be None."""
+    return None if value is None else whole_number(value, name, least, most, note=note, of_call=of_call)
+
+
+def fraction(value: object, name: str, *, zero: bool = False, note: str = "") -> float:
+    """The value as a plain `float`, after proving that it is a number in (0, 1].
+
+    Args:
+        value: The value to check.
+        name: The option's name, for the message.
+        zero: Whether 0 is allowed too.
+        note: As in `whole_number`.
+
+    Raises:
+        ConfigError: `NAME must be a number in (0, 1], not 2`.
+    """
+    if not _is_real(value) or not (0 <= value <= 1 if zero else 0 < value <= 1):  # type: ignore[operator]
+        raise ConfigError(f"must be a number in {'[' if zero else '('}0, 1]{note}, not {_shown(value)}", option=name)
+    return float(value)  # type: ignore[arg-type]  # real numbers are
+
+
+def seconds(value: object, name: str) -> float:
+    """The value as a plain `float`, after proving that it is a positive number of seconds.
+
+    Args:
+        value: The value to check.
+        name: The option's name, for the message.
+
+    Raises:
+        ConfigError: `NAME must be a number of seconds greater than 0, not -1`.
+    """
+    if not _is_real(value) or not value > 0:  # type: ignore[operator]
+        raise ConfigError(f"must be a number of seconds greater than 0, not {_shown(value)}", option=name)
+    return float(value)  # type: ignore[arg-type]
+
+
+def checked_budget(max_tokens: object, context: int | None) -> int:
+    """A token budget that the model can take: the value, or the model's context where that is less.
+
+    Args:
+        max_tokens: The longest prompt wanted, in tokens.
+        context: The longest prompt the model takes; None where that is not known yet.
+
+    Raises:
+        ConfigError: If it is not a whole number of at least 1.
+    """
+    budget = whole_number(max_tokens, "max_tokens")
+    return budget if context is None else min(budget, context)
+
+
+def checked_dimensions(dimensions: object, width: int | None, model: str) -> int | None:
+    """The dimensions, after proving that they are in the model's range.
+
+    Args:
+        dimensions: The width wanted; None for the model's own.
         width: The model's own width; None where it is not known yet.
         model: Its name, for the message.
 
     Raises:
-        ConfigError: If they are no whole number, or outside [32, width]; models narrower than 32 have only their own.
+        ConfigError: If it is not a whole number in [32, width]; a model narrower than 32 has only its own width.
     """
-    if dimensions is None:
-        return None
-    least = MIN_DIMENSIONS if width is None else min(MIN_DIMENSIONS, width)
-    wrong = isinstance(dimensions, bool) or not isinstance(dimensions, int)
-    if wrong or dimensions < least or (width is not None and dimensions > width):
-        most = "the model's width" if width is None else width
-        raise ConfigError(f"dimensions must be a whole number from {least} to {most} for {model}, not {dimensions!r}")
-    return dimensions
+    if width is None:
+        return optional_whole_number(dimensions, "dimensions", MIN_DIMENSIONS, note=f" for {model}")
+    return optional_whole_number(dimensions, "dimensions", min(MIN_DIMENSIONS, width), width, note=f" for {model}")
 
 
-def checked_cut(top_n: int | None, score_threshold: float | None) -> None:
-    """Prove that a cut makes sense.
+def checked_cut(top_n: object, score_threshold: object) -> tuple[int | None, float | None]:
+    """Both limits of a ranking, after proving that they make sense.
 
     Raises:
-        ConfigError: If `top_n` is no whole number of at least 1, or the threshold is no number in [0, 1].
+        ConfigError: If `top_n` is not a whole number of at least 1, or the threshold is not a number in [0, 1].
     """
-    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
-        raise ConfigError(f"top_n must be a whole number of at least 1, or None for all, not {top_n!r}")
-    real = isinstance(score_threshold, Real) and not isinstance(score_threshold, bool)
-    if score_threshold is not None and not (real and 0 <= score_threshold <= 1):
-        raise ConfigError(f"score_threshold must be a number in [0, 1], or None for any score, not {score_threshold!r}")
+    threshold = None if score_threshold is None else fraction(score_threshold, "score_threshold", zero=True, note=", or None for any score")
+    return optional_whole_number(top_n, "top_n", note=", or None for all"), threshold
+
+
+def _is_bool(value: object) -> bool:
+    """Also for NumPy's booleans, and for tensors of them, which count as an index."""
+    return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not _is_bool(value) and not math.isnan(value)
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.80}"

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen3_integrations.core.engine import check_task
+from qwen3_integrations.core.engine import Capabilities, check_task
+from qwen3_integrations.core.fingerprint import Fingerprint, templates_digest
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Rows, Task
-from qwen3_integrations.errors import EngineClosed, EngineError
-from qwen3_integrations.models.fingerprint import Fingerprint
+from qwen3_integrations.core.validation import whole_number
+from qwen3_integrations.errors import EngineClosed, EngineError, own_copy
 
 _TINY = Path(__file__).parent.parent / "tiny"
 
@@ -33,13 +34,14 @@ class FakeEngine:
         model: A name to show.
         dimensions: Width of the vectors.
         score: Called with `(query, document)` instead of the rule above; must return a value in [0, 1].
-        error: Raised by every run, to see how your code takes it.
+        error: Every run raises a copy of it, to show how your code handles it.
 
     Attributes:
         jobs: Every job that was run, in order: what the model would have read.
     """
 
     backend = "fake"
+    capabilities = Capabilities(exact=True)
 
     def __init__(
         self,
@@ -54,8 +56,9 @@ class FakeEngine:
         self.task: Task = task
         self.model = model
         self.tokenizer = _tiny_tokenizer()
-        self.max_tokens = max_tokens
-        self.dimensions = dimensions if task == "embed" else None
+        self.max_tokens = whole_number(max_tokens, "max_tokens")
+        width = whole_number(dimensions, "dimensions")
+        self.dimensions = width if task == "embed" else None
         self.jobs: list[Job] = []
         self._score = score
         self._error = error
@@ -65,13 +68,30 @@ class FakeEngine:
         """Answer a job; see the class for the rules."""
         check_task(self, job)
         if self._closed:
-            raise EngineClosed("this FakeEngine is closed; make a new one")
+            raise EngineClosed("this FakeEngine is closed", advice="Make a new one")
         if self._error:
-            raise self._error
+            raise own_copy(self._error)
         self.jobs.append(job)
         ids = [_ids(prompt) for prompt in job.prompts]
         rows = self._embed(ids) if job.task == "embed" else self._rerank(job.prompts)
-        return Reply(rows, sum(map(len, ids)))
+        return Reply(rows, tuple(map(len, ids)))
+
+    def fingerprint(self) -> Fingerprint:
+        """Of the rule by which it answers; partial where `score` is a function of your own."""
+        identity = {
+            "task": self.task,
+            "weights": "fake",
+            "tokenizer": self.tokenizer.digest,
+            "templates": templates_digest(),
+            "pooling": "sum of token directions" if self.task == "embed" else "share of the query's tokens",
+            "prompts": None,
+            "adapter": None,
+            "width": self.dimensions,
+        }
+        if self._score is not None:
+            del identity["pooling"]
+        numerics = {"backend": self.backend, "dtype": "float32", "quantisation": None}
+        return Fingerprint(identity, numerics, partial=self._score is not None)
 
     async def arun(self, job: Job) -> Reply:
         """As `run`; gives the loop one turn, as a real engine would."""
@@ -81,10 +101,6 @@ class FakeEngine:
     def close(self) -> None:
         """Refuse further runs."""
         self._closed = True
-
-    def fingerprint(self) -> Fingerprint:
-        """What its numbers depend on; see `Fingerprint`."""
-        return Fingerprint({"rule": "sum of token directions", "width": self.dimensions}, {"backend": self.backend})
 
     def _embed(self, ids: list[Ids]) -> Rows:
         width = self.dimensions or 0

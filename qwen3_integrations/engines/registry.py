@@ -7,13 +7,16 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import PurePath
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.extras import installed
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.core.validation import check_options, suggest
+from qwen3_integrations.core.validation import check_choice, check_options
 from qwen3_integrations.engines.http.address import has_credentials, shown_url
 from qwen3_integrations.engines.sharing import SharedEngine, share
 from qwen3_integrations.errors import ConfigError
@@ -21,9 +24,78 @@ from qwen3_integrations.models.catalog import checked_model
 
 log = logging.getLogger("qwen3_integrations")
 
-Backend = Literal["auto", "vllm", "torch", "http", "fake"]
+Backend: TypeAlias = Literal["auto", "vllm", "torch", "http", "fake"] | str
+"""`auto`, one of this package's engines, or the name of an entry point in the group `qwen3_integrations.engines`."""
+
+GROUP = "qwen3_integrations.engines"
+"""The entry-point group by which other packages register engines: `name = "module:Class"`."""
+
 URL_VARIABLES: Mapping[Task, str] = {"embed": "QWEN3_EMBEDDING_URL", "rerank": "QWEN3_RERANKER_URL"}
 KEY_VARIABLE = "QWEN3_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What `auto` decides by.
+
+    Attributes:
+        base_url: A server's address, if there is one.
+        vllm, torch: Whether these are installed.
+        cuda: Whether a CUDA device is there; only called when it matters.
+    """
+
+    base_url: str | None
+    vllm: bool
+    torch: bool
+    cuda: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One engine of this package.
+
+    Attributes:
+        path: The class, as `module:Class` within `qwen3_integrations.engines`.
+        extra: The pip extra that it needs; None for none.
+        auto: Gives the reason for which `auto` may choose it, or None where it may not. `auto` takes the first row with a reason.
+        has_url: Whether it talks to a server, at `base_url`.
+    """
+
+    path: str
+    extra: str | None
+    auto: Callable[[Machine], str | None]
+    has_url: bool = False
+
+    def load(self) -> Callable[..., Engine]:
+        """The class."""
+        module, _, name = self.path.partition(":")
+        made: Callable[..., Engine] = getattr(import_module(f"qwen3_integrations.engines.{module}"), name)
+        return made
+
+
+def _http(machine: Machine) -> str | None:
+    return f"a server was named: {shown_url(machine.base_url)}" if machine.base_url else None
+
+
+def _vllm(machine: Machine) -> str | None:
+    return "vLLM is installed and there is a CUDA device" if machine.vllm and machine.cuda() else None
+
+
+def _torch(machine: Machine) -> str | None:
+    return "PyTorch is installed" + (", no CUDA device" if machine.vllm else " and vLLM is not") if machine.torch else None
+
+
+def _never(_: Machine) -> None:
+    return None
+
+
+ROWS: Mapping[str, Row] = {
+    "http": Row("http.engine:HttpEngine", None, _http, has_url=True),
+    "vllm": Row("vllm.engine:VllmEngine", "vllm", _vllm),
+    "torch": Row("torch.engine:TorchEngine", "torch", _torch),
+    "fake": Row("fake:FakeEngine", None, _never),
+}
+"""This package's engines, one row each, in the order in which `auto` looks at them."""
 
 
 def open_engine(
@@ -45,40 +117,63 @@ def open_engine(
         model: A folder, a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
         base_url: A server's address; else `QWEN3_EMBEDDING_URL` / `QWEN3_RERANKER_URL` from the environment.
         api_key: The server's key; else `QWEN3_API_KEY`, unless the address holds user and password.
-        backend: `auto` means: http with an address; else vllm with CUDA; else torch. `fake` is never chosen by itself.
+        backend: `auto` means: http with an address; else vllm with CUDA; else torch. `fake`, and an engine that another package
+            has registered, are never chosen by `auto`.
         engine_options: The engine's own vocabulary; see `TorchEngine`, `VllmEngine`, `HttpEngine`, `FakeEngine`.
 
+    Returns:
+        A `SharedEngine`: the engine with all of its attributes, for one user.
+
     Raises:
-        ConfigError: For an unknown task, backend or option (with a suggestion), or a model of the other task.
+        ConfigError: For an unknown task, backend or option (with a suggestion), or a model of the other task; for a registered
+            engine that can't be loaded or is not an `Engine`.
         MissingExtra: If the backend is not installed; names the pip line.
-        ModelNotFound: If the model is nowhere to be had.
+        ModelNotFound: If the model can't be found or downloaded.
     """
-    if task not in get_args(Task):
-        raise ConfigError(f"task must be embed or rerank, not {task!r}")
-    if backend not in get_args(Backend):
-        raise ConfigError(
-            f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}{suggest(str(backend), get_args(Backend))}"
-        )
+    check_choice(task, get_args(Task), "task")
+    checked_backend(backend)
     name = checked_model(model, task)
     url = base_url or (os.environ.get(URL_VARIABLES[task]) if backend in ("auto", "http") else None)
     chosen, reason = choose_backend(backend, url, vllm=installed("vllm"), torch=installed("torch"), cuda=_has_cuda)
     log.info("%s for %s runs on %s: %s", name, task, chosen, reason)
-    options = dict(engine_options)
-    if chosen == "http":
-        # User and password in an address and a key would be the same header.
-        options |= {"base_url": url, "api_key": api_key or (None if has_credentials(url or "") else os.environ.get(KEY_VARIABLE))}
     make = _maker(chosen)
-    check_options(options, _options_of(make), f"the {chosen} engine")
-    return share((chosen, task, name, _frozen(options)), lambda: make(task, name, **options))
+    known = _options_of(make)
+    options = dict(engine_options)
+    if url and "base_url" not in known:
+        raise _url_without_use(chosen)
+    if chosen == "http" or url:
+        # User and password in an address and a key would be the same header.
+        key = api_key or (None if has_credentials(url or "") else os.environ.get(KEY_VARIABLE))
+        options |= {"base_url": url} | ({"api_key": key} if "api_key" in known else {})
+    check_options(options, known, f"the {chosen} engine")
+    return share((chosen, task, name, _frozen(options)), lambda: _made(make, chosen, task, name, options))
 
 
-def choose_backend(
-    asked: Backend, base_url: str | None, *, vllm: bool, torch: bool, cuda: Callable[[], bool]
-) -> tuple[Literal["vllm", "torch", "http", "fake"], str]:
+def checked_backend(backend: str) -> str:
+    """The name, if it is `auto` or an engine is registered under it.
+
+    Raises:
+        ConfigError: If not; lists what is registered.
+    """
+    known = isinstance(backend, str) and (backend == "auto" or backend in ROWS or backend in _registered())
+    if not known:
+        try:
+            check_choice(backend, ("auto", *backends()), "backend")
+        except ConfigError as error:
+            raise error.replace(advice=f"Other packages add theirs by an entry point in the group {GROUP}") from None
+    return backend
+
+
+def backends() -> tuple[str, ...]:
+    """The names of all engines: this package's, then those that other packages have registered, sorted."""
+    return (*ROWS, *sorted(_registered()))
+
+
+def choose_backend(asked: Backend, base_url: str | None, *, vllm: bool, torch: bool, cuda: Callable[[], bool]) -> tuple[str, str]:
     """Which engine to use and why: a pure function of what is asked and what is there.
 
     Args:
-        asked: The caller's word.
+        asked: The caller's word, checked.
         base_url: A server's address, if there is one.
         vllm, torch: Whether these are installed.
         cuda: Whether a CUDA device is there; only asked when it matters.
@@ -86,42 +181,60 @@ def choose_backend(
     Raises:
         ConfigError: If the backend and the address contradict each other, or nothing is there to run with.
     """
-    if asked in ("vllm", "torch", "fake"):
-        if base_url:
-            raise ConfigError(f"base_url means a server, but backend={asked!r} runs in this process: leave one of them out")
-        return asked, "named by the caller"
-    if base_url:
-        return "http", f"a server was named: {shown_url(base_url)}"
-    if asked == "http":
-        raise ConfigError(f"backend='http' needs base_url, or {' / '.join(URL_VARIABLES.values())} in the environment")
-    if vllm and cuda():
-        return "vllm", "vLLM is installed and there is a CUDA device"
-    if torch:
-        return "torch", "PyTorch is installed" + ("" if vllm else " and vLLM is not") + (", no CUDA device" if vllm else "")
+    if asked != "auto":
+        row = ROWS.get(asked)
+        if row and row.has_url and not base_url:
+            variables = " / ".join(URL_VARIABLES.values())
+            advice = f"Pass it, or set {variables} in the environment"
+            raise ConfigError(f"is needed for backend={asked!r}", option="base_url", advice=advice)
+        if row and not row.has_url and base_url:
+            raise _url_without_use(asked)
+        return asked, (_http(Machine(base_url, vllm, torch, cuda)) if row and row.has_url else None) or "named by the caller"
+    machine = Machine(base_url, vllm, torch, cuda)
+    for name, row in ROWS.items():
+        if reason := row.auto(machine):
+            return name, reason
     raise ConfigError(
-        "there is nothing to run the model with. Three ways out: pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one); "
-        "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU; pip install 'qwen3-integrations[vllm]' for a CUDA GPU"
+        "no backend can run the model here: no server is named, and neither PyTorch nor vLLM with a CUDA device was found",
+        advice="Pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one), or install an engine: "
+        "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU, pip install 'qwen3-integrations[vllm]' for a CUDA GPU",
     )
 
 
+def _url_without_use(backend: str) -> ConfigError:
+    reason = f"names a server, but backend={backend!r} runs in this process"
+    return ConfigError(reason, option="base_url", advice="Leave one of them out")
+
+
+def _registered() -> dict[str, EntryPoint]:
+    """Engines of other packages, by name. A name of this package's own engines is never another's."""
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in ROWS and point.name != "auto"}
+
+
 def _maker(backend: str) -> Callable[..., Engine]:
-    match backend:
-        case "torch":
-            from qwen3_integrations.engines.torch.engine import TorchEngine
+    if backend in ROWS:
+        return ROWS[backend].load()
+    point = _registered()[backend]
+    try:
+        made: Callable[..., Engine] = point.load()
+    except Exception as error:  # importing another package may raise anything
+        raise ConfigError(f"the engine {backend!r} of {_owner(point)} can't be loaded from {point.value}: {error}") from error
+    if not callable(made):
+        raise ConfigError(f"the engine {backend!r} of {_owner(point)} is not a class or a function: {point.value}")
+    return made
 
-            return TorchEngine
-        case "vllm":
-            from qwen3_integrations.engines.vllm.engine import VllmEngine
 
-            return VllmEngine
-        case "http":
-            from qwen3_integrations.engines.http.engine import HttpEngine
+def _made(make: Callable[..., Engine], backend: str, task: Task, model: str, options: Mapping[str, Any]) -> Engine:
+    """Open an engine, after which it must be one."""
+    engine = make(task, model, **options)
+    if not isinstance(engine, Engine):
+        names = [name for name in dir(Engine) if not name.startswith("_") and not hasattr(engine, name)]
+        raise ConfigError(f"the engine {backend!r} is not an Engine: its {type(engine).__qualname__} lacks {', '.join(names)}")
+    return engine
 
-            return HttpEngine
-        case _:
-            from qwen3_integrations.engines.fake import FakeEngine
 
-            return FakeEngine
+def _owner(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "another package"
 
 
 def _options_of(make: Callable[..., Engine]) -> list[str]:

@@ -8,13 +8,14 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Self
 
 from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.html import engine_facts, facts_table
-from qwen3_integrations.core.tokenizer import Tokenizer
-from qwen3_integrations.core.types import Job, Reply, Task
-from qwen3_integrations.errors import EngineClosed
-from qwen3_integrations.models.fingerprint import Fingerprint, fingerprint_of
+from qwen3_integrations.core.types import Job
+from qwen3_integrations.engines.wrapper import Around, EngineWrapper
+from qwen3_integrations.errors import EngineClosed, own_copy
 
 
 @dataclass(slots=True)
@@ -66,7 +67,9 @@ def share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
                 if _open.get(key) is shared:
                     del _open[key]
             raise
-    return SharedEngine(shared.engine.result(), lambda: _release(key, shared))
+    elif failure := shared.engine.exception():
+        raise own_copy(failure)
+    return SharedEngine(key, shared)
 
 
 def _release(key: tuple[str, ...], shared: _Shared) -> None:
@@ -79,78 +82,44 @@ def _release(key: tuple[str, ...], shared: _Shared) -> None:
     shared.engine.result().close()
 
 
-class SharedEngine:
-    """One user's hold on an engine that others may use too; what `open_engine` returns."""
+class SharedEngine(EngineWrapper):
+    """One user's hold on an engine that others may use too: what `open_engine` returns, and the first wrapper.
 
-    def __init__(self, engine: Engine, release: Callable[[], None]) -> None:
-        self._engine = engine
-        self._release = weakref.finalize(self, release)
+    The engine closes with its last user. A copy is a user of its own.
+    """
+
+    def __init__(self, key: tuple[str, ...], shared: _Shared) -> None:
+        super().__init__(shared.engine.result())
+        self._key, self._shared = key, shared
+        self._release = weakref.finalize(self, _release, key, shared)
         self._release.atexit = True
 
-    @property
-    def backend(self) -> str:
-        """`torch`, `vllm`, `http` or `fake`."""
-        return self._engine.backend
-
-    @property
-    def task(self) -> Task:
-        """`embed` or `rerank`."""
-        return self._engine.task
-
-    @property
-    def model(self) -> str:
-        """The model's name as it was asked for."""
-        return self._engine.model
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """The model's tokenizer, if one is at hand."""
-        return self._engine.tokenizer
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The longest prompt the model takes, in tokens, if known."""
-        return self._engine.max_tokens
-
-    @property
-    def dimensions(self) -> int | None:
-        """Width of a full embedding, if known."""
-        return self._engine.dimensions
-
-    @property
-    def where(self) -> str | None:
-        """Where it computes, in a few words, if the engine says so; never holds credentials."""
-        return getattr(self._engine, "where", None)
+    def around(self, job: Job) -> Around:
+        """Refuse the job after `close`; else pass it on."""
+        self._check_open()
+        return (yield from super().around(job))
 
     def fingerprint(self) -> Fingerprint:
-        """What its numbers depend on; see `Fingerprint`."""
-        return fingerprint_of(self._checked())
-
-    def run(self, job: Job) -> Reply:
-        """Run a job; see `Engine.run`."""
-        return self._checked().run(job)
-
-    async def arun(self, job: Job) -> Reply:
-        """Run a job; see `Engine.arun`."""
-        return await self._checked().arun(job)
+        """The engine's fingerprint. See `Engine.fingerprint`."""
+        self._check_open()
+        return super().fingerprint()
 
     def close(self) -> None:
         """End this user's hold. The engine itself closes with its last user."""
         self._release()
 
-    def __enter__(self) -> SharedEngine:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _checked(self) -> Engine:
+    def _check_open(self) -> None:
         if not self._release.alive:
-            raise EngineClosed(f"this engine for {self.model} is closed; call open_engine again")
-        return self._engine
+            raise EngineClosed(f"this engine for {self.model} is closed", advice="Call open_engine again")
+
+    def __copy__(self) -> Self:
+        with _lock:
+            self._check_open()
+            self._shared.users += 1
+        return type(self)(self._key, self._shared)
 
     def __repr__(self) -> str:
-        return repr(self._engine) if self._release.alive else f"<closed engine for {self.model}>"
+        return repr(self.engine) if self._release.alive else f"<closed engine for {self.model}>"
 
     def _repr_html_(self) -> str:
         return facts_table("Engine" if self._release.alive else "Closed engine", engine_facts(self))

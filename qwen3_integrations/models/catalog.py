@@ -72,11 +72,12 @@ def checked_model(model: str | None, task: Task) -> str:
     if model is None:
         return DEFAULT_MODELS[task]
     if not isinstance(model, str) or not model:
-        raise ConfigError(f"model must be a name or a folder, not {model!r}")
+        raise ConfigError(f"must be a name or a folder, not {model!r}", option="model")
     known = CHECKPOINTS.get(model)
     if known and known.task != task:
         word = {"embed": "an embedding model", "rerank": "a reranker"}
-        raise ConfigError(f"{model} is {word[known.task]}, but {word[task]} is needed, such as {DEFAULT_MODELS[task]}")
+        reason = f"{model} is {word[known.task]}, but {word[task]} is needed"
+        raise ConfigError(reason, option="model", advice=f"Use one such as {DEFAULT_MODELS[task]}")
     return model
 
 

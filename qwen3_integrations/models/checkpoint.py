@@ -98,7 +98,7 @@ class ModelFiles:
         path = self.folder / named.get(tensor, "model.safetensors")
         with safe_open(path, framework="pt") as stored:
             if tensor not in stored.keys():  # noqa: SIM118  it is no mapping
-                raise ConfigError(f"{path} holds no {tensor!r}: this is no checkpoint of the kind its config.json says")
+                raise ConfigError(f"{path} has no tensor {tensor!r}, which a checkpoint with this config.json must have")
             matrix = stored.get_slice(tensor)
             wanted = [matrix[number : number + 1][0] for number in numbers] if numbers is not None else list(matrix[:])
             return np.stack([row.float().numpy() for row in wanted])
@@ -117,14 +117,16 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise ModelNotFound(f"{folder} holds no config.json: it is no model folder, or its download is not complete")
+        raise ModelNotFound(f"{folder} has no config.json: it is not a model's folder, or its download is not complete")
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("model_type") != "qwen3":
-        raise ConfigError(f"{folder} holds a {config.get('model_type')!r} model; this package runs Qwen3-Embedding and Qwen3-Reranker")
+        raise ConfigError(
+            f"{folder} contains a {config.get('model_type')!r} model, but this package runs only Qwen3-Embedding and Qwen3-Reranker"
+        )
     classifier = "Qwen3ForSequenceClassification" in config.get("architectures", [])
     if task == "embed" and classifier:
-        raise ConfigError(f"{folder} holds a reranker (Qwen3ForSequenceClassification); open it with task rerank")
+        raise ConfigError(f"{folder} contains a reranker (Qwen3ForSequenceClassification)", advice="Open it with task rerank")
     if task == "rerank" and (folder / "1_Pooling").is_dir():
-        raise ConfigError(f"{folder} holds an embedding model (it pools); open it with task embed")
+        raise ConfigError(f"{folder} contains an embedding model (it has a pooling layer)", advice="Open it with task embed")
     labels = declared_labels(config, path) if classifier else Labels()
     return ModelFiles(folder, MappingProxyType(config), classifier, labels)

@@ -69,7 +69,8 @@ def gpus(visible: str | None = None) -> tuple[Gpu, ...]:
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
         return ()
     except pynvml.NVMLError as error:
-        raise EngineError(f"the NVIDIA driver does not answer: {error}. `nvidia-smi` must work first; after an update, restart") from error
+        advice = "Make sure that `nvidia-smi` works; after a driver update, restart the machine"
+        raise EngineError(f"the NVIDIA driver does not answer: {error}", advice=advice) from error
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         chosen = visible_devices(
@@ -78,7 +79,7 @@ def gpus(visible: str | None = None) -> tuple[Gpu, ...]:
         )
         return tuple(_gpu(pynvml, handles, device) for device in chosen)
     except pynvml.NVMLError as error:
-        raise EngineError(f"the NVIDIA driver does not describe a GPU: {error}. Does `nvidia-smi` show it?") from error
+        raise EngineError(f"the NVIDIA driver does not describe a GPU: {error}", advice="Check whether `nvidia-smi` shows it") from error
     finally:
         pynvml.nvmlShutdown()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen3_integrations.core.validation import optional_whole_number, whole_number
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.pickles import check_index, check_layers, missing_weights
 
@@ -81,7 +82,7 @@ class ModelShape:
                 inner_width=int(config["intermediate_size"]),
             )
         except KeyError as error:
-            raise ConfigError(f"this config.json has no {error}: memory can't be planned from it") from None
+            raise ConfigError(f"config.json has no {error}, so memory can't be planned from it") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class MemoryPlan:
             ConfigError: If it does not, with the sum and what would fit.
         """
         if self.total_bytes > free_bytes:
-            raise ConfigError(f"{self}, but {device} has {in_gib(free_bytes)} free. {self._advice(free_bytes)}")
+            raise ConfigError(f"{self}, but {device} has {in_gib(free_bytes)} free", advice=self._advice(free_bytes))
 
     def _advice(self, free_bytes: int) -> str:
         room = free_bytes - (self.total_bytes - self.cache_bytes)
@@ -140,7 +141,7 @@ class MemoryPlan:
         if tokens >= CACHE_BLOCK:
             return f"concurrency=1 with max_model_len={tokens} would fit"
         return (
-            "Even the shortest prompts would not fit: free some memory, or take a smaller or a quantised model, a smaller "
+            "Even the shortest prompts would not fit: free some memory, or use a smaller or quantised model, a smaller "
             "max_num_batched_tokens, or more devices (tensor_parallel_size)"
         )
 
@@ -185,10 +186,13 @@ def plan_memory(
         enforce_eager: Whether vLLM neither compiles nor captures.
 
     Raises:
-        ConfigError: If `concurrency` is no whole number of at least 1.
+        ConfigError: If a count is not a whole number of at least 1.
     """
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise ConfigError(f"concurrency must be a whole number of at least 1, not {concurrency!r}")
+    concurrency, max_model_len = whole_number(concurrency, "concurrency"), whole_number(max_model_len, "max_model_len")
+    pass_tokens = whole_number(pass_tokens, "pass_tokens")
+    tensor_parallel_size = whole_number(tensor_parallel_size, "tensor_parallel_size")
+    pipeline_parallel_size = whole_number(pipeline_parallel_size, "pipeline_parallel_size")
+    cache_bytes = optional_whole_number(cache_bytes, "cache_bytes")
     devices = tensor_parallel_size * pipeline_parallel_size
     layers = math.ceil(shape.layers / pipeline_parallel_size)
     # With more devices than key-value heads vLLM repeats the heads, so that no device has less than one.
@@ -300,7 +304,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(text)
     except ValueError:
-        raise ConfigError(f"{path} is no safetensors file, or its download is not complete") from None
+        raise ConfigError(f"{path} is not a safetensors file, or its download is not complete") from None
     return header
 
 

@@ -37,7 +37,7 @@ def server_argument(name: str) -> Any:
 def variable(name: str) -> str:
     """Check the name of a variable."""
     if not name.isidentifier():
-        raise ArgumentTypeError(f"{name!r} is no variable's name")
+        raise ArgumentTypeError(f"{name!r} is not a variable's name")
     return name
 
 
@@ -94,7 +94,7 @@ def texts_in(cell: str, paragraphs: bool) -> list[str]:
     parts: Sequence[str] = re.split(r"\n[^\S\n]*\n", cell) if paragraphs else cell.splitlines()
     texts = [part.strip() for part in parts if part.strip()]
     if not texts:
-        raise InputError("the cell holds no text")
+        raise InputError("the cell contains no text")
     return texts
 
 
@@ -106,7 +106,8 @@ def checked_options(pairs: Sequence[tuple[str, Any]], taken: Container[str]) -> 
     """
     for name, _ in pairs:
         if name == "api_key":
-            raise ConfigError(f"--option can't set api_key, since it would be saved with the notebook: put it into {KEY_VARIABLE}")
+            reason = "can't set api_key, since it would be saved with the notebook"
+            raise ConfigError(reason, option="--option", advice=f"Set {KEY_VARIABLE} in the environment")
         if name in taken:
-            raise ConfigError(f"--option can't set {name}: it has an argument of its own")
+            raise ConfigError(f"can't set {name}, which has an argument of its own", option="--option")
     return dict(pairs)

@@ -24,6 +24,7 @@ from qwen3_integrations.notebook.explorer_views import (
     point_view,
     recall_view,
 )
+from qwen3_integrations.notebook.traits import WholeNumber
 from qwen3_integrations.notebook.widget import Widget, assets
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ class EmbeddingExplorer(Widget):
     _esm, _css = assets("explorer")
 
     ready = traitlets.Bool(False, read_only=True).tag(sync=True)
-    focused: Any = traitlets.Int(None, allow_none=True).tag(sync=True)
-    selection: Any = traitlets.List(traitlets.Int()).tag(sync=True)
-    dimensions: Any = traitlets.Int(0).tag(sync=True)
+    focused: Any = WholeNumber(None, allow_none=True, least=0, note=", or None", of_call=True).tag(sync=True)
+    selection: Any = traitlets.List(WholeNumber(0, least=0, of="selection", of_call=True)).tag(sync=True)
+    dimensions: Any = WholeNumber(0, least=0).tag(sync=True)
     query = traitlets.Unicode("").tag(sync=True)
     search = traitlets.Unicode("").tag(sync=True)
     view = traitlets.Enum(["map", "similarity", "dimensions", "health"], "map").tag(sync=True)
@@ -191,14 +192,14 @@ class EmbeddingExplorer(Widget):
     def _sound_selection(self, proposal: Any) -> list[int]:
         wrong = [index for index in proposal.value if not 0 <= index < len(self.texts)]
         if wrong:
-            raise InputError(f"selection holds {wrong[0]}, but texts are numbered from 0 to {len(self.texts) - 1}")
+            raise InputError(f"contains {wrong[0]}, but texts are numbered from 0 to {len(self.texts) - 1}", argument="selection")
         return sorted(set(proposal.value))
 
     @traitlets.validate("focused")
     def _sound_focus(self, proposal: Any) -> int | None:
         index: int | None = proposal.value
         if index is not None and not 0 <= index < len(self.texts):
-            raise InputError(f"focused is {index}, but texts are numbered from 0 to {len(self.texts) - 1}")
+            raise InputError(f"is {index}, but texts are numbered from 0 to {len(self.texts) - 1}", argument="focused")
         return index
 
     @traitlets.validate("dimensions")
@@ -206,14 +207,16 @@ class EmbeddingExplorer(Widget):
         width: int = proposal.value
         if width and width not in self._survey.widths:
             measured = ", ".join(map(str, self._survey.widths))
-            raise ConfigError(f"dimensions is {width}, but recall is measured at {measured}: name others in widths=")
+            raise ConfigError(
+                f"is {width}, but recall is measured at {measured}", option="dimensions", advice="Pass other widths as widths="
+            )
         return width
 
     @traitlets.validate("query")
     def _sound_query(self, proposal: Any) -> str:
         query: str = proposal.value.strip()
         if query and self._survey.embedder is None:
-            raise ConfigError("a query needs an embedder: EmbeddingExplorer(embedder, texts, vectors=array)")
+            raise ConfigError("needs an embedder", option="query", advice="Pass one: EmbeddingExplorer(embedder, texts, vectors=array)")
         return query
 
     @traitlets.observe("query")

@@ -17,6 +17,7 @@ from qwen3_integrations.core.validation import checked_cut
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.notebook.export import inspection_html, page_html
 from qwen3_integrations.notebook.inspector_views import Labels, all_hits, listed_labels, measured, order_of, texts_in, view_of
+from qwen3_integrations.notebook.traits import UnitNumber, WholeNumber
 from qwen3_integrations.notebook.widget import STATIC, Widget, assets
 
 if TYPE_CHECKING:
@@ -67,12 +68,12 @@ class RankInspector(Widget):
     previous = traitlets.Instance(Ranking, allow_none=True)
     instruction = traitlets.Unicode("").tag(sync=True, exported=True)
     presets = traitlets.Dict().tag(sync=True, exported=True)
-    threshold = traitlets.Float(0.0).tag(sync=True, exported=True)
-    top_n = traitlets.Int(None, allow_none=True).tag(sync=True, exported=True)
-    k = traitlets.Int(10).tag(sync=True, exported=True)
+    threshold = UnitNumber(0.0).tag(sync=True, exported=True)
+    top_n = WholeNumber(None, allow_none=True, note=", or None for all").tag(sync=True, exported=True)
+    k = WholeNumber(10).tag(sync=True, exported=True)
     sort = traitlets.Enum(["new", "old", "score"], "new").tag(sync=True, exported=True)
     reverse = traitlets.Bool(False).tag(sync=True, exported=True)
-    selection = traitlets.List(traitlets.Int()).tag(sync=True, exported=True)
+    selection = traitlets.List(WholeNumber(0, least=0, of="selection")).tag(sync=True, exported=True)
     labels = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True, exported=True)
 
     # Set by Python, read by the browser.
@@ -99,22 +100,25 @@ class RankInspector(Widget):
         k: int = 10,
         presets: Mapping[str, str] = INSTRUCTIONS,
     ) -> None:
-        checked_cut(top_n, threshold)
+        top_n, threshold = checked_cut(top_n, threshold)
         if isinstance(source, Ranking):
             if query is not None:
-                raise ConfigError("a ranking has its query: pass RankInspector(ranking), or RankInspector(reranker, query, documents)")
+                advice = "Pass RankInspector(ranking), or RankInspector(reranker, query, documents)"
+                raise ConfigError("can't be combined with a ranking, which has its own", option="query", advice=advice)
             ranking, runs = source, reranker
         elif reranker is not None:
-            raise ConfigError("reranker= is for RankInspector(ranking): here the first argument is the reranker already")
+            reason = "can't be passed twice: the first argument is a reranker already"
+            raise ConfigError(reason, option="reranker", advice="Leave reranker= out; it is for RankInspector(ranking)")
         else:
             if query is None or documents is None:
-                raise ConfigError("a reranker needs a query and documents: RankInspector(reranker, query, documents)")
+                advice = "Pass RankInspector(reranker, query, documents)"
+                raise ConfigError("a reranker needs a query and documents", advice=advice)
             documents = list(documents)
             ranking, runs = _ranked(source, query, documents), source
         self._texts = texts_in(ranking)
         self.documents: tuple[Any, ...] = tuple(self._texts if documents is None else documents)
         if len(self.documents) != len(self._texts):
-            raise ConfigError(f"the ranking has {len(self._texts)} documents, but {len(self.documents)} were passed")
+            raise ConfigError(f"are {len(self.documents)}, but the ranking has {len(self._texts)}", option="documents")
         self._reranker = None if runs is None else _core(runs)
         self._same = first_equals(self._texts)
         self._can_run, self._live = runs is not None, True
@@ -155,7 +159,7 @@ class RankInspector(Widget):
             TypeError, InvalidText: For an instruction that is no text.
         """
         if self._reranker is None:
-            raise ConfigError("nothing to run again with: pass reranker= to the inspector")
+            raise ConfigError("is missing, so the ranking can't be run again", option="reranker", advice="Pass reranker= to the inspector")
         told = self.instruction = checked_text(self.instruction if instruction is None else instruction, "instruction")
         self._note = ""
         work = self._reranker.arank(self.ranking.query, self._texts, instruction=told)
@@ -257,41 +261,25 @@ class RankInspector(Widget):
     def _valid_labels(self, proposal: Any) -> list[float | None]:
         return listed_labels(proposal["value"], len(self._texts))
 
-    @traitlets.validate("threshold")
-    def _valid_threshold(self, proposal: Any) -> float:
-        checked_cut(None, proposal["value"])
-        return float(proposal["value"])
-
-    @traitlets.validate("top_n")
-    def _valid_top_n(self, proposal: Any) -> int | None:
-        checked_cut(proposal["value"], None)
-        return None if proposal["value"] is None else int(proposal["value"])
-
-    @traitlets.validate("k")
-    def _valid_k(self, proposal: Any) -> int:
-        if proposal["value"] < 1:
-            raise ConfigError(f"k must be at least 1, not {proposal['value']!r}")
-        return int(proposal["value"])
-
     @traitlets.validate("selection")
     def _valid_selection(self, proposal: Any) -> list[int]:
         unknown = [at for at in proposal["value"] if not 0 <= at < len(self._texts)]
         if unknown:
-            raise ConfigError(f"selection names document {unknown[0]!r}; there are {len(self._texts)}, counted from 0")
+            raise ConfigError(f"contains document {unknown[0]!r}, but there are {len(self._texts)}, counted from 0", option="selection")
         return list(dict.fromkeys(proposal["value"]))
 
     @traitlets.validate("ranking", "compare")
     def _valid_ranking(self, proposal: Any) -> Ranking | None:
         ranking: Ranking | None = proposal["value"]
         if ranking is not None and texts_in(ranking) != self._texts:
-            raise ConfigError(f"{proposal['trait'].name} must be a ranking of the same documents, passed in the same order")
+            raise ConfigError("must be a ranking of the same documents, passed in the same order", option=proposal["trait"].name)
         return ranking
 
 
 def _core(reranker: Any) -> Reranker:
     core = getattr(reranker, "_reranker", reranker)
     if not isinstance(core, Reranker):
-        raise TypeError(f"a Ranking, a Reranker or a Qwen3Rerank is needed, not {type(reranker).__name__}")
+        raise TypeError(f"the first argument must be a Ranking, a Reranker or a Qwen3Rerank, not {type(reranker).__name__}")
     return core
 
 

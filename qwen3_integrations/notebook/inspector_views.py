@@ -54,15 +54,16 @@ def listed_labels(labels: Labels | None, count: int) -> list[float | None]:
     if isinstance(labels, Mapping):
         unknown = [at for at in labels if at not in range(count)]
         if unknown:
-            raise ConfigError(f"labels name document {unknown[0]!r}; there are {count}, counted from 0")
+            raise ConfigError(f"contain document {unknown[0]!r}, but there are {count}, counted from 0", option="labels")
         listed: list[Any] = [labels.get(index) for index in range(count)]
     else:
         listed = [None] * count if labels is None else list(labels)
     if len(listed) != count:
-        raise ConfigError(f"{len(listed)} labels for {count} documents: pass one a document, None where not judged, or a mapping")
+        advice = "Pass one for each document, None for one that is not judged, or a mapping"
+        raise ConfigError(f"are {len(listed)}, but there are {count} documents", option="labels", advice=advice)
     for index, label in enumerate(listed):
         if label is not None and not (isinstance(label, Real) and math.isfinite(label) and float(label) >= 0):
-            raise ConfigError(f"labels[{index}] is {label!r}; a relevance is a number of at least 0, or None")
+            raise ConfigError(f"must be numbers of at least 0, or None; labels[{index}] is {label!r}", option="labels")
     return [label if label is None else float(label) if label % 1 else int(label) for label in listed]
 
 

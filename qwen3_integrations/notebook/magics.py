@@ -205,7 +205,7 @@ class Qwen3Magics(Magics):
 
             asked = parsed(self.qwen3_embed, line)
             if asked.instruction is not None and not asked.queries:
-                raise ConfigError("--instruction goes before queries only: add --queries, or leave it out")
+                raise ConfigError("applies only to queries", option="--instruction", advice="Add --queries, or leave it out")
             embedder = Embedder(self._engine("embed", asked), dimensions=asked.dimensions)
             texts = texts_in(cell, asked.paragraphs)
             done = embedder.embed_queries(texts, asked.instruction) if asked.queries else embedder.embed_documents(texts, progress=True)
@@ -226,7 +226,8 @@ class Qwen3Magics(Magics):
         options = checked_options(asked.option, ("task", "model", "base_url", "backend"))
         if asked.server:
             if asked.model or asked.base_url or asked.backend != "auto":
-                raise ConfigError("--server says which model and where: leave out --model, --base-url and --backend")
+                advice = "Leave out --model, --base-url and --backend"
+                raise ConfigError("determines the model and its address", option="--server", advice=advice)
             from qwen3_integrations.serving import attach
 
             engine = attach(asked.server, task=task).engine(**options)

@@ -17,7 +17,7 @@ from qwen3_integrations import serving
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.errors import ConfigError, Qwen3Error
-from qwen3_integrations.notebook.panel_form import FIELDS, SECRET, changed, described, field_of, form_of, read_form
+from qwen3_integrations.notebook.panel_form import FIELDS, SECRET, changed, described, form_of, read_form
 from qwen3_integrations.notebook.panel_meters import PolledServer
 from qwen3_integrations.notebook.panel_views import load_view, other_view, preview_view, server_view, static_view
 from qwen3_integrations.notebook.polling import PollingWidget
@@ -107,7 +107,7 @@ class ServerPanel(PollingWidget):
         """
         options, wrong = read_form(self.form, self._secrets)
         if options is None:
-            raise ConfigError(next(iter(wrong.values())))
+            raise next(iter(wrong.values()))
         return options
 
     @options.setter
@@ -149,7 +149,7 @@ class ServerPanel(PollingWidget):
         """
         server = self.server
         if server is None or self._is_starting:
-            raise ConfigError("there is no server to restart: start one")
+            raise ConfigError("this panel has no server to restart", advice="Start one")
         env = self._secrets["env"] if server.owned else None
         self._launch(replace(server.options, port=urlsplit(server.url).port or 0, env=env), server)
 
@@ -193,7 +193,8 @@ class ServerPanel(PollingWidget):
 
     def _set(self, name: str, value: object) -> None:
         self.form = changed(self.form, name, value)
-        _, self.wrong = read_form(self.form, self._secrets)
+        _, wrong = read_form(self.form, self._secrets)
+        self.wrong = {name: str(error) for name, error in wrong.items()}
         self._poll_soon()
 
     def _keep(self, on: bool) -> None:
@@ -207,7 +208,7 @@ class ServerPanel(PollingWidget):
 
     def _refuse_a_second(self) -> None:
         if self._is_starting or self.server is not None:
-            raise ConfigError("this panel has a server: stop or detach it first")
+            raise ConfigError("this panel has a server already", advice="Stop or detach it first")
 
     def _launch(self, options: ServerOptions, before: Server | None = None) -> None:
         self._cancelled = threading.Event()
@@ -239,8 +240,8 @@ class ServerPanel(PollingWidget):
             return None
         except Qwen3Error as error:
             self._leave("stopped", "")
-            if field := field_of(str(error)):
-                self.wrong = {field: str(error)}
+            if isinstance(error, ConfigError) and error.option in self.form:
+                self.wrong = {error.option: str(error)}
                 return None
             raise
         except BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Any, TypeAlias, get_args
@@ -63,7 +62,7 @@ def changed(form: Form, name: str, value: object) -> Form:
     """
     field = _BY_NAME.get(name)
     if field is None or not isinstance(value, bool if field.kind == "switch" else str):
-        raise ConfigError(f"the form has no field {name!r} for {value!r}")
+        raise ConfigError(f"is not a field of the form that can contain {value!r}", option=str(name))
     after: Form = {**form, name: value}
     known = CHECKPOINTS.get(str(form["model"]))
     if name == "task" and known and known.task != value:
@@ -72,7 +71,7 @@ def changed(form: Form, name: str, value: object) -> Form:
     return after
 
 
-def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | None, dict[str, str]]:
+def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | None, dict[str, ConfigError]]:
     """Read a form as options.
 
     Args:
@@ -82,19 +81,20 @@ def read_form(form: Form, secrets: Mapping[str, Any]) -> tuple[ServerOptions | N
     Returns:
         The options and an empty mapping; or None and the errors, by field.
     """
-    values, wrong = {}, {}
+    values: dict[str, Any] = {}
+    wrong: dict[str, ConfigError] = {}
     for field in FIELDS:
         try:
             values[field.name] = _read(field, form[field.name])
         except ValueError as error:
-            wrong[field.name] = f"{field.name} can't be read: {str(error).lower()}"
+            wrong[field.name] = ConfigError(f"can't be parsed: {str(error).lower()}", option=field.name)
     # `ServerOptions` raises one error at a time: the option it names is reset to its default, until no error is left.
     while len(wrong) <= len(FIELDS):
         try:
             options = ServerOptions(**values, **secrets)
         except ConfigError as error:
-            name = field_of(str(error)) or next((word for word in re.findall(r"\w+", str(error)) if word in _BY_NAME), "model")
-            wrong[name] = str(error)
+            name = error.option if error.option in _BY_NAME else "model"
+            wrong[name] = error
             if name not in values or name == "task":
                 break
             del values[name]
@@ -117,9 +117,3 @@ def _read(field: Option, typed: str | bool) -> Any:
         except ValueError:  # the options' own check has the better message
             return text
     return text
-
-
-def field_of(message: str) -> str | None:
-    """The field whose name an error's message begins with; None if there is none."""
-    word = re.match(r"\w+", message)
-    return word[0] if word and word[0] in _BY_NAME else None

@@ -134,7 +134,7 @@ class Widget(anywidget.AnyWidget):
         """Start work on the widget's own loop, beside that of `_begin`; `close()` cancels it."""
         if self._is_closed:
             work.close()
-            raise EngineClosed(f"this {type(self).__name__} is closed: make a new one")
+            raise EngineClosed(f"this {type(self).__name__} is closed", advice="Make a new one")
         if self._background is None:
             self._background = BackgroundLoop(f"the {type(self).__name__}")
         return self._background.submit(work)

@@ -166,8 +166,9 @@ def _sglang(
 ) -> Command:
     if options.task == "rerank" and files.classifier:
         raise ConfigError(
-            f"{files.folder} is a sequence-classification conversion, which SGLang does not score as a Qwen3 reranker: "
-            "serve the original checkpoint, or take engine='vllm'"
+            f"{files.folder} is a sequence-classification conversion, which SGLang does not score as a Qwen3 reranker",
+            option="model",
+            advice="Serve the original checkpoint, or use engine='vllm'",
         )
     flags = _Flags(installed)
     start = [installed.python, "-m", "sglang.launch_server", "--model-path", str(files.folder)]
@@ -238,7 +239,9 @@ class _Flags:
             flag, value = option.flag(engine), getattr(options, option.name)
             if flag is None and option.flags and value != option.default:
                 able = " or ".join(map(repr, option.flags))
-                raise ConfigError(f"{option.name}: {TITLES[engine]} has no such option; leave it out, or take engine={able}")
+                raise ConfigError(
+                    f"has no equivalent in {TITLES[engine]}", option=option.name, advice=f"Leave it out, or use engine={able}"
+                )
             value = values.get(option.name, None if value == option.default else value)
             if flag is None or value is None:
                 continue

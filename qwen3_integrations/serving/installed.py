@@ -94,9 +94,11 @@ class Installed:
         if self.has(flag):
             return
         since = _first_version(self.engine, flag)
-        advice = f": {self.engine} has it since {since}, so upgrade it" if since else suggest(flag, self.flags)
+        need = f", which {why} needs" if why else ""
+        near = "" if since else suggest(flag, self.flags)
         raise ConfigError(
-            f"{self.engine} {self.version} has no flag --{flag.replace('_', '-')}{f', which {why} needs' if why else ''}{advice}"
+            f"{self.engine} {self.version} has no flag --{flag.replace('_', '-')}{need}{near}",
+            advice=f"Upgrade {self.engine}: it has the flag since {since}" if since else None,
         )
 
     def __str__(self) -> str:
@@ -127,7 +129,7 @@ def find_server(engine: EngineName, python: str | Path | None = None) -> Install
 def _find(engine: EngineName, python: str) -> Installed:
     found = _look(engine, python)
     if not found["folder"]:
-        raise MissingExtra(f"{engine} is not installed for {python}; install it with: {_PIP[engine]}")
+        raise MissingExtra(f"{engine} is not installed for {python}", advice=f"Install it with: {_PIP[engine]}")
     named: dict[str, str] = found["versions"]
     distribution = engine if engine in named or not named else sorted(named)[0]
     version = named.get(distribution, "of unknown version")
@@ -148,7 +150,7 @@ def _look(module: str, python: str) -> dict[str, Any]:
         done = subprocess.run([python, "-c", _LOOK, module], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
         found: dict[str, Any] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise ConfigError(f"python={python!r} could not be run to look for {module}: {error}") from error
+        raise ConfigError(f"{python!r} could not be run to look for {module}: {error}", option="python") from error
     return found
 
 

@@ -224,7 +224,8 @@ def _spawn(prepared: Prepared) -> Server:
     place = str(port) if options.socket is None else f"{options.socket.stem}-{hashlib.sha256(bytes(options.socket)).hexdigest()[:4]}"
     name = name_for(options.task, options.name, place)
     if any(record.name == name for record in live_records()):
-        raise ConfigError(f"{name} runs already, with other options: stop it (`qwen3-integrations stop {name}`), or take another port")
+        advice = f"Stop it (`qwen3-integrations stop {name}`), or use another port"
+        raise ConfigError(f"the server {name} runs already, with other options", advice=advice)
     if options.socket is not None:
         clear_socket(options.socket)
     else:
@@ -279,4 +280,4 @@ def _free_port(host: str) -> int:
             probe.bind((host, 0))
             return int(probe.getsockname()[1])
     except OSError as error:
-        raise ConfigError(f"host {host!r} can't be listened on: {error}") from error
+        raise ConfigError(f"{host!r} can't be used to listen on: {error}", option="host") from error

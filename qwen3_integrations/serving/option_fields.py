@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.core.validation import check_choice, fraction, optional_whole_number, whole_number
 from qwen3_integrations.serving.hidden import Hidden
 
 Kind = Literal["choice", "switch", "number", "share", "words", "mapping", "text"]
@@ -34,6 +34,7 @@ class Option:
         choices: The allowed values; empty for any.
         least: The smallest allowed integer.
         most: The largest allowed integer; None for no limit.
+        note: Added to the range in an error message.
         secret: True for a hidden value: it is kept out of forms, records, reprs and printed command lines.
         positional: True makes it an argument of the command line and not a flag.
         cli: The flag's name on this package's command line, without dashes.
@@ -52,6 +53,7 @@ class Option:
     choices: tuple[str, ...] = ()
     least: int = 1
     most: int | None = None
+    note: str = ""
     secret: bool = False
     positional: bool = False
     cli: str = ""
@@ -74,20 +76,19 @@ class Option:
         spellings = self.flags.get(engine)
         return spellings[0].replace("-", "_") if spellings else None
 
-    def check(self, value: object) -> None:
-        """Refuse a value that is no choice, or no integer in the range.
+    def checked(self, value: Any) -> Any:
+        """The value, after checking it against choices and ranges; integers and shares become plain `int` and `float`.
 
         Raises:
             ConfigError: Names the option and the value.
         """
-        if self.kind == "choice" and value not in self.choices:
-            raise ConfigError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}")
-        if self.kind != "number" or value is None:
-            return
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not self.least <= value or (self.most is not None and value > self.most):  # type: ignore[operator]
-            allowed = f"of at least {self.least}" if self.most is None else f"from {self.least} to {self.most}"
-            raise ConfigError(f"{self.name} must be a whole number {allowed}, not {value!r}")
+        if self.kind == "choice":
+            check_choice(value, self.choices, self.name)
+        if self.kind == "number":
+            if self.default is None:
+                return optional_whole_number(value, self.name, self.least, self.most, note=f"{self.note}, or None")
+            return whole_number(value, self.name, self.least, self.most, note=self.note)
+        return fraction(value, self.name) if self.kind == "share" and value is not None else value
 
 
 def option(
@@ -100,6 +101,7 @@ def option(
     choices: tuple[str, ...] = (),
     least: int = 1,
     most: int | None = None,
+    note: str = "",
     positional: bool = False,
     cli: str = "",
     vllm: Flag = (),
@@ -111,8 +113,8 @@ def option(
 
     Args:
         default: The default value; without it the option is required.
-        help, group, label, empty, choices, least, most, positional, cli: As in `Option`. Label and command-line flag are made from the
-            field's name where none is given, choices from its type.
+        help, group, label, empty, choices, least, most, note, positional, cli: As in `Option`. Label and command-line flag are made from
+            the field's name where none is given, choices from its type.
         vllm, sglang: The flag of that program. For a boolean option: the flag that turns it away from its default.
         torch: The flag of this package's own server.
         since: Engine -> the first version that has the flag.
@@ -127,6 +129,7 @@ def option(
         choices=choices,
         least=least,
         most=most,
+        note=note,
         positional=positional,
         cli=cli,
         flags=flags,

@@ -50,7 +50,14 @@ class ServerOptions(HoldsHidden):
     )
     engine: EngineName = option("vllm", help="The program that serves.")
     port: int = option(
-        0, help="The port to listen on; 0 for a free one.", empty="any free one", least=0, most=65535, vllm="port", sglang="port"
+        0,
+        help="The port to listen on; 0 for a free one.",
+        empty="any free one",
+        least=0,
+        most=65535,
+        note=" (0 means any free one)",
+        vllm="port",
+        sglang="port",
     )
     max_tokens: int = option(
         8192,
@@ -208,31 +215,30 @@ class ServerOptions(HoldsHidden):
     def __post_init__(self, api_key: str | None = None, env: Mapping[str, str] | None = None) -> None:  # noqa: RUF033  fields to type checkers
         self._hide(api_key=api_key, env=None if env is None else MappingProxyType(dict(env)))
         for each in OPTIONS:
-            each.check(getattr(self, each.name))
+            if not each.secret:
+                object.__setattr__(self, each.name, each.checked(getattr(self, each.name)))
         self._check_place()
-        share = self.gpu_memory_utilization
-        if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
-            raise ConfigError(f"gpu_memory_utilization must lie in (0, 1], not {share!r}")
-        if share is not None and self.kv_cache_memory_bytes is not None:
-            raise ConfigError("gpu_memory_utilization and kv_cache_memory_bytes both size the cache: leave one of them out")
+        if self.gpu_memory_utilization is not None and self.kv_cache_memory_bytes is not None:
+            reason = "can't be combined with kv_cache_memory_bytes: both set the size of the cache"
+            raise ConfigError(reason, option="gpu_memory_utilization", advice="Leave one of them out")
         if self.without_key and self.api_key is not None:
-            raise ConfigError("api_key is given and without_key is set: leave one of them out")
+            raise ConfigError("can't be combined with api_key", option="without_key", advice="Leave one of them out")
         if self.api_key is not None and (not self.api_key or not self.api_key.isascii() or any(map(str.isspace, self.api_key))):
-            raise ConfigError("api_key must be visible ASCII without blanks: it travels in an HTTP header")
+            raise ConfigError("must be visible ASCII without blanks, since it is sent in an HTTP header", option="api_key")
         if isinstance(self.extra_args, str):
-            raise ConfigError("extra_args must be a sequence of words, not one string: ('--seed', '1')")
+            raise ConfigError("must be a sequence of words such as ('--seed', '1'), not one string", option="extra_args")
         checked_model(self.model, self.task)
         object.__setattr__(self, "extra_args", tuple(map(str, self.extra_args)))
 
     def _check_place(self) -> None:
         if self.socket is None:
             if not self.host.strip():
-                raise ConfigError("host must be an address such as 127.0.0.1, not an empty string")
+                raise ConfigError("must be an address such as 127.0.0.1, not an empty string", option="host")
             return
         if not str(self.uds) or len(bytes(self.socket)) > _SOCKET_BYTES:
-            raise ConfigError(f"uds must be a path of at most {_SOCKET_BYTES} bytes, not {str(self.uds)!r}: the system takes no longer one")
+            raise ConfigError(f"must be a path of 1 to {_SOCKET_BYTES} bytes (the system's limit), not {str(self.uds)!r}", option="uds")
         if not self.socket.parent.is_dir():
-            raise ConfigError(f"uds={str(self.uds)!r} lies in a folder that is not there")
+            raise ConfigError(f"{str(self.uds)!r} is in a folder that does not exist", option="uds", advice="Create the folder")
 
     @property
     def model_name(self) -> str:

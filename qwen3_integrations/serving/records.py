@@ -130,7 +130,8 @@ def servers_folder() -> Path:
         (folder / _STARTING).touch(mode=0o600)
     except OSError as error:
         raise ConfigError(
-            f"{folder} can't be written, where servers are noted ({error.strerror}): name another in {FOLDER_VARIABLE}"
+            f"{folder}, the folder of the servers' records, can't be written ({error.strerror})",
+            advice=f"Set another folder in {FOLDER_VARIABLE}",
         ) from error
     return folder
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.core.validation import whole_number
 from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
 from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.errors import ConfigError, EngineError
@@ -173,7 +174,7 @@ class Server:
 
     def logs(self, lines: int = 100) -> list[str]:
         """The last lines of its log."""
-        return tail_of(self.log_path, lines)
+        return tail_of(self.log_path, whole_number(lines, "lines", 0, of_call=True))
 
     def stop(self) -> None:
         """End it with all its processes, and wait until they are gone and the port is free. Twice is fine.
@@ -191,8 +192,8 @@ class Server:
         while self.is_running or record.is_alive:  # the supervisor removes its record, and then ends
             if time.monotonic() > end:
                 raise EngineError(
-                    f"{self.name} did not end within {_STOP_S:.0f} s: its supervisor is process {record.supervisor_pid}, "
-                    f"the server's process group is {record.server_pid}"
+                    f"the server {self.name} did not stop within {_STOP_S:.0f} s",
+                    advice=f"Its supervisor is process {record.supervisor_pid}, its process group is {record.server_pid}",
                 )
             time.sleep(0.05)
         self.forget()
@@ -236,7 +237,7 @@ class Server:
 
     def _check_task(self, task: Task, other: str) -> None:
         if self.task != task:
-            raise ConfigError(f"{self.name} serves {self.model} for {self.task}: use {other}")
+            raise ConfigError(f"the server {self.name} serves {self.model} for {self.task}", advice=f"Use {other}")
 
     def __enter__(self) -> Server:
         return self
@@ -289,8 +290,8 @@ def attach(name: str | None = None, *, task: Task | None = None, api_key: str | 
     found = [server for server in running if name is None or name in (server.name, server.url, f"{server.url}/v1")]
     if len(found) != 1:
         names = ", ".join(server.name for server in running) or "none"
-        which = f"no server {name!r} runs here" if name else f"{len(running)} servers run here, so a name is needed"
-        raise ConfigError(f"{which}; running: {names}")
+        which = f"no server {name!r} is running here" if name else f"{len(running)} servers are running here, so a name is needed"
+        raise ConfigError(which, advice=f"Running: {names}")
     (server,) = found
     return Server(server._record, api_key or server.api_key) if api_key else server
 

@@ -46,9 +46,9 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
     found = gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
     if len(found) < wanted:
         raise ConfigError(
-            f"the options ask for {wanted} GPU{'s' * (wanted > 1)} (tensor {options.tensor_parallel_size} x pipeline "
-            f"{options.pipeline_parallel_size} x data {options.data_parallel_size}), {len(found)} can be seen: lower them, look at "
-            "CUDA_VISIBLE_DEVICES and nvidia-smi, or install a CPU build of vLLM"
+            f"the options need {wanted} GPU{'s' * (wanted > 1)} (tensor {options.tensor_parallel_size} x pipeline "
+            f"{options.pipeline_parallel_size} x data {options.data_parallel_size}), but {len(found)} can be used",
+            advice="Lower them, check CUDA_VISIBLE_DEVICES and nvidia-smi, or install a CPU build of vLLM",
         )
     return tuple(Device(f"GPU {gpu.index} ({gpu.name})", gpu.total_bytes, gpu.free_bytes) for gpu in found[:wanted])
 

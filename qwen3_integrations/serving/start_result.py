@@ -75,7 +75,7 @@ class Failed:
             EngineError: With the first error line, and where the log is.
         """
         how = "" if self.exit_code is None else f" (exit code {self.exit_code})"
-        raise EngineError(f"the server did not start{how}: {self.error}. Its log: {self.log}")
+        raise EngineError(f"the server did not start{how}: {self.error}", advice=f"Its log is {self.log}")
 
     def _repr_html_(self) -> str:
         tail = html.escape("\n".join(self.tail))
@@ -108,8 +108,8 @@ class TimedOut:
             EngineError: With the phase it is in, and its process.
         """
         raise EngineError(
-            f"the server was not ready after {self.seconds:.0f} s and goes on as process {self.pid} ({self.phase}): "
-            "raise timeout_s, or stop it"
+            f"the server was not ready after {self.seconds:.0f} s and still starts as process {self.pid} ({self.phase})",
+            advice="Raise timeout_s, or stop it",
         )
 
     def _repr_html_(self) -> str:

@@ -101,7 +101,7 @@ class Probe:
         answer = await self.post("/tokenize", {"prompt": text, "add_special_tokens": end})
         tokens = answer.get("tokens") if isinstance(answer, Mapping) else None
         if not isinstance(tokens, list):
-            raise BadReply(f"{self.server.root}/tokenize sent no list of tokens")
+            raise BadReply(f"{self.server.root}/tokenize did not send a list of tokens")
         return tokens
 
     def finished(self, rows: Rows, count: int) -> Rows:

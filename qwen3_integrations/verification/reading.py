@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from qwen3_integrations.core.prompts import RERANK_SUFFIX
 from qwen3_integrations.core.tokenizer import END_TOKEN, neutral
 from qwen3_integrations.core.types import Prompt, Rows, Task
-from qwen3_integrations.engines.http.handshake import EASY, HOW_TO_SKIP, serving_advice, shake_hands
+from qwen3_integrations.engines.http.handshake import EASY, shake_hands
 from qwen3_integrations.errors import HandshakeFailed, RedirectRefused, RequestRefused, RouteNotServed
 from qwen3_integrations.verification.answers import SAME, TEXTS
 from qwen3_integrations.verification.probe import CheckResult, Probe, plain
@@ -46,9 +46,7 @@ async def handshake(probe: Probe) -> CheckResult:
     try:
         proof = await shake_hands(probe.server, probe.task, probe.tokenizer, "full", probe.engine.dimensions, probe.raw)
     except HandshakeFailed as error:
-        said = str(error).partition(f"{probe.server.model} must: ")[2].removesuffix(HOW_TO_SKIP)
-        reason, advice, _ = said.partition(serving_advice(probe.server))
-        return CheckResult("failed", reason.rstrip(". "), advice)
+        return CheckResult("failed", error.reason, error.advice or "")
     if not proof.instructed:
         return CheckResult(
             "warned", "it scores sensibly, but drops the instruction it is sent", "Keep to the default instruction, or use vLLM"

@@ -83,7 +83,7 @@ class Report:
         for check in self.checks:
             if check.name == name:
                 return check
-        raise KeyError(f"no check {name!r}; there are: {', '.join(check.name for check in self.checks)}")
+        raise KeyError(f"no check {name!r}; the checks are: {', '.join(check.name for check in self.checks)}")
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The checks as plain dictionaries: name, state, detail, fix."""

@@ -8,13 +8,12 @@ from typing import Any, get_args
 
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.core.validation import check_options
+from qwen3_integrations.core.validation import check_choice, check_options
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import (
-    ConfigError,
     EngineError,
     Qwen3Error,
     ServerTimeout,
@@ -101,8 +100,8 @@ def verify(
         ConfigError: For an address, a task, a model or an option that can't be used. A server's failure is in the report, never raised.
     """
     check_options(engine_options, OPTIONS, "verify")
-    if task is not None and task not in get_args(Task):
-        raise ConfigError(f"task must be embed or rerank, not {task!r}")
+    if task is not None:
+        check_choice(task, get_args(Task), "task")
     if model is not None and model in CHECKPOINTS:
         task = task or CHECKPOINTS[model].task
         checked_model(model, task)

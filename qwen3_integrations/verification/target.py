@@ -47,9 +47,10 @@ async def find(
         else:
             return one, server
     raise RouteNotServed(
-        f"{address} is up, but neither embeds nor reranks{said}. vLLM does with --runner pooling",
+        f"{address} neither embeds nor reranks{said}",
         url=str(address),
         status=404,
+        advice="Serve the model for one of the two tasks; vLLM needs --runner pooling",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Engine, Reranker, open_engine
+from qwen3_integrations.core.planning import document_prompts, rerank_prompts
 from qwen3_integrations.core.types import Job
+from qwen3_integrations.engines import EngineWrapper, Fingerprint
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, InvalidText, PromptTooLong
 from tests.texts import HOSTILE
 
@@ -180,7 +183,7 @@ def test_long_documents_are_cut_and_said_so(embed_engine, rerank_engine, caplog)
     embedder = Embedder(embed_engine, max_tokens=20)
     embedder.embed_documents(["short", "word " * 100])
     assert embedder.usage.truncated == 1
-    assert "1 of 2 texts were cut to 20 tokens" in caplog.text
+    assert "1 of 2 texts were truncated to 20 tokens" in caplog.text
     ranking = Reranker(rerank_engine, max_tokens=200).rank("query", ["short", "word " * 300])
     assert {hit.index: hit.truncated for hit in ranking} == {0: False, 1: True}
     assert ranking.usage.truncated == 1
@@ -215,9 +218,9 @@ def test_lone_surrogates_are_named_by_their_index(embedder, reranker):
 
 
 def test_an_engine_refuses_the_other_task(embed_engine, rerank_engine):
-    with pytest.raises(ConfigError, match="needs an engine for embed"):
+    with pytest.raises(ConfigError, match="engine must be opened for embed"):
         Embedder(rerank_engine)
-    with pytest.raises(ConfigError, match="needs an engine for rerank"):
+    with pytest.raises(ConfigError, match="engine must be opened for rerank"):
         Reranker(embed_engine)
     with pytest.raises(EngineError):
         embed_engine.run(Job("rerank", (), 100))
@@ -225,10 +228,83 @@ def test_an_engine_refuses_the_other_task(embed_engine, rerank_engine):
 
 def test_a_shared_engine_closes_with_its_last_user(opener):
     first, second = opener("embed"), opener("embed")
-    assert first._engine is second._engine
+    assert first.engine is second.engine
     first.close()
     first.close()
     with pytest.raises(EngineClosed, match="closed"):
         Embedder(first).embed_documents(["text"])
     assert Embedder(second).embed_documents(["text"]).shape[0] == 1
     second.close()
+
+
+def test_an_engine_says_what_it_can(embed_engine, rerank_engine):
+    for engine in (embed_engine, rerank_engine):
+        assert engine.capabilities.modalities == {"text"}
+        assert not engine.capabilities.gradients
+        assert engine.capabilities.exact == (engine.backend != "http")  # all others compute in float32 here
+        assert engine.capabilities.devices == (None if engine.backend == "http" else 1)
+
+
+def test_a_fingerprint_says_model_and_numerics_and_stays_the_same(embed_engine, rerank_engine):
+    one, other = embed_engine.fingerprint(), rerank_engine.fingerprint()
+    assert one == embed_engine.fingerprint()
+    assert Fingerprint.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    assert one.identity["width"] == embed_engine.dimensions
+    assert other.identity["width"] is None
+    assert ("identity", "task") in [(difference.part, difference.name) for difference in one.differences(other)]
+    for found in (one, other):
+        assert found.numerics["backend"] == embed_engine.backend
+        assert found.partial == (embed_engine.backend == "http")
+    if embed_engine.backend == "http":
+        assert "weights" not in one.identity
+        assert one.sample
+    else:
+        assert one.numerics["dtype"] == "float32"
+        assert one.identity["weights"] != other.identity["weights"] or embed_engine.backend == "fake"
+
+
+def test_engines_of_one_model_have_one_identity(embed_engine):
+    torch = open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu", dtype="float32")
+    differences = torch.fingerprint().differences(embed_engine.fingerprint())
+    torch.close()
+    if embed_engine.backend == "fake":
+        assert "weights" in [difference.name for difference in differences]
+    else:
+        assert [(difference.part, difference.name) for difference in differences] == [
+            ("numerics", "backend") for _ in range(embed_engine.backend != "torch")
+        ]
+
+
+def test_a_reply_counts_the_tokens_of_each_prompt(embed_engine, rerank_engine):
+    tokenizer = embed_engine.tokenizer
+    prompts = document_prompts(DOCUMENTS, tokenizer, 512)
+    reply = embed_engine.run(Job("embed", prompts, 512))
+    assert reply.tokens == tuple(prompt.tokens for prompt in prompts)
+    assert reply.total_tokens == sum(reply.tokens)
+    assert reply.max_tokens is None
+    assert embed_engine.run(Job("embed", (), 512)).tokens == ()
+    pairs = rerank_prompts([("query", document) for document in DOCUMENTS], "Find it.", "\n", rerank_engine.tokenizer, 512)
+    assert rerank_engine.run(Job("rerank", pairs, 512)).tokens == tuple(prompt.tokens for prompt in pairs)
+
+
+async def test_a_wrapper_is_the_engine_to_whoever_holds_it(embed_engine, rerank_engine):
+    for engine in (embed_engine, rerank_engine):
+        wrapper = EngineWrapper(engine)
+        assert isinstance(wrapper, Engine)
+        for name in ("backend", "task", "model", "tokenizer", "max_tokens", "dimensions", "capabilities"):
+            assert getattr(wrapper, name) is getattr(engine, name), name
+        assert wrapper.fingerprint() == engine.fingerprint()
+        for name in [name for name in dir(engine.engine) if not name.startswith("_")]:
+            assert hasattr(wrapper, name), name
+            assert hasattr(engine, name), name
+    expected = Embedder(embed_engine).embed_documents(DOCUMENTS)
+    wrapped = Embedder(EngineWrapper(embed_engine))
+    assert np.abs(wrapped.embed_documents(DOCUMENTS) - expected).max() < TOLERANCE
+    assert np.abs(await wrapped.aembed_documents(DOCUMENTS) - expected).max() < TOLERANCE
+
+
+def test_a_fingerprint_of_a_closed_engine_is_refused(opener):
+    engine = opener("embed")
+    engine.close()
+    with pytest.raises(EngineClosed):
+        engine.fingerprint()

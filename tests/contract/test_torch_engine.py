@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import threading
+import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -169,7 +170,7 @@ def test_a_forked_process_is_told_instead_of_waiting_for_ever(tiny_embedder):
                 Embedder(engine).embed_documents(["text"])
             except EngineClosed as error:
                 fresh = open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu")
-                code = 0 if "opened before a fork" in str(error) and fresh._engine is not engine._engine else 2
+                code = 0 if "opened before a fork" in str(error) and fresh.engine is not engine.engine else 2
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -344,6 +345,36 @@ def test_a_job_that_is_cancelled_while_its_pass_is_under_way_leaves_the_others_o
     assert wait(futures, timeout=10).not_done == set()
     assert queue.submit(job_of(4)).result(10).rows.tolist() == [[4.0]]
     queue.close()
+
+
+@pytest.mark.parametrize("when", ["start", "land"])
+def test_a_failed_pass_gives_each_caller_an_error_of_its_own(when):
+    """Raised in several threads, a shared one would collect the tracebacks of all."""
+    forward, going, cause = OutOfMemoryAt(most=1000), threading.Event(), ZeroDivisionError("odd")
+
+    def fail():
+        raise cause
+
+    def held(prompts):
+        assert going.wait(10)
+        return fail if when == "land" else fail()
+
+    forward.start = held
+    queue = JobQueue(forward, 1000, "a model")
+    futures = [queue.submit(job_of(1, 2)) for _ in range(16)]
+    going.set()
+
+    def raised(future):
+        with pytest.raises(EngineError, match="the engine for a model failed: ZeroDivisionError: odd") as caught:
+            future.result(10)
+        return caught.value
+
+    with ThreadPoolExecutor(16) as pool:
+        errors = list(pool.map(raised, futures))
+    queue.close()
+    assert len({id(error) for error in errors}) == 16
+    assert all(error.__cause__ is cause for error in errors)
+    assert len({len(traceback.extract_tb(error.__traceback__)) for error in errors}) == 1
 
 
 def test_a_prompt_too_large_for_the_memory_fails_its_own_job_alone(caplog):

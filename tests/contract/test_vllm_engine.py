@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines import Engine
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.engines.vllm.logits import probabilities_of
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
-from qwen3_integrations.models.fingerprint import Fingerprint
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.contract.label_cases import HEADS, check_head
 from tests.models import declare, write_classifier
@@ -194,7 +194,9 @@ def test_the_plan_is_what_vllm_gets(embedding):
 
 def test_tokens_are_counted(embedding):
     reply = embedding.run(Job("embed", prompts_of([1, 2, 3], [4, 5]), 1024))
-    assert reply.tokens == 5
+    assert reply.tokens == (3, 2)
+    assert reply.total_tokens == 5
+    assert reply.max_tokens is None
     assert reply.truncated == frozenset()
 
 
@@ -285,7 +287,7 @@ async def test_a_cancelled_task_leaves_the_engine(embedding, random_embedder):
 def test_a_bad_job_fails_alone(embedding, random_embedder):
     embedder = Embedder(embedding)
     bad = {
-        "holds a token id outside": prompts_of([1, 2], [1, 10**6]),
+        "contains a token id outside": prompts_of([1, 2], [1, 10**6]),
         "has 1025 tokens": prompts_of([5] * 1025),
         "has no token ids": prompts_of([]),
         "not for rerank": prompts_of([1]),
@@ -306,7 +308,9 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
     half = [np.asarray(ids, dtype=np.int32) for ids in ([1, 2, 3], [5] * 2000, [1, 2])]
     refused = embedding._loop.submit(half, "whose it is")
     fine = Embedder(embedding).embed_documents(["fine"])
-    with pytest.raises(EngineError, match=r"vLLM refused item 1 of this call \(2000 tokens\) for .*the maximum model length of 1024"):
+    with pytest.raises(
+        EngineError, match=r"item 1 of this call: vLLM refused the prompt \(2000 tokens\) for .*the maximum model length of 1024"
+    ):
         refused.result()
     close_to(fine, reference_embeddings(random_embedder, ["fine"]))
     assert embedding._loop._engine.get_num_unfinished_requests() == 0
@@ -315,19 +319,24 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_model_length": 512}, "has no option 'max_model_length', did you mean 'max_model_len'"),
+        ({"max_model_length": 512}, "max_model_length is not an option of the vllm engine, did you mean 'max_model_len'"),
         ({"tensor_parallel": 2}, "did you mean 'tensor_parallel_size'"),
         ({"trust_remote_code": True}, "trust_remote_code is never needed"),
-        ({"runner": "generate"}, "sets runner itself: this engine always pools"),
-        ({"pooler_config": None}, "sets pooler_config itself"),
-        ({"tokenizer": "other"}, "sets tokenizer itself"),
+        ({"runner": "generate"}, "runner is set by the vllm engine itself: this engine always pools"),
+        ({"pooler_config": None}, "pooler_config is set by the vllm engine itself"),
+        ({"tokenizer": "other"}, "tokenizer is set by the vllm engine itself"),
         ({"data_parallel_size": 2}, "one engine is one replica"),
         ({"load_format": "pt"}, "pickled"),
-        ({"hf_overrides": {"architectures": ["X"]}}, r"sets hf_overrides\['architectures'\] itself"),
+        ({"hf_overrides": {"architectures": ["X"]}}, "hf_overrides must not contain 'architectures'"),
         ({"hf_overrides": lambda config: config}, "must be a dictionary"),
         ({"concurrency": 0}, "concurrency must be a whole number"),
-        ({"dtype": "int3"}, "vLLM refuses these options for .*embed"),
-        ({"max_model_len": 10**6}, "vLLM refuses these options"),
+        ({"max_model_len": 2.5}, "max_model_len must be a whole number of at least 1, or None, not 2.5"),
+        ({"max_num_seqs": True}, "max_num_seqs must be a whole number"),
+        ({"kv_cache_memory_bytes": "1"}, "kv_cache_memory_bytes must be a whole number"),
+        ({"tensor_parallel_size": 0}, "tensor_parallel_size must be a whole number"),
+        ({"gpu_memory_utilization": 2}, "gpu_memory_utilization must be a number in"),
+        ({"dtype": "int3"}, "vLLM refused the options for .*embed"),
+        ({"max_model_len": 10**6}, "vLLM refused the options"),
         ({"kv_cache_memory_bytes": 1 << 50}, r"needs 1048577\.\d\d GiB: weights .* but this machine has .* GiB free\. concurrency="),
     ],
 )
@@ -396,7 +405,7 @@ def test_close_and_open_again(here, random_embedder, embedding):
         close_to(Embedder(engine).embed_documents(PLAIN), expected)
         engine.close()
         engine.close()
-        with pytest.raises(EngineClosed, match="is closed; open it again"):
+        with pytest.raises(EngineClosed, match="is closed. Open it again"):
             Embedder(engine).embed_documents(["late"])
     close_to(Embedder(embedding).embed_documents(PLAIN), expected)
 
@@ -417,8 +426,8 @@ def test_close_ends_the_jobs_that_wait(here, random_embedder):
 def test_an_engine_that_nobody_holds_closes_itself(here, random_embedder):
     engine = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
     again = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
-    loop = engine._engine._loop
-    assert again._engine._loop is loop
+    loop = engine.engine._loop
+    assert again.engine._loop is loop
     engine.close()
     assert loop._thread.is_alive()
     del again
@@ -445,7 +454,7 @@ def test_a_dead_engine_is_not_shared_any_more(here, random_embedder, monkeypatch
     """The step fails here as it would for lack of memory, which this machine can't be made to lack."""
     settings = {"backend": "vllm", **FAST}
     engine = open_engine("embed", str(random_embedder), **settings)
-    monkeypatch.setattr(engine._engine._loop._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
+    monkeypatch.setattr(engine.engine._loop._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
     for _ in range(2):
         with pytest.raises(EngineError, match=r"died \(MemoryError: no more\).*Open it again"):
             Embedder(engine).embed_documents(["a text"])
@@ -524,7 +533,7 @@ IN_A_NOTEBOOK = [
     print(Embedder(engine).embed_documents(["one", "two"]).tolist())
     """,
     "print((await Embedder(engine).aembed_documents(['one', 'two'])).tolist())",
-    "again = opened()\nprint('shared', again._engine is engine._engine)\nagain.close()\nengine.close()",
+    "again = opened()\nprint('shared', again.engine is engine.engine)\nagain.close()\nengine.close()",
 ]
 
 
@@ -551,5 +560,5 @@ def test_a_fingerprint_says_the_model_and_how_it_is_computed(embedding, random_e
     assert ours.identity == other.identity
     assert ours.numerics["dtype"] == "float32"
     assert ours.numerics["quantisation"] is None
-    assert other.differences(ours)[0] == "backend was 'torch' and is 'vllm'"
+    assert str(other.differences(ours)[0]) == "backend was 'torch' and is 'vllm'"
     assert Fingerprint.from_dict(json.loads(json.dumps(ours.to_dict()))) == ours

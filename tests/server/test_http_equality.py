@@ -55,7 +55,7 @@ def test_scores_equal_the_reference_whatever_the_template(templated, tiny_rerank
 def test_the_rerank_route_gives_the_scores_with_the_right_template_alone(templated, tiny_reranker):
     server, template = templated
     if template != CORRECT:
-        with pytest.raises(HandshakeFailed, match="its template is another"):
+        with pytest.raises(HandshakeFailed, match="it applies another template"):
             Reranker(HttpEngine("rerank", "qwen3-tiny-demo", base_url=server.url, dialect="rerank")).rank(QUERY, ["text"])
     engine = HttpEngine(
         "rerank", "qwen3-tiny-demo", base_url=server.url, dialect="rerank", handshake="full" if template == CORRECT else "off"
@@ -122,7 +122,7 @@ def test_a_server_that_takes_less_than_the_budget_gets_less(tiny_servers, tiny_e
     embedder = Embedder(HttpEngine("embed", name, base_url=tiny_servers["embed"].url), max_tokens=8192)
     vector = embedder.embed_documents([text])
     assert embedder.usage.truncated == 1
-    assert "1 of 1 texts were cut to 1024 tokens" in caplog.text
+    assert "1 of 1 texts were truncated to 1024 tokens" in caplog.text
     with pytest.raises(PromptTooLong, match=r"/v1/embeddings takes 1024 \(its max_model_len\)"):
         embedder.embed_queries([text])
     assert np.abs(vector - reference_embeddings(tiny_embedder, [text], max_tokens=1024)).max() < TOLERANCE
@@ -150,7 +150,7 @@ def test_what_is_too_long_for_a_server_that_does_not_count_is_found_and_named(fa
     assert caplog.text.count("does not count tokens, and no tokenizer of elsewhere/qwen3-tiny-demo is on this machine") == 1
     assert "max_tokens=16" in caplog.text
     texts = ["short"] * 9 + ["many plain words " * 800] + ["short"] * 9
-    with pytest.raises(RequestRefused, match=r"maximum context length.*item 9 of this call.*tokenizer") as caught:
+    with pytest.raises(RequestRefused, match=r"item 9 of this call.*maximum context length.*tokenizer") as caught:
         Embedder(engine).embed_documents(texts)
     assert caught.value.index == 9
     engine.close()
@@ -158,7 +158,7 @@ def test_what_is_too_long_for_a_server_that_does_not_count_is_found_and_named(fa
 
 def test_the_rerank_route_without_a_template_is_found_out(tiny_servers):
     engine = HttpEngine("rerank", "qwen3-tiny-demo", base_url=tiny_servers["rerank"].url, dialect="rerank")
-    with pytest.raises(HandshakeFailed, match="no template"):
+    with pytest.raises(HandshakeFailed, match="applies no chat template"):
         Reranker(engine).rank(QUERY, ["text"])
 
 

@@ -69,7 +69,9 @@ def test_less_may_be_proved(faulty, opened, mode, requests):
 
 
 def test_another_model_is_named(tiny_servers, opened):
-    with pytest.raises(ModelNotServed, match=rf"does not serve 'other/model', it serves '{NAME}', '{ALIAS}', .*: pass that name as model"):
+    with pytest.raises(
+        ModelNotServed, match=rf"does not serve 'other/model', it serves '{NAME}', '{ALIAS}', .*. Pass the served name as model"
+    ):
         _embed(opened("embed", "other/model", tiny_servers["embed"].url))
 
 
@@ -114,7 +116,7 @@ def test_a_reranker_that_can_not_be_right(faulty, opened, fault, says):
     engine = opened("rerank", NAME, proxy.url)
     with pytest.raises(HandshakeFailed, match=says) as caught:
         _rank(engine)
-    assert f"{proxy.url}/classify is up, but does not answer as {NAME} must" in str(caught.value)
+    assert f"{proxy.url}/classify does not answer as {NAME} must" in str(caught.value)
     assert "--hf-overrides" in str(caught.value)
     proxy.always = None  # put right, and asked again
     assert len(_rank(engine)) == 1
@@ -179,5 +181,5 @@ def test_an_impostor_with_a_published_name_is_found_out(tiny_servers, opened, ti
 
 def test_dialects_by_name(tiny_servers, opened):
     assert "dialect='openai'" in repr(opened("embed", ALIAS, tiny_servers["embed"].url, dialect="openai"))
-    with pytest.raises(ConfigError, match="these can: rerank, vllm"):
+    with pytest.raises(ConfigError, match="These can: rerank, vllm"):
         opened("rerank", ALIAS, tiny_servers["rerank"].url, dialect="openai")

@@ -115,7 +115,7 @@ def test_the_numbers_are_right(embedder, tiny_embedder):
         vectors = Embedder(engine).embed_documents(HOSTILE)
     assert np.abs(vectors - reference_embeddings(tiny_embedder, HOSTILE)).max() < TOLERANCE
     assert len(server.embeddings(dimensions=64).embed_query("a query")) == 64
-    with pytest.raises(ConfigError, match=r"for embed: use embeddings\(\)"):
+    with pytest.raises(ConfigError, match=r"for embed. Use embeddings\(\)"):
         server.reranker()
 
 

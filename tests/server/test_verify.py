@@ -138,7 +138,7 @@ def test_the_other_task(tiny_servers):
 
 def test_another_name(tiny_servers):
     report = verify(tiny_servers["embed"].url, model="other/model")
-    assert f"does not serve 'other/model', it serves '{NAME}'" in report["reachable"].detail
+    assert f"does not serve 'other/model'; it serves '{NAME}'" in report["reachable"].detail
     assert set(states(report).values()) == {"failed", "skipped"}
 
 

@@ -78,7 +78,7 @@ def test_what_came_before_a_failure_is_told(shell):
     result = shell(MODEL, "Qwen/Nowhere", "--source", "huggingface", "--json")
     assert result.returncode == 1
     assert [json.loads(line)["name"] for line in result.stdout.splitlines()] == [MODEL]
-    assert "error: Qwen/Nowhere could not be had" in result.stderr
+    assert "error: Qwen/Nowhere could not be found or downloaded" in result.stderr
     assert "hint: `qwen3-integrations doctor`" in result.stderr
 
 

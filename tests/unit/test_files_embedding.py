@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from qwen3_integrations.bulk.run import IN_FLIGHT, embed_records
+from qwen3_integrations.bulk.run import embed_records
 from qwen3_integrations.bulk.sources import InputFormat, Lines
 from qwen3_integrations.core.embedder import Embedder
+from qwen3_integrations.core.pipeline import IN_FLIGHT
 from qwen3_integrations.engines.fake import FakeEngine
 from qwen3_integrations.errors import EngineError, InputError, PromptTooLong, RequestRefused
 
@@ -146,7 +147,7 @@ def test_memory_does_not_grow_with_the_input():
 def test_what_came_before_a_bad_line_is_written(chunk):
     good = [f'{{"text": "{number}"}}' for number in range(10)]
     target = Kept()
-    with pytest.raises(InputError, match=r"in\.txt, line 11: is no JSON"):
+    with pytest.raises(InputError, match=r"in\.txt, line 11: is not JSON"):
         run(FakeEngine("embed"), lines_of([*good, "bad", *good], InputFormat.JSONL), target, chunk=chunk)
     assert target.texts == [str(number) for number in range(10)]
     assert target.width is None

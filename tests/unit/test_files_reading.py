@@ -43,19 +43,19 @@ def test_a_json_line_keeps_its_other_fields():
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b'{"text": "x"', "is no JSON"),
-        (b'["x"]', "holds no JSON object but"),
-        (b'"x"', "holds no JSON object but"),
-        (b'{"body": "x", "id": 1}', "has no field 'text'; it has: 'body', 'id'"),
-        (b"{}", "has no field 'text'; it has: none"),
-        (b'{"text": 3}', "field 'text' is no string but 3"),
-        (b'{"text": null}', "field 'text' is no string but null"),
+        (b'{"text": "x"', "is not JSON"),
+        (b'["x"]', "is not a JSON object but"),
+        (b'"x"', "is not a JSON object but"),
+        (b'{"body": "x", "id": 1}', "has no field 'text'; its fields are: 'body', 'id'"),
+        (b"{}", "has no field 'text'; its fields are: none"),
+        (b'{"text": 3}', "has a field 'text' that is not a string but 3"),
+        (b'{"text": null}', "has a field 'text' that is not a string but null"),
         (b'{"text": "a\\ud83d"}', "the lone surrogate U+D83D"),
         (b'{"text": "a", "id": "\\udc00"}', "the lone surrogate U+DC00"),
-        (b'{"text": "a", "n": NaN}', "NaN is no JSON number"),
-        (b'{"text": "a", "n": 1e999}', "beyond 64 bits"),
-        (b'{"text": "a\xff"}', "is no UTF-8 (byte 0xff at 11)"),
-        (b'{"text": ' + b"[" * 100_000, "nests too deep"),
+        (b'{"text": "a", "n": NaN}', "NaN is not a JSON number"),
+        (b'{"text": "a", "n": 1e999}', "exceeds 64 bits"),
+        (b'{"text": "a\xff"}', "is not UTF-8 (byte 0xff at 11)"),
+        (b'{"text": ' + b"[" * 100_000, "is nested too deeply"),
         (b'{"text": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
     ],
 )
@@ -146,5 +146,5 @@ def test_a_damaged_gzip_file_is_an_input_error(tmp_path, damage):
     torn = packed[:middle] + bytes(100) + packed[middle + 100 :]
     path = tmp_path / "in.txt.gz"
     path.write_bytes({"cut": packed[:-2000], "torn": torn, "foreign": b"text\n"}[damage])
-    with pytest.raises(InputError, match=r"in\.txt\.gz can't be read behind line \d+"):
+    with pytest.raises(InputError, match=r"in\.txt\.gz can't be read after line \d+"):
         _read_all(path)

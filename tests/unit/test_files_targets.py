@@ -172,7 +172,7 @@ def test_a_model_of_another_width_is_refused(tmp_path):
 def test_an_output_that_is_there_is_kept_unless_told(tmp_path):
     out = tmp_path / "out"
     out.write_text("precious")
-    with pytest.raises(InputError, match=r"out is there already: .*--overwrite"):
+    with pytest.raises(InputError, match=r"out exists already.*--overwrite"):
         run(out)
     assert (out.read_text(), names(tmp_path)) == ("precious", {"out"})
     stopped(out, overwrite=True)
@@ -188,7 +188,7 @@ def test_a_part_file_of_unknown_origin_is_not_touched(tmp_path):
         part.write_text("somebody's")
         if note:
             out.with_name("out.part.json").write_text(note)
-        with pytest.raises(InputError, match=r"out\.part is there, but .*out\.part\.json does not say"):
+        with pytest.raises(InputError, match=r"out\.part exists, but .*out\.part\.json does not say"):
             run(out)
         assert part.read_text() == "somebody's"
     run(out, restart=True)

@@ -18,17 +18,17 @@ class Answering(FakeEngine):
         self.rows = np.asarray(rows, dtype=np.float32)
 
     def run(self, job):
-        return Reply(self.rows, 0)
+        return Reply(self.rows, (0,) * len(job.prompts))
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (np.ones((1, 64)), "expected 2 vectors"),
-        (np.ones(2), "expected 2 vectors"),
+        (np.ones((1, 64)), "for 2 prompts, not one vector for each"),
+        (np.ones(2), "for 2 prompts, not one vector for each"),
         (np.zeros((2, 64)), "zero or not finite"),
-        ([[1.0] * 64, [float("nan")] * 64], "first at index 1"),
-        ([[float("inf")] * 64, [1.0] * 64], "first at index 0"),
+        ([[1.0] * 64, [float("nan")] * 64], "item 1 of this call"),
+        ([[float("inf")] * 64, [1.0] * 64], "item 0 of this call"),
     ],
 )
 def test_vectors_that_cannot_be_right(rows, said):
@@ -38,7 +38,7 @@ def test_vectors_that_cannot_be_right(rows, said):
 
 @pytest.mark.parametrize(
     ("rows", "said"),
-    [([0.5], "expected 2 scores"), ([[0.5], [0.5]], "expected 2 scores"), ([0.5, 1.5], "index 1"), ([float("nan"), 0.5], "index 0")],
+    [([0.5], "for 2 prompts, not one score for each"), ([[0.5], [0.5]], "for 2 prompts, not one score for each"), ([0.5, 1.5], "item 1 of this call"), ([float("nan"), 0.5], "item 0 of this call")],
 )
 def test_scores_that_cannot_be_right(rows, said):
     with pytest.raises(BadReply, match=said):
@@ -46,7 +46,7 @@ def test_scores_that_cannot_be_right(rows, said):
 
 
 def test_a_reply_narrower_than_the_dimensions_asked_for():
-    with pytest.raises(BadReply, match="asked for 48 dimensions"):
+    with pytest.raises(BadReply, match="40 dimensions, fewer than the 48 wanted"):
         Embedder(Answering("embed", np.ones((1, 40))), dimensions=48).embed_documents(["one"])
 
 

@@ -141,7 +141,7 @@ def test_a_key_that_no_document_has_is_told(engine, caplog):
     rerank = Qwen3Rerank(engine=engine, document_text="titel")
     with caplog.at_level(logging.WARNING, "qwen3_integrations"):
         rerank.compress_documents(documents(), QUERY)
-    assert "'titel', which is in no document's metadata, did you mean 'title'?" in caplog.text
+    assert "'titel', which no document has in its metadata, did you mean 'title'?" in caplog.text
 
 
 async def test_a_document_text_that_is_no_text_is_refused(engine):
@@ -210,7 +210,7 @@ async def test_one_call_may_have_a_cut_of_its_own(engine):
 async def test_what_a_call_can_not_be_told_is_refused(rerank):
     asked = {"query": QUERY, "documents": documents()}
     for told, says in [
-        ({"topn": 1}, "Qwen3Rerank as a runnable has no option 'topn', did you mean 'top_n'"),
+        ({"topn": 1}, "topn is not an option of Qwen3Rerank as a runnable, did you mean 'top_n'"),
         ({"top_n": 0}, "top_n must be a whole number"),
         ({"score_threshold": "0.5"}, "score_threshold must be a number"),
     ]:
@@ -242,7 +242,7 @@ async def test_metadata_that_can_not_be_copied_is_passed_on(rerank):
 async def test_bad_input(rerank):
     with pytest.raises(TypeError, match=r"documents\[1\] must be a string, a Document or a mapping, not int"):
         rerank.rerank(["fine", 5], QUERY)
-    with pytest.raises(TypeError, match=r"documents\[0\] is a mapping without a string .* it has: title"):
+    with pytest.raises(TypeError, match=r"documents\[0\] is a mapping without a string .* its keys are: title"):
         rerank.rerank([{"title": "x"}], QUERY)
     with pytest.raises(TypeError, match="must be a list, not one str"):
         rerank.rerank("one text", QUERY)

@@ -130,14 +130,14 @@ async def test_any_runnable(engine, rerank):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"retriever": Stubborn(), "fetch_k": 9}, "Stubborn can't be told to fetch 9 documents"),
-        ({"retriever": Stubborn(), "search_kwargs": {"filter": {}}}, "search_kwargs are for a vector store"),
+        ({"retriever": Stubborn(), "fetch_k": 9}, "fetch_k 9 can't be passed on to Stubborn"),
+        ({"retriever": Stubborn(), "search_kwargs": {"filter": {}}}, "search_kwargs are for a vector store only"),
         ({"retriever": Counting(), "fetch_k": 0}, "fetch_k"),
         ({"retriever": Counting(), "fetch_k": True}, "fetch_k"),
         ({"retriever": "a name"}, "retriever"),
         ({"retriever": Counting(), "reranker": "a name"}, "reranker"),
-        ({"retriever": Counting(), "topn": 3}, "no setting 'topn'"),
-        ({}, "retriever: Field required"),
+        ({"retriever": Counting(), "topn": 3}, "topn is not a setting of RerankingRetriever"),
+        ({}, "retriever of RerankingRetriever can't be used: Field required"),
     ],
 )
 def test_unfit_settings_are_refused_when_it_is_made(rerank, wrong, message):

@@ -109,9 +109,9 @@ async def test_bad_input(embedding):
         embedding.get_text_embedding_batch(["fine", 5])
     with pytest.raises(TypeError, match=r"texts\[1\] must be a string"):
         await embedding.aget_text_embedding_batch(["fine", 5])
-    with pytest.raises(TypeError, match=r"texts\[0\] must be a string"):
+    with pytest.raises(TypeError, match="^text must be a string"):
         embedding.get_query_embedding(None)
-    with pytest.raises(InvalidText, match=r"texts\[0\]"):
+    with pytest.raises(InvalidText, match="^text contains the lone surrogate"):
         embedding.get_text_embedding("\udc80")
     with pytest.raises(PromptTooLong):
         Qwen3Embedding(backend="fake", max_tokens=20).get_query_embedding("word " * 100)
@@ -119,10 +119,10 @@ async def test_bad_input(embedding):
 
 async def test_a_bad_text_is_named_by_its_place_in_the_whole_batch_before_any_work(engine, embedding):
     texts = ["a"] * 2050 + ["\ud800"]
-    with pytest.raises(InvalidText, match=r"texts\[2050\] holds the lone surrogate") as caught:
+    with pytest.raises(InvalidText, match=r"texts\[2050\] contains the lone surrogate") as caught:
         embedding.get_text_embedding_batch(texts)
     assert caught.value.index == 2050
-    with pytest.raises(InvalidText, match=r"texts\[2050\] holds the lone surrogate"):
+    with pytest.raises(InvalidText, match=r"texts\[2050\] contains the lone surrogate"):
         await embedding.aget_text_embedding_batch(texts)
     with pytest.raises(TypeError, match=r"texts\[2050\] must be a string, not int"):
         embedding.get_text_embedding_batch(["a"] * 2050 + [5])
@@ -220,9 +220,9 @@ def test_names():
     assert (embedding.class_name(), embedding.model, embedding.model_name) == ("Qwen3Embedding", "some-name", "some-name")
     assert Qwen3Embedding(backend="fake", model_name="some-name").model == "some-name"
     assert Qwen3Embedding(backend="fake").model_name == "Qwen/Qwen3-Embedding-0.6B"
-    with pytest.raises(ConfigError, match="they mean the same"):
+    with pytest.raises(ConfigError, match="both mean the same"):
         Qwen3Embedding(backend="fake", model="this", model_name="that")
-    with pytest.raises(ConfigError, match="model_name is fixed"):
+    with pytest.raises(ConfigError, match="model_name of Qwen3Embedding is fixed"):
         embedding.model_name = "other"
     assert embedding.model_copy(update={"model": "other"}).model_name == "other"
 

@@ -89,7 +89,7 @@ def test_every_shard_counts_once(tmp_path):
 def test_a_broken_file_is_named(tmp_path, content):
     write_weights(tmp_path, {})
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"model\.safetensors is no safetensors file"):
+    with pytest.raises(ConfigError, match=r"model\.safetensors is not a safetensors file"):
         stored_bytes(tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_a_plan_that_does_not_fit_says_what_would():
     assert f"device 0 has {(plan.total_bytes - 1) / GIB:.2f} GiB free. concurrency=3 with max_model_len=8192 would fit" in said
     assert "concurrency=1 with max_model_len=8192 would fit" in refusal(fixed + 2 * 8192 * plan.token_bytes)
     assert "concurrency=1 with max_model_len=3968 would fit" in refusal(fixed + 4096 * plan.token_bytes)
-    assert "smaller or a quantised model" in refusal(GIB)
+    assert "smaller or quantised model" in refusal(GIB)
     for concurrency, length in ((3, 8192), (1, 3968)):  # and it would
         other = plan_memory("small", SMALL, GIB, value_bytes=2, concurrency=concurrency, max_model_len=length, pass_tokens=length)
         assert other.cache_bytes <= (plan.cache_bytes - 1 if concurrency == 3 else 4096 * plan.token_bytes)

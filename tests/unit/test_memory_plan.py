@@ -28,7 +28,7 @@ def test_passes_get_smaller_with_the_memory_that_is_free():
 
 
 def test_what_does_not_fit_is_refused_with_the_sum():
-    with pytest.raises(ConfigError, match=r"large needs .* GiB: weights 15\.00 GiB .* has 15\.50 GiB free: .*smaller model"):
+    with pytest.raises(ConfigError, match=r"large needs .* GiB: weights 15\.00 GiB .* has 15\.50 GiB free. .*smaller model"):
         plan_passes("large", LARGE, 15 * GIB, 2, int(15.5 * GIB), None)
     with pytest.raises(ConfigError, match="max_batch_tokens"):
         plan_passes("small", SMALL, GIB, 2, 4 * GIB, 1_000_000)

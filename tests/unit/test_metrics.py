@@ -75,7 +75,7 @@ def test_kendall_tau_is_what_counting_every_pair_gives():
 
 @pytest.mark.parametrize(("first", "second"), [("ab", "ac"), ("ab", "abc"), ("aab", "abb"), ("aab", "ab")])
 def test_kendall_tau_needs_the_same_things(first, second):
-    with pytest.raises(InputError, match="same things"):
+    with pytest.raises(InputError, match="same items"):
         kendall_tau(first, second)
 
 
@@ -84,7 +84,7 @@ def test_kendall_tau_needs_the_same_things(first, second):
     ("relevances", "k", "said"),
     [
         ([], None, "at least one query"),
-        ([[1]], 0, "k must be at least 1"),
+        ([[1]], 0, "k must be a whole number of at least 1"),
         ([[1], [0, -1]], None, r"relevances\[1\]\[1\]"),
         ([[float("nan")]], None, "finite"),
     ],

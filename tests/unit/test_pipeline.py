@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 
 import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, FakeEngine, Reranker, open_engine
-from qwen3_integrations.core import pipeline as slices
-from qwen3_integrations.core.pipeline import FIRST, IN_FLIGHT, SLICE, SLICE_CHARACTERS, Call
+from qwen3_integrations.core import slicing
+from qwen3_integrations.core.pipeline import IN_FLIGHT
+from qwen3_integrations.core.slicing import DEFAULT_SIZE, FIRST, SLICE, SLICE_CHARACTERS, SliceSize, slices
 from qwen3_integrations.core.types import Reply
 from qwen3_integrations.errors import BadReply, InvalidText, PromptTooLong, RequestRefused
 
@@ -45,7 +47,7 @@ class Slow(FakeEngine):
             await asyncio.sleep(0.01)
             for position, prompt in enumerate(job.prompts):
                 if prompt.body.text == self.refused:
-                    raise RequestRefused(f"bad text: item {position} of this call. Look at that text", url="http://x", index=position)
+                    raise RequestRefused("bad text", url="http://x", index=position, advice="Look at that text")
             reply = self.run(job)
             cut = {position for position, prompt in enumerate(job.prompts) if prompt.body.text == self.cut}
             rows = reply.rows[:, : self.width] if self.width and len(self.jobs) > 1 else reply.rows
@@ -72,12 +74,12 @@ def test_slices_give_the_same_vectors_usage_and_truncations(call, monkeypatch, c
         vectors = call(sliced, "embed_documents", TEXTS)
         queries = call(sliced, "embed_queries", [text[:20] for text in TEXTS], "")
         told = [record.message for record in caplog.records]
-        monkeypatch.setattr(slices, "SLICE", len(TEXTS))
+        monkeypatch.setattr(slicing, "DEFAULT_SIZE", SliceSize(most=len(TEXTS)))
         assert np.abs(vectors - whole.embed_documents(TEXTS)).max() < 1e-6
         assert np.abs(queries - whole.embed_queries([text[:20] for text in TEXTS], "")).max() < 1e-6
     assert sliced.usage == whole.usage
     assert sliced.usage.truncated > 0
-    assert told == [f"{sliced.usage.truncated} of {len(TEXTS)} texts were cut to 16 tokens"]
+    assert told == [f"{sliced.usage.truncated} of {len(TEXTS)} texts were truncated to 16 tokens"]
 
 
 def test_pairs_are_scored_in_slices_too_and_share_their_head_in_each(call, monkeypatch):
@@ -88,7 +90,7 @@ def test_pairs_are_scored_in_slices_too_and_share_their_head_in_each(call, monke
     assert all(
         len({id(prompt.prefix) for prompt in job.prompts}) == len({prompt.prefix.text for prompt in job.prompts}) for job in engine.jobs
     )
-    monkeypatch.setattr(slices, "SLICE", len(TEXTS))
+    monkeypatch.setattr(slicing, "DEFAULT_SIZE", SliceSize(most=len(TEXTS)))
     assert np.array_equal(scores, Reranker(FakeEngine("rerank")).score(pairs))
 
 
@@ -113,12 +115,33 @@ def test_planning_runs_no_further_ahead_than_the_engine_can_use(call, progress):
     assert SLICE < alive.max() <= IN_FLIGHT * SLICE
 
 
-def test_several_slices_are_on_their_way_and_no_more(call):
-    engine = Slow()
+class Together(FakeEngine):
+    """Answers no job before so many are with it at once."""
+
+    def __init__(self, task, count):
+        super().__init__(task)
+        self.count, self.now, self.most = count, 0, 0
+        self.enough = None
+
+    async def arun(self, job):
+        self.enough = self.enough or asyncio.Event()
+        self.now += 1
+        self.most = max(self.most, self.now)
+        if self.now == self.count:
+            self.enough.set()
+        await asyncio.wait_for(self.enough.wait(), 60)
+        reply = self.run(job)
+        self.now -= 1
+        return reply
+
+
+def test_several_slices_are_in_flight_and_no_more(call):
+    engine = Together("embed", IN_FLIGHT)
     call(Embedder(engine), "embed_documents", MANY)
-    assert 1 < engine.most <= IN_FLIGHT
+    assert engine.most == IN_FLIGHT
     assert sum(len(job.prompts) for job in engine.jobs) == len(MANY)
     assert len({id(job.turn) for job in engine.jobs}) == 1  # one caller among the others
+    assert {job.call_size for job in engine.jobs} == {len(MANY)}
 
 
 def test_planning_is_off_the_callers_loop():
@@ -140,7 +163,7 @@ def test_planning_is_off_the_callers_loop():
 def test_an_error_names_the_position_in_the_whole_call(call):
     where = SLICE + 44
     engine = Slow(refused=TEXTS[where])
-    with pytest.raises(RequestRefused, match=f"bad text: item {where} of this call. Look") as caught:
+    with pytest.raises(RequestRefused, match=f"^item {where} of this call: bad text. Look") as caught:
         call(Embedder(engine), "embed_documents", MANY)
     assert caught.value.index == where
     assert len(engine.jobs) < 2 * IN_FLIGHT  # the rest was not begun
@@ -150,7 +173,7 @@ def test_what_an_engine_cut_is_counted_in_the_whole_call(call, caplog):
     embedder = Embedder(Slow(cut=TEXTS[SLICE + 3]))
     call(embedder, "embed_documents", MANY)
     assert embedder.usage.truncated == 9
-    assert [record.message for record in caplog.records] == [f"9 of {len(MANY)} texts were cut to 100 tokens"]
+    assert [record.message for record in caplog.records] == [f"9 of {len(MANY)} texts were truncated to 100 tokens"]
 
 
 def test_a_query_that_does_not_fit_ends_the_call(call):
@@ -160,7 +183,7 @@ def test_a_query_that_does_not_fit_ends_the_call(call):
 
 
 def test_slices_of_different_widths_are_no_reply(call):
-    with pytest.raises(BadReply, match=r"rows of shape \(32,\) came after others of \(64,\)"):
+    with pytest.raises(BadReply, match=r"rows of shape \(32,\) came after rows of shape \(64,\)"):
         call(Embedder(Slow(width=32)), "embed_documents", MANY)
 
 
@@ -176,4 +199,7 @@ def test_slices_of_different_widths_are_no_reply(call):
     ],
 )
 def test_slices_are_bounded_in_prompts_and_in_characters(lengths, expected):
-    assert Call(lengths, lambda begin, end: None, lambda rows, count, begin: rows).slices == expected
+    ends = [0]
+    for some in slices(lengths, lambda length: 1, lambda length: length, DEFAULT_SIZE, len(lengths)):
+        ends.append(ends[-1] + len(some))
+    assert list(itertools.pairwise(ends)) == expected

@@ -60,7 +60,7 @@ def test_a_preview_has_plan_devices_and_command():
     ("options", "said"),
     [
         ({"concurrency": 100_000_000}, "qwen3-tiny-demo needs"),
-        ({"extra_args": ("--model", "x")}, "extra_args can't hold --model"),
+        ({"extra_args": ("--model", "x")}, "extra_args can't contain --model"),
         ({"task": "rerank", "model": "Qwen/nothing", "engine": "sglang"}, "sglang is not installed"),
     ],
 )

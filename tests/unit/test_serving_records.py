@@ -139,7 +139,10 @@ def test_reading_makes_no_folder_and_writing_says_which_can_not_be_made(tmp_path
     (tmp_path / "file").touch()
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
     assert servers() == ()
-    with pytest.raises(ConfigError, match=rf"{tmp_path}/file can't be written.*name another in {FOLDER_VARIABLE}"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"{tmp_path}/file, the folder of the servers' records, can't be written.*Set another folder in {FOLDER_VARIABLE}",
+    ):
         record.write()
 
 
@@ -200,9 +203,9 @@ def test_names_fit_a_file():
 
 
 def test_attaching_to_nothing_names_what_there_is(supervised):
-    with pytest.raises(ConfigError, match="no server 'other' runs here; running: embed-model-8000"):
+    with pytest.raises(ConfigError, match="no server 'other' is running here. Running: embed-model-8000"):
         attach("other")
-    with pytest.raises(ConfigError, match="0 servers run here"):
+    with pytest.raises(ConfigError, match="0 servers are running here"):
         attach(task="rerank")
 
 

@@ -145,20 +145,20 @@ def test_documents_of_frameworks_are_read(explorer):
 @pytest.mark.parametrize(
     ("settings", "error", "said"),
     [
-        ({}, ConfigError, "pass the texts"),
+        ({}, ConfigError, "texts are missing"),
         ({"texts": TEXTS}, ConfigError, "embedder"),
-        ({"embedder": object(), "texts": TEXTS}, ConfigError, "embedder is object"),
+        ({"embedder": object(), "texts": TEXTS}, ConfigError, "embedder must be an Embedder, .*not object"),
         ({"vectors": np.eye(5), "texts": TEXTS}, InputError, "6 texts, but 5 vectors"),
         ({"vectors": np.eye(6)[0], "texts": TEXTS}, InputError, "shape"),
         ({"vectors": [["a"]] * 6, "texts": TEXTS}, InputError, "numbers"),
         ({"vectors": np.eye(6), "texts": TEXTS, "labels": ["a"]}, InputError, "1 labels"),
-        ({"vectors": np.eye(6), "texts": TEXTS, "query": "red"}, ConfigError, "a query needs an embedder"),
+        ({"vectors": np.eye(6), "texts": TEXTS, "query": "red"}, ConfigError, "query needs an embedder"),
         ({"vectors": np.eye(6), "texts": TEXTS, "widths": [7]}, ConfigError, "from 1 to 6, not 7"),
-        ({"vectors": np.eye(6), "texts": TEXTS, "widths": [True]}, ConfigError, "whole numbers"),
-        ({"vectors": np.eye(6), "texts": TEXTS, "dimensions": 0.5}, ConfigError, "whole numbers"),
-        ({"vectors": np.eye(6), "texts": TEXTS, "duplicates_above": 1.5}, ConfigError, "cosine"),
-        ({"vectors": np.eye(6), "texts": TEXTS, "selection": [6]}, InputError, "selection holds 6"),
-        ({"vectors": np.eye(6), "texts": TEXTS, "focused": -1}, InputError, "focused is -1"),
+        ({"vectors": np.eye(6), "texts": TEXTS, "widths": [True]}, ConfigError, "whole number"),
+        ({"vectors": np.eye(6), "texts": TEXTS, "dimensions": 0.5}, ConfigError, "whole number"),
+        ({"vectors": np.eye(6), "texts": TEXTS, "duplicates_above": 1.5}, ConfigError, "duplicates_above must be a number in"),
+        ({"vectors": np.eye(6), "texts": TEXTS, "selection": [6]}, InputError, "selection contains 6"),
+        ({"vectors": np.eye(6), "texts": TEXTS, "focused": -1}, InputError, "focused must be a whole number of at least 0"),
         ({"vectors": np.eye(1), "texts": "red"}, TypeError, "list of strings"),
         ({"vectors": np.eye(1), "texts": [1]}, TypeError, r"\[0\]"),
         ({"vectors": np.eye(1), "texts": ["\ud800"]}, InvalidText, "surrogate"),
@@ -254,7 +254,7 @@ def test_a_query_is_embedded_behind_the_instruction_and_its_nearest_texts_are_li
     cosines = widget.vectors @ vector
     shown = widget._nearest
     assert [row["index"] for row in shown["rows"]] == np.argsort(-cosines).tolist()
-    assert [row["cosine"] for row in shown["rows"]] == pytest.approx(np.sort(cosines)[::-1], abs=1e-6)
+    assert [row["duplicates_above must be a number in"] for row in shown["rows"]] == pytest.approx(np.sort(cosines)[::-1], abs=1e-6)
     assert (shown["of"], shown["text"]) == (None, "red apple")
     assert len(widget._asked["point"]) == 2
     np.testing.assert_allclose(widget.to_pandas().query_cosine, cosines, atol=1e-6)
@@ -309,7 +309,7 @@ def test_a_query_of_another_width_is_refused(explorer):
 def test_a_query_without_an_embedder_is_refused_under_the_widget(explorer):
     widget = settled(explorer(vectors=rows(6), texts=TEXTS))
     told(widget, do="query", text="red")
-    assert "a query needs an embedder" in widget.error
+    assert "query needs an embedder" in widget.error
     assert widget.query == ""
 
 
@@ -326,7 +326,7 @@ def test_the_focused_text_shows_what_a_smaller_width_keeps_loses_and_gains(explo
     assert all(shown.values())
     assert (widget._nearest["kept"], widget._nearest["k"]) == (len(shown["kept"]), 10)
     for row in widget._nearest["rows"]:
-        assert row["cosine"] == pytest.approx(cosine(vectors[7], vectors[row["index"]]), abs=1e-4)
+        assert row["duplicates_above must be a number in"] == pytest.approx(cosine(vectors[7], vectors[row["index"]]), abs=1e-4)
         assert row["cut"] == pytest.approx(cosine(vectors[7, :4], vectors[row["index"], :4]), abs=1e-4)
     widget.set_state({"dimensions": 48})
     assert [row["index"] for row in widget._nearest["rows"]] == full
@@ -535,3 +535,22 @@ async def main():
 assert "3 of 3 dimensions" in asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_several_slices_are_in_flight_while_a_corpus_is_embedded(explorer):
+    class Together(FakeEngine):
+        """Answers nothing before four jobs are with it at once."""
+
+        now, enough = 0, None
+
+        async def arun(self, job):
+            self.enough = self.enough or asyncio.Event()
+            self.now += 1
+            if self.now == 4:
+                self.enough.set()
+            await self.enough.wait()
+            return self.run(job)
+
+    widget = settled(explorer(embedder(Together("embed")), named(1000)))
+    assert widget.ready
+    np.testing.assert_allclose(widget.vectors, embedder().embed_documents(named(1000)), atol=1e-6)

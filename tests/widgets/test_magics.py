@@ -138,7 +138,7 @@ def test_every_magic_has_help(shell, name):
         ("%%qwen3_rank --topn 3\ntext", "UsageError: unrecognized arguments: --topn. %%qwen3_rank? shows all arguments"),
         ("%%qwen3_rank\ntext", "UsageError: the following arguments are required: query. %%qwen3_rank? shows all arguments"),
         ('%%qwen3_rank "abc\ntext', "UsageError: a double quote is not closed. %%qwen3_rank? shows all arguments"),
-        ("%%qwen3_rank q -o 1a\ntext", "UsageError: argument -o/--output: '1a' is no variable's name. %%qwen3_rank? shows"),
+        ("%%qwen3_rank q -o 1a\ntext", "UsageError: argument -o/--output: '1a' is not a variable's name. %%qwen3_rank? shows"),
         ("%%qwen3_embed --option device\ntext", "UsageError: argument --option: 'device' is not NAME=VALUE."),
         ("%qwen3_serve emb", "UsageError: argument task: invalid choice: 'emb'"),
     ],
@@ -153,18 +153,22 @@ def test_wrong_use_is_one_line(shell, capsys, cell, words):
     ("cell", "words", "hint"),
     [
         (f"%%qwen3_rank q {TINY} --top-n 0\ntext", "ConfigError: top_n must be a whole number", "%%qwen3_rank? shows all arguments"),
-        (f"%%qwen3_rank q {TINY}\n \n\n", "InputError: the cell holds no text", "%%qwen3_rank?"),
+        (f"%%qwen3_rank q {TINY}\n \n\n", "InputError: the cell contains no text", "%%qwen3_rank?"),
         ("%%qwen3_embed --backend vlm\ntext", "ConfigError: backend must be one of auto, vllm", "%%qwen3_embed?"),
-        (f"%%qwen3_embed {TINY} --option devise=cpu\ntext", "ConfigError: the torch engine has no option 'devise', did you mean", "%%q"),
-        ("%%qwen3_embed --option model=x\ntext", "ConfigError: --option can't set model: it has an argument", "%%qwen3_embed?"),
+        (
+            f"%%qwen3_embed {TINY} --option devise=cpu\ntext",
+            "ConfigError: devise is not an option of the torch engine, did you mean",
+            "%%q",
+        ),
+        ("%%qwen3_embed --option model=x\ntext", "ConfigError: --option can't set model, which has an argument", "%%qwen3_embed?"),
         ("%%qwen3_embed --option api_key=x\ntext", "ConfigError: --option can't set api_key, since it would be saved", "%%q"),
-        ("%qwen3_serve embed --option port=8", "ConfigError: --option can't set port: it has an argument", "%qwen3_serve?"),
-        ("%%qwen3_embed --instruction x\ntext", "ConfigError: --instruction goes before queries only", "%%qwen3_embed?"),
-        ("%%qwen3_embed --server nobody\ntext", "ConfigError: no server 'nobody' runs here", "%%qwen3_embed?"),
-        ("%%qwen3_embed --server nobody --model x\ntext", "ConfigError: --server says which model", "%%qwen3_embed?"),
-        ("%qwen3_status nobody", "ConfigError: no server 'nobody' runs here; running: none", "%qwen3_status?"),
-        ("%qwen3_stop", "ConfigError: 0 servers run here", "%qwen3_stop?"),
-        ("%qwen3_serve embed --option concurency=8", "ConfigError: a server has no option 'concurency', did you mean", "%qwen3_serve?"),
+        ("%qwen3_serve embed --option port=8", "ConfigError: --option can't set port, which has an argument", "%qwen3_serve?"),
+        ("%%qwen3_embed --instruction x\ntext", "ConfigError: --instruction applies only to queries", "%%qwen3_embed?"),
+        ("%%qwen3_embed --server nobody\ntext", "ConfigError: no server 'nobody' is running here", "%%qwen3_embed?"),
+        ("%%qwen3_embed --server nobody --model x\ntext", "ConfigError: --server determines the model", "%%qwen3_embed?"),
+        ("%qwen3_status nobody", "ConfigError: no server 'nobody' is running here. Running: none", "%qwen3_status?"),
+        ("%qwen3_stop", "ConfigError: 0 servers are running here", "%qwen3_stop?"),
+        ("%qwen3_serve embed --option concurency=8", "ConfigError: concurency is not an option of a server, did you mean", "%qwen3_serve?"),
         ("%qwen3_serve embed --port 70000", "ConfigError: port must be a whole number", "%qwen3_serve? shows all arguments"),
     ],
 )
@@ -221,7 +225,7 @@ def test_a_server_from_start_to_stop(shell, monkeypatch, capfd):
         vectors = run(shell, f"%%qwen3_embed --server {{server.name}}\n{DOCUMENTS}")
         here = run(shell, f"%%qwen3_embed {TINY}\n{DOCUMENTS}")
         assert np.abs(vectors - here).max() < 1e-5
-        with pytest.raises(ConfigError, match=rf"no server '{server.name}' runs here"):  # it is no reranker
+        with pytest.raises(ConfigError, match=rf"no server '{server.name}' is running here"):  # it is no reranker
             run(shell, f"%%qwen3_rank q --server {server.name}\n{DOCUMENTS}")
         assert run(shell, "%qwen3_stop") == (server.name,)
         assert run(shell, "%qwen3_status") == ()

@@ -1,4 +1,4 @@
-"""A server's address: with or without `/v1`, or a Unix socket's; never shown with credentials."""
+"""A server's address: with or without `/v1`, or that of a Unix socket; never shown with credentials."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SOCKET_HOST = "http://localhost"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is.
+    """A server's address, split into what requests and messages need.
 
     Attributes:
         root: Address without credentials, `/v1` and a trailing slash; may have a path of its own (a proxy's prefix).
-        socket: Path of a Unix socket, for an address such as `unix:///run/qwen3.sock`; the root's host then stands for it.
+        socket: Path of a Unix socket, for an address such as `unix:///run/qwen3.sock`; the root's host is then a placeholder.
         versioned: True when the address was given with `/v1`.
-        authorization: The header that user and password of the address mean; None where it has none. Kept apart, since HTTP
-            clients log addresses whole.
+        authorization: The header for the user and password in the address; None where it has none. Kept apart, since HTTP
+            clients log complete addresses.
     """
 
     root: str
@@ -35,23 +35,25 @@ class Address:
         """Read an address.
 
         Raises:
-            ConfigError: If it is no http(s) address, and no Unix socket's; or has a query or fragment.
+            ConfigError: If it is neither an http(s) address nor that of a Unix socket, or has a query or a fragment.
         """
         if url.strip().startswith(UNIX):
             return cls(_SOCKET_HOST, versioned=False, socket=url.strip().removeprefix(UNIX))
         try:
             parts = urlsplit(url.strip())
             usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # a port that is no number, half an IPv6 address
+        except ValueError:  # a port that is not a number, an incomplete IPv6 address
             usable = False
         if not usable:
             raise ConfigError(
-                f"base_url must be an http or https address such as http://127.0.0.1:8000/v1, or unix:///path, not {shown_url(url)!r}"
+                f"must be an http or https address such as http://127.0.0.1:8000/v1, or unix:///path, not {shown_url(url)!r}",
+                option="base_url",
             )
         if parts.query or parts.fragment:
             raise ConfigError(
-                f"base_url {shown_url(url)} has something behind a ? or #, which could not be sent with every request. "
-                "Say what the server needs in headers: engine_options={'headers': {...}}"
+                f"{shown_url(url)} has a query or a fragment, which can't be sent with every request",
+                option="base_url",
+                advice="Use headers for what the server needs: engine_options={'headers': {...}}",
             )
         path = parts.path.rstrip("/")
         versioned = path.endswith("/v1")
@@ -61,12 +63,12 @@ class Address:
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Where the OpenAI-compatible routes may be, most likely first: most servers have them under `/v1`, some at the root."""
+        """Possible bases of the OpenAI-compatible routes, most likely first: most servers have them under `/v1`, some at the root."""
         return (f"{self.root}/v1",) if self.versioned else (f"{self.root}/v1", self.root)
 
     @property
     def is_local(self) -> bool:
-        """True for a server on this machine, which no proxy stands before."""
+        """True for a server on this machine, which is reached without a proxy."""
         host = urlsplit(self.root).hostname or ""
         return self.socket is not None or host == "localhost" or is_loopback(host)
 
@@ -79,7 +81,7 @@ class Address:
 
 
 def is_loopback(host: str) -> bool:
-    """True for an IP address that only this machine reaches."""
+    """True for an IP address that only this machine can reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -87,12 +89,12 @@ def is_loopback(host: str) -> bool:
 
 
 def has_credentials(url: str) -> bool:
-    """Whether an address says user and password."""
+    """Whether an address contains a user and password."""
     return "@" in url.partition("//")[2].partition("/")[0]
 
 
 def shown_url(url: str) -> str:
-    """An address fit for messages and logs: without user, password, query and fragment; of what is no address, what is behind an `@`."""
+    """An address for messages and logs, without user, password, query and fragment; of another text, the part after an `@`."""
     try:
         parts = urlsplit(url)
         if not parts.netloc:

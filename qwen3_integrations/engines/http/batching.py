@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 
 from qwen3_integrations.core.types import Prompt, Rows
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed
+from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed, own_copy
 
 REQUEST_CHARACTERS = 1 << 20
 """Characters in one request: far below the limits of servers and proxies, and enough to fill a forward pass."""
@@ -25,20 +24,6 @@ instead of 488."""
 
 _JOBS_LOOKED_AT = 256
 """Jobs that are searched for one request; a limit on the time of the search."""
-
-
-class PromptFailed(Exception):
-    """The server refuses one prompt of a caller's.
-
-    Attributes:
-        error: The server's error for it.
-        offset: Its position among the caller's prompts.
-    """
-
-    def __init__(self, error: RequestRefused, offset: int) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.offset = offset
 
 
 def fair_share(prompts: int, requests: int) -> int:
@@ -73,9 +58,7 @@ class _PendingRequest:
     def fail(self, error: BaseException) -> None:
         """Fail with a copy of the error: callers in several threads must not share one exception."""
         if not self.answer.done():
-            own = copy.copy(error)
-            own.__cause__ = error
-            self.answer.set_exception(own)
+            self.answer.set_exception(own_copy(error))
 
 
 @dataclass(slots=True, eq=False)
@@ -91,9 +74,16 @@ class _Batch:
         return [prompt for pending, begin, end in self.spans for prompt in pending.prompts[begin:end]]
 
     def fail(self, error: BaseException) -> None:
-        """Fail all callers in the batch."""
-        for pending, _, _ in self.spans:
-            pending.fail(error)
+        """Fail all callers in the batch; an error about one prompt of the request names its position among its caller's prompts."""
+        index = error.index if isinstance(error, EngineError) else None
+        at = 0
+        for pending, begin, end in self.spans:
+            if index is None or not isinstance(error, EngineError):
+                pending.fail(error)
+            else:
+                inside = at <= index < at + end - begin
+                pending.fail(error.replace(index=begin + index - at if inside else None))
+            at += end - begin
 
     def drop_done(self) -> None:
         """Remove the spans whose caller no longer waits."""
@@ -196,8 +186,7 @@ class Batcher:
             The answer to these prompts. Its tokens are their share of the request's, by length; exact where ids are known.
 
         Raises:
-            PromptFailed: If the request was refused for one of them.
-            EngineError: If it failed for another reason.
+            EngineError: If the request failed; `index` is the position in `prompts`, where one of them is at fault.
         """
         pending = _PendingRequest(kind, job, prompts, asyncio.get_running_loop().create_future())
         self._queue.put(pending)
@@ -230,8 +219,7 @@ class Batcher:
                     await self._send(batch)
                 except Exception as error:  # noqa: BLE001  no caller may wait forever, whatever the error
                     for pending, _, _ in spans:
-                        if not pending.answer.done():
-                            pending.answer.set_exception(error)
+                        pending.fail(error)
         finally:
             # Not in a done callback: that runs one turn of the loop later, and until then no worker would start in its place.
             self._workers.discard(me)
@@ -251,8 +239,7 @@ class Batcher:
         if isinstance(failure, RequestRefused):
             if len(batch.prompts) == 1:
                 ((pending, begin, _),) = batch.spans
-                if not pending.answer.done():
-                    pending.answer.set_exception(PromptFailed(failure, begin))
+                pending.fail(failure.replace(index=begin))
             else:
                 self._halves += batch.halves()
                 self._start_worker()

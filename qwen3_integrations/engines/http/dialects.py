@@ -120,7 +120,7 @@ def read_classes(answer: Any, count: int) -> Answer:
     try:
         scores = [float(item["probs"][-1]) for item in items]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise BadReply(f"the server's classes hold no probability: {type(error).__name__} {error}") from error
+        raise BadReply(f"the server's classes contain no probability: {type(error).__name__} {error}") from error
     return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
 
 
@@ -130,7 +130,7 @@ def read_ranks(answer: Any, count: int) -> Answer:
     try:
         scores = [float(item["relevance_score"] if "relevance_score" in item else item["score"]) for item in items]
     except (KeyError, TypeError, ValueError) as error:
-        raise BadReply(f"the server's ranking holds no score: {type(error).__name__} {error}") from error
+        raise BadReply(f"the server's ranking contains no score: {type(error).__name__} {error}") from error
     return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
 
 
@@ -189,13 +189,13 @@ def _listed(answer: Any, names: Iterable[str]) -> list[Any]:
             found: list[Any] = answer[name]
             return found
     keys = ", ".join(map(str, answer)) if isinstance(answer, Mapping) else type(answer).__name__
-    raise BadReply(f"the server's answer has no list {' or '.join(names)}; it has: {keys}")
+    raise BadReply(f"the server's answer has no list {' or '.join(names)}; its fields are: {keys}")
 
 
 def _in_order(items: Sequence[Any], count: int) -> list[Mapping[str, Any]]:
     """Items put in the order of the request by their index, each exactly once."""
     if len(items) != count:
-        raise BadReply(f"asked for {count} results, the server sent {len(items)}")
+        raise BadReply(f"the server sent {len(items)} results for {count} prompts")
     placed: dict[int, Mapping[str, Any]] = {}
     for item in items:
         index = item.get("index") if isinstance(item, dict) else None
@@ -239,11 +239,11 @@ def _vector(value: Any, index: int) -> Rows:
             else np.asarray(value, dtype=np.float32)
         )
     except (binascii.Error, ValueError, TypeError) as error:
-        raise BadReply(f"the vector at index {index} can't be read: {error}") from error
+        raise BadReply(f"the server's vector can't be decoded: {error}", index=index) from error
     if vector.ndim != 1 or not len(vector):
-        raise BadReply(f"the vector at index {index} is none: shape {vector.shape}")
+        raise BadReply(f"the server's vector has the shape {vector.shape}, not (dimensions,)", index=index)
     if not np.isfinite(vector).all():
-        raise BadReply(f"the vector at index {index} is not finite")
+        raise BadReply("the server's vector is not finite", index=index)
     return vector.astype(np.float32, copy=False)
 
 

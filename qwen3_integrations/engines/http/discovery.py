@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.dialects import DIALECT_NAMES, DIALECTS, Dialect, DialectName, is_vllm
 from qwen3_integrations.engines.http.transport import Transport
@@ -69,10 +70,10 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
     base, listed = await _models(transport, address, task)
     if not listed and asked == "auto":
         raise RouteNotServed(
-            f"{address} lists no models under /v1/models, so what it speaks is not known; is base_url right? "
-            "Else name it: engine_options={'dialect': 'openai'} or 'rerank' or 'vllm'",
+            f"{address} lists no models under /v1/models, so its dialect is not known",
             url=str(address),
             status=404,
+            advice="Check base_url, or name the dialect: engine_options={'dialect': 'openai'} or 'rerank' or 'vllm'",
         )
     served = _served(listed, model, address)
     name_served = str(served["id"])
@@ -117,7 +118,7 @@ def dialect_for(name: str, task: Task) -> Dialect:
         if dialect.name == name and dialect.task == task:
             return dialect
     able = ", ".join(sorted(dialect.name for dialect in DIALECTS if dialect.task == task))
-    raise ConfigError(f"the dialect {name} can't {task}; these can: {able}")
+    raise ConfigError(f"{name!r} can't {task}", option="dialect", advice=f"These can: {able}")
 
 
 def tasks_of(name: str) -> tuple[Task, ...]:
@@ -128,7 +129,7 @@ def tasks_of(name: str) -> tuple[Task, ...]:
     """
     names = sorted(DIALECT_NAMES)
     if name not in names:
-        raise ConfigError(f"dialect must be auto or one of {', '.join(names)}, not {name!r}")
+        raise ConfigError(f"must be one of auto, {', '.join(names)}, not {name!r}{suggest(str(name), names)}", option="dialect")
     return tuple(dialect.task for dialect in DIALECTS if dialect.name == name)
 
 
@@ -166,12 +167,13 @@ def _served(listed: list[dict[str, Any]], model: str | None, address: Address) -
         if model is None or model in (entry["id"], entry.get("root")):
             return entry
     if not listed and model is None:
-        raise ModelNotServed(f"{address} lists no models: name the one it serves", url=str(address), status=404)
+        raise ModelNotServed(f"{address} lists no models", url=str(address), status=404, advice="Pass the name of the model it serves")
     if not listed:
         return {"id": model}
     names = ", ".join(repr(entry["id"]) for entry in listed)
     raise ModelNotServed(
-        f"{address} does not serve {model!r}, it serves {names}: pass that name as model if it is the right one, or ask another server",
+        f"{address} does not serve {model!r}; it serves {names}",
         url=str(address),
         status=404,
+        advice="Pass the served name as model if that is the right model, or use another server",
     )

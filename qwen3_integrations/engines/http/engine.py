@@ -7,36 +7,38 @@ import logging
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from qwen3_integrations.core.engine import Submitting, check_task
+from qwen3_integrations.core.engine import Capabilities, Submitting, check_task, waited
 from qwen3_integrations.core.event_loop import BackgroundLoop
+from qwen3_integrations.core.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
 from qwen3_integrations.core.planning import document_prompts, fit_prompt
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows, Task
+from qwen3_integrations.core.validation import check_choice, seconds, whole_number
 from qwen3_integrations.engines.http.address import Address
-from qwen3_integrations.engines.http.batching import REQUEST_CHARACTERS, Batcher, PromptFailed, fair_share
+from qwen3_integrations.engines.http.batching import REQUEST_CHARACTERS, Batcher, fair_share
 from qwen3_integrations.engines.http.dialects import Answer, DialectName
 from qwen3_integrations.engines.http.discovery import ServerInfo, dialect_for, discover
 from qwen3_integrations.engines.http.handshake import Handshake, shake_hands
 from qwen3_integrations.engines.http.remote_tokens import fit_on_server, may_exceed
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.errors import BadReply, ConfigError, PromptTooLong, RequestRefused
+from qwen3_integrations.errors import BadReply, ConfigError, EngineError, PromptTooLong, RequestRefused, own_copy
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source
 from qwen3_integrations.models.checkpoint import read_model
-from qwen3_integrations.models.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
 from qwen3_integrations.models.hub import find_model
 
 log = logging.getLogger("qwen3_integrations")
 
 
-_TOO_LONG = ("maximum context", "too long", "exceed", "longer than", "less than", "max_model_len")
-"""What servers say of a prompt that is too long: vLLM, SGLang, hosted ones, TEI."""
+_TOO_LARGE = 413
+"""HTTP's status for a request with too much in it."""
 
 
 _SAMPLE_TOKENS = 1024
@@ -81,6 +83,7 @@ class HttpEngine(Submitting):
     """
 
     backend = "http"
+    capabilities = Capabilities(devices=None)
 
     def __init__(
         self,
@@ -104,16 +107,12 @@ class HttpEngine(Submitting):
     ) -> None:
         if dialect != "auto":
             dialect_for(dialect, task)
-        if handshake not in get_args(Handshake):
-            raise ConfigError(f"handshake must be one of {', '.join(get_args(Handshake))}, not {handshake!r}")
-        for name, value in (("timeout_s", timeout_s), ("connect_timeout_s", connect_timeout_s)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise ConfigError(f"{name} must be more than 0 seconds, not {value!r}")
-        for name, number, least in (("concurrency", concurrency, 1), ("request_size", request_size, 1), ("max_retries", max_retries, 0)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise ConfigError(f"{name} must be a whole number of at least {least}, not {number!r}")
+        check_choice(handshake, get_args(Handshake), "handshake")
+        timeout_s, connect_timeout_s = seconds(timeout_s, "timeout_s"), seconds(connect_timeout_s, "connect_timeout_s")
+        concurrency, request_size = whole_number(concurrency, "concurrency"), whole_number(request_size, "request_size")
+        max_retries = whole_number(max_retries, "max_retries", 0)
         if headers is not None and not isinstance(headers, Mapping):
-            raise ConfigError(f"headers must be a mapping from names to values, not {type(headers).__name__}")
+            raise ConfigError(f"must be a mapping from names to values, not {type(headers).__name__}", option="headers")
         api_key = api_key.strip() or None if isinstance(api_key, str) else api_key  # of a key's file, the line break is read too
         self.task: Task = task
         self.model = model
@@ -129,7 +128,8 @@ class HttpEngine(Submitting):
         self._instructed = True
         self._told = False
         if api_key and self._address.authorization:
-            raise ConfigError(f"base_url {self._address} holds user and password, and api_key is given too: leave one of them out")
+            reason = f"can't be combined with the user and password in base_url {self._address}"
+            raise ConfigError(reason, option="api_key", advice="Leave one of them out")
         own = {"Authorization": self._address.authorization} if self._address.authorization else {}
         self._transport = Transport(
             self._address,
@@ -153,16 +153,17 @@ class HttpEngine(Submitting):
         self._finalizer()
 
     def fingerprint(self) -> Fingerprint:
-        """What its numbers depend on, as far as the server lets it be known; see `Fingerprint`. Asks the server.
+        """Which model the server runs, as far as it lets that be known: always partial; see `Fingerprint`. Asks the server.
 
-        Its address is not part of it, and of what the server says it has loaded only the last part: a folder may lie elsewhere.
+        The server's address is not part of it: a server may move. Of the folder that the server says it has loaded, only the
+        last part counts: it may lie elsewhere.
 
         Raises:
             EngineError: If the server fails.
         """
         if not self._finalizer.alive:
             raise self._loop.closed()
-        return self._loop.submit(self._fingerprint()).result()
+        return waited(self._loop.submit(self._fingerprint()))
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
@@ -170,7 +171,7 @@ class HttpEngine(Submitting):
             raise self._loop.closed()
         if not job.prompts:
             done: Future[Reply] = Future()
-            done.set_result(Reply(np.empty((0, self.dimensions or 0) if self.task == "embed" else 0, dtype=np.float32), 0))
+            done.set_result(Reply(np.empty((0, self.dimensions or 0) if self.task == "embed" else 0, dtype=np.float32), ()))
             return done
         return self._loop.submit(self._work(job))
 
@@ -182,23 +183,51 @@ class HttpEngine(Submitting):
             _refuse_instructions(job, server)
         budget = min(job.max_tokens, server.context or job.max_tokens)
         prompts, cut = await self._fitted(server, job, budget)
-        share = fair_share(job.call_size, self._concurrency)
-        requests = list(_requests(prompts, server, min(self._request_size, share)))
+        size = self._request_size if job.call_size is None else min(self._request_size, fair_share(job.call_size, self._concurrency))
+        requests = list(_requests(prompts, server, size))
         if self._batcher is None:
             self._batcher = Batcher(partial(self._ask, server), self._concurrency, self._request_size)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_sent(self._batcher, positions, prompts, kind, job)) for positions, kind in requests]
         rows: Rows | None = None
-        tokens = 0
+        said, counted = 0, False
         for (positions, _), task in zip(requests, tasks, strict=True):
             answer = task.result()
             self._check_width(answer.rows, server)
             if rows is None:
                 rows = np.empty((len(prompts), *answer.rows.shape[1:]), dtype=np.float32)
             rows[positions] = answer.rows
-            tokens += _counted([prompts[position] for position in positions]) if answer.tokens is None else answer.tokens
+            said += _counted([prompts[position] for position in positions]) if answer.tokens is None else answer.tokens
+            counted = counted or answer.tokens is not None
         assert rows is not None  # every prompt is in one of the requests
-        return Reply(rows, tokens, cut, budget)
+        return Reply(
+            rows,
+            tuple(prompt.tokens for prompt in prompts),
+            cut,
+            max_tokens=budget if budget < job.max_tokens else None,
+            server_tokens=said if counted else None,
+        )
+
+    async def _fingerprint(self) -> Fingerprint:
+        server = await self._server()
+        sample: tuple[float, ...] = ()
+        if self.task == "embed":
+            rows = (await self._ask(server, document_prompts([SAMPLE_TEXT], self.tokenizer, _SAMPLE_TOKENS))).rows
+            self._check_width(rows, server)
+            sample = sample_of(rows[0])
+        identity = {
+            "task": self.task,
+            "loaded from": None if server.origin is None else server.origin.rstrip("/").rpartition("/")[2],
+            **({"tokenizer": self.tokenizer.digest} if self.tokenizer else {}),
+            "templates": templates_digest(),
+            "width": self.dimensions,
+        }
+        numerics = {
+            "backend": self.backend,
+            "dialect": server.dialect.name,
+            "client tokenizer": self.tokenizer.digest if self.tokenizer else None,  # without one, texts are cut and sent otherwise
+        }
+        return Fingerprint(identity, numerics, sample, partial=True)
 
     def _check_width(self, rows: Rows, server: ServerInfo) -> None:
         """Rows of another width than the model's, or than those before: a server may be restarted with another model."""
@@ -209,29 +238,18 @@ class HttpEngine(Submitting):
             self.dimensions = width
         if width != self.dimensions:
             raise BadReply(
-                f"{server.url} sent vectors of {width} dimensions, {server.model} has {self.dimensions}: it serves another model"
+                f"{server.url} sent vectors of {width} dimensions, but {server.model} has {self.dimensions}: it serves another model"
             )
-
-    async def _fingerprint(self) -> Fingerprint:
-        server = await self._server()
-        sample: tuple[float, ...] = ()
-        if self.task == "embed":
-            rows = (await self._ask(server, document_prompts([SAMPLE_TEXT], self.tokenizer, _SAMPLE_TOKENS))).rows
-            self._check_width(rows, server)
-            sample = sample_of(rows[0])
-        identity = {
-            "loaded from": None if server.origin is None else server.origin.rstrip("/").rpartition("/")[2],
-            "tokenizer": self.tokenizer.digest if self.tokenizer else None,
-            "templates": templates_digest(),
-            "width": self.dimensions,
-        }
-        return Fingerprint(identity, {"backend": self.backend, "dialect": server.dialect.name}, sample)
 
     async def _server(self) -> ServerInfo:
         """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""
         if self._greeting is None or _has_failed(self._greeting):
             self._greeting = asyncio.ensure_future(self._greet())
-        return await asyncio.shield(self._greeting)
+        greeting = self._greeting
+        await asyncio.wait([greeting])  # a caller that is cancelled does not cancel it
+        if error := greeting.exception():
+            raise own_copy(error)
+        return greeting.result()
 
     async def _greet(self) -> ServerInfo:
         server = await discover(self._transport, self._address, self.model, self.task, self._asked)
@@ -251,7 +269,8 @@ class HttpEngine(Submitting):
 
         async def count(position: int) -> None:
             async with gate:
-                fitted[position] = await fit_on_server(job.prompts[position], budget, server, self._post)
+                with _index_in_error(job, position):
+                    fitted[position] = await fit_on_server(job.prompts[position], budget, server, self._post)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -263,9 +282,10 @@ class HttpEngine(Submitting):
                         else:
                             self._tell_uncounted(server, budget)
                     elif tokens is not None and tokens > budget and self.tokenizer and prompt.body.ids is not None:
-                        fitted[position] = fit_prompt(
-                            prompt.prefix, prompt.body.text, prompt.body.ids, prompt.suffix, self.tokenizer, budget
-                        )
+                        with _index_in_error(job, position):
+                            fitted[position] = fit_prompt(
+                                prompt.prefix, prompt.body.text, prompt.body.ids, prompt.suffix, self.tokenizer, budget
+                            )
         except BaseExceptionGroup as group_error:
             error = group_error.exceptions[0]
             if isinstance(error, PromptTooLong) and budget < job.max_tokens:
@@ -279,8 +299,8 @@ class HttpEngine(Submitting):
         if not self._told:
             self._told = True
             log.warning(
-                "%s does not count tokens, and no tokenizer of %s is on this machine: texts that may exceed max_tokens=%d are sent whole, "
-                "and what the server does with them is not known. Name the model's folder: engine_options={'tokenizer': ...}",
+                "%s does not count tokens, and no tokenizer of %s is on this machine: texts that may exceed max_tokens=%d are sent untruncated, "
+                "and the server may refuse or truncate them. Pass the model's folder: engine_options={'tokenizer': ...}",
                 server.url,
                 server.model,
                 budget,
@@ -307,11 +327,23 @@ def _has_failed(task: asyncio.Task[Any]) -> bool:
 
 
 async def _sent(batcher: Batcher, positions: Sequence[int], prompts: Sequence[Prompt], kind: object, job: Job) -> Answer:
-    """The answer to some of a job's prompts; the error of one of them names its position in the job."""
+    """The answer to some of a job's prompts; an error of one of them has its position in the job."""
     try:
         return await batcher.send([prompts[position] for position in positions], kind, job.turn)
-    except PromptFailed as failed:
-        raise _at(failed.error, positions[failed.offset]) from failed.error
+    except EngineError as error:
+        if error.index is None:
+            raise
+        advice = _refusal_advice(error) if isinstance(error, RequestRefused) else error.advice
+        raise error.replace(index=positions[error.index], advice=advice) from error.__cause__
+
+
+@contextmanager
+def _index_in_error(job: Job, position: int) -> Iterator[None]:
+    """A query that is too long to be embedded is named by its position; of a reranker's prompts the query is at fault, not the document."""
+    try:
+        yield
+    except PromptTooLong as error:
+        raise error.replace(index=position if job.task == "embed" else None) from None
 
 
 def _counted(prompts: Sequence[Prompt]) -> int:
@@ -320,11 +352,9 @@ def _counted(prompts: Sequence[Prompt]) -> int:
 
 
 def _too_long_for(server: ServerInfo, error: PromptTooLong) -> PromptTooLong:
-    return PromptTooLong(
-        f"template, instruction and query take {error.tokens} tokens, but {server.url} takes {error.max_tokens} (its max_model_len): "
-        "shorten the query or the instruction, or serve the model with a longer one",
-        tokens=error.tokens,
-        max_tokens=error.max_tokens,
+    return error.replace(
+        reason=f"template, instruction and query take {error.tokens} tokens, but {server.url} takes {error.max_tokens} (its max_model_len)",
+        advice="Shorten the query or the instruction, or serve the model with a greater max_model_len",
     )
 
 
@@ -357,21 +387,16 @@ def _refuse_instructions(job: Job, server: ServerInfo) -> None:
     told = next((prompt.prefix.instruction for prompt in job.prompts if prompt.prefix.instruction != DEFAULT_INSTRUCTION), None)
     if told is not None:
         raise ConfigError(
-            f"{server.url} drops the instruction it is sent, so {told!r} would have no effect: "
-            "keep the default instruction, or use vLLM, whose /classify takes the finished prompt"
+            f"{told!r} would have no effect, since {server.url} ignores the instruction",
+            option="instruction",
+            advice="Keep the default instruction, or use vLLM, whose /classify takes the finished prompt",
         )
 
 
-def _at(error: RequestRefused, position: int) -> RequestRefused:
-    """The refusal of one prompt, with its position and what to do."""
-    said = str(error)
-    long = error.status == 413 or any(word in said.lower() for word in _TOO_LONG)
-    fix = (
-        "Lower max_tokens; for an exact cut here, name the model's folder: engine_options={'tokenizer': ...}"
-        if long
-        else "Look at that text"
-    )
-    return RequestRefused(f"{said}: item {position} of this call. {fix}", url=error.url, status=error.status, index=position)
+def _refusal_advice(error: RequestRefused) -> str:
+    """What to do when a server refuses one prompt. Most refuse only texts that are too long; few say so by a status or a code."""
+    shorten = "ower max_tokens; for an exact cut on this machine, pass the model's folder: engine_options={'tokenizer': ...}"
+    return f"L{shorten}" if error.status == _TOO_LARGE else f"If the text is too long, l{shorten}. Else look at the text"
 
 
 def _width(task: Task, model: str, folder: Path | None) -> int | None:

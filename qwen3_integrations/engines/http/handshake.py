@@ -48,9 +48,6 @@ OTHER_INSTRUCTION = "Given a sentence, find any sentence at all that has nothing
 MARGIN = 1e-3
 """By how much a relevant document must beat an irrelevant one; a constant score has none."""
 
-HOW_TO_SKIP = "(engine_options={'handshake': 'off'} skips this check)"
-"""Ends the message of every failed handshake."""
-
 _ROOM = 1024  # tokens: far more than an easy pair takes
 
 Ask = Callable[[Sequence[Prompt]], Awaitable[Answer]]
@@ -106,9 +103,10 @@ async def shake_hands(server: ServerInfo, task: Task, tokenizer: Tokenizer | Non
     except RouteNotServed as error:
         other = "a reranker" if task == "embed" else "an embedding model, or not for scoring"
         raise RouteNotServed(
-            f"{error.url} does not exist: the server runs {other}. Serve {server.model} for {task}, or change base_url",
+            f"{error.url} does not exist: the server runs {other}",
             url=error.url,
             status=error.status,
+            advice=f"Serve {server.model} for {task}, or change base_url",
         ) from error
 
 
@@ -119,15 +117,15 @@ async def _check_embedder(server: ServerInfo, tokenizer: Tokenizer | None, width
         raise _failed(server, f"its vectors have {found} dimensions, {server.model} has {width}: it serves another model")
     norm = float(np.linalg.norm(answer.rows[0]))
     if not 0.99 < norm < 1.01:
-        log.warning("%s sends vectors of length %.3f, not 1; they are normalised here", server.url, norm)
+        log.warning("%s sends vectors of norm %.3f, not 1; they are normalised here", server.url, norm)
     expected = expected_counts("embed", server.model, tokenizer)
     if expected is None or answer.tokens is None or answer.tokens == expected.whole:
         return found
     if answer.tokens == expected.whole - 1:
         raise _failed(
             server,
-            "it does not append the end token <|endoftext|>, whose position is pooled: "
-            "serve the model with its own tokenizer.json, not with one that lacks the post-processor",
+            "it does not append the end token <|endoftext|>, whose position is pooled",
+            "Serve the model with its own tokenizer.json, not with one that lacks the post-processor",
         )
     if server.dialect.exact:  # others count in ways of their own
         raise _failed(server, f"it reads {answer.tokens} tokens where {server.model} has {expected.whole}: {_OTHER_TEXT}")
@@ -152,7 +150,7 @@ async def _check_nearness(server: ServerInfo, tokenizer: Tokenizer | None, ask: 
         )
 
 
-_OTHER_TEXT = "a template is applied to the text, or another tokenizer serves it"
+_OTHER_TEXT = "it applies a template to the text, or uses another tokenizer"
 
 
 async def _check_reranker(server: ServerInfo, tokenizer: Tokenizer | None, mode: Handshake, ask: Ask) -> bool:
@@ -169,10 +167,10 @@ async def _check_reranker(server: ServerInfo, tokenizer: Tokenizer | None, mode:
     shown = ", ".join(f"{near:.3f} against {far:.3f}" for near, far in scores)
     flat = [score for pair in scores for score in pair]
     if max(flat) - min(flat) < MARGIN:
-        unread = "the head that says yes or no was not loaded"
-        raise _failed(server, f"it scores everything alike ({shown}): {unread}. {serving_advice(server)}")
+        unread = "the classification head for yes and no was not loaded"
+        raise _failed(server, f"it gives all documents nearly the same score ({shown}): {unread}", serving_advice(server))
     if any(near < far + MARGIN for near, far in scores):
-        raise _failed(server, f"it scores relevant against irrelevant documents {shown}: {_senseless(server)}. {serving_advice(server)}")
+        raise _failed(server, f"it scores relevant against irrelevant documents {shown}: {_senseless(server)}", serving_advice(server))
     return instructed
 
 
@@ -189,10 +187,11 @@ def _check_count(server: ServerInfo, tokens: int | None, expected: Expected | No
         return
     counted = f"it reads {tokens} tokens where {server.model} in its template has {expected.whole}"
     if tokens > expected.whole:
-        raise _failed(server, f"{counted}: a second template is applied, or another tokenizer serves it. {serving_advice(server)}")
+        raise _failed(server, f"{counted}: it applies a second template, or uses another tokenizer", serving_advice(server))
     if tokens <= expected.bare + 4:  # some servers add separators between query and document
-        raise _failed(server, f"{counted}: it applies no template and joins query and document bare. {serving_advice(server)}")
-    raise _failed(server, f"{counted}: its template is another, or another tokenizer serves it. {serving_advice(server)}")
+        reason = f"{counted}: it applies no chat template (plain concatenation of query and document)"
+        raise _failed(server, reason, serving_advice(server))
+    raise _failed(server, f"{counted}: it applies another template, or uses another tokenizer", serving_advice(server))
 
 
 def _senseless(server: ServerInfo) -> str:
@@ -202,7 +201,7 @@ def _senseless(server: ServerInfo) -> str:
 
 
 def serving_advice(server: ServerInfo) -> str:
-    """How a reranker's server is started so that it answers right; part of the messages about wrong ones."""
+    """How to start a reranker's server so that its answers are right."""
     if server.dialect.has_own_template:
         return "Give the server the model's chat template, or use vLLM, whose /classify takes the finished prompt"
     return (
@@ -211,11 +210,8 @@ def serving_advice(server: ServerInfo) -> str:
     )
 
 
-def _failed(server: ServerInfo, reason: str) -> HandshakeFailed:
-    return HandshakeFailed(
-        f"{server.url} is up, but does not answer as {server.model} must: {reason}. {HOW_TO_SKIP}",
-        url=server.url,
-    )
+def _failed(server: ServerInfo, reason: str, advice: str | None = None) -> HandshakeFailed:
+    return HandshakeFailed(reason, url=server.url, model=server.model, advice=advice)
 
 
 def expected_counts(task: Task, model: str, tokenizer: Tokenizer | None) -> Expected | None:

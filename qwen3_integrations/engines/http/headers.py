@@ -1,4 +1,4 @@
-"""What goes into headers: checked before it is sent, and hidden where servers repeat it."""
+"""Values of HTTP headers: checked before they are sent, and hidden where servers repeat them."""
 
 from __future__ import annotations
 
@@ -8,35 +8,38 @@ from collections.abc import Iterable
 from qwen3_integrations.errors import ConfigError
 
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
-"""What no header's value may hold. Source: RFC 9110, 5.5; HTTP libraries send ASCII alone."""
+"""Characters that no header's value may contain. Source: RFC 9110, 5.5; HTTP libraries send only ASCII."""
 
 _SHORTEST_SECRET = 4
-"""Characters; what is shorter is in every text."""
+"""Characters; a shorter secret is a part of many texts."""
 
 
-def check_header(name: str, value: object) -> None:
-    """Refuse what can't be sent in a header, without repeating it: it may be secret.
+def check_header(option: str, value: object, header: str | None = None) -> None:
+    """Refuse a value that can't be sent in a header. The message does not repeat it, since it may be secret.
 
     Args:
-        name: What it is called where it was given.
-        value: None, or something that is called for its value, is taken as it is.
+        option: The setting that holds the value.
+        value: None and functions, which are called for their value, are accepted as they are.
+        header: The header's name, for a setting with several.
 
     Raises:
-        ConfigError: If it is a string that holds a line break, another control character, or one that is not ASCII; or no string.
+        ConfigError: If it is not a string, or contains a line break, another control character, or one that is not ASCII.
     """
     if value is None or callable(value):
         return
+    place = "" if header is None else f" of {header!r}"
     if not isinstance(value, str):
-        raise ConfigError(f"{name} must be a string, not {type(value).__name__}")
+        raise ConfigError(f"must have a string as the value{place}, not {type(value).__name__}", option=option)
     if found := _UNSENDABLE.search(value):
         raise ConfigError(
-            f"{name} holds U+{ord(found[0]):04X} at character {found.start()}, which no HTTP header may hold: "
-            "is a line break in it, or a letter that is not ASCII?"
+            f"must not contain U+{ord(found[0]):04X} (character {found.start()}{place}): no HTTP header may",
+            option=option,
+            advice="Remove line breaks and letters that are not ASCII",
         )
 
 
 def secrets_in(values: Iterable[object]) -> Iterable[str]:
-    """What must not be shown: the values, and of several words (`Bearer ...`) those behind the first."""
+    """Strings that must not be shown: the values, and in a value of several words (`Bearer ...`) all words after the first."""
     for value in values:
         if isinstance(value, str):
             yield from (word for word in (value, *value.split(" ")[1:]) if len(word) >= _SHORTEST_SECRET)

@@ -65,7 +65,7 @@ async def fit_on_server(prompt: Prompt, budget: int, server: ServerInfo, post: P
             return Prompt(cut, PromptPart(beginning), prompt.suffix, truncated=True)
         room -= 1
         if room < 0:
-            raise BadReply(f"{server.root}/tokenize and /detokenize contradict each other: the text can't be cut to {budget} tokens")
+            raise BadReply(f"{server.root}/tokenize and /detokenize contradict each other, so the text can't be cut to {budget} tokens")
 
 
 async def _encode(text: str, server: ServerInfo, post: Post, *, end: bool = False) -> list[int]:
@@ -73,7 +73,7 @@ async def _encode(text: str, server: ServerInfo, post: Post, *, end: bool = Fals
     body = {"model": server.model, "prompt": text, "add_special_tokens": end}
     tokens = _field(await post(f"{server.root}/tokenize", body), "tokens", server)
     if not isinstance(tokens, list):
-        raise BadReply(f"{server.root}/tokenize sent no list of tokens")
+        raise BadReply(f"{server.root}/tokenize did not send a list of tokens")
     return tokens
 
 
@@ -83,5 +83,5 @@ async def _decode(tokens: list[int], server: ServerInfo, post: Post) -> str:
 
 def _field(answer: Any, name: str, server: ServerInfo) -> Any:
     if not isinstance(answer, Mapping) or name not in answer:
-        raise BadReply(f"{server.root} counts tokens, but sent no {name!r}")
+        raise BadReply(f"{server.root} counts tokens, but its answer lacks {name!r}")
     return answer[name]

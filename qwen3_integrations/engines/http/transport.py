@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,14 @@ class Transport:
     Redirects are followed within the server's origin alone, with a handed-in client too: the SDK sends texts and headers anywhere.
 
     Args:
-        address: Where the server is. One on this machine is not asked through a proxy, whatever the environment says.
+        address: The server's address. One on this machine is reached without a proxy, whatever the environment says.
         model: For messages.
         api_key: Sent as a bearer token; None: no Authorization header at all.
         timeout_s: Seconds for one request; connecting may take `connect_timeout_s` of them.
         connect_timeout_s: Seconds to connect.
-        max_retries: Tries after the first, on 408, 409, 429, 5xx and broken connections.
+        max_retries: Retries on 408, 409, 429, 5xx and broken connections.
         headers: More headers, sent with a handed-in client too.
-        client: The user's own `OpenAI` or `AsyncOpenAI`; its key, proxies and timeouts are used as they are.
+        client: The user's own `OpenAI` or `AsyncOpenAI`; it keeps its key, proxies and timeouts.
 
     Raises:
         ConfigError: If `client` is something else.
@@ -74,10 +75,10 @@ class Transport:
         import openai
 
         if client is not None and not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
-            raise ConfigError(f"client must be an openai.OpenAI or openai.AsyncOpenAI, not {type(client).__name__}")
+            raise ConfigError(f"must be an openai.OpenAI or openai.AsyncOpenAI, not {type(client).__name__}", option="client")
         check_header("api_key", api_key or getattr(client, "api_key", None))
         for name, value in (headers or {}).items():
-            check_header(f"headers[{name!r}]", value)
+            check_header("headers", value, name)
         self._model = model
         self._address = address
         self._has_key = api_key is not None
@@ -102,12 +103,12 @@ class Transport:
         """Post JSON to an absolute address.
 
         Returns:
-            What the JSON of the answer says.
+            The answer's JSON.
 
         Raises:
             ServerError: One of its subclasses, after retries.
             RedirectRefused: If the server redirects to another origin.
-            BadReply: If the answer is no whole JSON.
+            BadReply: If the answer is not complete JSON.
         """
         return await self._call("post", url, {"body": dict(body)})
 
@@ -116,7 +117,7 @@ class Transport:
         return await self._call("get", url, {})
 
     async def close(self) -> None:
-        """Close connections. A sync client that was handed in stays open; an async one can't be used on another loop any more."""
+        """Close connections. A sync client of the user's stays open; an async one can't be used on another loop any more."""
         import openai
 
         if isinstance(self._client, openai.AsyncOpenAI):
@@ -144,13 +145,13 @@ class Transport:
         except openai.APIError as error:
             if isinstance(error, openai.APIStatusError) and error.status_code in STATUSES:
                 return _Redirect(error.status_code, error.response.headers.get("location"))
-            told = self._translated(error, url)
-            raise told from (error if self._hidden(said := str(error)) == said else None)
+            original = str(error)
+            raise self._translated(error, url) from (error if self._hidden(original) == original else None)
         except json.JSONDecodeError as error:
-            raise BadReply(f"{self._address.shown(url)} sent half a reply, or none that is JSON: {error}") from error
+            raise BadReply(f"{self._address.shown(url)} sent an incomplete reply, or one that is not JSON: {error}") from error
         if not isinstance(answer, dict | list):
-            shown = self._address.shown(url)
-            raise BadReply(f"{shown} did not answer with JSON, but with {str(answer)[:80]!r}: is this the server's address?")
+            reason = f"{self._address.shown(url)} did not answer with JSON, but with {str(answer)[:80]!r}"
+            raise BadReply(reason, advice="Check that base_url is the server's address")
         return answer
 
     def _onward(self, verb: str, url: str, redirect: _Redirect) -> str:
@@ -165,41 +166,43 @@ class Transport:
 
         shown = self._address.shown(url)
         if isinstance(error, openai.APITimeoutError):
-            return ServerTimeout(f"{shown} did not answer in time; raise timeout_s, or look whether the server is overloaded", url=shown)
+            advice = "Raise timeout_s, or check whether the server is overloaded"
+            return ServerTimeout(f"{shown} did not answer in time", url=shown, advice=advice)
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__ or error
             reason = f"({type(cause).__name__}: {self._hidden(str(cause))[:120]})"
             if "Connect" in type(cause).__name__:
-                return ServerUnreachable(f"{shown} can't be reached {reason}; is the server running, and base_url its address?", url=shown)
-            return ServerUnreachable(
-                f"{shown} broke the connection before its answer was whole {reason}; its log, or that of a proxy before it, has the cause",
-                url=shown,
-            )
+                advice = "Check that the server is running and that base_url is its address"
+                return ServerUnreachable(f"{shown} can't be reached {reason}", url=shown, advice=advice)
+            advice = "The cause is in the server's log, or in that of a proxy in front of it"
+            return ServerUnreachable(f"{shown} closed the connection before its answer was complete {reason}", url=shown, advice=advice)
         if not isinstance(error, openai.APIStatusError):
             return ServerFailed(f"{shown} failed: {type(error).__name__}", url=shown)
-        status, said = error.status_code, self._hidden(_said(error))
-        kind, advice = self._kind(status, said)
-        return kind(f"{shown} answered {status} for {self._model}: {said}. {advice}", url=shown, status=status)
+        status, statement = error.status_code, self._hidden(_statement(error))
+        kind, what_to_do = self._kind(error, statement)
+        return kind(f"{shown} answered {status} for {self._model}: {statement}", url=shown, status=status, advice=what_to_do)
 
     def _hidden(self, text: str) -> str:
-        """A text without the secrets that are sent: servers repeat them in what they say of them."""
+        """A text without the secrets that are sent: servers repeat them in error messages."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
-    def _kind(self, status: int, said: str) -> tuple[type[ServerError], str]:
+    def _kind(self, error: openai.APIStatusError, statement: str) -> tuple[type[ServerError], str | None]:
+        """The class of an error and the advice that goes with it."""
+        status = error.status_code
         if status in (401, 403):
-            fix = "The key is wrong, or has no right to this model" if self._has_key else "Pass api_key, or set QWEN3_API_KEY"
+            fix = "The key is wrong, or does not permit this model" if self._has_key else "Pass api_key, or set QWEN3_API_KEY"
             return AuthenticationFailed, fix
-        if status == 404 and "model" in said.lower():
+        if status == 404 and (_blames_model(error) or _names(statement, self._model)):
             return ModelNotServed, "Pass the served name as model; the server's /v1/models lists it"
         if status in (404, 405):
-            return RouteNotServed, "The server does not do this: is it served for the other task, or the address of something else?"
+            return RouteNotServed, "The server lacks this route: it may serve the model for the other task, or base_url may be wrong"
         if status == 429:
-            return RateLimited, "Retrying did not help: lower concurrency, raise max_retries, or ask for a higher limit"
+            return RateLimited, "Retries did not help: lower concurrency, raise max_retries, or ask for a higher limit"
         if status >= 500:
-            return ServerFailed, "Retrying did not help; the server's log has the cause"
-        return RequestRefused, "The server refuses the request"
+            return ServerFailed, "Retries did not help; the cause is in the server's log"
+        return RequestRefused, None
 
 
 def http_library() -> Any:
@@ -219,8 +222,25 @@ def _direct_client(address: Address) -> Any:
     return openai.DefaultAsyncHttpxClient(trust_env=False, transport=transport)
 
 
-def _said(error: openai.APIStatusError) -> str:
-    """What the server said of it: `{"error": {"message"}}`, `{"message"}`, `{"detail"}`, or its text."""
+def _blames_model(error: openai.APIStatusError) -> bool:
+    """Whether a 404 is about the model and not the route.
+
+    Source: OpenAI's API reference (`code`); vLLM's `entrypoints/serve/engine/serving.py` (`type`, `param`).
+    """
+    body: Any = error.body
+    fields = body.get("error", body) if isinstance(body, Mapping) else None
+    if not isinstance(fields, Mapping):
+        return False
+    return fields.get("code") == "model_not_found" or fields.get("param") == "model" or fields.get("type") == "NotFoundError"
+
+
+def _names(statement: str, model: str) -> bool:
+    """Whether a server's statement names the model, as a word of its own: servers without error codes do for a model they lack."""
+    return re.search(rf"(?<![\w/.-]){re.escape(model)}(?![\w/-])", statement) is not None
+
+
+def _statement(error: openai.APIStatusError) -> str:
+    """The server's own words: `{"error": {"message"}}`, `{"message"}`, `{"detail"}`, or the answer's text."""
     body: Any = error.body
     for key in ("error", "message", "detail"):
         if isinstance(body, Mapping) and key in body:

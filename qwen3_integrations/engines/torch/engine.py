@@ -7,17 +7,19 @@ import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
-from qwen3_integrations.core.engine import Submitting, check_task
+from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
+from qwen3_integrations.core.validation import optional_whole_number
 from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
-from qwen3_integrations.models.fingerprint import Fingerprint, folder_identity, quantisation_of
 from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.identity import folder_identity, quantisation_of
 from qwen3_integrations.models.memory import ModelShape, in_gib, stored_bytes
 
 log = logging.getLogger("qwen3_integrations")
@@ -71,18 +73,18 @@ class TorchEngine(Submitting):
         require("safetensors", "torch")
         from qwen3_integrations.engines.torch.forward import Forward
 
-        if max_batch_tokens is not None and max_batch_tokens < 1:
-            raise ConfigError(f"max_batch_tokens must be at least 1, not {max_batch_tokens!r}")
+        max_batch_tokens = optional_whole_number(max_batch_tokens, "max_batch_tokens")
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.max_tokens = files.context
         self.dimensions = files.width if task == "embed" else None
-        self._identity = folder_identity(files, self.tokenizer.digest)  # now, before it is loaded: the folder may change later
-        self._quantisation = quantisation_of(files)
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
+        self.capabilities = Capabilities(exact=self.dtype == "float32")
+        numerics = {"backend": self.backend, "dtype": self.dtype, "quantisation": quantisation_of(files)}
+        self._fingerprint = Fingerprint(folder_identity(files, task, self.tokenizer.digest), numerics)  # now: the folder may change later
         place = torch.device(self.device)
         if place.type == "cuda" and place.index is None:  # which one is current is each thread's own matter, and the engine has threads
             place = torch.device("cuda", torch.cuda.current_device())
@@ -103,8 +105,8 @@ class TorchEngine(Submitting):
         self._finalizer()
 
     def fingerprint(self) -> Fingerprint:
-        """What its numbers depend on; see `Fingerprint`."""
-        return Fingerprint(self._identity, {"backend": self.backend, "dtype": self.dtype, "quantisation": self._quantisation})
+        """Which model this is, as its folder was when it was opened, and the number format; see `Fingerprint`."""
+        return self._fingerprint
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)

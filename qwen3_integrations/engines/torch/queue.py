@@ -110,7 +110,7 @@ class JobQueue:
         order = sorted(range(len(job.prompts)), key=lambda index: (id(job.prompts[index].prefix), own_tokens(job.prompts[index])))
         waiting = _Waiting(job, order, len(order))
         if not order:
-            waiting.future.set_result(Reply(self._forward.nothing(), 0))
+            waiting.future.set_result(Reply(self._forward.nothing(), ()))
             return waiting.future
         with self._changed:
             if self._closed:
@@ -210,11 +210,11 @@ class JobQueue:
             self._budget, self._calm = min(self._most, 2 * self._budget), 0
 
     def _fail_all(self, turn: Turn, error: Exception) -> None:
-        failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
-        failure.__cause__ = error
         for waiting in {id(waiting): waiting for waiting, _ in turn}.values():
             if not waiting.over:
                 self._leave(waiting)
+                failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
+                failure.__cause__ = error  # of each caller's own error: a shared one's traceback would grow with every caller
                 _fail(waiting, failure)
 
     def _leave(self, waiting: _Waiting) -> None:
@@ -226,7 +226,7 @@ class JobQueue:
 
 def _finish(waiting: _Waiting) -> None:
     assert waiting.rows is not None
-    tokens = sum(prompt.tokens or 0 for prompt in waiting.job.prompts)
+    tokens = tuple(prompt.tokens for prompt in waiting.job.prompts)
     if waiting.future.set_running_or_notify_cancel():
         waiting.future.set_result(Reply(waiting.rows, tokens))
 

@@ -1,4 +1,4 @@
-"""vLLM in this process's service: on the local GPU, or its CPU build, without a server."""
+"""Embedded vLLM (its own worker process): on the local GPU, or its CPU build, without a server."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.core.engine import Submitting, check_task
+from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Task
-from qwen3_integrations.core.validation import check_options
+from qwen3_integrations.core.validation import check_options, fraction, optional_whole_number, whole_number
 from qwen3_integrations.engines.vllm.start import VllmStart
 from qwen3_integrations.engines.vllm.worker import VllmLoop
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
-from qwen3_integrations.models.fingerprint import Fingerprint, folder_identity
 from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.identity import folder_identity
 from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan, weight_files
 from qwen3_integrations.models.pickles import check_load_format
@@ -45,6 +46,8 @@ _REFUSED: Mapping[str, str] = {
     "pooler_config": _POOLING,
     "data_parallel_size": "one engine is one replica; open the model once a device, or use vllm serve",
 }
+_COUNTS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_memory_bytes")
+_DEVICE_COUNTS = ("tensor_parallel_size", "pipeline_parallel_size")
 
 
 class VllmEngine(Submitting):
@@ -77,7 +80,7 @@ class VllmEngine(Submitting):
 
     Raises:
         MissingExtra: If vLLM is not installed.
-        ModelNotFound: If the model is nowhere to be had.
+        ModelNotFound: If the model can't be found or downloaded.
         ConfigError: For an option that vLLM does not have (with a suggestion), refuses, or that would give wrong
             numbers; for a model of the other task; for a plan that does not fit the device (with the sum).
         EngineError: If vLLM does not start.
@@ -98,6 +101,8 @@ class VllmEngine(Submitting):
         require("vllm", "vllm")
         check_options(engine_options, self.option_names(), "the vllm engine")
         _check_meaning(engine_options)
+        concurrency = whole_number(concurrency, "concurrency")
+        engine_options = _checked_numbers(engine_options)
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
@@ -105,13 +110,16 @@ class VllmEngine(Submitting):
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = int(files.config["vocab_size"])
-        self._identity = folder_identity(files, self.tokenizer.digest)  # now, before it is loaded: the folder may change later
+        identity = folder_identity(
+            files, task, self.tokenizer.digest, engine_options.get("hf_overrides")
+        )  # now: the folder may change later
         start = VllmStart(files, model, _engine_args(files, task, engine_options), concurrency)
         loop = VllmLoop(start, task, model, files.labels.positive)
         loop.wait_until_ready()
         self.memory: MemoryPlan | None = start.plan
         self.max_tokens: int = start.max_tokens
-        self._numerics = {"backend": self.backend, **start.numerics}
+        self.capabilities = Capabilities(exact=start.numerics["dtype"] == "float32", devices=start.devices)
+        self._fingerprint = Fingerprint(identity, {"backend": self.backend, **start.numerics})
         self._loop = loop
         self.close = weakref.finalize(self, loop.close)
         """Give the memory back, and the process if there is one. Twice is fine."""
@@ -133,14 +141,14 @@ class VllmEngine(Submitting):
         return self._loop.alive
 
     def fingerprint(self) -> Fingerprint:
-        """What its numbers depend on; see `Fingerprint`."""
-        return Fingerprint(self._identity, self._numerics)
+        """Which model this is, as its folder was when it was opened, and the number format; see `Fingerprint`."""
+        return self._fingerprint
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
         if not job.prompts:
             empty: Future[Reply] = Future()
-            empty.set_result(Reply(np.empty((0, self.dimensions) if self.dimensions else 0, dtype=np.float32), 0))
+            empty.set_result(Reply(np.empty((0, self.dimensions) if self.dimensions else 0, dtype=np.float32), ()))
             return empty
         ids = [self._ids(index, prompt) for index, prompt in enumerate(job.prompts)]
         self._check_vocabulary(ids)
@@ -150,10 +158,12 @@ class VllmEngine(Submitting):
         """A prompt's token ids, after proving that they are there and that the model takes so many."""
         ids = prompt.ids
         if ids is None or not len(ids):
-            raise EngineError(f"item {index} of this call has no token ids; plan jobs with the engine's tokenizer")
+            raise EngineError("the prompt has no token ids", index=index, advice="Plan jobs with the engine's tokenizer")
         if len(ids) > self.max_tokens:
             raise PromptTooLong(
-                f"item {index} of this call has {len(ids)} tokens, but {self.model} was opened for {self.max_tokens}: raise max_model_len",
+                f"the prompt has {len(ids)} tokens, but {self.model} was opened for {self.max_tokens}",
+                index=index,
+                advice="Raise max_model_len",
                 tokens=len(ids),
                 max_tokens=self.max_tokens,
             )
@@ -165,7 +175,7 @@ class VllmEngine(Submitting):
         if joined.min() >= 0 and joined.max() < self._vocabulary:
             return
         index = next(index for index, own in enumerate(ids) if own.min() < 0 or own.max() >= self._vocabulary)
-        raise EngineError(f"item {index} of this call holds a token id outside {self.model}'s vocabulary of {self._vocabulary}")
+        raise EngineError(f"the prompt contains a token id outside {self.model}'s vocabulary of {self._vocabulary}", index=index)
 
     @property
     def where(self) -> str:
@@ -183,20 +193,38 @@ def _check_meaning(options: Mapping[str, Any]) -> None:
         ConfigError: For the first such option; says why.
     """
     if options.get("trust_remote_code"):
-        raise ConfigError("trust_remote_code is never needed for Qwen3 models, and never set by this package: leave it out")
+        raise ConfigError("is never needed for Qwen3 models", option="trust_remote_code", advice="Leave it out")
     for option, reason in _REFUSED.items():
         if option in options:
-            raise ConfigError(f"the vllm engine sets {option} itself: {reason}")
+            raise ConfigError(f"is set by the vllm engine itself: {reason}", option=option)
     if "load_format" in options:
         check_load_format(options["load_format"], "load_format")
     overrides = options.get("hf_overrides")
     if overrides is None:
         return
     if not isinstance(overrides, Mapping):
-        raise ConfigError("hf_overrides must be a dictionary: a function could change what the score is read from")
+        raise ConfigError("must be a dictionary: a function could change the classification head", option="hf_overrides")
     for key in (*ORIGINAL_RERANKER, "num_labels", "id2label", "model_type"):
         if key in overrides:
-            raise ConfigError(f"the vllm engine sets hf_overrides[{key!r}] itself, from the model's own config: leave it out")
+            reason = f"must not contain {key!r}, which the vllm engine sets from the model's own config"
+            raise ConfigError(reason, option="hf_overrides", advice="Leave it out")
+
+
+def _checked_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the numbers that memory is planned from as plain ones; vLLM itself checks only some.
+
+    Raises:
+        ConfigError: For the first that is out of range.
+    """
+    checked = dict(options)
+    for name in options:
+        if name in _COUNTS:
+            checked[name] = optional_whole_number(options[name], name)
+        elif name in _DEVICE_COUNTS:
+            checked[name] = whole_number(options[name], name)
+        elif name == "gpu_memory_utilization" and options[name] is not None:
+            checked[name] = fraction(options[name], name)
+    return checked
 
 
 def _stored_head(files: ModelFiles) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_integrations.core.extras import require
+from qwen3_integrations.core.fingerprint import Fact
 from qwen3_integrations.engines.vllm.worker import PROCESS_WIDE, first_line
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.checkpoint import ModelFiles
-from qwen3_integrations.models.fingerprint import Fact
 from qwen3_integrations.models.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
 
 _SILENCERS = ("VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK")
@@ -32,6 +32,7 @@ class VllmStart:
         plan: After the call: the memory plan; None where the caller left the sizes to vLLM.
         max_tokens: After the call: the longest prompt, in tokens.
         numerics: After the call: number format, quantisation, and the options that change numbers.
+        devices: After the call: on how many devices it computes.
     """
 
     def __init__(self, files: ModelFiles, name: str, options: Mapping[str, Any], concurrency: int) -> None:
@@ -41,7 +42,8 @@ class VllmStart:
         self._concurrency = concurrency
         self.plan: MemoryPlan | None = None
         self.max_tokens = 0
-        self.numerics: Mapping[str, Fact] = {}
+        self.numerics: dict[str, Fact] = {}
+        self.devices = 1
 
     def __call__(self) -> Any:
         """Start the engine.
@@ -62,7 +64,7 @@ class VllmStart:
             try:
                 config = EngineArgs(**self._options).create_engine_config(UsageContext.LLM_CLASS)
             except Exception as error:
-                raise ConfigError(f"vLLM refuses these options for {self._name}: {first_line(error)}") from error
+                raise ConfigError(f"vLLM refused the options for {self._name}: {first_line(error)}") from error
             self._apply_plan(config)
             try:
                 engine = LLMEngine.from_vllm_config(
@@ -70,22 +72,23 @@ class VllmStart:
                 )
             except Exception as error:
                 raise EngineError(
-                    f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}. Its log above has the cause. "
-                    'In a script, open engines under `if __name__ == "__main__":`. If this process has asked PyTorch for CUDA '
-                    "before (torch.cuda.is_available() will do), set VLLM_WORKER_MULTIPROC_METHOD=spawn"
+                    f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}",
+                    advice='The cause is in its log above. In a script, open engines under `if __name__ == "__main__":`. If this process '
+                    "has used CUDA in PyTorch before (torch.cuda.is_available() is enough), set VLLM_WORKER_MULTIPROC_METHOD=spawn",
                 ) from error
             self.max_tokens = int(config.model_config.max_model_len)
             self.numerics = self._numerics(config)
+            self.devices = int(config.parallel_config.tensor_parallel_size * config.parallel_config.pipeline_parallel_size)
             return engine
 
     def _numerics(self, config: Any) -> dict[str, Fact]:
         model = config.model_config
+        load_format = self._options.get("load_format")
         return {
             "dtype": str(model.dtype).removeprefix("torch."),
             "quantisation": None if model.quantization is None else str(model.quantization),
             "cache dtype": str(config.cache_config.cache_dtype),
-            "hf_overrides": json.dumps(self._options.get("hf_overrides") or {}, sort_keys=True, default=str),
-            "load_format": str(getattr(self._options.get("load_format"), "value", self._options.get("load_format"))),
+            "load format": None if load_format is None else str(getattr(load_format, "value", load_format)),
         }
 
     def _apply_plan(self, config: Any) -> None:

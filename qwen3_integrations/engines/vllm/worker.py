@@ -46,7 +46,6 @@ class _Work:
     turn: object  # whose it is
     added: int = 0  # prompts handed to vLLM, from the first on
     done: int = 0
-    tokens: int = 0
     over: bool = False
     flying: set[str] = field(default_factory=set)
     rows: Rows | None = None
@@ -153,18 +152,19 @@ class VllmLoop:
         try:
             self._open()
         except BaseException as error:  # noqa: BLE001  the caller of the constructor gets it
-            self._end(lambda: EngineError(f"vLLM did not start for {self._name}"))
+            self._end(lambda: EngineError(f"vLLM did not start for {self._name}", advice="Open the engine again"))
             self._ready.set_exception(error)
             self._gone.set()
             return
         self._ready.set_result(None)
         try:
             self._serve()
-            self._end(lambda: EngineClosed(f"the vLLM engine for {self._name} is closed; open it again"))
+            self._end(lambda: EngineClosed(f"the vLLM engine for {self._name} is closed", advice="Open it again"))
         except Exception as error:  # noqa: BLE001  whatever kills a step has killed the engine for all who wait
             reason = f"{type(error).__name__}: {first_line(error)}"
             log.error("the vLLM engine for %s died: %s", self._name, reason)
-            self._end(lambda: EngineError(f"the vLLM engine for {self._name} died ({reason}); vLLM's log has more. Open it again"))
+            advice = "The cause is in vLLM's log. Open the engine again"
+            self._end(lambda: EngineError(f"the vLLM engine for {self._name} died ({reason})", advice=advice))
         finally:
             self._gone.set()
             self._shut_down()
@@ -233,13 +233,12 @@ class VllmLoop:
             except self._dead_error:
                 raise
             except Exception as error:  # noqa: BLE001  vLLM's own types for this differ between its versions
-                said = f"vLLM refused item {position} of this call ({len(ids)} tokens) for {self._name}: {first_line(error)}"
-                self._fail(work, EngineError(said))
+                reason = f"vLLM refused the prompt ({len(ids)} tokens) for {self._name}: {first_line(error)}"
+                self._fail(work, EngineError(reason, index=position))
                 return
             self._flying[name] = work, position
             work.flying.add(name)
             work.added = position + 1
-            work.tokens += len(ids)
 
     def _land(self, outputs: Sequence[Any]) -> None:
         """Hand out what a step has computed, all read in one conversion before the first caller wakes.
@@ -253,7 +252,7 @@ class VllmLoop:
                 continue
             work.flying.discard(output.request_id)
             if error := getattr(output, "error", None):
-                self._fail(work, EngineError(f"vLLM failed on item {position} of this call for {self._name}: {error}"))
+                self._fail(work, EngineError(f"vLLM failed on the prompt for {self._name}: {error}", index=position))
             else:
                 landed.append((work, position, output.outputs.data))
         if not landed:
@@ -271,7 +270,8 @@ class VllmLoop:
     def _answer(self, work: _Work) -> None:
         work.over = True
         if work.rows is not None and work.future.set_running_or_notify_cancel():
-            work.future.set_result(Reply(work.rows if self._task == "embed" else probabilities_of(work.rows, self._positive), work.tokens))
+            rows = work.rows if self._task == "embed" else probabilities_of(work.rows, self._positive)
+            work.future.set_result(Reply(rows, tuple(map(len, work.ids))))
 
     def _drop(self, work: _Work) -> None:
         """Take a job's prompts out of vLLM."""

@@ -62,16 +62,18 @@ def from_hugging_face(model: str, revision: str | None, progress: OnProgress | N
         listed = {entry.path: getattr(entry, "size", None) for entry in HfApi().list_repo_tree(model, revision=folder.name, recursive=True)}
     except errors.GatedRepoError as error:
         raise ModelNotFound(
-            f"{hub} gives {model} to permitted users only: ask on its page there, then hf auth login, or set HF_TOKEN"
+            f"{hub} restricts access to {model}",
+            advice="Request access on the model's page there, then run `hf auth login` or set HF_TOKEN",
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise ModelNotFound(f"{hub} has {model}, but no revision {revision!r} of it") from error
+        raise ModelNotFound(f"{hub} has {model}, but not its revision {revision!r}") from error
     except errors.RepositoryNotFoundError as error:
-        raise ModelNotFound(f"{hub} has no model {model}, or a private one: then hf auth login, or set HF_TOKEN") from error
+        advice = "For a private model, run `hf auth login` or set HF_TOKEN"
+        raise ModelNotFound(f"{hub} has no public model {model}", advice=advice) from error
     except errors.HFValidationError as error:
-        raise ModelNotFound(f"{model!r} can't be the name of a model on {hub}") from error
-    except Exception as error:  # httpx', hf_xet's and the file system's errors have no base in common
-        raise ModelNotFound(f"{hub} did not give {model}: {_reason(error)}") from error
+        raise ModelNotFound(f"{model!r} is not a valid name of a model on {hub}") from error
+    except Exception as error:  # the errors of httpx, hf_xet and the file system have no common base
+        raise ModelNotFound(f"the download of {model} from {hub} failed: {_reason(error)}") from error
     # Its client compares with the size that is announced with the file itself. ModelScope's compares with the list.
     _verify_sizes(folder, listed, model, hub)
     return _whole(folder, model, hub)
@@ -99,8 +101,9 @@ def from_modelscope(model: str, revision: str | None, progress: OnProgress | Non
     except (client.HubError, OSError) as error:  # requests' errors are OSErrors
         reasons = [error, *getattr(error, "failed_files", {}).values()]
         if any(isinstance(reason, client.AuthenticationError | client.PermissionDeniedError) for reason in reasons):
-            raise ModelNotFound(f"{hub} gives {model} to permitted users only: ms login, or set MODELSCOPE_API_TOKEN") from error
-        raise ModelNotFound(f"{hub} did not give {model}: {_reason(error)}") from error
+            advice = "Run `ms login` or set MODELSCOPE_API_TOKEN"
+            raise ModelNotFound(f"{hub} restricts access to {model}", advice=advice) from error
+        raise ModelNotFound(f"the download of {model} from {hub} failed: {_reason(error)}") from error
     return _whole(folder, model, hub)
 
 
@@ -166,11 +169,11 @@ def _verify_sizes(folder: Path, listed: Mapping[str, int | None], model: str, hu
     for path, size in listed.items():
         file = folder / path
         if size is not None and any(fnmatch(path, pattern) for pattern in FILES) and file.is_file() and file.stat().st_size != size:
-            wrong.append(f"{path} should have {size:,} bytes and came with {file.stat().st_size:,}")
+            wrong.append(f"{path} has {file.stat().st_size:,} bytes instead of {size:,}")
             file.resolve().unlink()  # the cache keeps contents apart, and links to them
             file.unlink(missing_ok=True)
     if wrong:
-        raise ModelNotFound(f"{hub} did not give {model} as it lists it: {'; '.join(wrong)}. What is wrong was removed: try again")
+        raise ModelNotFound(f"files of {model} from {hub} have the wrong size: {'; '.join(wrong)}", advice="They were removed: try again")
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -187,7 +190,7 @@ def missing_files(folder: Path) -> list[str]:
 
 def _whole(folder: Path, model: str, hub: str) -> Path:
     if missing := missing_files(folder):
-        raise ModelNotFound(f"{hub} has {model}, but without {', '.join(missing)}: only models with safetensors weights can be run")
+        raise ModelNotFound(f"{hub} has {model}, but without {', '.join(missing)}", advice="Use a model with safetensors weights")
     return folder
 
 

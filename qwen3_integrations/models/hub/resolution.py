@@ -9,6 +9,7 @@ from typing import get_args
 
 from qwen3_integrations.core.extras import installed, require
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.core.validation import check_choice
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.catalog import TINY, Source
 from qwen3_integrations.models.hub.downloads import OnProgress, from_hugging_face, from_modelscope, missing_files, named
@@ -37,11 +38,11 @@ def find_model(model: str, task: Task, *, source: Source = "auto", revision: str
     Raises:
         ConfigError: If `source` is none of the four, or a folder is given a revision.
     """
-    if source not in get_args(Source):
-        raise ConfigError(f"source must be one of {', '.join(get_args(Source))}, not {source!r}")
+    check_choice(source, get_args(Source), "source")
     is_folder = model == TINY or _is_path(model)
     if is_folder and revision is not None:
-        raise ConfigError(f"revision={revision!r} is a hub's, but {model!r} is a folder on this machine: leave one of them out")
+        reason = f"{revision!r} selects a version on a hub, but {model!r} is a folder on this machine"
+        raise ConfigError(reason, option="revision", advice="Leave revision out, or pass a name on a hub as model")
     folder = _bundled(task) if model == TINY else Path(model).expanduser()
     if folder.is_dir() and (is_folder or (source in ("auto", "local") and revision is None)):
         return folder
@@ -78,27 +79,28 @@ def resolve_model(
     if found := find_model(model, task, source=source, revision=revision):
         return found
     if _is_path(model):
-        raise ModelNotFound(f"there is no folder {model!r}")
+        raise ModelNotFound(f"the folder {model!r} does not exist")
     if source == "local":
-        raise ModelNotFound(f"{named(model, revision)} is in no local cache, and source='local' asks no hub: leave it out")
+        reason = f"{named(model, revision)} is not in a local cache, and source='local' does not download"
+        raise ModelNotFound(reason, advice="Leave source out to download")
     if source != "modelscope" and _is_offline():
         raise ModelNotFound(
-            f"{named(model, revision)} is in no local cache, and no hub was asked, "
-            "because HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: unset it to download"
+            f"{named(model, revision)} is not in a local cache, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids a download",
+            advice="Unset it to download",
         )
     refusals: list[str] = []
     for download in _downloads(source):
         if refusals:
-            log.warning("%s; asking the next hub", refusals[-1])
+            log.warning("%s. Trying the next hub", refusals[-1])
         try:
             return download(model, revision, progress)
         except ModelNotFound as error:
             refusals.append(str(error))
     if source == "auto" and not installed("modelscope_hub"):
-        refusals.append("ModelScope was not asked, its client is not installed: pip install 'qwen3-integrations[modelscope]'")
+        refusals.append("ModelScope was not tried: its client is not installed (pip install 'qwen3-integrations[modelscope]')")
     raise ModelNotFound(
-        f"{named(model, revision)} could not be had. {'. '.join(refusals)}. "
-        f"Other ways: a mirror's address in HF_ENDPOINT, a folder that holds the model, or the bundled toy pair, model={TINY!r}"
+        f"{named(model, revision)} could not be found or downloaded. {'. '.join(refusals)}",
+        advice=f"Or set a mirror's address in HF_ENDPOINT, pass a folder that contains the model, or use the bundled toy pair: model={TINY!r}",
     )
 
 
