@@ -60,9 +60,9 @@ def check_extra(words: Sequence[str], installed: Installed) -> None:
     for flag in flags_of(words):
         meant = _meant(flag, installed)
         if meant in _OWNED:
-            raise ConfigError(f"extra_args can't hold {spelled(flag)}: {_OWNED[meant]}")
+            raise ConfigError(f"can't contain {spelled(flag)}: {_OWNED[meant]}", option="extra_args")
         if meant != flag:
-            raise ConfigError(f"extra_args: {spelled(flag)} must be spelled out: {spelled(meant)}")
+            raise ConfigError(f"contain an abbreviation, {spelled(flag)}: it must be spelled out: {spelled(meant)}", option="extra_args")
         if not installed.has(flag.removeprefix("no_")):
             installed.check(flag)
     for value in _values(words, _LOAD_FORMAT):

@@ -72,8 +72,8 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
 
     Raises:
         MissingExtra: If the program is not installed.
-        ModelNotFound: If the model can't be found or downloaded.
-        ConfigError: For an option that the installed version lacks, or a plan that does not fit the memory that is free, with the sum.
+        ModelNotFound: If the model could not be found or downloaded.
+        ConfigError: For an option that the installed version does not have, or a memory plan larger than the free memory.
     """
     from rich.filesize import decimal
 

@@ -66,7 +66,7 @@ def check_free(host: str, port: int) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ConfigError(f"host {host!r} can't be listened on: {error}") from error
+        raise ConfigError(f"{host!r} can't be used to listen on: {error}", option="host") from error
     wildcards = [(socket.AF_INET, ("0.0.0.0", port))] if host in _ANY else []  # noqa: S104
     refusals: list[OSError] = []
     for family, place in {(family, place) for family, _, _, _, place in found} | set(wildcards):
@@ -79,13 +79,16 @@ def check_free(host: str, port: int) -> None:
             refusals.append(error)
     taken = [error for error in refusals if error.errno == _TAKEN]
     if taken or len(refusals) == len(found):
-        raise taken_error(host, port) if taken else ConfigError(f"host {host!r} can't be listened on: {refusals[0].strerror}")
+        raise (
+            taken_error(host, port) if taken else ConfigError(f"{host!r} can't be used to listen on: {refusals[0].strerror}", option="host")
+        )
 
 
 def taken_error(host: str, port: int) -> ConfigError:
     """The error for a port that is taken; names the process where it is known."""
     who = _judged(_all_listening(_addresses({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)), frozenset()).who  # noqa: S104
-    return ConfigError(f"port {port} of {host} is taken{f' by {who}' if who else ''}: name another port, or 0 for a free one")
+    reason = f"{port} of {host} is taken{f' by {who}' if who else ''}"
+    return ConfigError(reason, option="port", advice="Use another port, or 0 for a free one")
 
 
 def clear_socket(path: Path) -> None:
@@ -99,7 +102,7 @@ def clear_socket(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(about.st_mode):
-        raise ConfigError(f"uds={str(path)!r} is a file that is no socket: name another path")
+        raise ConfigError(f"{str(path)!r} is a file and not a socket", option="uds", advice="Use another path")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_CONNECT_S)  # a listener that accepts no more connections would block
         try:
@@ -112,7 +115,7 @@ def clear_socket(path: Path) -> None:
             return
         except OSError:  # another user's socket, or of another kind
             pass
-    raise ConfigError(f"somebody listens on {path} already: name another path")
+    raise ConfigError(f"{str(path)!r} is in use by another process", option="uds", advice="Use another path")
 
 
 def _judged(found: list[int | None], own: frozenset[int]) -> Listening:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from qwen3_integrations.core.validation import check_choice, whole_number
+from qwen3_integrations.core.validation import check_choice, fraction, optional_whole_number, whole_number
 from qwen3_integrations.serving.hidden import Hidden
 
 Kind = Literal["choice", "switch", "number", "share", "words", "mapping", "text"]
@@ -34,6 +34,7 @@ class Option:
         choices: The allowed values; empty for any.
         least: The smallest allowed integer.
         most: The largest allowed integer; None for no limit.
+        note: Added to the range in an error message.
         secret: True for a hidden value: it is kept out of forms, records, reprs and printed command lines.
         positional: True makes it an argument of the command line and not a flag.
         cli: The flag's name on this package's command line, without dashes.
@@ -52,6 +53,7 @@ class Option:
     choices: tuple[str, ...] = ()
     least: int = 1
     most: int | None = None
+    note: str = ""
     secret: bool = False
     positional: bool = False
     cli: str = ""
@@ -75,16 +77,18 @@ class Option:
         return spellings[0].replace("-", "_") if spellings else None
 
     def checked(self, value: Any) -> Any:
-        """The value, after proving that it is one of the choices, or an integer in the range; integers come back as plain `int`.
+        """The value, after checking it against choices and ranges; integers and shares become plain `int` and `float`.
 
         Raises:
             ConfigError: Names the option and the value.
         """
         if self.kind == "choice":
             check_choice(value, self.choices, self.name)
-        if self.kind == "number" and (value is not None or self.default is not None):
-            return whole_number(value, self.name, self.least, self.most)
-        return value
+        if self.kind == "number":
+            if self.default is None:
+                return optional_whole_number(value, self.name, self.least, self.most, note=f"{self.note}, or None")
+            return whole_number(value, self.name, self.least, self.most, note=self.note)
+        return fraction(value, self.name) if self.kind == "share" and value is not None else value
 
 
 def option(
@@ -97,6 +101,7 @@ def option(
     choices: tuple[str, ...] = (),
     least: int = 1,
     most: int | None = None,
+    note: str = "",
     positional: bool = False,
     cli: str = "",
     vllm: Flag = (),
@@ -108,8 +113,8 @@ def option(
 
     Args:
         default: The default value; without it the option is required.
-        help, group, label, empty, choices, least, most, positional, cli: As in `Option`. Label and command-line flag are made from the
-            field's name where none is given, choices from its type.
+        help, group, label, empty, choices, least, most, note, positional, cli: As in `Option`. Label and command-line flag are made from
+            the field's name where none is given, choices from its type.
         vllm, sglang: The flag of that program. For a boolean option: the flag that turns it away from its default.
         torch: The flag of this package's own server.
         since: Engine -> the first version that has the flag.
@@ -124,6 +129,7 @@ def option(
         choices=choices,
         least=least,
         most=most,
+        note=note,
         positional=positional,
         cli=cli,
         flags=flags,

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.core.validation import fraction
 from qwen3_integrations.engines.http.address import is_loopback
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError
@@ -51,7 +50,14 @@ class ServerOptions(HoldsHidden):
     )
     engine: EngineName = option("vllm", help="The program that serves.")
     port: int = option(
-        0, help="The port to listen on; 0 for a free one.", empty="any free one", least=0, most=65535, vllm="port", sglang="port"
+        0,
+        help="The port to listen on; 0 for a free one.",
+        empty="any free one",
+        least=0,
+        most=65535,
+        note=" (0 means any free one)",
+        vllm="port",
+        sglang="port",
     )
     max_tokens: int = option(
         8192,
@@ -212,11 +218,9 @@ class ServerOptions(HoldsHidden):
             if not each.secret:
                 object.__setattr__(self, each.name, each.checked(getattr(self, each.name)))
         self._check_place()
-        if self.gpu_memory_utilization is not None:
-            object.__setattr__(self, "gpu_memory_utilization", fraction(self.gpu_memory_utilization, "gpu_memory_utilization"))
-            if self.kv_cache_memory_bytes is not None:
-                reason = "can't be combined with kv_cache_memory_bytes: both set the size of the cache"
-                raise ConfigError(reason, option="gpu_memory_utilization", advice="Leave one of them out")
+        if self.gpu_memory_utilization is not None and self.kv_cache_memory_bytes is not None:
+            reason = "can't be combined with kv_cache_memory_bytes: both set the size of the cache"
+            raise ConfigError(reason, option="gpu_memory_utilization", advice="Leave one of them out")
         if self.without_key and self.api_key is not None:
             raise ConfigError("can't be combined with api_key", option="without_key", advice="Leave one of them out")
         if self.api_key is not None and (not self.api_key or not self.api_key.isascii() or any(map(str.isspace, self.api_key))):

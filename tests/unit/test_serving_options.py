@@ -59,7 +59,7 @@ print(json.dumps({
     "field": next(each for each in described() if each["name"] == "block_size"),
     "form": form_of(options)["block_size"],
     "read": read_form(changed(form_of(options), "block_size", "64"), {})[0].block_size,
-    "wrong": read_form(changed(form_of(options), "block_size", "many"), {})[1],
+    "wrong": {name: str(error) for name, error in read_form(changed(form_of(options), "block_size", "many"), {})[1].items()},
     "words": options.to_words(),
     "record": options.to_dict()["block_size"],
     "documented": "block_size: Tokens in a block" in ServerOptions.__doc__,
@@ -98,8 +98,8 @@ def test_a_new_option_is_one_line_in_one_file(tmp_path):
     assert "greater than or equal to 1" in seen["cli refuses"]
     assert seen["argv"][seen["argv"].index("--block-size") + 1] == "32"
     assert "--block-size" not in seen["argv at the default"]
-    assert seen["another engine"] == "block_size: SGLang has no such option; leave it out, or take engine='vllm'"
-    assert seen["extra flag"] == "extra_args can't hold --block-size: use the option block_size"
+    assert seen["another engine"] == "block_size has no equivalent in SGLang. Leave it out, or use engine='vllm'"
+    assert seen["extra flag"] == "extra_args can't contain --block-size: use the option block_size"
     assert seen["field"] == {
         "name": "block_size",
         "label": "Block size",
@@ -111,7 +111,7 @@ def test_a_new_option_is_one_line_in_one_file(tmp_path):
         "empty": "16",
     }
     assert (seen["form"], seen["read"], seen["record"], seen["documented"]) == ("32", 64, 32, True)
-    assert seen["wrong"] == {"block_size": "block_size must be a whole number of at least 1, not 'many'"}
+    assert seen["wrong"] == {"block_size": "block_size must be a whole number of at least 1, or None, not 'many'"}
     assert seen["words"] == ["qwen3-integrations", "serve", "embed", "qwen3-tiny-demo", "--block-size", "32"]
 
 
@@ -139,7 +139,7 @@ def test_the_flags_of_a_third_engine_have_their_column():
 def test_the_flag_of_an_option_is_no_extra_flag(flag):
     word = flag if flag.startswith("-") else f"--{flag}"
     options = ServerOptions(task="embed", model="m", extra_args=(word,))
-    with pytest.raises(ConfigError, match=r"extra_args can't hold --[\w-]+: use the option \w+"):
+    with pytest.raises(ConfigError, match=r"extra_args can't contain --[\w-]+: use the option \w+"):
         build_command(
             options,
             read_model(TINY / "embedding", "embed"),

@@ -74,7 +74,7 @@ class _Batch:
         return [prompt for pending, begin, end in self.spans for prompt in pending.prompts[begin:end]]
 
     def fail(self, error: BaseException) -> None:
-        """Fail all callers in the batch. An error about one prompt keeps the prompt's position in its caller's request."""
+        """Fail all callers in the batch; an error about one prompt of the request names its position among its caller's prompts."""
         index = error.index if isinstance(error, EngineError) else None
         at = 0
         for pending, begin, end in self.spans:
