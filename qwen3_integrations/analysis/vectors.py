@@ -227,9 +227,7 @@ def principal_plane(rows: Rows, between: Callable[[], None] = proceed) -> Projec
             break
         before, basis = values[-2:], turned
     found = (basis @ vectors[:, ::-1][:, :2]).T
-    found *= np.sign(found[np.arange(len(found)), np.abs(found).argmax(axis=1)])[
-        :, None
-    ]  # fixed signs: a reproducible picture
+    found *= np.sign(found[np.arange(len(found)), np.abs(found).argmax(axis=1)])[:, None]  # fixed signs: a reproducible picture
     axes[: len(found)] = found
     shares = [*np.clip(values[::-1][:2] / total, 0, 1).tolist(), 0.0]
     return Projection(centre, axes, (shares[0], shares[1]))
