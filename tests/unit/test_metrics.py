@@ -74,7 +74,7 @@ def test_kendall_tau_is_what_counting_every_pair_gives():
 
 
 @pytest.mark.parametrize(("first", "second"), [("ab", "ac"), ("ab", "abc"), ("aab", "abb"), ("aab", "ab")])
-def test_kendall_tau_needs_the_same_things(first, second):
+def test_kendall_tau_needs_the_same_items(first, second):
     with pytest.raises(InputError, match="same items"):
         kendall_tau(first, second)
 
