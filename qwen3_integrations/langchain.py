@@ -31,43 +31,43 @@ __all__ = ["DocumentText", "Qwen3Embeddings", "Qwen3Rerank", "RerankingRetriever
 log = logging.getLogger("qwen3_integrations")
 
 DocumentText = Callable[[Document], str] | str | Sequence[str] | None
-"""What the model reads of a document: a function, a metadata key or several, or None for its content alone."""
+"""Text of a document for the model: a function, one or more metadata keys, or None for its content only."""
 
 
 class Qwen3Embeddings(EmbedderSettings, Embeddings):
     """Qwen3-Embedding as LangChain embeddings, from an engine in this process or from a server.
 
-    Queries go behind the instruction, documents as they stand. A cache keyed on text alone, such as
-    `CacheBackedEmbeddings(query_embedding_cache=True)`, can't tell the two apart: give it a store of its own for
-    queries (`query_embedding_cache=InMemoryByteStore()`), and a namespace that names model and dimensions.
+    The instruction is put before queries; documents are embedded without instruction. A cache with the text as its key, such as
+    `CacheBackedEmbeddings(query_embedding_cache=True)`, confuses a query and an equal document: give it a separate store for queries
+    (`query_embedding_cache=InMemoryByteStore()`), and a namespace with model and dimensions.
 
     Args:
-        model: A folder, a hub's name, or `qwen3-tiny-demo`.
-        base_url: A server's address; else `QWEN3_EMBEDDING_URL` from the environment.
-        api_key: The server's key; else `QWEN3_API_KEY`. Never shown, dumped or pickled.
-        instruction: What queries are embedded with; one English sentence. Empty: bare queries. May be assigned.
-        dimensions: Width of the vectors (Matryoshka), from 32 to the model's; None for the model's own.
-        max_tokens: Budget of a text, end token included. Longer documents are cut; a longer query is an error.
+        model: A folder, a name on the hub, or `qwen3-tiny-demo`.
+        base_url: A server's address; the default is `QWEN3_EMBEDDING_URL` from the environment.
+        api_key: The server's key; the default is `QWEN3_API_KEY`. It is never shown, dumped or pickled.
+        instruction: The task of the search, as one English sentence; empty for queries without instruction. May be assigned.
+        dimensions: Width of the vectors (Matryoshka), from 32 to the model's width; None for the model's width.
+        max_tokens: Maximum tokens of a text, with the end token. Longer documents are cut; a longer query is an error.
         backend: `auto`, `vllm`, `torch`, `http` or `fake`; see `open_engine`.
-        engine: An opened engine, which is used and left open by `close()`. Stands alone: without `base_url`,
-            `api_key`, `backend`, `engine_options`.
-        engine_options: The engine's own vocabulary. Options named like a key, token, header or client are left
-            out of `model_dump`.
+        engine: An opened engine; `close()` does not close it. It can't be combined with `base_url`, `api_key`, `backend` and
+            `engine_options`.
+        engine_options: Options of the engine. Options that are named like a key, token, header or client are omitted from
+            `model_dump`.
 
     Raises:
-        ConfigError: For an unknown or unfit setting.
-        MissingExtra: If the backend is not installed; names the pip line.
-        ModelNotFound: If the model can't be found or downloaded.
+        ConfigError: For an unknown setting, or a value that is not allowed.
+        MissingExtra: If the backend is not installed; names the pip command.
+        ModelNotFound: If the model could not be found or downloaded.
     """
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts as they stand.
+        """Embed texts without instruction.
 
         Returns:
-            One list of floats a text, of unit length, in the order of `texts`.
+            One list of floats per text, of unit length, in the order of `texts`.
 
         Raises:
-            TypeError: For an item that is no string; names its index.
+            TypeError: For an item that is not a string; names its index.
             InvalidText: For lone surrogates; names the index.
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
         """
@@ -78,7 +78,7 @@ class Qwen3Embeddings(EmbedderSettings, Embeddings):
         return await self._adocuments(texts)
 
     def embed_query(self, text: str) -> list[float]:
-        """Embed a query behind the instruction.
+        """Embed a query with the instruction.
 
         Returns:
             A list of floats of unit length.
@@ -97,24 +97,24 @@ class Qwen3Embeddings(EmbedderSettings, Embeddings):
 class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable[dict[str, Any], list[Document]]):
     """Qwen3-Reranker as a LangChain document compressor, and as a runnable for LCEL.
 
-    As a runnable it takes `{"query": ..., "documents": [...]}`, so that this is a retrieval chain:
+    As a runnable it takes `{"query": ..., "documents": [...]}`. This is a retrieval chain:
 
         {"query": RunnablePassthrough(), "documents": retriever} | Qwen3Rerank(top_n=5)
 
-    The documents it returns are new ones, best first, with two more entries in their metadata: `relevance_score`,
-    the model's probability of "yes" in [0, 1], and `original_rank`, the position from 0 in what was passed.
+    It returns new documents, best first, with two more metadata entries: `relevance_score` (the model's probability of "yes", in [0, 1])
+    and `original_rank` (the position in the input, from 0).
 
     Args:
-        model: A folder, a hub's name, or `qwen3-tiny-demo`.
-        base_url: A server's address; else `QWEN3_RERANKER_URL` from the environment.
-        api_key: The server's key; else `QWEN3_API_KEY`. Never shown, dumped or pickled.
-        instruction: What relevance means; one English sentence. May be assigned.
-        top_n: Keep at most so many, at least 1; None for all. May be assigned.
-        score_threshold: Keep those with at least this score, in [0, 1]; None for any. May be assigned.
-        document_text: What the model reads of a document. A function from document to text; or a metadata key,
-            or several, whose values go before the content on lines of their own (a document without one goes
-            without that line); None for the content alone. May be assigned.
-        max_tokens: Budget of a prompt, template included. Only the document is cut to fit.
+        model: A folder, a name on the hub, or `qwen3-tiny-demo`.
+        base_url: A server's address; the default is `QWEN3_RERANKER_URL` from the environment.
+        api_key: The server's key; the default is `QWEN3_API_KEY`. It is never shown, dumped or pickled.
+        instruction: The definition of relevance, as one English sentence. May be assigned.
+        top_n: Maximum number of results, at least 1; None for all. May be assigned.
+        score_threshold: Minimum score of a result, in [0, 1]; None for no minimum. May be assigned.
+        document_text: Text of a document for the model. Either a function from document to text; or one or more metadata keys, whose
+            values are put before the content, one per line (without the line if a document lacks the key); or None for the content only.
+            May be assigned.
+        max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut.
         backend, engine, engine_options: As in `Qwen3Embeddings`.
 
     Raises:
@@ -137,19 +137,19 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         """Rerank documents.
 
         Args:
-            documents: In the retriever's order; they are not touched.
-            query: What was searched for.
-            callbacks: See the reranking as a run of its own.
+            documents: In the retriever's order; they are not changed.
+            query: The search query.
+            callbacks: They receive the reranking as a separate run.
             top_n: Instead of the component's own, which `...` means; None for all.
             score_threshold: Instead of the component's own, which `...` means; None for any score.
 
         Returns:
-            New documents, best first, at most `top_n`, none below `score_threshold`; equal scores keep their order.
+            New documents, best first, at most `top_n`, none below `score_threshold`. Documents with equal scores keep their order.
 
         Raises:
             ConfigError: For `top_n` or `score_threshold` outside their range.
             PromptTooLong: If template, instruction and query alone exceed `max_tokens`.
-            TypeError: For a query, or a `document_text`, that is no string.
+            TypeError: If the query, or a result of `document_text`, is not a string.
             InvalidText, EngineError: As in `Reranker.rank`.
         """
         cut = _given(top_n=top_n, score_threshold=score_threshold)
@@ -173,11 +173,11 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
 
         Args:
             input: The query and the documents.
-            config: LangChain's own: callbacks, tags, names.
-            kwargs: `top_n` and `score_threshold` of this call, or of a runnable made by `bind(top_n=5)`.
+            config: LangChain's config: callbacks, tags, names.
+            kwargs: `top_n` and `score_threshold` for this call, or from `bind(top_n=5)`.
 
         Raises:
-            ConfigError: For one of another name, or outside its range.
+            ConfigError: For another keyword, or a value outside its range.
         """
         return self._call_with_config(partial(self._ranked, **kwargs), input, config)  # bound: LangChain keeps some names to itself
 
@@ -188,19 +188,19 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
     def rerank(
         self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: int | EllipsisType | None = ...
     ) -> list[dict[str, Any]]:
-        """Rerank anything that holds text, and say only where it was and what it scores.
+        """Rerank strings, documents or mappings; return only positions and scores.
 
         Args:
-            documents: Strings, documents, or mappings with the text under `page_content` or `text` (their other
-                entries, or those of their `metadata`, count as metadata).
-            query: What is searched for.
-            top_n: Instead of the component's own, which `...` means; None for all.
+            documents: Strings, documents, or mappings with the text under `page_content` or `text` (the entries of `metadata`, or else
+                all entries, are the metadata).
+            query: The search query.
+            top_n: Maximum number of results for this call; `...` for the component's `top_n`, None for all.
 
         Returns:
             `{"index": position in documents, "relevance_score": in [0, 1]}`, best first.
 
         Raises:
-            TypeError: For a document of another kind; names its index.
+            TypeError: For a document of another type; names its index.
             ConfigError: For `top_n` outside its range.
             PromptTooLong, InvalidText, EngineError: As in `compress_documents`.
         """
@@ -222,7 +222,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
     async def _aranked(self, asked: dict[str, Any], **told: Any) -> list[Document]:
         cut = self._cut(told)
         query, documents = _query_and_documents(asked)
-        texts = await asyncio.to_thread(self._texts, documents)  # document_text may be a slow function of the user's
+        texts = await asyncio.to_thread(self._texts, documents)  # document_text may be a slow function of the user
         return _reordered(documents, await self._reranker.arank(query, texts, instruction=self.instruction, **cut))
 
     def _cut(self, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def _as_document(item: object, index: int) -> Document:
 
 
 def _reordered(documents: Sequence[Document], ranking: Ranking) -> list[Document]:
-    """New documents in the ranking's order; the metadata is a copy, so that later changes stay theirs."""
+    """New documents in the order of the ranking, with copied metadata."""
     return [
         documents[hit.index].model_copy(
             update={"metadata": {**_copied(documents[hit.index].metadata), "relevance_score": hit.score, "original_rank": hit.index}}
@@ -291,7 +291,7 @@ def _reordered(documents: Sequence[Document], ranking: Ranking) -> list[Document
 
 
 def _copied(value: Any, around: frozenset[int] = frozenset()) -> Any:
-    """A deep copy in which what can't be copied (a lock, a connection) is the caller's own; `around` holds ids of collections it is in."""
+    """A deep copy; values that can't be copied (locks, connections) are shared. `around`: ids of the enclosing collections."""
     try:
         return deepcopy(value)
     except Exception:  # noqa: BLE001  a class may refuse to be copied with any error

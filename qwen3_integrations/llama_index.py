@@ -30,7 +30,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 __all__ = ["Qwen3Embedding", "Qwen3Rerank"]
 
 BATCH_SIZE = 2048
-"""Texts handed to the engine at once: the most LlamaIndex allows (its default of 10 starves an engine that batches for itself)."""
+"""Default of `embed_batch_size`: the maximum of LlamaIndex. Its own default of 10 is too small for an engine that batches by itself."""
 
 _ARGUMENTS = ("texts", "show_progress")
 MAX_BATCH_SIZE = 2048
@@ -49,34 +49,33 @@ dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defin
 class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
     """Qwen3-Embedding as a LlamaIndex embedding, from an engine in this process or from a server.
 
-    Queries go behind the instruction, texts as they stand. LlamaIndex keys an `embeddings_cache` on the text
-    alone; here a query's key is what the model reads, instruction included, so that a query and an equal text
-    keep their own vectors. One cache is for one model and one number of dimensions.
+    The instruction is put before queries; texts are embedded without instruction. In LlamaIndex, the key of an `embeddings_cache` is the
+    text only. Here the key of a query includes the instruction, so that a query and an equal text have separate entries. Use one cache
+    for one model and one number of dimensions only.
 
     Args:
-        model: A folder, a hub's name, or `qwen3-tiny-demo`. LlamaIndex's word `model_name` means the same.
-        base_url: A server's address; else `QWEN3_EMBEDDING_URL` from the environment.
-        api_key: The server's key; else `QWEN3_API_KEY`. Never shown, dumped or pickled.
-        instruction: What queries are embedded with; one English sentence. Empty: bare queries. May be assigned.
-        dimensions: Width of the vectors (Matryoshka), from 32 to the model's; None for the model's own.
-        max_tokens: Budget of a text, end token included. Longer texts are cut; a longer query is an error.
+        model: A folder, a name on the hub, or `qwen3-tiny-demo`. `model_name` is LlamaIndex's name for the same setting.
+        base_url: A server's address; the default is `QWEN3_EMBEDDING_URL` from the environment.
+        api_key: The server's key; the default is `QWEN3_API_KEY`. It is never shown, dumped or pickled.
+        instruction: The task of the search, as one English sentence; empty for queries without instruction. May be assigned.
+        dimensions: Width of the vectors (Matryoshka), from 32 to the model's width; None for the model's width.
+        max_tokens: Maximum tokens of a text, with the end token. Longer texts are cut; a longer query is an error.
         backend: `auto`, `vllm`, `torch`, `http` or `fake`; see `open_engine`.
-        engine: An opened engine, which is used and left open by `close()`. Stands alone: without `base_url`,
-            `api_key`, `backend`, `engine_options`. It is no part of `to_dict`: pass it to `from_dict` again.
-        engine_options: The engine's own vocabulary. Options named like a key, token, header or client are left
-            out of `to_dict`.
-        embed_batch_size: Texts handed to the engine at once, at most 2048; the engine batches for itself.
+        engine: An opened engine; `close()` does not close it. It can't be combined with `base_url`, `api_key`, `backend` and
+            `engine_options`. `to_dict` does not include it: pass it to `from_dict` again.
+        engine_options: Options of the engine. Options that are named like a key, token, header or client are omitted from `to_dict`.
+        embed_batch_size: Texts per call of the engine, at most 2048; the engine makes its own batches.
 
     Raises:
-        ConfigError: For an unknown or unfit setting.
-        MissingExtra: If the backend is not installed; names the pip line.
-        ModelNotFound: If the model can't be found or downloaded.
+        ConfigError: For an unknown setting, or a value that is not allowed.
+        MissingExtra: If the backend is not installed; names the pip command.
+        ModelNotFound: If the model could not be found or downloaded.
     """
 
     model_config = STRICT
 
     model_name: str = Field(default="", frozen=True, description="The same as model.")
-    embed_batch_size: BatchSize = Field(default=BATCH_SIZE, gt=0, le=MAX_BATCH_SIZE, description="Texts handed to the engine at once.")
+    embed_batch_size: BatchSize = Field(default=BATCH_SIZE, gt=0, le=MAX_BATCH_SIZE, description="Texts per call of the engine.")
 
     if not TYPE_CHECKING:
 
@@ -86,18 +85,18 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
                 reason = f"is {name!r}, but model is {settings['model']!r}, and both mean the same"
                 raise ConfigError(reason, option="model_name", advice="Leave one of them out")
             super().__init__(**settings)
-            self.__dict__["model_name"] = self.model  # not by assignment: the field is fixed for everybody else
+            self.__dict__["model_name"] = self.model  # not by assignment, because the field is frozen
 
     def _settings(self) -> dict[str, Any]:
-        return {name: value for name, value in super()._settings().items() if name != "model_name"}  # `model` says it
+        return {name: value for name, value in super()._settings().items() if name != "model_name"}  # the same as `model`
 
     @classmethod
     def class_name(cls) -> str:
-        """`Qwen3Embedding`, the name under which LlamaIndex stores it."""
+        """`Qwen3Embedding`, LlamaIndex's name of this class."""
         return "Qwen3Embedding"
 
     def get_query_embedding(self, query: str) -> Embedding:
-        """Embed a query behind the instruction; a list of floats of unit length.
+        """Embed a query with the instruction; a list of floats of unit length.
 
         Raises:
             PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
@@ -110,13 +109,13 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         return await BaseEmbedding.aget_query_embedding(self._asking(), query)
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """Embed texts as they stand, `embed_batch_size` at once; one list of floats a text, of unit length, in their order.
+        """Embed texts without instruction, `embed_batch_size` per call; one list of floats per text, of unit length, in their order.
 
         Raises:
             ConfigError: For an argument of another name, which LlamaIndex would drop.
-            TypeError: For an item that is no string; names its index. Nothing has been embedded by then.
-            InvalidText: For lone surrogates; names the index. Nothing has been embedded by then.
-            EngineError: As in `Embedder.embed_documents`; an item's position is that in its batch.
+            TypeError: For an item that is not a string; names its index. Raised before anything is embedded.
+            InvalidText: For lone surrogates; names the index. Raised before anything is embedded.
+            EngineError: As in `Embedder.embed_documents`; the position of an item is its position in the batch.
         """
         check_options(kwargs, _ARGUMENTS, "get_text_embedding_batch")
         return super().get_text_embedding_batch(checked_texts(texts), show_progress)
@@ -136,10 +135,10 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         return await super().acall(nodes, show_progress=show_progress)
 
     def _asking(self) -> Qwen3Embedding:
-        """This component, with its cache seen through `_QueryCache`."""
+        """This component with its cache wrapped in a `_QueryCache`."""
         if self.embeddings_cache is None:
             return self
-        asking = BaseModel.__copy__(self)  # the same embedder: no second hold on the engine for one call
+        asking = BaseModel.__copy__(self)  # shares the embedder, so that the engine is not opened twice
         asking.__dict__["embeddings_cache"] = _QueryCache(self.embeddings_cache, self.instruction)
         return asking
 
@@ -165,20 +164,20 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
 class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
     """Qwen3-Reranker as a LlamaIndex node postprocessor.
 
-    It returns new `NodeWithScore` objects, best first, whose score is the model's probability of "yes" in [0, 1].
-    The nodes in them are the caller's own and are not touched.
+    It returns new `NodeWithScore` objects, best first. Their score is the model's probability of "yes", in [0, 1]. They contain the
+    caller's nodes, which are not changed.
 
     Args:
-        model: A folder, a hub's name, or `qwen3-tiny-demo`.
-        base_url: A server's address; else `QWEN3_RERANKER_URL` from the environment.
-        api_key: The server's key; else `QWEN3_API_KEY`. Never shown, dumped or pickled.
-        instruction: What relevance means; one English sentence. May be assigned.
-        top_n: Keep at most so many, at least 1; None for all. May be assigned.
-        score_threshold: Keep those with at least this score, in [0, 1]; None for any. May be assigned.
-        keep_retrieval_score: Put the retriever's score into the metadata, as `retrieval_score`, of a copy of each
-            node; neither embedding model nor LLM is shown it.
-        metadata_mode: Which of a node's metadata the model reads before its text; a node's own exclusions count.
-        max_tokens: Budget of a prompt, template included. Only the document is cut to fit.
+        model: A folder, a name on the hub, or `qwen3-tiny-demo`.
+        base_url: A server's address; the default is `QWEN3_RERANKER_URL` from the environment.
+        api_key: The server's key; the default is `QWEN3_API_KEY`. It is never shown, dumped or pickled.
+        instruction: The definition of relevance, as one English sentence. May be assigned.
+        top_n: Maximum number of results, at least 1; None for all. May be assigned.
+        score_threshold: Minimum score of a result, in [0, 1]; None for no minimum. May be assigned.
+        keep_retrieval_score: Add the retriever's score as `retrieval_score` to the metadata of a copy of each node. It is excluded from the
+            text for embedding models and LLMs.
+        metadata_mode: Selects the metadata that the model reads before a node's text; a node's own exclusions apply.
+        max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut.
         backend, engine, engine_options: As in `Qwen3Embedding`.
 
     Raises:
@@ -192,7 +191,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
 
     @classmethod
     def class_name(cls) -> str:
-        """`Qwen3Rerank`, the name under which LlamaIndex stores it."""
+        """`Qwen3Rerank`, LlamaIndex's name of this class."""
         return "Qwen3Rerank"
 
     def _postprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
@@ -245,7 +244,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
 
 
 class _QueryCache(BaseKVStore):
-    """A cache whose keys are queries: each stands under what the model reads for it."""
+    """A cache for queries. The key is the text that the model reads: the query with its instruction."""
 
     def __init__(self, store: BaseKVStore, instruction: str) -> None:
         self._store = store
@@ -284,4 +283,4 @@ def _query_of(query_bundle: QueryBundle | str | None) -> str:
         advice = "Pass query_str='...' or query_bundle=QueryBundle('...')"
         raise InputError("is missing: Qwen3Rerank ranks by a query", argument="query", advice=advice)
     query = query_bundle.query_str if isinstance(query_bundle, QueryBundle) else query_bundle
-    return checked_text(query, "query")  # here too: the start event would refuse it in other words
+    return checked_text(query, "query")  # checked here too: the start event has another error message

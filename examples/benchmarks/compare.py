@@ -1,4 +1,4 @@
-"""The measuring: sides that must first agree, then take turns on the clock."""
+"""Measurement: the sides must give equal results first; then they are timed alternately."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ Rows = NDArray[np.float64]
 
 
 class Unequal(Exception):
-    """Two sides compute different things: their times say nothing, so none are taken."""
+    """Two sides give different results. Their times would mean nothing, so nothing is timed."""
 
 
 class Work(Protocol):
-    """What every side is given to do."""
+    """The work of a row, equal for all sides."""
 
     def __len__(self) -> int: ...
 
     def salted(self, salt: int) -> Work:
-        """The same work in other words, so that no cache knows it; salts of equal length make works of equal length."""
+        """The same work with another salt, so that no cache contains it. Salts of equal length give work of equal length."""
 
     def part(self, count: int) -> Work:
         """About the first `count` items."""
 
 
 def as_rows(result: Any) -> Rows:
-    """Numbers of a result that is an array, or becomes one."""
+    """A result as an array."""
     return np.asarray(result, dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One way to do the work.
+    """One of the compared implementations.
 
     Attributes:
-        name: What the tables call it.
-        run: The timed part: from what `prepare` gives to a result.
-        prepare: From the work to this side's own input, off the clock.
-        rows: From the result to vectors, shape (items, width), or scores, shape (items,), off the clock.
-        before: Called off the clock before each repeat, such as vLLM's reset of its prefix cache.
+        name: Its name in the tables.
+        run: The timed part: from the output of `prepare` to a result.
+        prepare: From the work to this side's input; not timed.
+        rows: From the result to vectors, shape (items, width), or scores, shape (items,); not timed.
+        before: Called before each repeat, not timed, such as vLLM's reset of its prefix cache.
         each: `run` is called once for each item of the input, and the time of a repeat is the median of these calls:
             a latency, in seconds, where other sides have the seconds of the whole work.
-        share: Part of the work that this side does, in (0, 1]: a slow way is not asked for all of it.
-        compared: Whether there are results to compare; a client that throws answers away has none.
+        share: Share of the work that this side does, in (0, 1]; less than 1 for a slow side.
+        compared: Whether there are results to compare; a client that discards the answers has none.
     """
 
     name: str
@@ -64,15 +64,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far apart results may lie.
+    """Tolerance between results.
 
     Attributes:
-        cosine: Least cosine between a vector of any side and the first side's, or the reference's.
-        difference: Greatest difference between a score of any side and the first side's, or the reference's.
+        cosine: Smallest cosine between a vector of any side and that of the first side, or of the reference.
+        difference: Largest difference between a score of any side and that of the first side, or of the reference.
 
-    The default is wide enough for thousands of bf16 results with the errors of two sides in each, and far narrower than
-    any other template, cut or pooling would need. How near ours is to fp32 is on record, and `report.py` marks what lies
-    beyond the project's own bounds (`ours_within`).
+    The default allows the rounding errors of two sides over thousands of bf16 results. Another template, cut or pooling gives far larger
+    differences. The distance of our results from fp32 is recorded, and `report.py` marks results beyond the project's own tolerance
+    (`ours_within`).
     """
 
     cosine: float = 0.999
@@ -81,25 +81,25 @@ class Bounds:
 
 OURS_COSINE = 0.9998
 OURS_DIFFERENCE = 0.01
-"""How near our own bf16 results have to be to fp32. Source: the project's issue on speed."""
+"""Tolerance of our bf16 results against fp32."""
 
 
 def ours_within(distance: float, *, scores: bool) -> bool:
-    """Whether a distance from the fp32 reference keeps to the project's own bounds."""
+    """Whether a distance from the fp32 reference is within the project's own tolerance."""
     return distance <= (OURS_DIFFERENCE if scores else 1 - OURS_COSINE)
 
 
 @dataclass
 class Measured:
-    """One side's numbers.
+    """The numbers of one side.
 
     Attributes:
-        name: The side's.
-        items: What one repeat did.
-        seconds: Of each repeat; of a side that runs `each`, the median call's.
-        distance: To the first side: 1 - cosine of vectors, or the difference of scores, the worst one; None where nothing is compared.
-        reference_distance: To the fp32 reference, likewise; None where there is none.
-        scores: Whether the results are scores; else vectors.
+        name: Name of the side.
+        items: Number of items per repeat.
+        seconds: Time of each repeat; with `each`, the median time of a call.
+        distance: Largest distance from the first side: 1 - cosine of vectors, or difference of scores; None if nothing is compared.
+        reference_distance: Largest distance from the fp32 reference; None without a reference.
+        scores: Whether the results are scores; otherwise they are vectors.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Measured:
 
 
 Told = Callable[[str, int, float], object]
-"""Is told each time as it is taken: side, repeat, seconds."""
+"""Called with each measured time: side, repeat, seconds."""
 
 
 def compare(
@@ -150,21 +150,21 @@ def compare(
     told: Told = lambda *_: None,
     broken: dict[str, str] | None = None,
 ) -> list[Measured]:
-    """Prove that all sides compute the same, then time them in turn: A B C, A B C, ...
+    """Check that all sides give equal results, then time them alternately: A B C, A B C, ...
 
     Args:
         sides: Ours first.
-        work: What is timed; every repeat of every side has it in other words.
-        repeats: Times each side is timed, at least 1.
-        check: What is compared, and warms every side up; the work itself unless told.
+        work: The timed work; each repeat of each side has another salt.
+        repeats: Number of timed repeats of each side, at least 1.
+        check: Work for the comparison, which is also the warm-up; None for `work`.
         reference: fp32 results of the first items of `check`.
-        bounds: How far apart results may lie.
-        told: Hears each time at once.
-        broken: Is given the name of each side but the first that raises when it is first run, with the reason; such a side is
-            left out. Without it, that error is raised.
+        bounds: Tolerance between results.
+        told: Called with each measured time.
+        broken: Receives the name of each side (except the first) that fails in its first run, with the reason; this side is skipped.
+            Without it, the error is raised.
 
     Raises:
-        Unequal: Before anything is timed, if a result lies out of bounds; says whose, where and by how much.
+        Unequal: Before anything is timed, if a result is out of tolerance; names side, item and difference.
     """
     bounds = bounds or Bounds()
     agreed = agree(sides, check or work, reference, bounds, broken)
@@ -183,7 +183,7 @@ def compare(
 def agree(
     sides: Sequence[Side], work: Work, reference: Rows | None, bounds: Bounds, broken: dict[str, str] | None = None
 ) -> list[tuple[Side, Measured]]:
-    """Run every side once, untimed, and hold its results against the first side's and the reference."""
+    """Run each side once without timing, and compare its results with the first side and the reference."""
     agreed: list[tuple[Side, Measured]] = []
     first = None
     for side in sides:
@@ -212,7 +212,7 @@ def agree(
 
 
 def _once(side: Side, work: Work) -> Rows | None:
-    """A side's results; None of one that has none."""
+    """The results of a side; None if it has none."""
     payload = side.prepare(work.salted(0))
     if side.before:
         side.before()
@@ -221,7 +221,7 @@ def _once(side: Side, work: Work) -> Rows | None:
 
 
 def distances(rows: Rows, others: Rows) -> Rows:
-    """Of each item that both have: 1 - cosine of its vectors, or the difference of its scores. Not a number is infinitely far."""
+    """For each item of both: 1 - cosine of the vectors, or difference of the scores. A result with NaN has an infinite distance."""
     count = min(len(rows), len(others))
     if rows.shape[1:] != others.shape[1:]:
         raise Unequal(f"results of shapes {rows.shape} and {others.shape} can't be compared: nothing was timed")

@@ -1,4 +1,4 @@
-"""How much do many callers gain over one? Queries embedded one a call, by one caller and by many, on any engine.
+"""Throughput of many callers against one caller, with one query per call, on any engine.
 
     python examples/benchmarks/concurrency.py --backend vllm --model qwen3-tiny-demo
     python examples/benchmarks/concurrency.py --backend http --base-url http://localhost:8000/v1 --model Qwen/Qwen3-Embedding-0.6B

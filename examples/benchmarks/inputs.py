@@ -1,4 +1,4 @@
-"""What is embedded and reranked: prose of Python's own documentation, cut to lengths in tokens. Every text is another one."""
+"""Input texts: prose of Python's documentation, cut to lengths in tokens. All texts are different."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 import tokenizers
 
 SPREAD = 0.2
-"""Standard deviation of the lengths, as a part of their mean."""
+"""Standard deviation of the lengths, divided by their mean."""
 
 SALT_TOKENS = 5
-"""Of the number before each text, four digits which Qwen3's tokenizer reads one by one, and of the end token behind it."""
+"""Tokens of the number before each text (four digits, one token each in Qwen3's tokenizer) and of the end token after it."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Texts:
 
     @property
     def texts(self) -> list[str]:
-        """As they are embedded: each behind the salt."""
+        """The texts to embed, each with the salt before it."""
         return [salted(text, self.salt) for text in self.items]
 
     def salted(self, salt: int) -> Texts:
-        """The same texts behind another number: nothing before their first different token can be found in a cache."""
+        """The same texts with another number before them, so that no prefix cache can contain them."""
         return replace(self, salt=salt)
 
     def part(self, count: int) -> Texts:
-        """The first so many."""
+        """The first `count` texts."""
         return replace(self, items=self.items[:count])
 
 
@@ -56,7 +56,7 @@ class Searches:
 
     @property
     def searches(self) -> list[tuple[str, list[str]]]:
-        """Each query, behind the salt, with its documents."""
+        """Each query, with the salt before it, and its documents."""
         return [(salted(query, self.salt), list(documents)) for query, documents in self.items]
 
     @property
@@ -65,11 +65,11 @@ class Searches:
         return [(query, document) for query, documents in self.searches for document in documents]
 
     def salted(self, salt: int) -> Searches:
-        """The same searches, their queries behind another number."""
+        """The same searches, with another number before the queries."""
         return replace(self, salt=salt)
 
     def part(self, count: int) -> Searches:
-        """The first so many pairs."""
+        """The first `count` pairs."""
         kept, left = [], count
         for query, documents in self.items:
             if left > 0:
@@ -79,12 +79,12 @@ class Searches:
 
 
 def salted(text: str, salt: int) -> str:
-    """A text behind a number of four digits."""
+    """A text with a number of four digits before it."""
     return f"{salt % 10_000:04d} {text}"
 
 
 class Prose:
-    """Texts of wanted lengths in a tokenizer's tokens.
+    """Texts of given lengths, in tokens of a tokenizer.
 
     Args:
         tokenizer: A `tokenizer.json`.
@@ -96,7 +96,7 @@ class Prose:
         self._ends = np.concatenate([[0], np.cumsum([len(each.ids) for each in counted])])
 
     def text(self, chance: random.Random, tokens: int) -> str:
-        """Some passage of about so many tokens and no more, unless its first word has more; longer than the documentation is that again."""
+        """A passage of at most about `tokens` tokens, but at least one word. For longer texts, the documentation is repeated."""
         whole, rest = divmod(max(1, tokens), int(self._ends[-1]))
         last = int(np.searchsorted(self._ends, self._ends[-1] - rest))
         begin = chance.randrange(max(1, last))
@@ -104,7 +104,7 @@ class Prose:
         return " ".join(self._words * whole + self._words[begin : max(end, begin + 1)])
 
     def texts(self, count: int, tokens: int, seed: int = 0, spread: float = SPREAD) -> Texts:
-        """Texts of about so many tokens, salt included, normally spread."""
+        """Texts of about `tokens` tokens with salt; the lengths are normally distributed."""
         chance = random.Random(seed)
         lengths = (max(1, round(chance.gauss(tokens, spread * tokens)) - SALT_TOKENS) for _ in range(count))
         return Texts(tuple(self.text(chance, length) for length in lengths))

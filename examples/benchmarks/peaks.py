@@ -1,4 +1,4 @@
-"""Peak memory: of this process over a stretch of time, and of another one."""
+"""Peak memory of this process over a period, and of another process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 MIB = 1 << 20
 LOOK_S = 0.02
-"""Seconds between two looks at another process; the kernel keeps its peak, so only what it takes just before its end can be missed."""
+"""Seconds between two reads of another process's peak. The kernel keeps the peak, so only a growth just before its end can be missed."""
 
 
 class Peaks:
@@ -31,7 +31,7 @@ class Peaks:
 
     def __enter__(self) -> Peaks:
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # begins the count anew. Source: proc(5)
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak. Source: proc(5)
         if self._device:
             import torch
 
@@ -75,7 +75,7 @@ def peak_of(command: Sequence[str]) -> int:
     Raises:
         RuntimeError: If it fails, or the system does not say.
     """
-    # Not `ru_maxrss`: Linux counts in it what the parent held when it started the child.
+    # Not `ru_maxrss`: in Linux it includes the memory of the parent at the start of the child.
     peak = 0
     with subprocess.Popen(command) as process:
         while process.poll() is None:
@@ -89,7 +89,7 @@ def peak_of(command: Sequence[str]) -> int:
 
 
 def _high_water(process: str) -> int:
-    """The most that a process has had in memory so far, in bytes; 0 where the system does not say, or it is gone."""
+    """Peak memory of a process so far, in bytes; 0 if the system does not report it, or the process has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     except OSError:

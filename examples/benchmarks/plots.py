@@ -1,4 +1,4 @@
-"""Pictures of what `run.py` put on record, one a measurement and curve.
+"""Pictures of the records of `run.py`, one per measurement and curve.
 
 python examples/benchmarks/plots.py results.jsonl --folder docs/images/benchmarks
 """
@@ -26,7 +26,7 @@ MEMORY = "memory-gpu"
 
 
 def bars(line: Line, path: Path) -> None:
-    """One measurement: a bar a side, the median's rate, whiskers from the slowest to the fastest repeat."""
+    """One measurement: one bar per side with its median rate, and whiskers from the slowest to the fastest repeat."""
     plt = _pyplot()
     sides = [side for side in line["sides"] if "rate" in side]
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.5 * len(sides)))
@@ -43,7 +43,7 @@ def bars(line: Line, path: Path) -> None:
 
 
 def curve(lines: Sequence[Line], path: Path) -> None:
-    """One curve on two logarithmic axes: a line a side, and below it the peak memory."""
+    """One curve on two logarithmic axes: one line per side, and below it the peak memory."""
     plt = _pyplot()
     lines = sorted(lines, key=lambda line: line["x"])
     figure, (axes, below) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, height_ratios=[3, 1])

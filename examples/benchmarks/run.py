@@ -1,4 +1,4 @@
-"""Benchmarks: one command a row of the table of targets.
+"""Benchmarks: one command for each row of the table of targets.
 
     python examples/benchmarks/run.py --list
     python examples/benchmarks/run.py embed latency embedded --device cuda --out results.jsonl
@@ -106,13 +106,13 @@ def main(words: list[str] | None = None) -> int:
             started = time.perf_counter()
             try:
                 row.run(bench)
-            except Exception as error:  # noqa: BLE001 - the next row is another matter
+            except Exception as error:  # noqa: BLE001 - the next row may still work
                 failed.append(name)
                 traceback.print_exc()
                 words_of = f"{type(error).__name__}: {error}"
                 bench.tell(f"  {name} failed: {words_of}")
                 if not isinstance(error, Unequal):
-                    bench.close()  # what is open may be what is broken
+                    bench.close()  # an open engine may be broken
                 bench.log.write(kind="failed", row=name, error=words_of, date=record.now(), small=bench.small)
             bench.tell(f"  {name} took {time.perf_counter() - started:.1f} s")
     finally:

@@ -1,4 +1,4 @@
-"""What each measurement is held against."""
+"""Targets of the measurements."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A target and what was measured; `figure` in the target's own terms."""
+    """A target and its measured figure, in the unit of the target."""
 
     target: Target
     figure: float
@@ -61,7 +61,7 @@ class Verdict:
 
     @property
     def margin(self) -> float:
-        """By how much it is passed, as a part of the target; negative where it is missed."""
+        """Relative margin over the target; negative if the target is missed."""
         over = self.figure / self.target.bound - 1
         return -over if self.target.kind == "at most" else over
 
@@ -96,11 +96,11 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
     "memory-host": (Target("peak of 100,000 texts / peak of 10,000", 1.1, "at most", unit="x"),),
     "memory-gpu": (Target("peak / plan, worst length", 1.0, "at most", unit="x"),),
 }
-"""By measurement: what the project set out to reach."""
+"""The project's targets, by measurement."""
 
 
 def verdicts(measurement: str, sides: list[dict[str, Any]]) -> list[Verdict]:
-    """Targets of a measurement against its recorded sides; those that were not measured are left out.
+    """Compare the targets of a measurement with its recorded sides. Targets without a measurement are skipped.
 
     Args:
         measurement: A key of `TARGETS`; others have no targets.

@@ -1,4 +1,4 @@
-"""What rows share: models, prose, and engines that open once and stay open until nothing needs them."""
+"""Shared by all rows: models, prose, and engines, which stay open until no row needs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from targets import in_words, verdicts
 TINY = "qwen3-tiny-demo"
 KINDS = {"embed": "embedding", "rerank": "reranker"}
 VLLM_SHARE = 0.5
-"""Of the GPU's memory that vLLM gets, as it shares the card with the torch engine."""
+"""Share of the GPU's memory for vLLM, which shares the GPU with the torch engine."""
 SMALL_CACHE_BYTES = 128 << 20
 """vLLM's key-value cache in a dry run."""
 VLLM_MAX_TOKENS = 8192
@@ -52,7 +52,7 @@ class Workbench:
 
     @property
     def repeats(self) -> int:
-        """Times each side is timed."""
+        """Number of timed repeats of each side."""
         return int(self.options.repeats)
 
     @property
@@ -92,7 +92,7 @@ class Workbench:
     # What is open ---------------------------------------------------------------------------------------------------
 
     def opened(self, key: str, make: Callable[[], Any], close: Callable[[Any], object] = lambda _: None) -> Any:
-        """What is open under this key, opened now if it is not."""
+        """The object with this key; it is opened if it is not open."""
         if key not in self._open:
             started = time.perf_counter()
             self._open[key] = (make(), close)
@@ -167,11 +167,11 @@ class Workbench:
     # Measuring ------------------------------------------------------------------------------------------------------
 
     def tell(self, words: str) -> None:
-        """Say what happens."""
+        """Print progress."""
         print(words, flush=True)
 
     def sides(self, *openers: tuple[str, Callable[[], Side]]) -> tuple[list[Side], dict[str, str]]:
-        """Open sides; a peer that can't be opened is left out, with the reason. Ours, which come first, must open.
+        """Open sides; a peer that can't be opened is skipped, with the reason. Our sides come first and must open.
 
         Returns:
             The sides, and reasons by name.
@@ -208,7 +208,7 @@ class Workbench:
         device: str | None = None,
         **facts: Any,
     ) -> None:
-        """Compare sides, and put the result on record.
+        """Compare sides, and record the result.
 
         Args:
             measurement: Its name, which `targets.TARGETS` may know.
@@ -262,7 +262,7 @@ class Workbench:
         )
 
     def write(self, measurement: str, sides: list[dict[str, Any]], **facts: Any) -> None:
-        """Put finished numbers on record, with verdicts on the targets, and say them."""
+        """Record the numbers with the verdicts on the targets, and print them."""
         judged = [] if self.small else verdicts(measurement, sides)
         for side in sides:
             if "rate" in side:
@@ -321,7 +321,7 @@ class Workbench:
 
 
 def _apart(side: dict[str, Any]) -> str:
-    """How far a side's results lie from fp32; loud where ours lie too far."""
+    """Distance of a side's results from fp32, with a warning if ours is out of tolerance."""
     distance = side["reference_distance"]
     if distance is None:
         return ""

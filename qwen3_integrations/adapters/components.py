@@ -1,6 +1,6 @@
-"""The settings that all LangChain and LlamaIndex components have, and the core object behind them.
+"""Settings and core object of all LangChain and LlamaIndex components.
 
-Only the adapters import this module: pydantic is their hosts' vocabulary, the core knows none of it.
+Only the adapters import this module, because the host frameworks use pydantic and the core does not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from qwen3_integrations.errors import ConfigError, Qwen3Error
 from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS, checked_model
 
 STRICT = ConfigDict(extra="forbid", validate_assignment=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
-"""Unknown settings are refused, assignment is checked, and no error message repeats a value that may be secret."""
+"""Unknown settings are refused, assignments are checked, and error messages do not contain values, which may be secret."""
 
 _SECRET_OPTION = re.compile(r"key|token$|secret|password|header|client|auth|cookie", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=//)[^/?#]*@")
@@ -83,15 +83,14 @@ ScoreThreshold = Annotated[float | None, BeforeValidator(_score_threshold)]
 
 
 class StrictModel(BaseModel):
-    """A pydantic model whose refusals are this package's `ConfigError`, which is a `ValueError` too.
+    """A pydantic model that raises this package's `ConfigError`, which is also a `ValueError`.
 
-    Nested in another pydantic model that builds it from a dictionary, pydantic wraps them in its own
-    `ValidationError`; the message stays.
+    If another pydantic model creates it from a dictionary, pydantic wraps the error in its own `ValidationError` with the same message.
     """
 
     model_config = STRICT
 
-    if not TYPE_CHECKING:  # type checkers and editors shall see the fields, not **settings
+    if not TYPE_CHECKING:  # type checkers and editors must see the fields, not **settings
 
         def __init__(self, **settings: Any) -> None:
             try:
@@ -107,13 +106,12 @@ class StrictModel(BaseModel):
 
 
 class ComponentSettings(StrictModel):
-    """What an embedding component and a reranking component have in common.
+    """Settings of embedding and reranking components.
 
-    The engine is opened at construction, so that what can't work fails there. `instruction`, and the cut of a
-    reranker, may be assigned later; a new value of any other setting needs a new component. Copies are
-    components of their own on the same engine.
+    The constructor opens the engine, so that errors are raised there. `instruction`, and `top_n` and `score_threshold` of a reranker, may
+    be assigned later. All other settings are fixed. A copy is a separate component with the same engine.
 
-    A component can be pickled when it holds no secret and no opened engine: the copy opens its own engine.
+    A component can be pickled if it has no secret and was not made with an opened engine. The copy opens its own engine.
     """
 
     task: ClassVar[Task]
@@ -122,12 +120,12 @@ class ComponentSettings(StrictModel):
     base_url: str | None = Field(default=None, strict=True, frozen=True)
     if TYPE_CHECKING:
         api_key: SecretStr | str | None = Field(default=None, frozen=True, exclude=True, repr=False)
-    else:  # what is given as a string is kept as a secret
+    else:  # a string becomes a SecretStr
         api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True, repr=False)
     instruction: Instruction = DEFAULT_INSTRUCTION
     max_tokens: Count = Field(default=8192, frozen=True)
     backend: BackendName = Field(default="auto", frozen=True)
-    engine: SkipJsonSchema[Engine | None] = Field(default=None, frozen=True, exclude=True, repr=False)  # no JSON can hold one
+    engine: SkipJsonSchema[Engine | None] = Field(default=None, frozen=True, exclude=True, repr=False)  # an engine can't be JSON
     engine_options: dict[str, Any] | None = Field(default=None, frozen=True)
 
     _opened: Engine = PrivateAttr()
@@ -148,7 +146,7 @@ class ComponentSettings(StrictModel):
                 raise
 
     def close(self) -> None:
-        """Give back the engine that this component opened; one that was passed in stays open. Twice is fine."""
+        """Close the engine that this component opened. An engine that was passed in stays open. May be called twice."""
         if self.engine is None:
             self._opened.close()
 
@@ -159,12 +157,12 @@ class ComponentSettings(StrictModel):
         self.close()
 
     def _check(self) -> None:
-        """Refuse what can be refused before a model is loaded."""
+        """Check the settings before the model is loaded."""
         checked_model(self.model, self.task)
 
     @abstractmethod
     def _build(self, engine: Engine) -> None:
-        """Make the core object behind the component."""
+        """Create the core object of the component."""
 
     def _open(self) -> Engine:
         options = self.engine_options or {}
@@ -187,11 +185,11 @@ class ComponentSettings(StrictModel):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
-        """A component of its own on the same engine, with some settings changed and checked.
+        """A separate component with the same engine, with some settings changed and checked.
 
         Args:
             update: Settings to change.
-            deep: Makes no difference: settings are values, and an engine is never copied.
+            deep: Has no effect: settings are values, and an engine is never copied.
         """
         return type(self)(**{**self._settings(), **(update or {})})
 
@@ -220,7 +218,7 @@ class ComponentSettings(StrictModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield "model", self.model
         opened = (self.__pydantic_private__ or {}).get("_opened")
-        if opened is not None:  # None while a constructor is failing
+        if opened is not None:  # None if the constructor failed
             yield "backend", opened.backend
             yield "engine", opened
         yield "instruction", self.instruction
@@ -229,7 +227,7 @@ class ComponentSettings(StrictModel):
     @property
     @abstractmethod
     def usage(self) -> Usage:
-        """What all calls so far have used."""
+        """Prompts and tokens of all calls so far."""
 
     def _facts_html(self, more: Mapping[str, object]) -> str:
         facts = {"budget": f"{self.max_tokens:,} tokens", "instruction": self.instruction or "none", "so far": usage_words(self.usage)}
@@ -237,7 +235,7 @@ class ComponentSettings(StrictModel):
 
 
 class EmbedderSettings(ComponentSettings):
-    """A component that owns an `Embedder`."""
+    """A component with an `Embedder`."""
 
     task: ClassVar[Task] = "embed"
 
@@ -248,7 +246,7 @@ class EmbedderSettings(ComponentSettings):
 
     @property
     def usage(self) -> Usage:
-        """What all calls so far have used."""
+        """Prompts and tokens of all calls so far."""
         return self._embedder.usage
 
     def _build(self, engine: Engine) -> None:
@@ -258,7 +256,7 @@ class EmbedderSettings(ComponentSettings):
         return _as_lists(self._embedder.embed_documents(texts))
 
     async def _adocuments(self, texts: Sequence[str]) -> list[list[float]]:
-        # 2,048 vectors of 1,024 floats take some 40 ms to become lists: not on the event loop.
+        # Converting 2,048 vectors of 1,024 floats to lists takes about 40 ms, which would block the event loop.
         return await asyncio.to_thread(_as_lists, await self._embedder.aembed_documents(texts))
 
     def _document(self, text: str) -> list[float]:
@@ -290,7 +288,7 @@ class EmbedderSettings(ComponentSettings):
 
 
 class RerankerSettings(ComponentSettings):
-    """A component that owns a `Reranker`."""
+    """A component with a `Reranker`."""
 
     task: ClassVar[Task] = "rerank"
 
@@ -302,7 +300,7 @@ class RerankerSettings(ComponentSettings):
 
     @property
     def usage(self) -> Usage:
-        """What all calls so far have used."""
+        """Prompts and tokens of all calls so far."""
         return self._reranker.usage
 
     def _build(self, engine: Engine) -> None:
@@ -324,7 +322,7 @@ class RerankerSettings(ComponentSettings):
 
 
 def _with_engine(settings: dict[str, Any], engine: Engine) -> dict[str, Any]:
-    """Settings beside an opened engine: its model's name filled in, and nothing that only opening could heed."""
+    """Settings together with an opened engine: adds its model's name, and refuses settings for opening an engine."""
     ignored = [name for name in ("base_url", "api_key", "engine_options") if settings.get(name)]
     if settings.get("backend", "auto") != "auto":
         ignored.append("backend")
@@ -345,7 +343,7 @@ def _remade(cls: type[ComponentSettings], settings: dict[str, Any]) -> Component
 
 
 def _refusal(cls: type[BaseModel], error: ValidationError) -> Qwen3Error:
-    """Pydantic's refusal in this package's words, without the refused values."""
+    """Pydantic's error as an error of this package, without the refused values."""
     items = error.errors(include_input=False, include_url=False)
     causes = [item.get("ctx", {}).get("error") for item in items]
     refusals = [_one_refusal(cls, item, cause) for item, cause in zip(items, causes, strict=True)]
@@ -377,5 +375,5 @@ def _one_text() -> Iterator[None]:
 
 
 def _as_lists(rows: Rows) -> list[list[float]]:
-    # Row by row: other threads get their turn between rows, not only behind the last.
+    # Row by row, so that other threads can run between rows.
     return [row.tolist() for row in rows]

@@ -1,4 +1,4 @@
-"""How good an order is, given what is relevant, and how alike two orders are. Pure arithmetic over plain lists."""
+"""Retrieval metrics (nDCG, MRR, hit rate) and rank correlation. Pure arithmetic over plain lists."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from qwen3_integrations.errors import InputError
 def ndcg(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
     """Normalised discounted cumulative gain, the mean over queries.
 
-    The gain is the relevance itself, as in trec_eval and BEIR, not 2^relevance - 1. The ideal order is that of the list
-    itself: a relevant document that was not retrieved counts nowhere.
+    The gain is the relevance itself, as in trec_eval and BEIR, not 2^relevance - 1. The ideal order is made of the
+    given list: relevant documents that were not retrieved do not count.
 
     Args:
-        relevances: One list a query: the relevance of each document, at least 0, in the order to be judged.
-        k: Only the first so many count, at least 1; None for all.
+        relevances: One list per query: the relevance of each document, at least 0, in the order to evaluate.
+        k: Number of documents that count, from the first on, at least 1; None for all.
 
     Returns:
         In [0, 1]; a query without a relevant document counts 0.
@@ -37,7 +37,7 @@ def mrr(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
     """Mean reciprocal rank: 1 / rank of the first relevant document, the mean over queries.
 
     Args:
-        relevances: As in `ndcg`; relevant is what is above 0.
+        relevances: As in `ndcg`; a document is relevant if its relevance is above 0.
         k: As in `ndcg`.
 
     Returns:
@@ -56,7 +56,7 @@ def hit_rate(relevances: Iterable[Sequence[float]], k: int | None = None) -> flo
     """The share of queries with a relevant document among the first `k`; also called success@k.
 
     Args:
-        relevances: As in `ndcg`; relevant is what is above 0.
+        relevances: As in `ndcg`; a document is relevant if its relevance is above 0.
         k: As in `ndcg`.
 
     Returns:
@@ -72,17 +72,17 @@ def hit_rate(relevances: Iterable[Sequence[float]], k: int | None = None) -> flo
 
 
 def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
-    """How alike two orders of the same things are: (pairs in the same order - pairs in opposite order) / pairs.
+    """Rank correlation of two orders of the same items: (pairs in the same order - pairs in opposite order) / pairs.
 
     Args:
-        first: Distinct things.
-        second: The same things in another order.
+        first: Different items.
+        second: The same items in another order.
 
     Returns:
-        In [-1, 1]: 1 for equal orders, -1 for reversed ones; 1 for fewer than two things.
+        In [-1, 1]: 1 for equal orders, -1 for reversed ones; 1 for fewer than two items.
 
     Raises:
-        InputError: If a thing comes twice, or the two do not hold the same things.
+        InputError: If an item occurs twice, or the two have different items.
 
     Source: Kendall, A new measure of rank correlation, 1938, doi:10.1093/biomet/30.1-2.81 (orders without ties: tau-a).
     """

@@ -1,4 +1,4 @@
-"""A space of vectors to look at: what a widget, a table or a script asks of them. Needs numpy alone."""
+"""A set of vectors with its neighbours and similarities, for widgets, tables and scripts. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qwen3_integrations.analysis.vectors import Indices, best_first, cosines, he
 from qwen3_integrations.core.types import Rows
 
 NEIGHBOURS = 10
-"""How many nearest texts are compared between widths: the `k` of recall@k."""
+"""Number of nearest texts that are compared between widths: the `k` of recall@k."""
 
 Fate = Literal["kept", "lost", "gained"]
 
@@ -23,10 +23,10 @@ class Neighbour:
     """A text near another one, or near a query.
 
     Attributes:
-        index: Of the text.
-        cosine: At full width, in [-1, 1].
-        cut: The cosine at the smaller width, in [-1, 1].
-        fate: `kept` when it is among the nearest at both widths, `lost` when only at the full one, `gained` when only at the smaller.
+        index: Index of the text.
+        cosine: Cosine at full width, in [-1, 1].
+        cut: Cosine at the smaller width, in [-1, 1].
+        fate: `kept` if the text is among the nearest at both widths, `lost` if only at full width, `gained` if only at the smaller width.
     """
 
     index: int
@@ -36,19 +36,19 @@ class Neighbour:
 
 
 class Space:
-    """Vectors, looked over and brought to unit length; those without a direction (not finite, or zero) are set aside.
+    """Vectors with their properties, scaled to unit length. Vectors without a direction (not finite, or zero) are excluded.
 
     Args:
-        vectors: Anything like an array of shape (texts, dimensions).
+        vectors: An array, or nested lists, of shape (texts, dimensions).
 
     Attributes:
         rows: The vectors as they were passed, float32.
-        usable: Indices of those with a direction, in order.
-        unit: These at unit length, shape (usable, dimensions).
-        health: What the vectors look like.
+        usable: Indices of the vectors with a direction, in order.
+        unit: The usable vectors at unit length, shape (usable, dimensions).
+        health: Properties of the vectors.
 
     Raises:
-        InputError: If they have another shape, or are no numbers.
+        InputError: If they have another shape, or are not numbers.
     """
 
     def __init__(self, vectors: ArrayLike) -> None:
@@ -65,18 +65,18 @@ class Space:
         return int(self.rows.shape[1])
 
     def place(self, index: int) -> int | None:
-        """Where a text stands in `unit`; None if its vector has no direction."""
+        """Row of a text in `unit`; None if its vector has no direction."""
         place = int(np.searchsorted(self.usable, index))
         return place if place < len(self.usable) and self.usable[place] == index else None
 
     def neighbours(self, vector: Rows, width: int, k: int = NEIGHBOURS, without: int | None = None) -> tuple[Neighbour, ...]:
-        """The texts nearest to a vector: the `k` at full width, nearest first, then those that only the smaller width finds.
+        """The nearest texts of a vector: the `k` nearest at full width, nearest first, then those found only at the smaller width.
 
         Args:
             vector: Of unit length, shape (dimensions,).
             width: The smaller width.
-            k: How many.
-            without: A text to leave out: the one whose vector it is.
+            k: Number of neighbours at each width.
+            without: A text to exclude: the text of the vector itself.
         """
         out = None if without is None else self.place(without)
         full = cosines(vector[None], self.unit)[0]
@@ -90,10 +90,10 @@ class Space:
         """Cosines of texts with each other.
 
         Args:
-            indices: Of texts; those whose vectors have no direction are left out.
+            indices: Indices of texts. Texts whose vectors have no direction are skipped.
 
         Returns:
-            The indices that are left, and their cosines, shape (left, left).
+            The remaining indices, and their cosines, shape (remaining, remaining).
         """
         places = {index: place for index in indices if (place := self.place(index)) is not None}
         rows = self.unit[list(places.values())]

@@ -1,4 +1,4 @@
-"""The explorer without scripts: what is known of a space as plain tables, for exported notebooks and code hosts."""
+"""The explorer without scripts: plain HTML tables, for exported notebooks and code hosts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from qwen3_integrations.core.html import facts_table
 from qwen3_integrations.core.results import NO_FORMULAS, text_bar
 
 MOST_PAIRS = 10
-"""Nearest pairs shown."""
+"""Maximum number of nearest pairs in a table."""
 
 _LEFT = "text-align:left"
 _BAR = "font-family:monospace;white-space:pre"
 
 
 def health_table(health: Health, explained: tuple[float, float] | None, pairs: Pairs | None, above: float) -> str:
-    """Figures of health, in words."""
+    """Table of the properties of vectors."""
     norms = "none"
     if health.norms:
         least, median, largest = health.norms
@@ -36,7 +36,7 @@ def health_table(health: Health, explained: tuple[float, float] | None, pairs: P
 
 
 def recall_table(recall: Mapping[int, float], k: int) -> str:
-    """Recall@k by width, with text bars."""
+    """Table of recall@k by width, with text bars."""
     rows = "".join(
         f"<tr><td>{width:,}</td><td>{value:.3f}</td><td style='{_BAR}'>{text_bar(value)}</td></tr>" for width, value in recall.items()
     )
@@ -47,7 +47,7 @@ def recall_table(recall: Mapping[int, float], k: int) -> str:
 
 
 def pairs_table(pairs: Pairs, texts: Sequence[str]) -> str:
-    """The most similar pairs of texts."""
+    """Table of the most similar pairs of texts."""
     rows = "".join(
         f"<tr><td>{cosine:.3f}</td><td style='{_LEFT}'>{_text(first, texts)}</td><td style='{_LEFT}'>{_text(second, texts)}</td></tr>"
         for first, second, cosine in pairs.best[:MOST_PAIRS]
@@ -59,12 +59,12 @@ def pairs_table(pairs: Pairs, texts: Sequence[str]) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """`none`, `1 row`, `3 rows`."""
+    """A count with its noun: `none`, `1 row`, `3 rows`."""
     return "none" if not count else f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def numbers(indices: Sequence[int], what: str) -> str:
-    """`none`, or how many and which."""
+    """A count with the first indices, or `none`."""
     first = ", ".join(map(str, indices[:MOST_NAMED]))
     return counted(len(indices), what) + (f": {first}" if indices else "") + (", …" if len(indices) > MOST_NAMED else "")
 
@@ -74,14 +74,14 @@ def _text(index: int, texts: Sequence[str]) -> str:
 
 
 MOST_CHARACTERS = 160
-"""Of a text in lists and in the map; the focused one is shown up to `MOST_READ`."""
+"""Maximum length of a text in lists and in the map. The focused text is shown up to `MOST_READ`."""
 
 
 MOST_NAMED = 20
-"""Rows named one by one; the rest is counted."""
+"""Maximum number of indices that are listed."""
 
 
 def clipped(text: str, length: int = MOST_CHARACTERS) -> str:
-    """The beginning of a text on one line."""
+    """The beginning of a text, on one line."""
     line = " ".join(text[: 4 * length].split())
     return line if len(line) <= length else line[: length - 1] + "…"

@@ -1,7 +1,7 @@
-"""Arithmetic on embeddings: cosines, neighbours, a plane to draw them in, what a smaller width costs, and what is wrong with them.
+"""Arithmetic on embeddings: cosines, nearest neighbours, a projection to a plane, recall at smaller widths, and defects.
 
-Everything works in blocks of rows, so that 10,000 vectors of 1,024 need some 20 MB beside themselves. "Unit rows" are float32,
-shape (texts, dimensions), finite and of unit length, as `unit` makes them.
+All functions work in blocks of rows: 10,000 vectors of 1,024 dimensions need about 20 MB of additional memory. "Unit rows" are float32,
+shape (texts, dimensions), finite and of unit length, as `unit` returns them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from qwen3_integrations.core.validation import optional_whole_number, whole_numb
 from qwen3_integrations.errors import InputError
 
 BLOCK = 256
-"""Rows at once: their cosines with 10,000 others are 10 MB."""
+"""Rows of a block. Their cosines with 10,000 other rows take 10 MB."""
 
 TIE = 1e-6
-"""Cosines in float32 that are nearer than this are the same."""
+"""Tolerance: float32 cosines with a smaller difference are equal."""
 
 Indices = NDArray[np.intp]
 
 
 def proceed() -> None:
-    """Does nothing. Long functions call such a one between blocks; another may raise there to stop them."""
+    """Default of `between`: does nothing. Long functions call `between` between blocks; it may raise an error to stop them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,9 +35,9 @@ class Projection:
     """A plane through vectors: their two principal components.
 
     Attributes:
-        mean: Their mean, shape (dimensions,).
-        axes: The two directions, orthonormal, shape (2, dimensions); zeros where there is no second one.
-        explained: Each axis's share of the variance, in [0, 1], the larger first.
+        mean: Mean of the vectors, shape (dimensions,).
+        axes: The two directions, orthonormal, shape (2, dimensions); zeros if there is no second direction.
+        explained: Share of the variance on each axis, in [0, 1], the larger first.
     """
 
     mean: Rows
@@ -45,23 +45,23 @@ class Projection:
     explained: tuple[float, float]
 
     def place(self, rows: Rows) -> Rows:
-        """Rows in the plane: shape (rows, 2), float32."""
+        """Coordinates of rows in the plane: shape (rows, 2), float32."""
         placed: Rows = rows @ self.axes.T - self.mean @ self.axes.T
         return placed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Health:
-    """What vectors look like, before anything is done to them.
+    """Properties of vectors as given, before normalisation.
 
     Attributes:
-        count, width: Their shape.
-        non_finite: Rows that hold a NaN or an infinity, in order.
-        zero: Rows of length zero, in order: they have no direction, so no cosine.
-        norms: Least, median and largest length of the finite rows; None without any.
+        count, width: Number of rows and of dimensions.
+        non_finite: Rows with a NaN or an infinity, in order.
+        zero: Rows of length zero, in order. They have no direction, so no cosine.
+        norms: Smallest, median and largest length of the finite rows; None without finite rows.
         mean_cosine: Mean cosine of two different usable rows, in [-1, 1]; None with fewer than two.
         variance: Of each dimension over the finite rows, shape (width,), float64.
-        constant: Dimensions that hardly vary: a variance below a millionth of the mean one.
+        constant: Almost constant dimensions: their variance is below one millionth of the mean variance.
     """
 
     count: int
@@ -80,7 +80,7 @@ class Pairs:
 
     Attributes:
         best: (row, later row, cosine), most similar first; ties in order of rows.
-        above: How many pairs in all have at least the cosine that was asked for.
+        above: Number of all pairs with at least the requested cosine.
     """
 
     best: tuple[tuple[int, int, float], ...]
@@ -88,13 +88,13 @@ class Pairs:
 
 
 def matrix(vectors: ArrayLike) -> Rows:
-    """Anything like an array as float32 of shape (texts, dimensions); values may be non-finite.
+    """Convert to a float32 array of shape (texts, dimensions). Values may be non-finite.
 
     Raises:
-        InputError: If it has another shape, or holds no numbers.
+        InputError: If it has another shape, or does not consist of numbers.
     """
     try:
-        with np.errstate(over="ignore"):  # what float32 can't hold becomes an infinity, which health names
+        with np.errstate(over="ignore"):  # values beyond float32 become infinity, which `health` reports
             rows = np.asarray(vectors, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InputError(f"must be numbers in rows of one length: {error}", argument="vectors") from None
@@ -106,14 +106,14 @@ def matrix(vectors: ArrayLike) -> Rows:
 
 
 def lengths(rows: Rows) -> NDArray[np.float64]:
-    """The length of each row, in float64, in which squares can't overflow."""
+    """Length of each row, in float64, so that squares cannot overflow."""
     sums = [np.square(block, dtype=np.float64).sum(axis=1) for block in _blocks(rows)]
     norms: NDArray[np.float64] = np.sqrt(np.concatenate([np.empty(0), *sums]))
     return norms
 
 
 def unit(rows: Rows, norms: NDArray[np.float64]) -> Rows:
-    """Finite rows at unit length; a row of zeros stays one. Rows that have it already are not copied.
+    """Scale finite rows to unit length. Rows of zeros stay zero. If all rows have unit length, they are not copied.
 
     Args:
         rows: float32, shape (texts, dimensions).
@@ -133,7 +133,7 @@ def cosines(left: Rows, right: Rows, width: int | None = None) -> Rows:
 
     Args:
         left, right: Unit rows of one width.
-        width: Compare their first so many dimensions alone (Matryoshka: slice, then normalise again); None for all.
+        width: Use only the first dimensions (Matryoshka: cut, then normalise again); None for all.
     """
     products = left[:, :width] @ right[:, :width].T
     if width is not None and width < right.shape[1]:
@@ -148,8 +148,8 @@ def best_first(similarities: Rows, k: int, without: int | None = None) -> Indice
 
     Args:
         similarities: Shape (rows,).
-        k: At most so many.
-        without: A position to leave out: a text is not its own neighbour.
+        k: Maximum number of positions.
+        without: A position to exclude: a text is not its own neighbour.
     """
     k = whole_number(k, "k", of_call=True)
     order = np.argsort(-similarities, kind="stable")
@@ -157,7 +157,7 @@ def best_first(similarities: Rows, k: int, without: int | None = None) -> Indice
 
 
 def matryoshka_widths(width: int) -> tuple[int, ...]:
-    """Widths worth comparing: 32, 48, 64, 96, 128, 192 and so on below `width`, and itself; from 2 on where that is 32 or less."""
+    """Widths to compare: 32, 48, 64, 96, 128, 192 and so on below `width`, then `width`. For a `width` up to 32 they start at 2."""
     width = whole_number(width, "width", of_call=True)
     first = 32 if width > 32 else 2
     steps = (step << power for power in range(width.bit_length()) for step in (first, 3 * first // 2))
@@ -167,20 +167,20 @@ def matryoshka_widths(width: int) -> tuple[int, ...]:
 def recall_of_widths(
     rows: Rows, widths: Sequence[int], k: int = 10, *, most_queries: int | None = None, between: Callable[[], None] = proceed
 ) -> tuple[float, ...]:
-    """How many of the `k` nearest neighbours a smaller width still finds, for each of `widths`.
+    """Recall@k of smaller widths: share of the `k` nearest neighbours at full width that a smaller width still finds.
 
-    Each row is cut to the width and normalised again, then asks for its `k` nearest others. A neighbour counts as found when its
-    cosine at full width is among the `k` best there, so that ties at full width, as between duplicates, cost nothing.
+    Each row is cut to the width and normalised again; then its `k` nearest other rows are searched. A neighbour counts as found if its
+    cosine at full width is among the `k` best there. So ties at full width, as between duplicates, do not lower the recall.
 
     Args:
         rows: Unit rows.
-        widths: Each from 1 to the rows' own.
-        k: Neighbours asked for; with no more rows than that, all others.
-        most_queries: Ask with so many rows, drawn at random but always the same; None for all.
+        widths: Each from 1 to the full width.
+        k: Number of neighbours; all other rows if there are fewer.
+        most_queries: Number of rows to use as queries, drawn at random with a fixed seed; None for all.
         between: Called between blocks.
 
     Returns:
-        The mean share found, in [0, 1], in the order of `widths`; 1.0 where there is at most one row.
+        The mean share, in [0, 1], in the order of `widths`; 1.0 with at most one row.
     """
     count = len(rows)
     widths = [whole_number(width, "widths", 1, rows.shape[1], of_call=True) for width in widths]
@@ -201,7 +201,7 @@ def recall_of_widths(
         for place, (width, divisor) in enumerate(zip(widths, divisors, strict=True)):
             between()
             cut = rows[block, :width] @ rows[:, :width].T
-            cut /= divisor  # the asking row's own length changes no order
+            cut /= divisor  # the length of the query row does not change the order
             cut[own] = -np.inf
             nearest = np.argpartition(cut, -k, axis=1)[:, -k:]
             found[place] += np.count_nonzero(np.take_along_axis(full, nearest, axis=1) >= least)
@@ -209,10 +209,10 @@ def recall_of_widths(
 
 
 def principal_plane(rows: Rows, between: Callable[[], None] = proceed) -> Projection:
-    """The two principal components of finite rows, by subspace iteration: no matrix of dimensions times dimensions is made.
+    """The two principal components of finite rows, by subspace iteration, without a matrix of shape (dimensions, dimensions).
 
     Source: Halko, Martinsson, Tropp, "Finding structure with randomness" (2011), algorithm 4.4, repeated until the two largest
-    values stand still.
+    values converge.
     """
     width = rows.shape[1]
     mean, variance = moments(rows)
@@ -232,7 +232,7 @@ def principal_plane(rows: Rows, between: Callable[[], None] = proceed) -> Projec
             break
         before, basis = values[-2:], turned
     found = (basis @ vectors[:, ::-1][:, :2]).T
-    found *= np.sign(found[np.arange(len(found)), np.abs(found).argmax(axis=1)])[:, None]  # the same picture every time
+    found *= np.sign(found[np.arange(len(found)), np.abs(found).argmax(axis=1)])[:, None]  # fixed signs: a reproducible picture
     axes[: len(found)] = found
     shares = [*np.clip(values[::-1][:2] / total, 0, 1).tolist(), 0.0]
     return Projection(centre, axes, (shares[0], shares[1]))
@@ -247,7 +247,7 @@ def moments(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def health(rows: Rows) -> Health:
-    """Look vectors over; the rows may be anything `matrix` lets through."""
+    """Compute the properties of vectors; rows as returned by `matrix`."""
     norms = lengths(rows)
     finite = np.isfinite(norms)
     sound = rows if finite.all() else rows[finite]
@@ -271,8 +271,8 @@ def closest_pairs(rows: Rows, most: int, *, above: float = 0.98, between: Callab
 
     Args:
         rows: Unit rows.
-        most: How many pairs to return; at least 1.
-        above: The least cosine of a near-duplicate.
+        most: Number of pairs to return; at least 1.
+        above: Smallest cosine of a near-duplicate.
         between: Called between blocks.
     """
     most = whole_number(most, "most", of_call=True)
@@ -281,7 +281,7 @@ def closest_pairs(rows: Rows, most: int, *, above: float = 0.98, between: Callab
     for start in range(0, len(rows), BLOCK):
         between()
         block = rows[start : start + BLOCK] @ rows[start:].T
-        block[np.tri(*block.shape, dtype=np.bool_)] = -np.inf  # each pair once, and none with itself
+        block[np.tri(*block.shape, dtype=np.bool_)] = -np.inf  # each pair once, and no row with itself
         count += int(np.count_nonzero(block >= above - TIE))
         floor = best[-1] if len(best) == most else _nth_largest(block, most) - TIE
         left, right = np.nonzero(block > floor)
@@ -310,7 +310,7 @@ def _listed(mask: NDArray[np.bool_]) -> tuple[int, ...]:
 
 
 def _mean_cosine(rows: Rows, norms: NDArray[np.float64], usable: NDArray[np.bool_]) -> float | None:
-    """Of all pairs at once: the squared length of the sum of unit rows is their number and twice the sum of all cosines."""
+    """Mean cosine of all pairs: the squared length of the sum of unit rows equals their number plus twice the sum of all cosines."""
     count = int(usable.sum())
     if count < 2:
         return None
@@ -321,7 +321,7 @@ def _mean_cosine(rows: Rows, norms: NDArray[np.float64], usable: NDArray[np.bool
 
 
 def _scatter_times(rows: Rows, mean: Rows, basis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The centred rows' scatter matrix times `basis`, without making that matrix, or a centred copy of the rows."""
+    """Scatter matrix of the centred rows times `basis`, without that matrix and without a centred copy of the rows."""
     narrow = basis.astype(np.float32)
     product = np.zeros_like(basis)
     for block in _blocks(rows):

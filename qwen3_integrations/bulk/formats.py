@@ -1,4 +1,4 @@
-"""How vectors and their fields lie in a file: JSON lines, NPY, Parquet."""
+"""Output file formats for vectors and their fields: JSON lines, NPY, Parquet."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import ConfigError
 
 VECTOR = "embedding"
-"""The field and the column that holds the vector. An input's own field of this name is replaced."""
+"""Name of the field or column with the vector. A field of the input with this name is replaced."""
 
 ROW_GROUP = 4096
-"""Rows in a Parquet row group: 16 MiB of vectors of width 1024."""
+"""Rows of a Parquet row group: 16 MiB of vectors of width 1024."""
 
 
 class OutputFormat(StrEnum):
-    """What can be written."""
+    """The output formats."""
 
     JSONL = "jsonl"
     NPY = "npy"
@@ -35,26 +35,26 @@ class OutputFormat(StrEnum):
 
 
 class Format(Protocol):
-    """How rows lie in a part file while it grows, and how it becomes whole."""
+    """Format of rows in a part file while it grows, and conversion to the complete file."""
 
     def head(self, width: int) -> bytes:
-        """What stands before the first row."""
+        """Bytes before the first row."""
 
     def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:
-        """Rows, each after the other."""
+        """Bytes of rows, one after another."""
 
     def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:
-        """How many whole rows a part file holds, `most` at most, and the bytes up to their end."""
+        """Number of complete rows in a part file, at most `most`, and the number of bytes up to their end."""
 
     def finish(self, part: Path, rows: int, width: int) -> Path:
-        """The whole file, made of a part file with so many rows. Made again where the first time was cut short."""
+        """Complete a part file with `rows` rows, and return the path of the complete file. A repeated call after an interrupt works."""
 
 
 def choose_format(output: Path | None, asked: OutputFormat | None) -> OutputFormat:
-    """What to write: what is asked for, else what the suffix says; JSON lines on standard output.
+    """Choose the format: the given one, else by the file's suffix; JSON lines for standard output.
 
     Raises:
-        ConfigError: If the suffix says nothing, or standard output can't take the format.
+        ConfigError: If the suffix is unknown, or the format can't be written to standard output.
     """
     if output is None:
         if asked not in (None, OutputFormat.JSONL):
@@ -73,7 +73,7 @@ def choose_format(output: Path | None, asked: OutputFormat | None) -> OutputForm
 
 
 def make_format(chosen: OutputFormat) -> Format:
-    """The format of that name.
+    """Create a format.
 
     Raises:
         MissingExtra: If Parquet is wanted and pyarrow is not installed.
@@ -88,29 +88,29 @@ def make_format(chosen: OutputFormat) -> Format:
 
 
 class JsonLines:
-    """A line a row: the record's fields, then `embedding`.
+    """One line per row: the record's fields, then `embedding`.
 
-    Numbers have nine significant digits, which is what it takes to give every float32 back exactly.
+    Numbers have nine significant digits, which restore every float32 exactly.
     """
 
     def head(self, width: int) -> bytes:  # noqa: ARG002
-        """Nothing."""
+        """No bytes."""
         return b""
 
     def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:
-        """Lines."""
-        numbers = ", ".join(["%.9g"] * vectors.shape[1])  # four times quicker than `json.dumps`, and a third shorter
+        """One JSON line per row."""
+        numbers = ", ".join(["%.9g"] * vectors.shape[1])  # four times the speed of `json.dumps`, with a third fewer bytes
         return "".join(
             f'{_dumps(_without_vector(record.fields))[:-1]}, "{VECTOR}": [{numbers % tuple(vector.tolist())}]}}\n'
             for record, vector in zip(records, vectors, strict=True)
         ).encode()
 
     def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:  # noqa: ARG002
-        """Counts line ends."""
+        """Count complete lines."""
         return _whole_lines(part, most)
 
     def finish(self, part: Path, rows: int, width: int) -> Path:  # noqa: ARG002
-        """The part file is it."""
+        """The part file is the complete file."""
         return part
 
 
@@ -118,22 +118,22 @@ class Npy:
     """One float32 array of shape (rows, width), and no fields. Opens with `numpy.load(path, mmap_mode="r")`."""
 
     def head(self, width: int) -> bytes:
-        """The header of an array without rows. NumPy leaves room in it for any number of rows."""
+        """Header of an array without rows. NumPy reserves space in it for any number of rows."""
         return _npy_header(0, width)
 
     def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:  # noqa: ARG002
-        """Numbers, the lowest byte first."""
+        """Float32 values in little-endian order."""
         return vectors.astype("<f4").tobytes()
 
     def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:
-        """Divides."""
+        """Compute the number of rows from the file's size."""
         head, row = len(self.head(width)), 4 * width
         there = os.fstat(part.fileno()).st_size - head
         rows = min(most, there // row)
         return (rows, head + rows * row) if there >= 0 else (0, 0)
 
     def finish(self, part: Path, rows: int, width: int) -> Path:
-        """Puts the number of rows into the header."""
+        """Write the number of rows into the header."""
         header = _npy_header(rows, width)
         assert len(header) == len(self.head(width))
         with part.open("r+b") as file:
@@ -146,10 +146,10 @@ class Npy:
 class Parquet:
     """A column for each field, and `embedding` as a list of fixed size of float32.
 
-    Strings, booleans, whole numbers and numbers have columns of their own type, null where a record has no such
-    field. A field with anything else in it (lists, objects, values of several types) is JSON text.
+    Columns of strings, booleans, integers and floats have their own type, with null if a record has no such field. A field with other
+    values (lists, objects, values of several types) is a column of JSON text.
 
-    A Parquet file can't grow, and the types are known when the last record is: the part file is JSON lines.
+    A Parquet file can't grow, and the types are known only after the last record. So the part file has JSON lines.
 
     Raises:
         MissingExtra: If pyarrow is not installed.
@@ -160,21 +160,21 @@ class Parquet:
         self._parquet = require("pyarrow.parquet", "parquet")
 
     def head(self, width: int) -> bytes:  # noqa: ARG002
-        """Nothing."""
+        """No bytes."""
         return b""
 
     def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:
-        """A line a row: its fields, and the vector as base64."""
+        """One line per row: its fields, and the vector as base64."""
         packed = [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
         lines = [_dumps([_without_vector(record.fields), vector]) for record, vector in zip(records, packed, strict=True)]
         return "".join(f"{line}\n" for line in lines).encode()
 
     def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:  # noqa: ARG002
-        """Counts line ends."""
+        """Count complete lines."""
         return _whole_lines(part, most)
 
     def finish(self, part: Path, rows: int, width: int) -> Path:  # noqa: ARG002
-        """Reads the part file twice: for the types of its fields, and to write them."""
+        """Read the part file twice: once for the types of the fields, once to write them."""
         arrow = self._arrow
         with part.open("rb") as file:
             kinds = column_kinds(fields for fields, _ in map(json.loads, file))
@@ -193,7 +193,7 @@ class Parquet:
 
 
 def column_kinds(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Each field's Arrow type by name, or `json` where no one type holds all its values; in order of appearance."""
+    """Arrow type of each field, in order of first appearance; `json` if no single type fits all its values."""
     seen: dict[str, set[str]] = {}
     for fields in rows:
         for name, value in fields.items():
@@ -208,7 +208,7 @@ def _kind(value: Any) -> str:
         case bool():
             return "bool_"
         case int():
-            # Beyond 53 bits a whole number is no double; beyond 64 it fits no column.
+            # An integer beyond 53 bits is not exact as a double; beyond 64 bits it fits no column type.
             return "small" if abs(value) <= 2**53 else "int64" if -(2**63) <= value < 2**63 else "json"
         case float():
             return "float64"

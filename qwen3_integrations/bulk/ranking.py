@@ -1,4 +1,4 @@
-"""Rankings of records: the hits, with the fields that their lines carried."""
+"""Rankings of records: the hits, with the other fields of their lines."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def ranked_records(ranking: Ranking, records: Sequence[Record], field: str) -> I
     """The hits as plain dictionaries, best first.
 
     Args:
-        ranking: Of the records' texts, in their order.
-        records: What was ranked.
-        field: The field that held the text.
+        ranking: Ranking of the records' texts.
+        records: The ranked records, in the order of the texts.
+        field: Name of the field with the text.
 
     Returns:
-        As `Ranking.to_dicts`: rank and index from 0, score in [0, 1], moved, truncated, document; and under `fields` what else
-        the record's line held, so that a `score` or `rank` of the retriever's own stays apart.
+        As `Ranking.to_dicts`: rank and index from 0, score in [0, 1], moved, truncated, document. The other fields of the record's line
+        are under `fields`, so that a retriever's own `score` or `rank` is kept separate.
     """
     for row in ranking.to_dicts():
         carried = {name: value for name, value in records[row["index"]].fields.items() if name != field}

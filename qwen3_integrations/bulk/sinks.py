@@ -1,4 +1,4 @@
-"""Where rows go: a file that appears whole and that an interrupted run can go on with, or standard output."""
+"""Destinations of rows: a file that appears only when complete, with resuming of interrupted runs, or standard output."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import InputError, Qwen3Error
 
 SAVE_S = 1.0
-"""Seconds between two notes of how far the part file is. What was computed since the last is lost with the power."""
+"""Seconds between two saved states of the part file. A power failure loses the rows since the last saved state."""
 
 
 class Target(Protocol):
     """Takes rows in order."""
 
     rows: int
-    """Rows written so far, by earlier runs too."""
+    """Number of rows written so far, also by earlier runs."""
 
     def resume(self, lines: Lines) -> Iterator[Record]:
-        """The records that are still to do, after proving that those done came from this input."""
+        """The remaining records, after the check that the written rows belong to this input."""
 
     def match(self, made_by: Callable[[], Fingerprint]) -> None:
         """Prove that the rows done were made as the next will be; `made_by` may ask a server."""
 
     def write(self, records: Sequence[Record], vectors: Rows, mark: Mark) -> None:
-        """Write rows; `mark` is how far the input was read when they were the last."""
+        """Write rows; `mark` is the position in the input after the last of them."""
 
     def finish(self, width: int) -> None:
-        """All rows are written."""
+        """Complete the output after the last row."""
 
 
 class StandardOutput:
@@ -61,7 +61,7 @@ class StandardOutput:
         """Write rows.
 
         Raises:
-            BrokenPipeError: If the reader has left.
+            BrokenPipeError: If the reader has closed the pipe.
             Qwen3Error: If they can't be written.
         """
         with _naming("standard output"):
@@ -70,12 +70,12 @@ class StandardOutput:
         self.rows += len(records)
 
     def finish(self, width: int) -> None:
-        """Nothing is left to do."""
+        """Nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What stands in `OUT.part.json`: this engine made the part file's first `rows` rows, from the first `lines` lines of the input."""
+    """Content of `OUT.part.json`: the first `rows` rows of the part file come from the first `lines` lines of the input."""
 
     settings: Mapping[str, Any]
     made_by: Mapping[str, Any] | None
@@ -86,26 +86,25 @@ class _Note:
 
 
 class PartFile:
-    """Rows into `OUT.part`; `OUT` appears when it is whole.
+    """Writes rows to `OUT.part`; `OUT` appears when the file is complete.
 
-    `OUT.part.json` notes the settings, the engine's fingerprint, how many rows are done and the hash of the input's lines that they
-    came from. A run with equal settings, the same model in the same number format and an input that begins with the same lines goes on
-    behind the last whole row. A note without a fingerprint is refused: nothing else says what made the rows.
+    `OUT.part.json` has the settings, the engine's fingerprint, the number of written rows, and the hash of their input lines. A run with
+    equal settings, the same model in the same number format, and an input that starts with the same lines, resumes after the last
+    complete row. A note without a fingerprint is refused: nothing else says what made the rows.
 
     Args:
-        out: The file to be.
-        form: How rows lie in it.
-        settings: Everything that the rows depend on, by the names of the command's options; JSON values.
+        out: The output file.
+        form: Format of the rows.
+        settings: All settings that the rows depend on, by the names of the command's options; JSON values.
         overwrite: Replace an existing `out`.
-        restart: Begin again, whatever an earlier run has left.
+        restart: Start again, and discard the rows of an earlier run.
 
     Attributes:
         path: The part file.
-        kept: Rows that it holds for the next run, as last noted.
+        kept: Number of rows in the last saved state, available to the next run.
 
     Raises:
-        InputError: When entered: if `out` exists, or can't be written, or another run writes it, or an earlier run
-            had other settings.
+        InputError: On entry: if `out` exists, or can't be written, or another run writes it, or an earlier run had other settings.
     """
 
     def __init__(self, out: Path, form: Format, settings: Mapping[str, Any], *, overwrite: bool = False, restart: bool = False) -> None:
@@ -116,7 +115,7 @@ class PartFile:
         self._overwrite, self._restart = overwrite, restart
 
     def __enter__(self) -> Self:
-        if self._out.exists() and not self._out.is_file():  # it would be replaced, /dev/null too
+        if self._out.exists() and not self._out.is_file():  # it would be replaced, even /dev/null
             raise InputError(f"{self._out} is not a regular file", advice="Name a file, or leave --output out for standard output")
         if self._out.exists() and not self._overwrite:
             raise InputError(f"{self._out} exists already", advice="Name another file, or replace it with --overwrite")
@@ -139,7 +138,7 @@ class PartFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file.closed:  # finished
             return
-        with suppress(OSError):  # when the disk is full, the last note that could be written holds
+        with suppress(OSError):  # with a full disk, the last saved state stays valid
             self._save()
         with suppress(OSError):
             self._file.close()
@@ -147,12 +146,12 @@ class PartFile:
             self._remove()
 
     def resume(self, lines: Lines) -> Iterator[Record]:
-        """The records that are still to do.
+        """The remaining records.
 
-        Reads those done again, since only that proves that they are the same.
+        The records of the written rows are read again, to check that they are the same.
 
         Raises:
-            InputError: If the input does not begin with the lines that the rows so far came from.
+            InputError: If the input does not start with the lines of the written rows.
         """
         note = self._note
         self._file.seek(0)
@@ -160,7 +159,7 @@ class PartFile:
         self._file.truncate(end)
         self._file.seek(0, os.SEEK_END)
         records = iter(lines)
-        # Of a part file that lost its end, the rows lost are computed again; else nothing is held here.
+        # If the end of the part file was lost, the records of the lost rows are computed again. Otherwise this list stays empty.
         held: list[Record] = []
         read = 0
         while lines.mark().lines < note.lines and (record := next(records, None)):
@@ -194,7 +193,7 @@ class PartFile:
         """Write rows.
 
         Raises:
-            InputError: If the rows so far have another width.
+            InputError: If the written rows have another width.
             Qwen3Error: If they can't be written.
         """
         width = vectors.shape[1]
@@ -212,10 +211,10 @@ class PartFile:
                 self._save()
 
     def finish(self, width: int) -> None:
-        """Make the file whole, and put it in its place.
+        """Complete the file, and move it to its final name.
 
         Args:
-            width: Of the vectors, for a file without rows.
+            width: Width of the vectors, for a file without rows.
 
         Raises:
             Qwen3Error: If it can't be written.
@@ -233,7 +232,7 @@ class PartFile:
             self._file.write(self._form.head(width))
 
     def _earlier(self) -> _Note:
-        """What an earlier run has noted; a fresh note if there is no part file."""
+        """Saved state of an earlier run; an empty state if there is no part file."""
         if not os.fstat(self._file.fileno()).st_size:
             return _Note(self._settings, None)
         try:
@@ -263,7 +262,7 @@ class PartFile:
         return note
 
     def _save(self) -> None:
-        """Note how far the part file is; what the note says is on the disk before the note."""
+        """Save the state. The rows are synced to the disk before the state is."""
         self._file.flush()
         os.fsync(self._file.fileno())
         new = self._notes.with_name(f"{self._notes.name}.new")
@@ -319,7 +318,7 @@ def _wrong_with(about: os.stat_result) -> str | None:
 
 @contextmanager
 def _naming(where: object) -> Iterator[None]:
-    """An operating system's refusal as one of ours; a reader that left is no refusal."""
+    """Turn an OSError into a `Qwen3Error`, except for a closed pipe."""
     try:
         yield
     except BrokenPipeError:
@@ -329,7 +328,7 @@ def _naming(where: object) -> Iterator[None]:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    """Hold the part file for this process alone, where the system knows such locks; they end with the process."""
+    """Lock the part file for this process, if the system has such locks. The lock ends with the process."""
     try:
         import fcntl
     except ImportError:

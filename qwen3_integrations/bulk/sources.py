@@ -1,4 +1,4 @@
-"""Records from text lines or JSON lines: one at a time, with their line numbers, and a hash of what was read."""
+"""Records from text lines or JSON lines: one at a time, with line numbers and a hash of the lines."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from typing import Any, BinaryIO, cast
 from qwen3_integrations.errors import InputError
 
 STDIN = "-"
-"""The name that means standard input (and, for an output, standard output)."""
+"""The name of standard input (and, for an output, of standard output)."""
 
 NO_LINES = hashlib.sha256().hexdigest()
-"""The digest of an input of which nothing is read."""
+"""Digest of an input before the first line."""
 
 _BOM = b"\xef\xbb\xbf"
 
 
 class InputFormat(StrEnum):
-    """How a line holds its text."""
+    """Format of an input line."""
 
     TEXT = "text"
-    """The line is the text, blank lines too: line n is row n."""
+    """Each line is a text, also blank lines: line n is row n."""
     JSONL = "jsonl"
-    """The line is a JSON object with the text in one field; blank lines are nothing."""
+    """Each line is a JSON object with the text in one field; blank lines are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Record:
 
     Attributes:
         text: The text, unchanged.
-        fields: The line's JSON object, the text's own field included; for a text line only that field.
-        line: Its line number, from 1.
+        fields: The line's JSON object, with the field of the text; a text line has only that field.
+        line: Line number, from 1.
     """
 
     text: str
@@ -53,12 +53,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far an input has been read.
+    """Position in an input after a record.
 
     Attributes:
-        lines: The line number of the last record.
-        digest: SHA-256 over the lines up to there, their line endings and a byte order mark left out.
-        position: Bytes of the file that were read, compressed ones if it is compressed; None for a pipe.
+        lines: Line number of the last record.
+        digest: SHA-256 of the lines up to there, without line endings and byte order mark.
+        position: Bytes of the file that were read (compressed bytes for a compressed file); None for a pipe.
     """
 
     lines: int = 0
@@ -67,21 +67,21 @@ class Mark:
 
 
 class Lines:
-    """The records of an input. Iterate once; nothing is kept.
+    """The records of an input. It can be iterated once, and does not keep records.
 
     Args:
         stream: Bytes in UTF-8, with or without a byte order mark; lines end with LF or CRLF.
         name: The input's name, for messages.
-        kind: How a line holds its text.
-        field: The JSON field that holds the text; the name of a text line's only field.
-        skip_bad: Count lines that hold no record, instead of raising.
-        guessed: Nobody said that the lines are text: refuse a first line that is a JSON object, rather than embed braces and names.
-        raw: The file whose position tells how far the reading is.
+        kind: Format of the lines.
+        field: Name of the JSON field with the text; for text lines, name of the only field.
+        skip_bad: Skip and count lines without a valid record, instead of raising an error.
+        guessed: The user did not choose the format, and text was assumed. Then a first line with a JSON object is refused.
+        raw: The file whose position shows the progress of reading.
 
     Attributes:
         size: Bytes of the file; None for a pipe.
         skipped: Bad lines so far.
-        first_bad: What was wrong with the first of them.
+        first_bad: Error message of the first bad line.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class Lines:
         self._hash = hashlib.sha256()
 
     def __iter__(self) -> Iterator[Record]:
-        """Read on.
+        """Read the records.
 
         Raises:
-            InputError: For a line that holds no record, unless such lines are skipped, and for a stream that breaks.
+            InputError: For a line without a valid record, unless `skip_bad`, and for a stream that can't be read.
         """
         running = self._hash.copy()
         for number, raw in enumerate(self._raw_lines(), start=1):
@@ -122,22 +122,22 @@ class Lines:
             record = self._record(line, number)
             running.update(line + b"\n")
             if record is not None:
-                # Only up to a record: a bad line that was refused may be mended, and blank ones may follow, before reading goes on.
+                # The hash covers lines up to the last record only: before a resumed run, the user may fix a bad line or add blank lines.
                 self._hash, self._last = running.copy(), number
                 yield record
 
     def place(self, line: int) -> str:
-        """A line's place, for messages."""
+        """Name of the input and line number, for messages."""
         return f"{self.name}, line {line}"
 
     def mark(self) -> Mark:
-        """How far the reading is: behind the last record."""
+        """The position after the last record."""
         return Mark(self._last, self._hash.hexdigest(), self._raw.tell() if self._raw else None)
 
     def _raw_lines(self) -> Iterator[bytes]:
         count = 0
         try:
-            for count, raw in enumerate(self._stream, start=1):  # noqa: B007  told in the message
+            for count, raw in enumerate(self._stream, start=1):  # noqa: B007  used in the message
                 yield raw
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.name} can't be read after line {count}: {error}") from error
@@ -173,8 +173,8 @@ def open_lines(source: str, kind: InputFormat | None = None, *, field: str = "te
     """Open an input.
 
     Args:
-        source: A path, `.gz` among them, or `-` for standard input.
-        kind: How a line holds its text; None: JSON lines for `.jsonl`, `.ndjson` and `.json`, text for everything else.
+        source: A path (also `.gz`), or `-` for standard input.
+        kind: Format of the lines; None for JSON lines with the suffixes `.jsonl`, `.ndjson` and `.json`, and text with other suffixes.
         field, skip_bad: As for `Lines`.
 
     Raises:
@@ -185,10 +185,10 @@ def open_lines(source: str, kind: InputFormat | None = None, *, field: str = "te
     packed = suffixes[-1:] == [".gz"]
     if packed:
         suffixes.pop()
-    told = kind or (InputFormat.JSONL if suffixes[-1:] in ([".jsonl"], [".ndjson"], [".json"]) else InputFormat.TEXT)
+    chosen = kind or (InputFormat.JSONL if suffixes[-1:] in ([".jsonl"], [".ndjson"], [".json"]) else InputFormat.TEXT)
     guessed = kind is None
     if source == STDIN:
-        yield Lines(sys.stdin.buffer, "standard input", told, field=field, skip_bad=skip_bad, guessed=guessed)
+        yield Lines(sys.stdin.buffer, "standard input", chosen, field=field, skip_bad=skip_bad, guessed=guessed)
         return
     try:
         raw = path.open("rb")
@@ -196,7 +196,7 @@ def open_lines(source: str, kind: InputFormat | None = None, *, field: str = "te
         raise InputError(f"{source} can't be read: {error.strerror}") from error
     with raw, gzip.open(raw) if packed else nullcontext(raw) as stream:
         yield Lines(
-            cast("BinaryIO", stream), source, told, field=field, skip_bad=skip_bad, guessed=guessed, raw=raw if raw.seekable() else None
+            cast("BinaryIO", stream), source, chosen, field=field, skip_bad=skip_bad, guessed=guessed, raw=raw if raw.seekable() else None
         )
 
 
@@ -223,7 +223,7 @@ def _json_object(line: str) -> dict[str, Any]:
     """The object in a line.
 
     Raises:
-        ValueError: If it is none, or holds what no JSON file could hold: NaN, an infinite number, a lone surrogate.
+        ValueError: If it is not an object, or has a value that JSON does not allow: NaN, an infinite number, a lone surrogate.
     """
     try:
         value = json.loads(line, parse_constant=_no_constant, parse_float=_finite)

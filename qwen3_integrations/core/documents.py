@@ -1,4 +1,4 @@
-"""Documents of any make, as a reranker reads them and as a person looks at them. Duck-typed: no framework is imported."""
+"""Text and metadata of documents of any framework. Duck typing: no framework is imported."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MOST_METADATA = 200
-"""Characters of a metadata value that are shown."""
+"""Maximum number of characters of a metadata value that are shown."""
 
 
 def texts_of(documents: Sequence[Any], component: Any = None) -> list[str]:
-    """What is ranked: strings as they are, the content of LangChain documents, LlamaIndex nodes and nodes with score.
+    """The texts to rank: strings, or the content of LangChain documents, LlamaIndex nodes and nodes with score.
 
     Args:
-        documents: Any mixture of them.
-        component: A `Qwen3Rerank` of either framework, whose `document_text` or `metadata_mode` says what it reads.
+        documents: Strings and documents, also mixed.
+        component: A `Qwen3Rerank` of either framework; its `document_text` or `metadata_mode` selects the text.
 
     Raises:
-        TypeError: For anything else; names its index.
+        TypeError: For an item of another type; names its index.
     """
     if getattr(component, "document_text", None) is not None and all(hasattr(document, "page_content") for document in documents):
-        return list(component._texts(documents))  # the adapter alone knows how it joins metadata and content
+        return list(component._texts(documents))  # only the adapter can join metadata and content
     return [_text_of(document, index, getattr(component, "metadata_mode", None)) for index, document in enumerate(documents)]
 
 
@@ -31,13 +31,13 @@ def metadata_of(document: Any) -> dict[str, Any]:
 
 
 def metadata_words(document: Any) -> dict[str, str]:
-    """The metadata as text to show, long values cut."""
+    """The metadata as text for display; long values are shortened."""
     words = {str(name): str(value) for name, value in metadata_of(document).items()}
     return {name: value if len(value) <= MOST_METADATA else value[: MOST_METADATA - 1] + "…" for name, value in words.items()}
 
 
 def first_equals(texts: Sequence[str]) -> list[int | None]:
-    """For each text the position of the first one that is the same but for white space; None where there is none before it."""
+    """For each text, the index of the first earlier text that is equal except for white space; None if there is none."""
     first: dict[str, int] = {}
     found = [first.setdefault(" ".join(text.split()), index) for index, text in enumerate(texts)]
     return [None if at == index else at for index, at in enumerate(found)]

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for sync and async callers alike."""
+"""An event loop in its own thread, for sync and async callers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """An event loop in a thread of its own.
+    """An event loop in its own thread.
 
     Args:
-        name: What it works for, in messages.
+        name: The owner's name, for messages.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._birthplace = ForkGuard(name)
+        self._fork_guard = ForkGuard(name)
         self._lock = threading.Lock()
         self._closing = False
         self._loop = asyncio.new_event_loop()
@@ -37,20 +37,20 @@ class BackgroundLoop:
         """Start a coroutine; cancelling the future cancels it.
 
         Raises:
-            EngineClosed: If the loop is closed, or this is a process that was forked from its own.
+            EngineClosed: If the loop is closed, or this process was forked from the one that opened it.
         """
-        if not self._birthplace.is_here:
+        if not self._fork_guard.is_here:
             work.close()
-        self._birthplace.check()
-        with self._lock:  # so that nothing is started behind the closing
+        self._fork_guard.check()
+        with self._lock:  # no coroutine may start after `close`
             if self._closing:
                 work.close()
                 raise self.closed()
             return asyncio.run_coroutine_threadsafe(self._guarded(work), self._loop)
 
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
-        """Cancel what runs, await `last`, and end the thread. May be called from any thread, and more than once."""
-        if not self._birthplace.is_here:
+        """Cancel all running coroutines, await `last`, and end the thread. Any thread may call it, also twice."""
+        if not self._fork_guard.is_here:
             return
         with self._lock:
             if not self._closing:
@@ -60,7 +60,7 @@ class BackgroundLoop:
             self._thread.join()
 
     def closed(self) -> EngineClosed:
-        """The error for calls that come too late."""
+        """The error for calls after `close`."""
         return EngineClosed(f"the engine for {self._name} is closed; open it again")
 
     def _run(self) -> None:
@@ -72,13 +72,13 @@ class BackgroundLoop:
     async def _guarded(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             return await work
-        except BaseExceptionGroup as group:  # the first failure; its siblings were only cancelled for it
+        except BaseExceptionGroup as group:  # only the first failure counts: it caused the cancellation of the others
             first = group.exceptions[0]
         except asyncio.CancelledError:
             if self._closing:
                 raise self.closed() from None
             raise
-        raise first  # not in the except block: it would be shown with the group as its context
+        raise first  # outside the except block, so that the traceback does not show the group as context
 
     async def _end(self, last: Callable[[], Awaitable[None]]) -> None:
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -87,7 +87,7 @@ class BackgroundLoop:
         await asyncio.gather(*others, return_exceptions=True)
         try:
             await last()
-        except Exception as error:  # noqa: BLE001  whatever does not close in order must not keep the rest from it
+        except Exception as error:  # noqa: BLE001  an error in one cleanup step must not prevent the next ones
             log.warning("closing %s failed: %s: %s", self._name, type(error).__name__, error)
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()

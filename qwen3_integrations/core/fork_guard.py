@@ -1,4 +1,4 @@
-"""A fork copies an engine without its threads: such a copy says so, instead of waiting for them for ever."""
+"""Detects a fork. A forked process has a copy of the engine without its threads, and would wait for them for ever."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from qwen3_integrations.errors import EngineClosed
 
 
 class ForkGuard:
-    """Remembers in which process something was made.
+    """Remembers the process in which an engine was opened.
 
     Args:
-        name: What it works for, in messages.
+        name: The engine's name, for messages.
     """
 
     def __init__(self, name: str) -> None:
@@ -20,11 +20,11 @@ class ForkGuard:
 
     @property
     def is_here(self) -> bool:
-        """False in a process that was forked from it."""
+        """Whether this is the process that opened the engine; False in a forked process."""
         return self._pid == os.getpid()
 
     def check(self) -> None:
-        """Refuse to go on elsewhere.
+        """Refuse use in another process.
 
         Raises:
             EngineClosed: In a forked process.

@@ -1,4 +1,4 @@
-"""How values show themselves in a notebook: plain tables that read well without styles, on code hosts and in exported HTML."""
+"""HTML of values in a notebook: plain tables that are readable without styles, on code hosts and in exported HTML."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def facts_table(title: str, facts: Mapping[str, object]) -> str:
     """A small table of names and values.
 
     Args:
-        title: Its caption.
-        facts: What is shown, in order; None is left out.
+        title: Caption of the table.
+        facts: Names and values, in order; a value of None is omitted.
     """
     rows = "".join(
         f"<tr><th scope='row' style='{_LEFT}'>{html.escape(name)}</th><td style='{_LEFT}'>{html.escape(str(value))}</td></tr>"
@@ -29,7 +29,7 @@ def facts_table(title: str, facts: Mapping[str, object]) -> str:
 
 
 def engine_facts(engine: Engine) -> dict[str, object]:
-    """What an engine is: model, task, backend, where it computes, width and context."""
+    """Properties of an engine: model, task, backend, device, width and context."""
     return {
         "model": engine.model,
         "task": engine.task,
@@ -41,6 +41,6 @@ def engine_facts(engine: Engine) -> dict[str, object]:
 
 
 def usage_words(usage: Usage) -> str:
-    """Such as `12 prompts, 3,456 tokens, 1 truncated`."""
+    """Usage as text, such as `12 prompts, 3,456 tokens, 1 truncated`."""
     cut = f", {usage.truncated:,} truncated" if usage.truncated else ""
     return f"{usage.prompts:,} prompts, {usage.tokens:,} tokens{cut}"

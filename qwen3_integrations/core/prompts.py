@@ -1,4 +1,4 @@
-"""The two official templates, the default instruction and presets by task. Text in, text out.
+"""The two official templates, the default instruction, and instructions by task. Pure functions on text.
 
 Source: the model cards of Qwen3-Embedding and Qwen3-Reranker, https://github.com/QwenLM/Qwen3-Embedding.
 """
@@ -25,10 +25,10 @@ INSTRUCTIONS: Mapping[str, str] = MappingProxyType(
         "classification": "Identify the category that best fits the text",
     }
 )
-"""Instructions by task, in English as the model card advises even for texts in other languages."""
+"""Instructions by task. They are in English, because the model card recommends it also for texts in other languages."""
 
 Separator = Literal["\n", "\n\n"]
-"""What joins the lines of the reranker's body: the model card says `\\n`, the repository's evaluation `\\n\\n`."""
+"""Separator between the lines of the reranker's prompt: `\\n` in the model card, `\\n\\n` in the repository's evaluation code."""
 
 RERANK_PREFIX = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
@@ -38,22 +38,22 @@ RERANK_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
 def embedding_query(query: str, instruction: str) -> str:
-    """What the embedder reads for a query. An empty instruction means the bare query.
+    """Text of an embedded query. With an empty instruction it is the query itself.
 
-    There is no space after `Query:`; a document is embedded as it stands.
+    There is no space after `Query:`. Documents have no template.
     """
     return f"Instruct: {instruction}\nQuery:{query}" if instruction else query
 
 
 def rerank_query(query: str, instruction: str, separator: Separator = "\n") -> str:
-    """What every document of one query shares: from `<Instruct>` to `<Document>:`, without the prefix."""
+    """The part that all documents of a query share: from `<Instruct>` to `<Document>:`, without `RERANK_PREFIX`."""
     return f"<Instruct>: {instruction}{separator}<Query>: {query}{separator}<Document>:"
 
 
 def rerank_body(document: str) -> str:
-    """What is the document's own.
+    """The part of the prompt that belongs to the document.
 
-    The blank between `<Document>:` and the text is here and not in the prefix, because the tokenizer joins it
-    to the text's first word: prefix and body can so be encoded apart and give the ids of the whole.
+    The blank between `<Document>:` and the text is here and not in the prefix, because the tokenizer joins it to the first word of the
+    text. So prefix and body can be encoded separately, with the same ids as the whole prompt.
     """
     return f" {document}"

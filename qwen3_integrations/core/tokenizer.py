@@ -1,4 +1,4 @@
-"""Text and token ids: text is data, control tokens are the templates' own."""
+"""Text and token ids. Text of users is data; only templates contain control tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qwen3_integrations.core.types import Ids
 from qwen3_integrations.errors import ConfigError, InvalidText, ModelNotFound
 
 END_TOKEN = "<|endoftext|>"  # noqa: S105
-"""Appended to every embedded text; the position that is pooled."""
+"""Appended to every embedded text. The embedding is read at its position."""
 
 CONTROL_TOKENS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
@@ -24,30 +24,30 @@ CONTROL_TOKENS = (
     *("<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
     *("<tool_response>", "</tool_response>", "<think>", "</think>"),
 )
-"""The tokens Qwen3's tokenizer adds to its byte-level BPE, ids 151643 to 151668 in this order."""
+"""The added tokens of Qwen3's tokenizer (besides its byte-level BPE), ids 151643 to 151668 in this order."""
 
 _CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
 
 
 def holds_control_token(text: str) -> bool:
-    """True when an ordinary Qwen3 tokenizer would read a control token out of this text."""
+    """Whether an ordinary Qwen3 tokenizer would read a control token in this text."""
     return "<" in text and _CONTROL.search(text) is not None
 
 
 def neutral(text: str) -> str:
-    """The text with every control-token spelling broken up, for servers that can only be sent text.
+    """The text with every spelling of a control token broken up, for servers that accept only text.
 
-    A blank goes behind the `<`: `<|im_end|>` becomes `< |im_end|>`. Where token ids can be sent, nothing is
-    changed: `Tokenizer` encodes such spellings as the ordinary characters they are.
+    A blank is inserted after the `<`: `<|im_end|>` becomes `< |im_end|>`. This is not needed for token ids: `Tokenizer` encodes such
+    spellings as ordinary characters.
     """
     return _CONTROL.sub(lambda match: f"< {match[0][1:]}", text)
 
 
 def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
-    """The texts as a list, after proving that each is a `str` that UTF-8 can express.
+    """The texts as a list, after the check that each is a `str` that can be encoded as UTF-8.
 
     Raises:
-        TypeError: For a bare string instead of a list, or an item that is no string; names the index.
+        TypeError: For a string instead of a list, or an item that is not a string; names the index.
         InvalidText: For lone surrogates; names the index and the character.
     """
     if isinstance(texts, str | bytes):
@@ -72,7 +72,7 @@ def _checked_one_by_one(texts: Iterator[str], name: str) -> Iterator[str]:
 
 
 def checked_text(text: str, name: str) -> str:
-    """The text, after proving that it is a `str` that UTF-8 can express; errors as in `checked_texts`."""
+    """The text, after the check that it is a `str` that can be encoded as UTF-8; errors as in `checked_texts`."""
     _check(text, name, None)
     return text
 
@@ -96,8 +96,8 @@ def _check(text: object, name: str, index: int | None) -> None:
 class Tokenizer:
     """A Qwen3 tokenizer that keeps text and control tokens apart.
 
-    `encode` reads text as data: `<|im_end|>` in it becomes the ordinary tokens of those ten characters.
-    `template` reads the project's own template pieces, in which the same spelling is the control token.
+    `encode` reads text as data: `<|im_end|>` becomes the ordinary tokens of these ten characters.
+    `template` reads a part of a template, in which `<|im_end|>` is the control token.
 
     Args:
         spec: The content of a `tokenizer.json`.
@@ -106,7 +106,7 @@ class Tokenizer:
         digest: The beginning of the SHA-256 of `spec`, as hexadecimal digits.
 
     Raises:
-        ConfigError: If it is no tokenizer, or lacks a control token that the templates need.
+        ConfigError: If it is not a tokenizer, or lacks a control token that the templates need.
     """
 
     def __init__(self, spec: str) -> None:
@@ -116,7 +116,7 @@ class Tokenizer:
         try:
             content: dict[str, Any] = json.loads(spec)
             added = {token["content"]: int(token["id"]) for token in content["added_tokens"]}
-            # Without added tokens and a post-processor it can only give ordinary tokens, whatever the text says.
+            # Without added tokens and post-processor, the result has only ordinary tokens, whatever the text contains.
             plain = content | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
             self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
         except Exception as error:
@@ -150,14 +150,14 @@ class Tokenizer:
         return self._added[END_TOKEN]
 
     def reads_control_token(self, text: str) -> bool:
-        """True when an ordinary tokenizer of this model would read a control token out of a text: one that was added to it counts too."""
+        """Whether this model's tokenizer would read a control token in a text; tokens that were added to this tokenizer count too."""
         return holds_control_token(text) or (self._unusual is not None and self._unusual.search(text) is not None)
 
     def token_id(self, word: str) -> int:
         """The id of a word that is one ordinary token, such as `yes`.
 
         Raises:
-            ConfigError: If it is none, or several.
+            ConfigError: If it is not exactly one token.
         """
         ids = self.encode([word])[0]
         if len(ids) != 1:
@@ -165,12 +165,12 @@ class Tokenizer:
         return int(ids[0])
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids of each text, read as data. One parallel batch; adds no end token."""
+        """Token ids of each text, read as data, in one parallel batch. No end token is added."""
         encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def template(self, text: str) -> Ids:
-        """Token ids of a piece of a template, in which control tokens are control tokens. There are few: they are kept."""
+        """Token ids of a part of a template, with its control tokens. The results are cached, because there are few different parts."""
         if (kept := self._templates.get(text)) is not None:
             return kept
         ids: list[int] = []
@@ -179,11 +179,11 @@ class Tokenizer:
         return self._templates.setdefault(text, np.asarray(ids, dtype=np.int32))
 
     def cut(self, text: str, limit: int) -> tuple[str, bool]:
-        """The longest beginning of a text that is at most `limit` tokens.
+        """The longest beginning of a text with at most `limit` tokens.
 
         Returns:
-            The beginning, and whether it encodes to exactly the text's first `limit` ids. It does not where
-            those end inside a character; the beginning then stops before that character.
+            The beginning, and whether it encodes to exactly the first `limit` ids of the text. It does not if these ids end inside a
+            character; then the beginning ends before that character.
         """
         encoding = self._plain.encode(text, add_special_tokens=False)
         kept = limit

@@ -18,21 +18,10 @@ from packaging.specifiers import SpecifierSet
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.diagnosis.software import bounds_of, is_within, needs_of, pip_line
 from qwen3_integrations.errors import EngineError
-from qwen3_integrations.models.devices import Gpu, Memory, gpus, host_memory
-from qwen3_integrations.models.memory import PASSES, MemoryPlan, ModelShape, in_gib, plan_memory
+from qwen3_integrations.models.checkpoint import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
+from qwen3_integrations.models.devices import Gpu, Memory, gpus, has_driver, host_memory
+from qwen3_integrations.models.memory import PASSES, MemoryPlan, in_gib, plan_memory
 from qwen3_integrations.serving.installed import Installed, find_server
-
-SHAPES: Mapping[str, ModelShape] = MappingProxyType(
-    {
-        "0.6B": ModelShape(layers=28, width=1024, heads=16, cache_heads=8, head_width=128, inner_width=3072),
-        "4B": ModelShape(layers=36, width=2560, heads=32, cache_heads=8, head_width=128, inner_width=9728),
-        "8B": ModelShape(layers=36, width=4096, heads=32, cache_heads=8, head_width=128, inner_width=12288),
-    }
-)
-"""The published sizes; a reranker has the shape of its embedding twin. Source: their config.json."""
-
-VOCABULARY = 151_669
-"""Rows of the embedding table. Source: the 0.6B models' config.json; the others' have four less."""
 
 DRIVER_FOR_CUDA: Mapping[int, int] = MappingProxyType({11: 450, 12: 525, 13: 580})
 """The oldest driver series for each major version of CUDA. Source: NVIDIA's "CUDA Compatibility", minor version compatibility."""
@@ -53,12 +42,6 @@ class TorchBuild:
     cuda: str | None
 
 
-def weights_bytes(shape: ModelShape, value_bytes: int) -> int:
-    """Bytes of a published model's weights, without its language-model head, from its shape; norms are left out."""
-    attention = 2 * shape.width * (shape.heads + shape.cache_heads) * shape.head_width
-    return value_bytes * (VOCABULARY * shape.width + shape.layers * (attention + 3 * shape.width * shape.inner_width))
-
-
 def gpu() -> list[Finding]:
     """The GPUs and their driver."""
     try:
@@ -75,18 +58,6 @@ def gpu() -> list[Finding]:
         text = "no NVIDIA driver: models run on the CPU, or on a server elsewhere"
         return [Finding("GPU", "NVIDIA", "note", text, ELSEWHERE)]
     return [Finding("GPU", f"GPU {card.index}", "ok", f"{card.name}, {in_gib(card.total_bytes)}, driver {card.driver}") for card in found]
-
-
-def has_driver() -> bool:
-    """Whether an NVIDIA driver answers, with or without a GPU."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return False
-    pynvml.nvmlShutdown()
-    return True
 
 
 def torch() -> list[Finding]:
@@ -179,17 +150,22 @@ def memory() -> list[Finding]:
 
 
 def gpu_memory(card: Gpu) -> Finding:
-    """The published models that vLLM could load onto a GPU now, by the default memory plan."""
-    plans = [plan_memory(name, shape, weights_bytes(shape, 2), value_bytes=2) for name, shape in SHAPES.items()]
+    """Which published models vLLM could load onto a GPU now, by the memory plan with its defaults."""
+    plans = [_published_plan(name, 2) for name in PUBLISHED_SHAPES]
     needed = {plan.model: plan.total_bytes for plan in plans}
     return _fits(f"GPU {card.index}", card.free_bytes, card.total_bytes, needed, "in vLLM", "nvidia-smi")
 
 
 def host_finding(host: Memory) -> Finding:
-    """The published models that PyTorch could load on the CPU now: float32 weights and one forward pass."""
-    plans: list[MemoryPlan] = [plan_memory(name, shape, weights_bytes(shape, 4), value_bytes=4) for name, shape in SHAPES.items()]
+    """Which published models PyTorch could load on the CPU now: float32 weights and one forward pass."""
+    plans: list[MemoryPlan] = [_published_plan(name, 4) for name in PUBLISHED_SHAPES]
     needed = {plan.model: plan.weights_bytes + plan.pass_bytes // PASSES for plan in plans}
     return _fits("main memory", host.available_bytes, host.total_bytes, needed, "in PyTorch on the CPU", "free -h")
+
+
+def _published_plan(name: str, value_bytes: int) -> MemoryPlan:
+    shape = PUBLISHED_SHAPES[name]
+    return plan_memory(name, shape, shape.weights_bytes(PUBLISHED_VOCABULARY, value_bytes), value_bytes=value_bytes)
 
 
 def _fits(subject: str, free: int, total: int, needed: Mapping[str, int], how: str, fix: str) -> Finding:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -14,7 +11,8 @@ from typing import Any
 
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.engines.http.address import Address, shown_url
-from qwen3_integrations.engines.http.redirects import WithinOrigin
+from qwen3_integrations.engines.http.library import http_library, sync_client
+from qwen3_integrations.engines.http.redirects import get_within_origin
 from qwen3_integrations.engines.registry import KEY_VARIABLE, URL_VARIABLES
 from qwen3_integrations.errors import ConfigError, RedirectRefused
 
@@ -85,18 +83,19 @@ def url_finding(variable: str, url: str, key: str | None) -> Finding:
         return Finding("environment", variable, "problem", str(error), f"export {variable}=http://127.0.0.1:8000/v1")
     try:
         served = _served(address, key)
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
+    except http_library().HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return Finding("environment", variable, "warning", f"{address} answers, but wants another key", f"export {KEY_VARIABLE}=...")
-        text = f"{address} answers with status {error.code} where it should list its models"
+        text = f"{address} answers with status {status} where it should list its models"
         return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {address}")
     except RedirectRefused as error:
         fix = f"export {variable}={error.base_url}" if error.base_url else f"qwen3-integrations verify {address}"
         shown = (text.replace(key, "***") if key else text for text in (str(error), fix))  # a server may repeat the key in an address
         return Finding("environment", variable, "warning", *shown)
-    except (OSError, ValueError) as error:  # no connection, no answer in time, or no JSON
-        said = getattr(error, "reason", None) or error
-        text = f"{address} does not answer: {said}"
+    except (OSError, ValueError, ImportError, http_library().HTTPError) as error:
+        # No connection, no answer in time, no JSON, or a SOCKS proxy without the library for it.
+        text = f"{address} does not answer: {str(error) or type(error).__name__}"
         return Finding("environment", variable, "problem", text, f"qwen3-integrations status  # is it running? else: unset {variable}")
     return Finding("environment", variable, "ok", f"{address} answers{f', serves {served}' if served else ''}")
 
@@ -111,20 +110,14 @@ def _served(address: Address, key: str | None) -> str:
         return ""
     authorization = f"Bearer {key}" if key else address.authorization
     headers = {"Authorization": authorization} if authorization else {}
-    # Servers on this machine are not asked through a proxy, nor are they by the engine.
-    opener = urllib.request.build_opener(WithinOrigin(address.root), *([urllib.request.ProxyHandler({})] if address.is_local else []))
-    for base in address.versions:
-        request = urllib.request.Request(f"{base}/models", headers=headers)  # noqa: S310  Address lets only http(s) through
-        try:
-            with opener.open(request, timeout=ANSWER_S) as answer:
-                content = json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code == HTTPStatus.NOT_FOUND and base != address.versions[-1]:
-                continue
-            raise
-        listed = content.get("data", []) if isinstance(content, dict) else content
-        return ", ".join(str(entry.get("id")) for entry in listed if isinstance(entry, dict))
-    return ""
+    with sync_client(address, ANSWER_S) as client:
+        for base in address.versions:
+            answer = get_within_origin(client, f"{base}/models", headers, root=address.root)
+            if answer.status_code != HTTPStatus.NOT_FOUND:
+                break
+        content = answer.raise_for_status().json()
+    listed = content.get("data", []) if isinstance(content, dict) else content
+    return ", ".join(str(entry.get("id")) for entry in listed if isinstance(entry, dict))
 
 
 def proxy_findings(variables: Mapping[str, str]) -> list[Finding]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from qwen3_integrations.diagnosis.finding import Finding
-from qwen3_integrations.diagnosis.hardware import SHAPES, weights_bytes
 from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS
+from qwen3_integrations.models.checkpoint import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
 from qwen3_integrations.models.hub.caches import Hub, LocalModel, cache_folders, cached_models
 
 VARIABLES: dict[Hub, str] = {"huggingface": "HF_HUB_CACHE", "modelscope": "MODELSCOPE_CACHE"}
@@ -60,7 +60,7 @@ def disk_finding(folder: Path, variable: str, free_bytes: int) -> Finding:
     fix = f"export {variable}=/a/larger/disk/{folder.name}"
     if not os.access(_existing(folder), os.W_OK):
         return Finding("disk", str(folder), "warning", "can't be written to: nothing can be downloaded", fix)
-    sizes = {name: weights_bytes(shape, 2) for name, shape in SHAPES.items()}
+    sizes = {name: shape.weights_bytes(PUBLISHED_VOCABULARY, 2) for name, shape in PUBLISHED_SHAPES.items()}
     room = [name for name, size in sizes.items() if size <= free_bytes]
     text = f"{decimal(free_bytes)} free"
     if not room:

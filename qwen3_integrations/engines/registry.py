@@ -6,9 +6,9 @@ import inspect
 import json
 import logging
 import os
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, get_args
@@ -68,8 +68,7 @@ class Row:
 
     def load(self) -> Callable[..., Engine]:
         """The class."""
-        module, _, name = self.path.partition(":")
-        made: Callable[..., Engine] = getattr(import_module(f"qwen3_integrations.engines.{module}"), name)
+        made: Callable[..., Engine] = pkgutil.resolve_name(f"{__package__}.{self.path}")
         return made
 
 

@@ -1,6 +1,6 @@
-"""What this machine has to run a model on: its NVIDIA GPUs, and the memory that a process may take.
+"""Devices of this machine: NVIDIA GPUs, and the main memory that a process may use.
 
-Only looked at, never used: CUDA is not initialised, so a process that has asked here can still fork.
+The only place that uses NVML. CUDA is not initialised, so the process can still fork.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from qwen3_integrations.errors import EngineError
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU at one moment.
+    """A GPU (or MIG slice) and its memory at one moment.
 
     Attributes:
-        index: Its number in `nvidia-smi`: in the order of the PCI bus, before CUDA_VISIBLE_DEVICES. Of a MIG slice, its GPU's.
+        index: The GPU's number in `nvidia-smi`: in PCI bus order, before CUDA_VISIBLE_DEVICES. A MIG slice has the number of its GPU.
         name: Such as `NVIDIA H100 80GB HBM3`.
-        total_bytes: Its memory.
-        free_bytes: What no process holds now.
+        total_bytes: Total memory.
+        free_bytes: Memory that no process uses now.
         driver: The driver's version, such as `580.65.06`.
     """
 
@@ -35,11 +35,11 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Main memory at one moment, in bytes; of a container, within its limit.
+    """Main memory at one moment, in bytes; in a container, within its limit.
 
     Attributes:
-        total_bytes: All there is.
-        available_bytes: What a process can take without swapping; file caches that can be dropped count as available.
+        total_bytes: Total memory.
+        available_bytes: Memory that a process can allocate without swapping. File caches that the kernel can drop count as available.
     """
 
     total_bytes: int
@@ -47,19 +47,19 @@ class Memory:
 
 
 def gpus(visible: str | None = None) -> tuple[Gpu, ...]:
-    """The GPUs that a process started from here would see, in the order in which CUDA would number them.
+    """The visible GPUs of a child process, in CUDA's order, with CUDA_VISIBLE_DEVICES applied.
 
-    CUDA_VISIBLE_DEVICES is honoured. CUDA numbers unlike GPUs by speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set; here the
-    order is always that of the PCI bus.
+    CUDA orders different GPUs by speed, unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set. This function always uses PCI bus order.
 
     Args:
-        visible: What CUDA_VISIBLE_DEVICES will be for that process; None for what it is here.
+        visible: CUDA_VISIBLE_DEVICES of the child process; None for the value in this process.
 
     Returns:
-        One entry a GPU or MIG slice; none where there is no NVIDIA driver. A GPU without memory of its own shows the machine's.
+        One entry for each GPU or MIG slice; empty without an NVIDIA driver. A GPU without memory of its own has the machine's memory.
 
     Raises:
         EngineError: If there is a driver, but it does not answer.
+
     Source: NVML, the library under `nvidia-smi`, through NVIDIA's own bindings (`nvidia-ml-py`).
     """
     import pynvml
@@ -84,17 +84,30 @@ def gpus(visible: str | None = None) -> tuple[Gpu, ...]:
         pynvml.nvmlShutdown()
 
 
+def has_driver() -> bool:
+    """Whether an NVIDIA driver answers, with or without visible GPUs."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    pynvml.nvmlShutdown()
+    return True
+
+
 def visible_devices(wanted: str | None, uuids: Sequence[str]) -> list[int | str]:
-    """Which GPUs CUDA_VISIBLE_DEVICES leaves to see, and in which order.
+    """The devices that CUDA_VISIBLE_DEVICES selects, in its order.
 
     Args:
-        wanted: The variable's value; None where it is not set.
-        uuids: Of all GPUs, by index.
+        wanted: The variable's value; None if it is not set.
+        uuids: UUIDs of all GPUs, by index.
 
     Returns:
-        Indices, and the UUIDs of MIG slices as they were given.
-    Source: CUDA's documentation of the variable: an entry that names no GPU hides itself and all that follow; a UUID may be
-        cut short; a GPU named twice hides all (so PyTorch reads it too).
+        Indices of GPUs, and UUIDs of MIG slices as given.
+
+    Source: CUDA's documentation of the variable: an unknown entry hides itself and all entries after it; a UUID may be shortened; a GPU
+        that is named twice hides all GPUs (PyTorch reads it in the same way).
     """
     if wanted is None:
         return list(range(len(uuids)))
@@ -124,7 +137,7 @@ def _gpu(pynvml: Any, handles: Sequence[Any], device: int | str) -> Gpu:
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         total, free = int(memory.total), int(memory.free)
-    except pynvml.NVMLError_NotSupported:  # it shares the machine's memory, as a Jetson or a GB10 does
+    except pynvml.NVMLError_NotSupported:  # a GPU that shares the machine's memory, such as a Jetson or a GB10
         shared = host_memory()
         total, free = shared.total_bytes, shared.available_bytes
     return Gpu(
@@ -137,12 +150,12 @@ def _gpu(pynvml: Any, handles: Sequence[Any], device: int | str) -> Gpu:
 
 
 def _text(value: str | bytes) -> str:
-    """Older versions of the bindings answer in bytes."""
+    """Older versions of the bindings return bytes."""
     return value.decode() if isinstance(value, bytes) else value
 
 
 def host_memory() -> Memory:
-    """The main memory that a process may take: the machine's, or the container's limit where that is less.
+    """The main memory that a process may use: the machine's, or the container's limit if that is smaller.
 
     Source: psutil for the machine; the kernel's control groups (v2 and v1) for the limit.
     """
@@ -151,35 +164,35 @@ def host_memory() -> Memory:
     machine = psutil.virtual_memory()
     try:
         groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         groups = ""
     return within_limits(Memory(int(machine.total), int(machine.available)), groups, Path("/sys/fs/cgroup"))
 
 
 def within_limits(machine: Memory, groups: str, root: Path) -> Memory:
-    """A machine's memory, or what the control groups leave of it.
+    """Apply the limits of the control groups to a machine's memory.
 
     Args:
-        machine: All of it.
+        machine: The machine's memory.
         groups: The text of `/proc/self/cgroup`.
-        root: Where the groups are mounted.
+        root: Mount point of the control groups.
     """
     total, available = machine.total_bytes, machine.available_bytes
     for folder, limit_file, used_file, dropped in _group_folders(groups, root):
         limit, used = _number(folder / limit_file), _number(folder / used_file)
-        if limit is None or limit >= machine.total_bytes:  # v1 says "no limit" by a number larger than any memory
+        if limit is None or limit >= machine.total_bytes:  # v1 writes "no limit" as a number larger than any memory
             continue
         total = min(total, limit)
         # The kernel drops cached files before it refuses memory.
-        held = max(0, (used or 0) - _statistic(folder / "memory.stat", dropped))
-        available = min(available, max(0, limit - held))
+        in_use = max(0, (used or 0) - _statistic(folder / "memory.stat", dropped))
+        available = min(available, max(0, limit - in_use))
     return Memory(total, available)
 
 
 def _group_folders(groups: str, root: Path) -> list[tuple[Path, str, str, str]]:
-    """Where the limits of this process are written, its own and those of every group around it.
+    """Folders with the limits of this process: of its own control group and of all parent groups.
 
-    A container may see its own group as the root, whatever path it is told: folders that are not there are passed over.
+    A container may see its own group as the root, so some of the folders may not exist; the caller skips them.
     """
     found = []
     for line in groups.splitlines():
@@ -196,7 +209,7 @@ def _group_folders(groups: str, root: Path) -> list[tuple[Path, str, str, str]]:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None for a missing file, or the word `max`."""
+    """The number in a file; None for a missing file or the word `max`."""
     try:
         return int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

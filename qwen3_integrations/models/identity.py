@@ -14,8 +14,7 @@ from typing import Any
 
 from qwen3_integrations.core.fingerprint import Fact, digest_of, templates_digest
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.models.checkpoint import ModelFiles
-from qwen3_integrations.models.memory import safetensors_header, weight_files
+from qwen3_integrations.models.checkpoint import ModelFiles, safetensors_header, weight_files
 
 WHOLE_MODEL_BYTES = 32 << 20
 """All bytes of a model up to this size are hashed."""

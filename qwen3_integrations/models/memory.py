@@ -1,104 +1,54 @@
-"""What a vLLM engine needs of a device's memory: pure arithmetic over a model's files, before anything is loaded.
+"""Memory of a vLLM engine on one device: arithmetic over a model's sizes, before anything is loaded.
 
-vLLM by itself takes a share of the whole card, whatever the model. This plan counts instead: the weights as they
-lie on disk, a cache for so many prompts, what a forward pass needs in passing, and what CUDA itself takes. So an
-embedder and a reranker fit one device, and a model that does not fit is refused with the sum that shows it.
+By default vLLM takes a fixed share of the whole GPU, whatever the model. This plan is a sum instead: the weights as stored, a KV cache for
+a number of prompts, the intermediate results of forward passes, and the runtime. So an embedder and a reranker fit one device, and a
+model that does not fit is refused with the sum.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from qwen3_integrations.core.validation import optional_whole_number, whole_number
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.pickles import check_index, check_layers, missing_weights
+from qwen3_integrations.models.checkpoint import ModelShape
 
 GIB = 1 << 30
 
 RUNTIME_BYTES = 9 * GIB // 8
-"""Kept for what no shape tells, in every process. Source: measured, 0.95 to 0.99 GiB (vLLM 0.24, H100): CUDA's context and
-kernels 0.73, rotary table, workspaces and input buffers 0.08, what PyTorch's allocator rounds up 0.14 to 0.18."""
+"""Reserve for memory that does not depend on shapes, in every process. Source: measured, 0.95 to 0.99 GiB (vLLM 0.24, H100): CUDA context
+and kernels 0.73, RoPE table, workspaces and input buffers 0.08, rounding of PyTorch's allocator 0.14 to 0.18."""
 
 GRAPHS_BYTES = 3 * GIB // 8
-"""Kept for captured graphs and compiled kernels, unless vLLM runs eagerly. Source: measured, 0.25 to 0.35 GiB (0.6B, 4B)."""
+"""Reserve for captured graphs and compiled kernels, except in eager mode. Source: measured, 0.25 to 0.35 GiB (0.6B, 4B)."""
 
 PEERS_BYTES = 7 * GIB // 8
-"""Kept for the buffers of NCCL and of vLLM's own all-reduce, where GPUs share a model. Source: measured, 0.84 GiB on each of two."""
+"""Reserve for the buffers of NCCL and of vLLM's own all-reduce, if GPUs share a model. Source: measured, 0.84 GiB on each of two."""
 
 PASSES = 3
-"""Forward passes to keep room for. Texts of unlike lengths make passes of unlike sizes, and PyTorch's allocator keeps blocks of
-earlier ones that fit no later one. Source: measured, 1.3 to 2.5 passes besides the one computed; none where all are alike."""
+"""Number of forward passes to reserve memory for. Texts of different lengths give passes of different sizes, and PyTorch's allocator keeps
+blocks of earlier passes that later ones cannot reuse. Source: measured, 1.3 to 2.5 passes besides the running one; none if all passes
+have one size."""
 
 CACHE_BLOCK = 128
-"""Tokens in the largest block that vLLM's cache is cut into (the CPU's; CUDA has 16). Sizes are rounded up to it."""
-
-_FLOATS = ("F64", "F32", "F16", "BF16")
-_EIGHT_BITS = ("fp8", "mxfp8")
-_HEADER_LIMIT = 100_000_000
-"""Bytes; longer headers are no safetensors. Source: the limit of the format's own reader."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """The sizes in a Qwen3 `config.json` that memory depends on.
-
-    Attributes:
-        layers: Transformer layers.
-        width: Width of the hidden state.
-        heads: Query heads of a layer.
-        cache_heads: Key and value heads of a layer.
-        head_width: Width of one head.
-        inner_width: Width of the feed-forward layer.
-    """
-
-    layers: int
-    width: int
-    heads: int
-    cache_heads: int
-    head_width: int
-    inner_width: int
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
-        """Read the sizes.
-
-        Raises:
-            ConfigError: If one is missing.
-        """
-        try:
-            heads = int(config["num_attention_heads"])
-            return cls(
-                layers=int(config["num_hidden_layers"]),
-                width=int(config["hidden_size"]),
-                heads=heads,
-                cache_heads=int(config.get("num_key_value_heads") or heads),
-                head_width=int(config.get("head_dim") or config["hidden_size"] // heads),
-                inner_width=int(config["intermediate_size"]),
-            )
-        except KeyError as error:
-            raise ConfigError(f"config.json has no {error}, so memory can't be planned from it") from None
+"""Tokens of the largest block of vLLM's KV cache (on the CPU; CUDA has 16). Sizes are rounded up to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The memory of one device, in bytes, and the numbers it comes from. `str()` shows the sum.
+    """The memory plan of one device, in bytes, and the numbers it comes from. `str()` shows the sum.
 
     Attributes:
         model: The model's name, for messages.
-        weights_bytes: The weights' share of one device.
-        cache_bytes: Keys and values of `cache_tokens` tokens: vLLM's `kv_cache_memory_bytes`.
+        weights_bytes: The weights on one device.
+        cache_bytes: The KV cache of `cache_tokens` tokens: vLLM's `kv_cache_memory_bytes`.
         pass_bytes: The largest intermediate results of forward passes, see `PASSES`.
         runtime_bytes: See `RUNTIME_BYTES`, `GRAPHS_BYTES` and `PEERS_BYTES`.
-        cache_tokens: Tokens the cache holds at once.
+        cache_tokens: Tokens that fit into the cache at once.
         token_bytes: Keys and values of one token on one device.
-        max_model_len: The longest prompt, in tokens.
-        pass_tokens: Tokens in one forward pass: vLLM's `max_num_batched_tokens`.
+        max_model_len: Length of the longest prompt, in tokens.
+        pass_tokens: Tokens of one forward pass: vLLM's `max_num_batched_tokens`.
     """
 
     model: str
@@ -113,7 +63,7 @@ class MemoryPlan:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """The sum: weights, cache, forward passes, runtime."""
         return self.weights_bytes + self.cache_bytes + self.pass_bytes + self.runtime_bytes
 
     def share(self, device_bytes: int) -> float:
@@ -121,14 +71,14 @@ class MemoryPlan:
         return min(1.0, max(0.001, math.ceil(1000 * self.total_bytes / device_bytes) / 1000))
 
     def check(self, free_bytes: int, device: str) -> None:
-        """Prove that the plan fits.
+        """Check that the plan fits a device.
 
         Args:
-            free_bytes: What is free on the device now.
+            free_bytes: Free memory of the device now.
             device: Its name, for the message.
 
         Raises:
-            ConfigError: If it does not, with the sum and what would fit.
+            ConfigError: If it does not fit, with the sum and with options that would fit.
         """
         if self.total_bytes > free_bytes:
             raise ConfigError(f"{self}, but {device} has {in_gib(free_bytes)} free", advice=self._advice(free_bytes))
@@ -141,7 +91,7 @@ class MemoryPlan:
         if tokens >= CACHE_BLOCK:
             return f"concurrency=1 with max_model_len={tokens} would fit"
         return (
-            "Even the shortest prompts would not fit: free some memory, or use a smaller or quantised model, a smaller "
+            "Even the shortest prompts would not fit: free some memory, or use a smaller or a quantised model, a smaller "
             "max_num_batched_tokens, or more devices (tensor_parallel_size)"
         )
 
@@ -173,17 +123,17 @@ def plan_memory(
     Args:
         model: A name to show.
         shape: The model's sizes.
-        weights_bytes: All weights together, see `stored_bytes`.
+        weights_bytes: All weights together, see `ModelFiles.stored_bytes`.
         value_bytes: Bytes of one value in the forward pass: 2 for bfloat16 and float16, 4 for float32.
         cache_value_bytes: Bytes of one cached value; None for `value_bytes`.
-        max_model_len: The longest prompt, in tokens.
-        concurrency: How many of the longest prompts the cache must hold at once; at least 1. Shorter prompts
-            fit in greater number. The cache never gets smaller than one forward pass can fill.
-        pass_tokens: Tokens in one forward pass.
-        tensor_parallel_size: Devices that share every layer.
-        pipeline_parallel_size: Devices that share out the layers.
-        cache_bytes: A size of the cache that is given, instead of one from `concurrency`.
-        enforce_eager: Whether vLLM neither compiles nor captures.
+        max_model_len: Length of the longest prompt, in tokens.
+        concurrency: Number of longest prompts that must fit into the cache at once; at least 1. More of shorter prompts fit. The
+            cache has room for at least one forward pass.
+        pass_tokens: Tokens of one forward pass.
+        tensor_parallel_size: Devices that each layer is split over.
+        pipeline_parallel_size: Devices that the layers are distributed over.
+        cache_bytes: A fixed size of the cache; None to compute it from `concurrency`.
+        enforce_eager: Whether vLLM runs eagerly, without compiled kernels and CUDA graphs.
 
     Raises:
         ConfigError: If a count is not a whole number of at least 1.
@@ -195,11 +145,11 @@ def plan_memory(
     cache_bytes = optional_whole_number(cache_bytes, "cache_bytes")
     devices = tensor_parallel_size * pipeline_parallel_size
     layers = math.ceil(shape.layers / pipeline_parallel_size)
-    # With more devices than key-value heads vLLM repeats the heads, so that no device has less than one.
-    heads = math.ceil(shape.cache_heads / tensor_parallel_size)
-    token_bytes = 2 * layers * heads * shape.head_width * (cache_value_bytes or value_bytes)
+    # With more devices than KV heads, vLLM repeats the heads, so that each device has at least one.
+    kv_heads = math.ceil(shape.kv_heads / tensor_parallel_size)
+    token_bytes = 2 * layers * kv_heads * shape.head_dim * (cache_value_bytes or value_bytes)
     if cache_bytes is None:
-        # vLLM keeps one block for itself.
+        # vLLM reserves one block.
         cache_tokens = max(concurrency * _in_blocks(max_model_len), _in_blocks(pass_tokens)) + CACHE_BLOCK
         cache_bytes = cache_tokens * token_bytes
     else:
@@ -218,103 +168,21 @@ def plan_memory(
 
 
 def _peak_width(shape: ModelShape, devices: int) -> int:
-    """Values a token needs at the widest moment of a layer, besides the cache: in the feed-forward part or in attention.
+    """Largest number of values that a layer keeps for a token, without the cache: in the feed-forward part or in attention.
 
-    Four results and vLLM's buffer for a pass's embeddings are of the model's width and whole on every device; gate, up and their
-    product, or queries, keys, values and the attention's result, are shared out. Source: the number of results, which is the
-    engine's own matter, from the peaks of passes of 8192 and of 32768 tokens (vLLM 0.24, eager, 0.6B).
+    Four results and vLLM's buffer for the embeddings of a pass have the hidden size, and are whole on every device. Gate, up and their
+    product, or queries, keys, values and the attention output, are split over the devices. Source: the number of results depends on
+    vLLM; it comes from the measured peaks of passes of 8192 and of 32768 tokens (vLLM 0.24, eager, 0.6B).
     """
-    feed_forward = 3 * shape.inner_width
-    attention = 2 * (shape.heads + shape.cache_heads) * shape.head_width
-    return 5 * shape.width + math.ceil(max(feed_forward, attention) / devices)
+    feed_forward = 3 * shape.intermediate_size
+    attention = 2 * (shape.query_heads + shape.kv_heads) * shape.head_dim
+    return 5 * shape.hidden_size + math.ceil(max(feed_forward, attention) / devices)
 
 
 def _in_blocks(tokens: int) -> int:
     return math.ceil(tokens / CACHE_BLOCK) * CACHE_BLOCK
 
 
-def stored_bytes(folder: Path, value_bytes: int | None = None, quantization: str | None = None) -> int:
-    """Bytes of a model's weights in memory, from the headers of its safetensors files; reads no weights.
-
-    The language-model head is left out: an embedder has none, and vLLM keeps one row of a reranker's.
-
-    Args:
-        folder: The model's folder.
-        value_bytes: Bytes of one value after loading, for floating-point weights that are cast; None to count
-            all as stored. A quantised checkpoint always counts as it is stored.
-        quantization: What vLLM quantises to while it loads, layer by layer. 8-bit floats (`fp8`, `mxfp8`) count as such, other
-            ways as if nothing were quantised.
-
-    Raises:
-        ModelNotFound: If the folder has no safetensors weights.
-        ConfigError: If one of its files is no safetensors file.
-    """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    cast = None if config.get("quantization_config") else value_bytes
-    matrices = 1 if cast and (quantization or "").startswith(_EIGHT_BITS) else cast
-    return sum(
-        _tensor_bytes(entry, matrices if _is_matrix(name, entry) else cast)
-        for path in weight_files(folder)
-        for name, entry in safetensors_header(path).items()
-        if name != "__metadata__" and not name.startswith("lm_head.")
-    )
-
-
-def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each stored tensor by its name, from the headers of a model's safetensors files; reads no weights.
-
-    Raises:
-        ModelNotFound: If the folder has no safetensors weights.
-        ConfigError: If one of its files is no safetensors file.
-    """
-    entries = (item for path in weight_files(folder) for item in safetensors_header(path).items())
-    return {name: tuple(entry["shape"]) for name, entry in entries if name != "__metadata__"}
-
-
-def _is_matrix(name: str, entry: Mapping[str, Any]) -> bool:
-    """Whether it belongs to a layer's linear parts, which are what is quantised; the token table is not."""
-    return "layers." in name and len(entry["shape"]) > 1
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """A model's safetensors files, each once, as its index names them.
-
-    Raises:
-        ModelNotFound: If there are none, one is missing, or one could be a pickled one: engines by themselves would load that.
-    """
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.is_file():
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        check_index(index, sorted(named))
-        names = sorted(named)
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise missing_weights(folder, missing)
-    check_layers(folder)
-    return [folder / name for name in names]
-
-
-def safetensors_header(path: Path) -> dict[str, Any]:
-    """A safetensors file's description of itself. Source: the format's documentation: 8 bytes of length, then JSON."""
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _HEADER_LIMIT
-        text = file.read(length) if length < _HEADER_LIMIT else b""
-    try:
-        header: dict[str, Any] = json.loads(text)
-    except ValueError:
-        raise ConfigError(f"{path} is not a safetensors file, or its download is not complete") from None
-    return header
-
-
-def _tensor_bytes(entry: Mapping[str, Any], cast: int | None) -> int:
-    begin, end = entry["data_offsets"]
-    if cast is not None and entry["dtype"] in _FLOATS:
-        return int(math.prod(entry["shape"])) * cast
-    return int(end) - int(begin)
-
-
 def in_gib(count: int) -> str:
-    """Bytes as `1.25 GiB`."""
+    """A number of bytes as text, such as `1.25 GiB`."""
     return f"{count / GIB:.2f} GiB"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.library import http_library, sync_client
 
 PROBE_S = 2.0
 """Seconds within which even a busy server on this machine answers."""
@@ -76,33 +77,12 @@ def parse_load(text: str) -> Load:
     return Load(**found)
 
 
-class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 def _get(url: str, path: str) -> str | None:
-    """The text at a path of a server on this machine; None unless it answers 200 in time."""
+    """The body of a path of a server on this machine; None unless it answers 200 in time."""
     address = Address.parse(url)
-    parts = urlsplit(address.root)
-    connection = (
-        _SocketConnection(address.socket, PROBE_S)
-        if address.socket
-        else http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=PROBE_S)
-    )
     try:
-        connection.request("GET", f"{parts.path}{path}")
-        answer = connection.getresponse()
-        return answer.read().decode("utf-8", "replace") if answer.status == 200 else None
-    except (OSError, http.client.HTTPException):
+        with sync_client(address, PROBE_S) as client:
+            answer = client.get(f"{address.root}{path}")
+    except (OSError, http_library().HTTPError):
         return None
-    finally:
-        connection.close()
+    return answer.content.decode("utf-8", "replace") if answer.status_code == HTTPStatus.OK else None

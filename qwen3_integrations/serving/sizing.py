@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus, host_memory
-from qwen3_integrations.models.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
+from qwen3_integrations.models.memory import MemoryPlan, plan_memory
 from qwen3_integrations.serving.command import max_model_len_of
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions
@@ -64,14 +63,13 @@ def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:
     """
     if options.gpu_memory_utilization is not None:
         return None
-    config = json.loads((files.folder / "config.json").read_text(encoding="utf-8"))
-    dtype = options.dtype if options.dtype != "auto" else str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+    dtype = options.dtype if options.dtype != "auto" else files.dtype
     # By default vLLM serves float32 checkpoints in half precision.
     value_bytes = 2 if options.dtype == "auto" and dtype == "float32" else _VALUE_BYTES.get(dtype, 2)
     return plan_memory(
         options.name,
-        ModelShape.from_config(config),
-        stored_bytes(files.folder, value_bytes, options.quantization),
+        files.shape,
+        files.stored_bytes(value_bytes, options.quantization),
         value_bytes=value_bytes,
         max_model_len=max_model_len_of(options, files),
         concurrency=options.concurrency,

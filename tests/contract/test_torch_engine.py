@@ -105,12 +105,12 @@ async def test_a_cancelled_job_leaves_the_queue(random_embedder):
     engine = TorchEngine("embed", str(random_embedder), device="cpu")
     task = asyncio.create_task(Embedder(engine).aembed_documents(LONG))
     await asyncio.sleep(0.2)
-    assert engine._queue._waiting
+    assert engine._queue._pending
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(await Embedder(engine).aembed_documents(["one"])) == 1
-    assert engine._queue._waiting == []
+    assert engine._queue._pending == []
     engine.close()
 
 
@@ -133,7 +133,7 @@ def test_an_interrupt_leaves_the_queue(random_embedder):
         embedder.embed_documents(LONG * 10)
     timer.join()
     assert len(embedder.embed_documents(["one"])) == 1
-    assert engine._queue._waiting == []
+    assert engine._queue._pending == []
     engine.close()
 
 
@@ -208,10 +208,10 @@ def test_a_model_of_the_other_task_is_refused(tiny_embedder, tmp_path):
         ({"use_sliding_window": True}, "sliding window.*vllm engine"),
         ({"attention_bias": True}, "bias.*vllm engine"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised.*vllm engine"),
-        ({"hidden_act": "gelu"}, "'gelu' and not silu"),
+        ({"hidden_act": "gelu"}, "'gelu' instead of 'silu'"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'.*vllm engine"),
         ({"num_hidden_layers": 5}, "lacks 33 tensors, such as 'layers.2"),
-        ({"intermediate_size": 96}, r"has the shape \(\d+, \d+\), its config.json says .*different models"),
+        ({"intermediate_size": 96}, r"has the shape \(\d+, \d+\), but its config.json says .*different models"),
     ],
 )
 def test_checkpoints_that_would_give_wrong_numbers_are_refused(random_embedder, tmp_path, changed, said):
@@ -237,9 +237,9 @@ def test_bfloat16_on_a_cpu_stays_within_its_bounds(size, random_models):
 
 
 class OutOfMemoryAt:
-    """A model on a device that has not the memory for more tokens; a real one can't be made to lack it on a CPU."""
+    """A model on a device with memory for `most` tokens. A real lack of memory can't be produced on a CPU."""
 
-    ahead = False
+    asynchronous = False
 
     def __init__(self, most: int) -> None:
         self.most, self.passes = most, []
@@ -252,7 +252,7 @@ class OutOfMemoryAt:
         rows = np.asarray([[len(prompt.ids)] for prompt in prompts], dtype=np.float32)
         return lambda: rows
 
-    def nothing(self):
+    def empty_rows(self):
         return np.empty((0, 1), dtype=np.float32)
 
     def close(self):
@@ -319,7 +319,7 @@ def test_a_job_that_is_cancelled_before_it_begins_is_told_to_all_who_wait():
 def test_a_job_that_is_cancelled_while_its_pass_is_under_way_leaves_the_others_of_that_pass(fails):
     """As on a GPU, where the next pass is planned while one is computed."""
     forward = OutOfMemoryAt(most=1000)
-    forward.ahead = True
+    forward.asynchronous = True
     going, begun, start, futures = threading.Event(), threading.Event(), forward.start, []
 
     def held(prompts):

@@ -184,7 +184,7 @@ def test_an_empty_job_is_an_empty_reply(embedding, reranking):
 
 def test_the_plan_is_what_vllm_gets(embedding):
     plan = embedding.memory
-    config = embedding._loop._engine.vllm_config
+    config = embedding._worker._engine.vllm_config
     assert config.cache_config.kv_cache_memory_bytes == plan.cache_bytes
     assert config.scheduler_config.max_num_batched_tokens == plan.pass_tokens
     assert config.cache_config.num_gpu_blocks * config.cache_config.block_size == plan.cache_tokens
@@ -227,7 +227,7 @@ async def test_tasks_at_once_in_a_running_loop(embedding, reranking, random_embe
 
 def test_callers_share_vllms_batches(embedding, monkeypatch):
     """One step of the engine finishes prompts of several callers: nothing stands between them."""
-    engine = embedding._loop._engine
+    engine = embedding._worker._engine
     together = []
     step = engine.step
 
@@ -245,7 +245,7 @@ def test_callers_share_vllms_batches(embedding, monkeypatch):
 
 
 def test_the_slices_of_a_call_are_one_caller_among_others(embedding, monkeypatch):
-    engine, added, go = embedding._loop._engine, [], threading.Event()
+    engine, added, go = embedding._worker._engine, [], threading.Event()
     add, step = engine.add_request, engine.step
 
     def noted(name, prompt, params):
@@ -256,7 +256,7 @@ def test_the_slices_of_a_call_are_one_caller_among_others(embedding, monkeypatch
     monkeypatch.setattr(engine, "step", lambda: (go.wait(60), step())[1])
 
     def submit(number, count, turn):
-        return embedding._loop.submit([np.full(4, number, dtype=np.int32)] * count, turn)
+        return embedding._worker.submit([np.full(4, number, dtype=np.int32)] * count, turn)
 
     waiting = [submit(1, 1, "before")]
     while not added:
@@ -271,14 +271,14 @@ def test_the_slices_of_a_call_are_one_caller_among_others(embedding, monkeypatch
 async def test_a_cancelled_task_leaves_the_engine(embedding, random_embedder):
     big = Job("embed", prompts_of(*[[number % 1000, *range(500)] for number in range(1500)]), 1024)
     task = asyncio.create_task(embedding.arun(big))
-    while not embedding._loop._flying:  # noqa: ASYNC110  vLLM's thread has no event for this
+    while not embedding._worker._in_flight:  # noqa: ASYNC110  vLLM's thread has no event for this
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     close_to(await Embedder(embedding).aembed_documents(["after it"]), reference_embeddings(random_embedder, ["after it"]))
-    assert embedding._loop._engine.get_num_unfinished_requests() == 0
-    assert not embedding._loop._flying
+    assert embedding._worker._engine.get_num_unfinished_requests() == 0
+    assert not embedding._worker._in_flight
 
 
 # Bad jobs and bad settings
@@ -306,14 +306,14 @@ def test_a_bad_job_fails_alone(embedding, random_embedder):
 def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
     """Past this package's own checks."""
     half = [np.asarray(ids, dtype=np.int32) for ids in ([1, 2, 3], [5] * 2000, [1, 2])]
-    refused = embedding._loop.submit(half, "whose it is")
+    refused = embedding._worker.submit(half, "whose it is")
     fine = Embedder(embedding).embed_documents(["fine"])
     with pytest.raises(
         EngineError, match=r"item 1 of this call: vLLM refused the prompt \(2000 tokens\) for .*the maximum model length of 1024"
     ):
         refused.result()
     close_to(fine, reference_embeddings(random_embedder, ["fine"]))
-    assert embedding._loop._engine.get_num_unfinished_requests() == 0
+    assert embedding._worker._engine.get_num_unfinished_requests() == 0
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_pickled_weights_are_no_model(here, random_embedder, tmp_path):
 
 def test_harmless_overrides_and_a_given_cache_are_passed_on(here, random_reranker):
     engine = open_vllm("rerank", random_reranker, hf_overrides={"rope_theta": 1000000}, kv_cache_memory_bytes=16 << 20, max_num_seqs=8)
-    config = engine._loop._engine.vllm_config
+    config = engine._worker._engine.vllm_config
     assert (engine.memory.cache_bytes, config.cache_config.kv_cache_memory_bytes, config.scheduler_config.max_num_seqs) == (
         16 << 20,
         16 << 20,
@@ -405,7 +405,7 @@ def test_close_and_open_again(here, random_embedder, embedding):
         close_to(Embedder(engine).embed_documents(PLAIN), expected)
         engine.close()
         engine.close()
-        with pytest.raises(EngineClosed, match="is closed. Open it again"):
+        with pytest.raises(EngineClosed, match=r"is closed. Open it again"):
             Embedder(engine).embed_documents(["late"])
     close_to(Embedder(embedding).embed_documents(PLAIN), expected)
 
@@ -415,7 +415,7 @@ def test_close_ends_the_jobs_that_wait(here, random_embedder):
     prompts = prompts_of(*[[number % 1000, *range(500)] for number in range(1500)])
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(engine.run, Job("embed", prompts, 1024)) for _ in range(4)]
-        while len(engine._loop._waiting) < 3:
+        while len(engine._worker._waiting) < 3:
             pass
         engine.close()
         for future in waiting:
@@ -426,13 +426,13 @@ def test_close_ends_the_jobs_that_wait(here, random_embedder):
 def test_an_engine_that_nobody_holds_closes_itself(here, random_embedder):
     engine = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
     again = open_engine("embed", str(random_embedder), backend="vllm", **FAST)
-    loop = engine.engine._loop
-    assert again.engine._loop is loop
+    worker = engine.engine._worker
+    assert again.engine._worker is worker
     engine.close()
-    assert loop._thread.is_alive()
+    assert worker._thread.is_alive()
     del again
-    loop._thread.join(30)
-    assert not loop._thread.is_alive()
+    worker._thread.join(30)
+    assert not worker._thread.is_alive()
 
 
 def test_memory_is_given_back(here, random_embedder):
@@ -440,7 +440,7 @@ def test_memory_is_given_back(here, random_embedder):
     import weakref
 
     engine = open_vllm("embed", random_embedder)
-    runner = engine._loop._engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+    runner = engine._worker._engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
     model, caches = weakref.ref(runner.model), [weakref.ref(cache) for cache in runner.kv_caches]
     assert caches
     del runner
@@ -454,7 +454,7 @@ def test_a_dead_engine_is_not_shared_any_more(here, random_embedder, monkeypatch
     """The step fails here as it would for lack of memory, which this machine can't be made to lack."""
     settings = {"backend": "vllm", **FAST}
     engine = open_engine("embed", str(random_embedder), **settings)
-    monkeypatch.setattr(engine.engine._loop._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
+    monkeypatch.setattr(engine.engine._worker._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
     for _ in range(2):
         with pytest.raises(EngineError, match=r"died \(MemoryError: no more\).*Open it again"):
             Embedder(engine).embed_documents(["a text"])
@@ -476,7 +476,7 @@ def test_a_process_of_its_own_and_its_death(tiny_embedder, monkeypatch):
     os.kill(process.pid, signal.SIGSTOP)  # so that the callers are sure to wait
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(embedder.embed_documents, [f"text {number}"]) for number in range(8)]
-        while not engine._loop._flying:
+        while not engine._worker._in_flight:
             pass
         os.kill(process.pid, signal.SIGKILL)
         for future in waiting:

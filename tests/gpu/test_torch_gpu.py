@@ -1,4 +1,4 @@
-"""The torch engine on a CUDA device: the kernel path against plain fp32, and the head shared against none."""
+"""The torch engine on a CUDA device: the kernels against plain fp32, with and without a shared prefix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qwen3_integrations import Embedder, Reranker
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines.torch import attention, forward
 from qwen3_integrations.engines.torch.engine import TorchEngine
-from qwen3_integrations.engines.torch.qwen3 import plain_parts
+from qwen3_integrations.engines.torch.qwen3 import plain_functions
 from tests.contract.cases import check_embeddings, check_scores
 from tests.models import SHAPES, Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
@@ -25,7 +25,7 @@ from tests.texts import HOSTILE
 pytestmark = pytest.mark.gpu
 DOCUMENTS = HOSTILE * 8
 WIDE = Shape(hidden=512, heads=8, kv_heads=4, layers=4, tied=True, head_dim=128, inner=1536)
-"""With the published models' heads, which FlashAttention 3 is used for."""
+"""With the head dim of the published models, for which FlashAttention 3 is used."""
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +36,9 @@ def wide_models(tmp_path_factory):
 
 @pytest.fixture(params=["best", "general", "pytorch's", "none"])
 def kernel(request, monkeypatch):
-    """Attention by the best kernels that are there, without that of short sequences, by PyTorch's own, and without one."""
+    """Attention by the best available kernels, without the one for short sequences, by PyTorch's kernel, and without a kernel."""
     if request.param != "best":
-        monkeypatch.setattr("qwen3_integrations.engines.torch.short_attention.MOST_KEYS", 0)
+        monkeypatch.setattr("qwen3_integrations.engines.torch.short_attention.MAX_KEYS", 0)
     if request.param in ("pytorch's", "none"):
         monkeypatch.setattr(attention, "_flash_3", lambda: None)
         monkeypatch.setattr(attention, "_flash_3_of_vllm", lambda: None)
@@ -66,7 +66,7 @@ def test_float32_equals_the_reference(size, random_models):
 
 
 def test_every_path_gives_the_same(wide_models, kernel):
-    """Captured small passes, large ones, a shared head and none, by each kernel: within bfloat16's bounds of plain fp32."""
+    """Captured small passes, large ones, with and without a shared prefix, by each kernel: within bfloat16's bounds of plain fp32."""
     embedder = Embedder(TorchEngine("embed", str(wide_models["embed"]), device="cuda"))
     expected = reference_embeddings(wide_models["embed"], HOSTILE)
     alone = np.concatenate([embedder.embed_documents([text]) for text in HOSTILE])
@@ -83,17 +83,17 @@ def test_every_path_gives_the_same(wide_models, kernel):
     assert max(greatest) <= 0.05  # as above
 
 
-def test_four_query_heads_of_a_key_head(tmp_path, monkeypatch, caplog):
+def test_four_query_heads_per_kv_head(tmp_path, monkeypatch, caplog):
     """As in the 4B and 8B models; on Hopper by the kernel of short sequences."""
     import torch
 
     from qwen3_integrations.engines.torch.short_attention import ShortAttention
 
-    used, over_all = [], ShortAttention.over_all
-    monkeypatch.setattr(ShortAttention, "over_all", lambda self, *given: used.append(True) or over_all(self, *given))
+    used, all_tokens = [], ShortAttention.all_tokens
+    monkeypatch.setattr(ShortAttention, "all_tokens", lambda self, *given: used.append(True) or all_tokens(self, *given))
     model = write_random_model(tmp_path / "model", "rerank", replace(WIDE, kv_heads=2))
     reranker = Reranker(TorchEngine("rerank", str(model), device="cuda"))
-    used.clear()  # it was tried
+    used.clear()  # the engine checks the kernel when it opens
     pairs = [(query, document) for query in ("one query", "another") for document in DOCUMENTS]
     expected = reference_scores(model, pairs[: len(HOSTILE)])
     assert np.abs(reranker.score(pairs)[: len(HOSTILE)] - expected).max() <= 0.05  # as above
@@ -199,8 +199,8 @@ def test_passes_just_at_the_limits_of_a_graph(prompts, tokens, wide_models):
     assert (one * other).sum(axis=1).min() >= 0.9998
 
 
-def test_shared_heads_without_triton(wide_models, monkeypatch):
-    monkeypatch.setattr(forward, "parts_for", lambda *_: plain_parts)
+def test_shared_prefixes_without_triton(wide_models, monkeypatch):
+    monkeypatch.setattr(forward, "functions_for", lambda *_: plain_functions)
     reranker = Reranker(TorchEngine("rerank", str(wide_models["rerank"]), device="cuda"))
     pairs = [("one query", document) for document in DOCUMENTS]
     assert np.abs(reranker.score(pairs) - reference_scores(wide_models["rerank"], pairs)).max() <= 0.05  # as above
@@ -231,7 +231,7 @@ def test_the_device_is_the_one_that_is_current_where_it_is_opened(wide_models):
     engine.close()
 
 
-def test_a_shared_head_changes_nothing(random_reranker):
+def test_a_shared_prefix_changes_nothing(random_reranker):
     reranker = Reranker(TorchEngine("rerank", str(random_reranker), device="cuda"))
     together = reranker.rank("one query", DOCUMENTS)
     alone = [reranker.score([("one query", document)])[0] for document in DOCUMENTS]

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from qwen3_integrations.cli import app
 from qwen3_integrations.diagnosis import Finding, diagnose, hardware
-from qwen3_integrations.diagnosis.hardware import TorchBuild, gpu_memory, host_finding, torch_findings, vllm_findings, weights_bytes
+from qwen3_integrations.diagnosis.hardware import TorchBuild, gpu_memory, host_finding, torch_findings, vllm_findings
 from qwen3_integrations.diagnosis.software import compare, needs_of, python_finding
 from qwen3_integrations.diagnosis.storage import disk_finding, model_findings
 from qwen3_integrations.errors import EngineError
 from qwen3_integrations.models.catalog import CHECKPOINTS
+from qwen3_integrations.models.checkpoint import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
 from qwen3_integrations.models.devices import Gpu, Memory
 from qwen3_integrations.models.hub.caches import LocalModel, cached_models
 from qwen3_integrations.models.memory import GIB
@@ -265,7 +266,7 @@ def test_vllm_usable_or_why_not(installed, build, found, expected):
 
 
 def test_the_published_sizes():
-    parameters = {name: weights_bytes(shape, 1) for name, shape in hardware.SHAPES.items()}
+    parameters = {name: shape.weights_bytes(PUBLISHED_VOCABULARY, 1) for name, shape in PUBLISHED_SHAPES.items()}
     assert parameters == pytest.approx({"0.6B": 0.596e9, "4B": 4.02e9, "8B": 7.57e9}, rel=2e-3)  # as the model cards count them
 
 

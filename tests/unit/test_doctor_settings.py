@@ -152,3 +152,15 @@ def test_the_fix_for_proxies_is_a_fix():
     assert "no_proxy=localhost,127.0.0.1,internal" in after
     variables = {"http_proxy": "http://proxy"} | dict(line.split("=", 1) for line in after if line.lower().startswith("no_proxy"))
     assert only(environment_findings(variables, cores=4)).state == "ok"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_a_finding(proxy, monkeypatch):
+    """Only for servers elsewhere: no proxy is used for this machine."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    finding = ask("http://192.0.2.1:8000/v1")
+    assert (finding.state, "does not answer" in finding.text) == ("problem", True)
+    with listing() as url:
+        assert ask(url).state == "ok"

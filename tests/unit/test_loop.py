@@ -7,7 +7,7 @@ import threading
 from qwen3_integrations.core.event_loop import BackgroundLoop
 
 
-def test_a_failure_at_the_end_is_told_and_ends_the_loop(caplog):
+def test_a_failure_at_the_end_is_logged_and_ends_the_loop(caplog):
     """A connection that can't be closed in order must not hold up the interpreter's exit."""
 
     async def last():

@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.models.checkpoint import ModelFiles, ModelShape, read_config
 from qwen3_integrations.models.memory import (
     CACHE_BLOCK,
     GIB,
@@ -16,14 +17,12 @@ from qwen3_integrations.models.memory import (
     PASSES,
     PEERS_BYTES,
     RUNTIME_BYTES,
-    ModelShape,
     plan_memory,
-    stored_bytes,
 )
 
-SMALL = ModelShape(layers=28, width=1024, heads=16, cache_heads=8, head_width=128, inner_width=3072)
+SMALL = ModelShape(layers=28, hidden_size=1024, query_heads=16, kv_heads=8, head_dim=128, intermediate_size=3072)
 """Qwen3-Embedding-0.6B. Source: its config.json."""
-LARGE = ModelShape(layers=36, width=4096, heads=32, cache_heads=8, head_width=128, inner_width=12288)
+LARGE = ModelShape(layers=36, hidden_size=4096, query_heads=32, kv_heads=8, head_dim=128, intermediate_size=12288)
 """Qwen3-Embedding-8B. Source: its config.json."""
 
 
@@ -37,6 +36,10 @@ def write_weights(folder, tensors, *, name="model.safetensors", **config):
     (folder / name).write_bytes(struct.pack("<Q", len(text)) + text)
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def stored_bytes(folder, *given):
+    return ModelFiles(folder, read_config(folder), classifier=False).stored_bytes(*given)
 
 
 def test_weights_of_real_files_are_counted_to_the_byte(random_models):
@@ -121,7 +124,7 @@ def test_the_sum_of_a_published_model():
     )
 
 
-MIDDLE = ModelShape(layers=36, width=2560, heads=32, cache_heads=8, head_width=128, inner_width=9728)
+MIDDLE = ModelShape(layers=36, hidden_size=2560, query_heads=32, kv_heads=8, head_dim=128, intermediate_size=9728)
 """Qwen3-Embedding-4B. Source: its config.json."""
 
 

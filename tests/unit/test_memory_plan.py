@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from qwen3_integrations.engines.torch.memory_plan import LEAST_TOKENS, MOST_TOKENS, plan_passes
+from qwen3_integrations.engines.torch.memory_plan import MAX_PASS_TOKENS, MIN_PASS_TOKENS, plan_passes
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.memory import GIB, ModelShape
+from qwen3_integrations.models.checkpoint import ModelShape
+from qwen3_integrations.models.memory import GIB
 
-SMALL = ModelShape(layers=28, width=1024, heads=16, cache_heads=8, head_width=128, inner_width=3072)
-LARGE = ModelShape(layers=36, width=4096, heads=32, cache_heads=8, head_width=128, inner_width=12288)
+SMALL = ModelShape(layers=28, hidden_size=1024, query_heads=16, kv_heads=8, head_dim=128, intermediate_size=3072)
+LARGE = ModelShape(layers=36, hidden_size=4096, query_heads=32, kv_heads=8, head_dim=128, intermediate_size=12288)
 
 
 def test_the_small_model_on_an_empty_card_is_what_was_measured():
     plan = plan_passes("small", SMALL, 1136 << 20, 2, 79 * GIB, None)
-    assert plan.pass_tokens == MOST_TOKENS
+    assert plan.pass_tokens == MAX_PASS_TOKENS
     assert 3710 << 20 < plan.total_bytes < 1.15 * (3710 << 20)  # held on an H100, at every length from 128 to 32,768
     assert "65,536 + 4,096 tokens" in str(plan)
 
@@ -23,7 +24,7 @@ def test_passes_get_smaller_with_the_memory_that_is_free():
     room = [plan_passes("large", LARGE, 15 * GIB, 2, free * GIB, None) for free in (18, 22, 30, 79)]
     tokens = [plan.pass_tokens for plan in room]
     assert tokens == sorted(tokens)
-    assert LEAST_TOKENS <= tokens[0] < tokens[2] < MOST_TOKENS
+    assert MIN_PASS_TOKENS <= tokens[0] < tokens[2] < MAX_PASS_TOKENS
     assert all(plan.total_bytes <= free * GIB for plan, free in zip(room, (18, 22, 30, 79), strict=True))
 
 

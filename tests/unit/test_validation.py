@@ -26,7 +26,7 @@ from qwen3_integrations.serving import ServerOptions
 NUMBER = 40
 GOOD = (NUMBER, np.int64(NUMBER), np.int32(NUMBER), np.uint8(NUMBER), np.asarray(NUMBER))
 BAD = (True, False, np.True_, 2.5, 40.0, np.float64(40), np.float32(40), "40", "x", b"40", [40], -1, np.int64(-1), np.nan)
-SHAPE = ModelShape(layers=2, width=64, heads=2, cache_heads=1, head_width=32, inner_width=128)
+SHAPE = ModelShape(layers=2, hidden_size=64, query_heads=2, kv_heads=1, head_dim=32, intermediate_size=128)
 ROWS = np.eye(64, dtype=np.float32)
 TEXTS = [f"text {number}" for number in range(64)]
 
@@ -199,7 +199,7 @@ def test_what_is_no_whole_number_in_range_is_refused_in_the_same_words(place):
 
 def test_a_chunk_of_a_file_is_checked_before_anything_is_read():
     for value in (*BAD, 0):
-        with pytest.raises(ConfigError, match="^chunk must be a whole number of at least 1, not"):
+        with pytest.raises(ConfigError, match=r"^chunk must be a whole number of at least 1, not"):
             embed_records(None, None, iter(()), None, chunk=value)
 
 

@@ -1,4 +1,4 @@
-"""The floor of any client: the same request bodies, as many at once, answers read to their end and thrown away."""
+"""Lower bound for any client: the same request bodies, the same number in flight, answers read completely and discarded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Recorded:
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     at_once: int = 0
-    _flying: int = 0
+    _in_flight: int = 0
 
     async def sent(self, request: Any) -> None:
         """A request leaves."""
@@ -36,12 +36,12 @@ class Recorded:
         if isinstance(body.get("input"), list):
             self.url = str(request.url)
             self.bodies.append(body)
-        self._flying += 1
-        self.at_once = max(self.at_once, self._flying)
+        self._in_flight += 1
+        self.at_once = max(self.at_once, self._in_flight)
 
     async def answered(self, _: Any) -> None:
         """An answer begins."""
-        self._flying -= 1
+        self._in_flight -= 1
 
 
 def embed(bench: Workbench, work: Texts) -> Side:

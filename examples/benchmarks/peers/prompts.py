@@ -1,4 +1,4 @@
-"""Prompts in the model cards' own words, so that the peers stand on nothing of the package."""
+"""Prompts made by the code of the model cards, so that the peers use no code of this package."""
 
 from __future__ import annotations
 

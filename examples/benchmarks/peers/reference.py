@@ -1,4 +1,4 @@
-"""Plain transformers in fp32, one prompt at a time: what everything else is held against."""
+"""Plain transformers in fp32, one prompt at a time: the reference for all other sides."""
 
 from __future__ import annotations
 

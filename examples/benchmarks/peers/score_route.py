@@ -1,4 +1,4 @@
-"""VLLM's own `/score`: one request a query, one after the other, the server putting the shipped template on."""
+"""`/score` of vLLM: one request per query, one after another; the server applies the shipped template."""
 
 from __future__ import annotations
 

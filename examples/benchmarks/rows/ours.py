@@ -46,7 +46,7 @@ def rerank(bench: Workbench, device: str | None = None) -> Side:
 
 
 def rerank_unshared(bench: Workbench) -> Side:
-    """The torch engine given prompts that have nothing in common: every pair is planned by itself, before the clock starts."""
+    """The torch engine with prompts that share no prefix: each pair is planned separately, before the timing."""
     from qwen3_integrations.core.planning import rerank_prompts
     from qwen3_integrations.core.types import Job
 

@@ -1,4 +1,4 @@
-"""Reranking in process: ordinary prompts, and those whose head is long."""
+"""Reranking in this process: prompts with short and with long prefixes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG_QUERY = 60
 
 
 def rerank(bench: Workbench) -> None:
-    """Our torch engine against vLLM, the model card and sentence-transformers: heads of ~81 tokens, tails of ~137."""
+    """Our torch engine against vLLM, the model card and sentence-transformers: prefixes of ~81 tokens, suffixes of ~137."""
     work = bench.prose.searches(bench.count(QUERIES, 2), bench.count(DOCUMENTS, 6), instruction=INSTRUCTION)
     sides, missing = bench.sides(
         ("ours", lambda: ours.rerank(bench)),
@@ -42,7 +42,7 @@ def rerank(bench: Workbench) -> None:
 
 
 def rerank_long_head(bench: Workbench) -> None:
-    """600 tokens of instruction and query before each document; computed once a query against once a pair."""
+    """600 tokens of instruction and query before each document: computed once per query, against once per pair."""
     tokens = LONG_INSTRUCTION if not bench.small else LONG_INSTRUCTION // 4
     instruction = bench.prose.text(random.Random(11), tokens)
     work = bench.prose.searches(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
@@ -82,26 +81,24 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
-class WithinOrigin(urllib.request.HTTPRedirectHandler):
-    """`urllib` that follows redirects within the origin alone; its own handler sends the Authorization header anywhere.
+def get_within_origin(client: Any, url: str, headers: Mapping[str, str], *, root: str) -> Any:
+    """A GET request of an httpx client, which follows redirects within the origin only. httpx itself follows them anywhere.
 
     Args:
+        client: An `httpx.Client`.
+        url: The absolute address.
+        headers: Of each request.
         root: The server's address, without `/v1`.
+
+    Returns:
+        The `httpx.Response`.
+
+    Raises:
+        RedirectRefused: As in `onward`; also after `MOST` redirects.
     """
-
-    max_repeats = max_redirections = MOST + 1  # `redirect_request` ends the circle
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-
-    def redirect_request(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:  # noqa: ARG002
-        """The next request.
-
-        Raises:
-            RedirectRefused: As in `onward`.
-        """
-        target = onward(req.full_url, newurl, code, root=self._root, method=req.get_method())
-        seen: dict[str, int] = getattr(req, "redirect_dict", {})
-        if sum(seen.values()) >= MOST:
-            raise in_a_circle(req.full_url, code)
-        return urllib.request.Request(target, headers=dict(req.headers))  # noqa: S310  `onward` lets only http(s) through
+    for _ in range(MOST + 1):
+        answer = client.get(url, headers=headers, follow_redirects=False)
+        if answer.status_code not in STATUSES:
+            return answer
+        url = onward(url, answer.headers.get("location"), answer.status_code, root=root, method="GET")
+    raise in_a_circle(url, answer.status_code)

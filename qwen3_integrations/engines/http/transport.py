@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.headers import check_header, secrets_in
+from qwen3_integrations.engines.http.library import http_library
 from qwen3_integrations.engines.http.redirects import MOST, STATUSES, in_a_circle, onward
 from qwen3_integrations.errors import (
     AuthenticationFailed,
@@ -203,15 +203,6 @@ class Transport:
         if status >= 500:
             return ServerFailed, "Retries did not help; the cause is in the server's log"
         return RequestRefused, None
-
-
-def http_library() -> Any:
-    """The HTTP library that the installed OpenAI SDK is built on: `httpx`, or since its version 3 `httpx2`."""
-    import openai
-
-    base = openai.DefaultAsyncHttpxClient.__base__
-    assert base is not None
-    return importlib.import_module(base.__module__.partition(".")[0])
 
 
 def _direct_client(address: Address) -> Any:

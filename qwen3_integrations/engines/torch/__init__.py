@@ -1,1 +1,1 @@
-"""PyTorch in this process: prompts packed into passes, a forward pass of our own, and the queue that all callers share."""
+"""PyTorch in this process: prompts packed into forward passes, an own forward pass, and one queue for all callers."""

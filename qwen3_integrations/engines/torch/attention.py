@@ -1,4 +1,4 @@
-"""Attention over packed sequences: each sees itself and what came before it, a tail its head too."""
+"""Causal attention over packed sequences. The tokens of a suffix also attend to its shared prefix."""
 
 from __future__ import annotations
 
@@ -14,213 +14,232 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from qwen3_integrations.engines.torch.packing import Pack
+from qwen3_integrations.engines.torch.packing import PackedBatch
 
 log = logging.getLogger("qwen3_integrations")
 
 
 class Attention(Protocol):
-    """Attention laid out for one pack. Shapes: (tokens, heads, head width); keys and values have fewer heads."""
+    """Attention prepared for one packed batch.
 
-    def over_all(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """For every token of the pack."""
+    Shapes: queries (tokens, query heads, head dim), keys and values (tokens, KV heads, head dim).
+    """
 
-    def over_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """For each prompt's last token alone: as many queries as prompts, in the order of `Pack.last`."""
+    def all_tokens(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Attention of every token of the batch."""
+
+    def last_tokens(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Attention of each prompt's last token: one query for each prompt, in the order of `PackedBatch.last`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bounds:
-    """Which queries see which keys: query sequence i sees key sequence i.
+class SequenceLengths:
+    """Sequence boundaries of one attention call: query sequence i attends to key sequence i.
 
     Attributes:
-        query, key: Where sequences begin and end, int32 on the device, shape (sequences + 1,).
-        longest_query, longest_key: Tokens, at least; the kernels size their work by them.
+        cu_seqlens_q, cu_seqlens_k: Cumulative sequence lengths, int32 on the device, shape (sequences + 1,).
+        max_seqlen_q, max_seqlen_k: Upper bounds of the lengths, in tokens. The kernels choose their launch size by them.
     """
 
-    query: torch.Tensor
-    key: torch.Tensor
-    longest_query: int
-    longest_key: int
+    cu_seqlens_q: torch.Tensor
+    cu_seqlens_k: torch.Tensor
+    max_seqlen_q: int
+    max_seqlen_k: int
 
 
-Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Bounds, float, bool], tuple[torch.Tensor, torch.Tensor]]
-"""From query, key, value, bounds, scale and whether it is causal to the result and its log-sum-exp, shape (heads, tokens)."""
+Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, SequenceLengths, float, bool], tuple[torch.Tensor, torch.Tensor]]
+"""Takes query, key, value, sequence lengths, scale and whether to apply the causal mask. Returns the output and its log-sum-exp, shape
+(query heads, tokens)."""
 
 
-def kernel_for(device: torch.device, dtype: torch.dtype, head_width: int) -> Kernel | None:
-    """The fastest kernel for sequences of different lengths that is there; None: there is none, `PlainAttention` does it.
+def kernel_for(device: torch.device, dtype: torch.dtype, head_dim: int) -> Kernel | None:
+    """The fastest available kernel for packed sequences; None if there is none, then `PlainAttention` is used.
 
-    FlashAttention 3 on Hopper for the published models' heads of 128, from its own package or from vLLM's; else FlashAttention 2 as it
-    is in PyTorch.
+    FlashAttention 3 on Hopper for a head dim of 128 (all published models), from its own package or from vLLM; else the
+    FlashAttention 2 of PyTorch.
     """
     if not is_modern(device) or dtype not in (torch.bfloat16, torch.float16):
         return None
-    hopper = is_hopper(device) and head_width == 128
+    hopper = is_hopper(device) and head_dim == 128
     makers: list[Callable[[], Kernel | None]] = [_flash_3, _flash_3_of_vllm, _flash_2] if hopper else [_flash_2]
     for make in makers:
         kernel = make()
-        if kernel and _works(kernel, device, dtype, head_width):
+        if kernel and _works(kernel, device, dtype, head_dim):
             return kernel
     return None
 
 
-def _works(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width: int) -> bool:
-    """Whether a kernel computes here: it may be of another release, or not be in this build of PyTorch."""
-    query, key = (torch.zeros((2, heads, head_width), dtype=dtype, device=device) for heads in (2, 1))
-    ends = torch.tensor([0, 2], dtype=torch.int32, device=device)
+def _works(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether a kernel runs on this device. It may come from another release, or be missing in this build of PyTorch."""
+    query, key = (torch.zeros((2, heads, head_dim), dtype=dtype, device=device) for heads in (2, 1))
+    cu_seqlens = torch.tensor([0, 2], dtype=torch.int32, device=device)
     try:
-        out, weight = kernel(query, key, key, Bounds(ends, ends, 2, 2), 1.0, True)
+        out, lse = kernel(query, key, key, SequenceLengths(cu_seqlens, cu_seqlens, 2, 2), 1.0, True)
         torch.cuda.current_stream(device).synchronize()
-    except Exception as error:  # noqa: BLE001  they fail in many ways, and none is the caller's matter
-        log.warning("a FlashAttention kernel that is installed does not work here: %s: %s", type(error).__name__, str(error)[:300])
+    except Exception as error:  # noqa: BLE001  kernels fail in many ways, and the engine has a fallback for all of them
+        log.warning("an installed FlashAttention kernel does not work here: %s: %s", type(error).__name__, str(error)[:300])
         return False
-    return out.shape == query.shape and weight.shape == (2, 2)
+    return out.shape == query.shape and lse.shape == (2, 2)
 
 
 def is_modern(device: torch.device) -> bool:
-    """Whether it is a GPU that FlashAttention and Triton are made for: compute capability 8 (Ampere) or later."""
+    """Whether the device is a GPU that FlashAttention and Triton support: compute capability 8 (Ampere) or later."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def is_hopper(device: torch.device) -> bool:
-    """Whether it is one of NVIDIA's of compute capability 9; AMD's count differently."""
+    """Whether the device is an NVIDIA GPU of compute capability 9. AMD numbers its capabilities differently."""
     return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device)[0] == 9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heads:
-    """What tails see of their heads.
+class SharedPrefixes:
+    """Where the shared prefixes lie, and which suffixes attend to them.
 
     Attributes:
-        keys: Tokens of all heads; they come first.
-        tails, wholes: From which token, and from which prompt, on there are tails.
-        for_all, for_last: Bounds of each head's tails, as tokens and as prompts.
+        tokens: Tokens of all shared prefixes, which are the first tokens of the batch.
+        first_suffix_token: Index of the first token that belongs to a suffix.
+        first_suffix_prompt: Index of the first prompt that is a suffix.
+        all_lengths: The suffixes of each prefix (all tokens) as queries, the prefix as keys.
+        last_lengths: The suffixes of each prefix (one last token each) as queries, the prefix as keys.
     """
 
-    keys: int
-    tails: int
-    wholes: int
-    for_all: Bounds
-    for_last: Bounds
+    tokens: int
+    first_suffix_token: int
+    first_suffix_prompt: int
+    all_lengths: SequenceLengths
+    last_lengths: SequenceLengths
 
 
 class KernelAttention:
-    """By a kernel. A tail sees its own tokens and its head's in two calls, joined by their log-sum-exps: nothing is copied.
+    """Attention by a kernel for packed sequences.
+
+    Cascade attention: suffix and shared prefix in two kernel calls, merged by log-sum-exp. No keys or values are copied.
 
     Args:
         kernel: From `kernel_for`.
-        everything: Bounds of all sequences.
-        ends: Bounds of each prompt's last token, and of the keys behind the heads.
-        scale: Factor on the scores.
-        join: `join`, or the same compiled.
-        heads: None where no prompts share one.
+        all_lengths: Lengths of all sequences, as queries and as keys.
+        last_lengths: Each prompt's last token as the query; its sequence as keys, the shared prefixes left out.
+        scale: Factor for the attention scores.
+        merge: `merge_attn_states`, or a kernel that does the same.
+        prefixes: The shared prefixes; None if there are none.
     """
 
     def __init__(
-        self, kernel: Kernel, everything: Bounds, ends: Bounds, scale: float, join: Callable[..., None], heads: Heads | None = None
+        self,
+        kernel: Kernel,
+        all_lengths: SequenceLengths,
+        last_lengths: SequenceLengths,
+        scale: float,
+        merge: Callable[..., None],
+        prefixes: SharedPrefixes | None = None,
     ) -> None:
-        self._kernel, self._scale, self._join = kernel, scale, join
-        self._all, self._last, self._heads = everything, ends, heads
+        self._kernel, self._scale, self._merge = kernel, scale, merge
+        self._all, self._last, self._prefixes = all_lengths, last_lengths, prefixes
 
     @classmethod
-    def of(cls, pack: Pack, kernel: Kernel, device: torch.device, scale: float, join: Callable[..., None]) -> KernelAttention:
-        """Laid out for a pack."""
-        bounds, sizes = pack.bounds, np.diff(pack.bounds)
-        first_tail = pack.heads + pack.wholes
-        sharers = np.searchsorted(pack.owners, np.arange(pack.heads + 1)).astype(np.int32)  # where each head's tails begin
-        tails = bounds[first_tail + sharers] - bounds[first_tail]
+    def of(cls, batch: PackedBatch, kernel: Kernel, device: torch.device, scale: float, merge: Callable[..., None]) -> KernelAttention:
+        """Prepare attention for a batch."""
+        cu_seqlens, lengths = batch.cu_seqlens, np.diff(batch.cu_seqlens)
+        first_suffix = batch.prefixes + batch.whole_prompts
+        # Index of each prefix's first suffix, among the suffixes, as cumulative counts.
+        cu_suffixes = np.searchsorted(batch.prefix_of, np.arange(batch.prefixes + 1)).astype(np.int32)
+        cu_suffix_tokens = cu_seqlens[first_suffix + cu_suffixes] - cu_seqlens[first_suffix]
         host = [
-            bounds,
-            np.arange(len(sizes) - pack.heads + 1, dtype=np.int32),
-            bounds[pack.heads :] - bounds[pack.heads],
-            tails,
-            bounds[: pack.heads + 1],
-            sharers,
+            cu_seqlens,
+            np.arange(len(lengths) - batch.prefixes + 1, dtype=np.int32),
+            cu_seqlens[batch.prefixes :] - cu_seqlens[batch.prefixes],
+            cu_suffix_tokens,
+            cu_seqlens[: batch.prefixes + 1],
+            cu_suffixes,
         ]
         moved = to_device(np.concatenate(host), device)
-        everything, ends, behind, of_tails, of_heads, of_sharers = torch.split(moved, [len(part) for part in host])
-        longest = int(sizes.max())
-        heads = None
-        if pack.heads:
-            longest_head = int(sizes[: pack.heads].max())
-            heads = Heads(
-                int(bounds[pack.heads]),
-                int(bounds[first_tail]),
-                pack.wholes,
-                Bounds(of_tails, of_heads, int(np.diff(tails).max()), longest_head),
-                Bounds(of_sharers, of_heads, int(np.diff(sharers).max()), longest_head),
+        every, one_each, own_keys, suffix_queries, prefix_keys, suffix_ends = torch.split(moved, [len(part) for part in host])
+        longest = int(lengths.max())
+        prefixes = None
+        if batch.prefixes:
+            longest_prefix = int(lengths[: batch.prefixes].max())
+            prefixes = SharedPrefixes(
+                int(cu_seqlens[batch.prefixes]),
+                int(cu_seqlens[first_suffix]),
+                batch.whole_prompts,
+                SequenceLengths(suffix_queries, prefix_keys, int(np.diff(cu_suffix_tokens).max()), longest_prefix),
+                SequenceLengths(suffix_ends, prefix_keys, int(np.diff(cu_suffixes).max()), longest_prefix),
             )
-        return cls(kernel, Bounds(everything, everything, longest, longest), Bounds(ends, behind, 1, longest), scale, join, heads)
+        all_lengths = SequenceLengths(every, every, longest, longest)
+        return cls(kernel, all_lengths, SequenceLengths(one_each, own_keys, 1, longest), scale, merge, prefixes)
 
-    def over_all(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def all_tokens(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """See `Attention`."""
-        out, weight = self._kernel(query, key, value, self._all, self._scale, True)
-        if self._heads:
-            self._add(out, weight, query, key, value, self._heads.keys, self._heads.tails, self._heads.for_all)
+        out, lse = self._kernel(query, key, value, self._all, self._scale, True)
+        if prefixes := self._prefixes:
+            self._add_prefixes(out, lse, query, key, value, prefixes.first_suffix_token, prefixes.all_lengths)
         return out
 
-    def over_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def last_tokens(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """See `Attention`."""
-        own = slice(self._heads.keys if self._heads else 0, None)
-        out, weight = self._kernel(query, key[own], value[own], self._last, self._scale, False)
-        if self._heads:
-            self._add(out, weight, query, key, value, self._heads.keys, self._heads.wholes, self._heads.for_last)
+        prefixes = self._prefixes
+        own = slice(prefixes.tokens if prefixes else 0, None)
+        out, lse = self._kernel(query, key[own], value[own], self._last, self._scale, False)
+        if prefixes:
+            self._add_prefixes(out, lse, query, key, value, prefixes.first_suffix_prompt, prefixes.last_lengths)
         return out
 
-    def _add(
-        self, out: torch.Tensor, weight: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: int, first: int,
-        bounds: Bounds,
+    def _add_prefixes(
+        self, out: torch.Tensor, lse: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, first: int,
+        lengths: SequenceLengths,
     ) -> None:  # fmt: skip
-        """Add what queries from `first` on see in the heads, the first `keys` keys."""
-        other, other_weight = self._kernel(query[first:], key[:keys], value[:keys], bounds, self._scale, False)
-        self._join(out[first:], weight[:, first:], other, other_weight)
+        """Merge the attention to the shared prefixes into `out`, for the queries from index `first` on."""
+        assert self._prefixes is not None
+        keys = self._prefixes.tokens
+        prefix_out, prefix_lse = self._kernel(query[first:], key[:keys], value[:keys], lengths, self._scale, False)
+        self._merge(out[first:], lse[:, first:], prefix_out, prefix_lse)
 
 
 class PlainAttention:
-    """By PyTorch's general attention, a sequence at a time: any device, any number format.
+    """Attention by PyTorch's `scaled_dot_product_attention`, one sequence at a time. Works on any device and with any dtype.
 
     Args:
-        pack: What is laid out.
-        device: Where.
-        scale: Factor on the scores.
+        batch: The packed batch.
+        device: Device of the tensors.
+        scale: Factor for the attention scores.
     """
 
-    def __init__(self, pack: Pack, device: torch.device, scale: float) -> None:
-        self._spans, self._scale, self._heads = pack.spans, scale, pack.heads
-        shapes = {(b - a, self._spans[owner][1] - self._spans[owner][0]) for a, b, owner in self._spans if owner >= 0}
-        # True where a tail's token may look: all of the head, and its own up to itself.
+    def __init__(self, batch: PackedBatch, device: torch.device, scale: float) -> None:
+        self._spans, self._scale, self._prefixes = batch.spans, scale, batch.prefixes
+        shapes = {(b - a, self._spans[prefix][1] - self._spans[prefix][0]) for a, b, prefix in self._spans if prefix >= 0}
+        # Causal masks of suffixes: True for the whole prefix, and for the suffix's own tokens up to the query.
         self._masks = {
-            (own, head): torch.ones(own, head + own, dtype=torch.bool, device=device).tril(diagonal=head) for own, head in shapes
+            (own, prefix): torch.ones(own, prefix + own, dtype=torch.bool, device=device).tril(diagonal=prefix) for own, prefix in shapes
         }
 
-    def over_all(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def all_tokens(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """See `Attention`."""
         out = torch.empty_like(query)
-        for begin, end, owner in self._spans:
-            keys, values = self._seen(key, begin, end, owner), self._seen(value, begin, end, owner)
-            mask = None if owner < 0 else self._masks[end - begin, len(keys) - (end - begin)]
+        for begin, end, prefix in self._spans:
+            keys, values = self._with_prefix(key, begin, end, prefix), self._with_prefix(value, begin, end, prefix)
+            mask = None if prefix < 0 else self._masks[end - begin, len(keys) - (end - begin)]
             out[begin:end] = self._attend(query[begin:end], keys, values, mask, causal=mask is None)
         return out
 
-    def over_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def last_tokens(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """See `Attention`."""
         out = torch.empty_like(query)
-        for row, (begin, end, owner) in enumerate(self._spans[self._heads :]):
-            keys, values = self._seen(key, begin, end, owner), self._seen(value, begin, end, owner)
+        for row, (begin, end, prefix) in enumerate(self._spans[self._prefixes :]):
+            keys, values = self._with_prefix(key, begin, end, prefix), self._with_prefix(value, begin, end, prefix)
             out[row : row + 1] = self._attend(query[row : row + 1], keys, values, None, causal=False)
         return out
 
-    def _seen(self, states: torch.Tensor, begin: int, end: int, owner: int) -> torch.Tensor:
-        if owner < 0:
+    def _with_prefix(self, states: torch.Tensor, begin: int, end: int, prefix: int) -> torch.Tensor:
+        if prefix < 0:
             return states[begin:end]
-        first, behind, _ = self._spans[owner]
-        return torch.cat([states[first:behind], states[begin:end]])
+        prefix_begin, prefix_end, _ = self._spans[prefix]
+        return torch.cat([states[prefix_begin:prefix_end], states[begin:end]])
 
     def _attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, *, causal: bool
     ) -> torch.Tensor:
-        if query.device.type == "cuda":  # up to PyTorch 2.13, the kernel that keeps no scores there takes no grouped heads
+        if query.device.type == "cuda":  # up to PyTorch 2.13, the memory-efficient kernel on CUDA does not support GQA
             key, value = (states.repeat_interleave(query.shape[1] // states.shape[1], dim=1) for states in (key, value))
         queries, keys, values = (states.transpose(0, 1)[None] for states in (query, key, value))
         grouped = query.shape[1] != key.shape[1]
@@ -228,45 +247,45 @@ class PlainAttention:
         return out[0].transpose(0, 1)
 
 
-def join(one: torch.Tensor, one_weight: torch.Tensor, other: torch.Tensor, other_weight: torch.Tensor) -> None:
-    """Make of attention over some keys that over these and others.
+def merge_attn_states(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: torch.Tensor) -> None:
+    """Merge two attention results of the same queries over different keys, by log-sum-exp.
 
     Args:
-        one, other: Results, shape (tokens, heads, head width); the first is changed.
-        one_weight, other_weight: Their log-sum-exps, float32, shape (heads, tokens).
+        out, other: Attention outputs, shape (tokens, query heads, head dim). `out` becomes the output over both sets of keys.
+        lse, other_lse: Their log-sum-exps, float32, shape (query heads, tokens).
     """
-    share = torch.sigmoid(other_weight - one_weight).transpose(0, 1)[..., None]
-    for rows in (slice(begin, begin + 4096) for begin in range(0, len(one), 4096)):  # so that little is kept beside them in float32
-        one[rows] = torch.lerp(one[rows].float(), other[rows].float(), share[rows])
+    share = torch.sigmoid(other_lse - lse).transpose(0, 1)[..., None]
+    for rows in (slice(begin, begin + 4096) for begin in range(0, len(out), 4096)):  # keeps the float32 copies small
+        out[rows] = torch.lerp(out[rows].float(), other[rows].float(), share[rows])
 
 
 def to_device(values: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
-    """A copy on the device, which a CUDA device need not be waited for."""
+    """A copy on the device. The copy to a CUDA device is asynchronous."""
     host = torch.from_numpy(values)
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def _flash_2() -> Kernel | None:
-    """FlashAttention 2 as it is in PyTorch."""
-    try:  # here, since it takes seconds, which a CPU would spend for nothing
+    """The FlashAttention 2 of PyTorch."""
+    try:  # imported here: the import takes seconds, and a CPU engine does not need it
         from torch.nn.attention.varlen import AuxRequest, varlen_attn
     except ImportError:  # a PyTorch before 2.10
         return None
     known = inspect.signature(varlen_attn).parameters
 
-    def words(causal: bool, scale: float) -> dict[str, Any]:
-        """How this PyTorch's kernel is told what is wanted; its arguments changed between releases (2.10 has but the usual scale)."""
+    def keywords(causal: bool, scale: float) -> dict[str, Any]:
+        """Keyword arguments of this PyTorch's `varlen_attn`. They differ between releases; 2.10 supports the default scale only."""
         window: dict[str, Any] = {"window_size": (-1, 0) if causal else (-1, -1)} if "window_size" in known else {"is_causal": causal}
         return window | {name: value for name, value in {"enable_gqa": True, "scale": scale}.items() if name in known}
 
     def attend(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: SequenceLengths, scale: float, causal: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        out, weight = varlen_attn(
-            query, key, value, bounds.query, bounds.key, bounds.longest_query, bounds.longest_key,
-            return_aux=AuxRequest(lse=True), **words(causal, scale),
+        out, lse = varlen_attn(
+            query, key, value, lengths.cu_seqlens_q, lengths.cu_seqlens_k, lengths.max_seqlen_q, lengths.max_seqlen_k,
+            return_aux=AuxRequest(lse=True), **keywords(causal, scale),
         )  # fmt: skip
-        return out, weight
+        return out, lse
 
     return attend
 
@@ -279,33 +298,33 @@ def _flash_3() -> Kernel | None:
         from flash_attn_interface import flash_attn_varlen_func
     except (ImportError, OSError, RuntimeError):  # built for another PyTorch
         return None
-    # Before August 2025 it always gave the weights, and could not be asked to.
-    asked = {"return_attn_probs": True} if "return_attn_probs" in inspect.signature(flash_attn_varlen_func).parameters else {}
+    # Releases before August 2025 always return the log-sum-exp, and have no option for it.
+    return_lse = {"return_attn_probs": True} if "return_attn_probs" in inspect.signature(flash_attn_varlen_func).parameters else {}
 
     def attend(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: SequenceLengths, scale: float, causal: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        out, weight, *_ = flash_attn_varlen_func(
-            query, key, value, bounds.query, bounds.key, bounds.longest_query, bounds.longest_key,
-            softmax_scale=scale, causal=causal, **asked,
+        out, lse, *_ = flash_attn_varlen_func(
+            query, key, value, lengths.cu_seqlens_q, lengths.cu_seqlens_k, lengths.max_seqlen_q, lengths.max_seqlen_k,
+            softmax_scale=scale, causal=causal, **return_lse,
         )  # fmt: skip
-        return out, weight
+        return out, lse
 
     return attend
 
 
-_PLAIN_WORDS = {
+_NEUTRAL_ARGUMENTS = {
     "window_size_left": -1, "window_size_right": -1, "softcap": 0.0, "is_rotary_interleaved": False,
     "num_splits": 1, "sm_margin": 0, "cp_world_size": 1, "cp_rank": 0,
 }  # fmt: skip
-"""What FlashAttention 3's operator is told when nothing special is wanted."""
+"""Neutral values for the arguments of FlashAttention 3's operator that are not used here."""
 
 
 def _flash_3_of_vllm() -> Kernel | None:
-    """FlashAttention 3 as vLLM ships it: its operator alone, without importing vLLM, which changes PyTorch's settings."""
+    """FlashAttention 3 from vLLM's library. Only the operator is loaded; importing vLLM would change PyTorch's settings."""
     found = importlib.util.find_spec("vllm")
-    places = [Path(place) / "vllm_flash_attn" for place in (found.submodule_search_locations or ())] if found else []
-    library = next((path for place in places for path in sorted(place.glob("_vllm_fa3_C*.so"))), None)
+    folders = [Path(place) / "vllm_flash_attn" for place in (found.submodule_search_locations or ())] if found else []
+    library = next((path for folder in folders for path in sorted(folder.glob("_vllm_fa3_C*.so"))), None)
     if library is None:
         return None
     try:
@@ -320,20 +339,20 @@ def _flash_3_of_vllm() -> Kernel | None:
             ours.discard(argument.name)
         elif isinstance(argument.type, torch.OptionalType):
             rest[argument.name] = None
-        elif argument.name in _PLAIN_WORDS:
-            rest[argument.name] = _PLAIN_WORDS[argument.name]
+        elif argument.name in _NEUTRAL_ARGUMENTS:
+            rest[argument.name] = _NEUTRAL_ARGUMENTS[argument.name]
         else:
-            return None  # an operator of another release, with an argument that is not known here
+            return None  # an operator of another release, with an unknown argument
     if ours:
         return None
 
     def attend(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float, causal: bool
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: SequenceLengths, scale: float, causal: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        out, weight, *_ = operator(
-            q=query, k=key, v=value, cu_seqlens_q=bounds.query, cu_seqlens_k=bounds.key, max_seqlen_q=bounds.longest_query,
-            max_seqlen_k=bounds.longest_key, softmax_scale=scale, is_causal=causal, **rest,
+        out, lse, *_ = operator(
+            q=query, k=key, v=value, cu_seqlens_q=lengths.cu_seqlens_q, cu_seqlens_k=lengths.cu_seqlens_k,
+            max_seqlen_q=lengths.max_seqlen_q, max_seqlen_k=lengths.max_seqlen_k, softmax_scale=scale, is_causal=causal, **rest,
         )  # fmt: skip
-        return out, weight
+        return out, lse
 
     return attend

@@ -1,4 +1,4 @@
-"""PyTorch on CPU, CUDA or MPS: packed, one queue for all callers."""
+"""The torch engine: PyTorch on CPU, CUDA or MPS, with packed passes and one queue for all callers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from qwen3_integrations.models.catalog import Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.identity import folder_identity, quantisation_of
-from qwen3_integrations.models.memory import ModelShape, in_gib, stored_bytes
+from qwen3_integrations.models.memory import in_gib
 
 log = logging.getLogger("qwen3_integrations")
 
 CPU_TOKENS = 2048
-"""Tokens in a pass on a CPU: the results of more don't fit its caches."""
+"""Tokens of a pass on a CPU. The intermediate results of larger passes do not fit into its caches."""
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -33,27 +33,28 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 class TorchEngine(Submitting):
     """Runs a checkpoint with PyTorch in this process.
 
-    Sequences lie end to end without padding, what the documents of one query share is computed once a pass,
-    and only last positions are read: by the two rows of the output head that say "yes" and "no", never by the
-    whole vocabulary. Calls from many threads and tasks are packed together. On CUDA, FlashAttention 3 is used on Hopper where it is
-    installed (`flash-attn-3`, or vLLM's), else PyTorch's own FlashAttention 2; there short sequences have a kernel of their own. Passes of
-    at most 4,096 tokens are captured graphs.
+    Sequences are packed without padding. A prefix that several prompts share (the query of a reranker) is computed once per pass. Only the
+    last tokens are read, and a reranker uses only the two rows of the output head for "yes" and "no", never the whole vocabulary. Calls
+    from many threads and tasks are batched together.
+
+    On CUDA the engine uses FlashAttention 3 on Hopper if it is installed (`flash-attn-3`, or vLLM's), else PyTorch's FlashAttention 2.
+    Hopper has an additional kernel for short sequences. Passes of at most 4,096 tokens run as captured CUDA graphs.
 
     Args:
         task: `embed` or `rerank`.
-        model: A folder, a hub's name, or `qwen3-tiny-demo`.
-        device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes CUDA, then MPS, then the CPU.
+        model: A folder, a name on the hub, or `qwen3-tiny-demo`.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` selects CUDA, then MPS, then the CPU.
         dtype: `float32`, `bfloat16` or `float16`; `auto` is bfloat16 on CUDA and float32 elsewhere.
-        max_batch_tokens: Tokens in one forward pass, by which its memory is planned; None for 65536 on CUDA, or what half of the free
-            memory has room for, and 2048 elsewhere. A longer prompt has a pass of its own. Where the memory is not there after all,
-            the passes get smaller, which is logged.
-        source: Where the model's name may lead: `auto`, `local`, `huggingface` or `modelscope`.
+        max_batch_tokens: Tokens of one forward pass; the memory is planned for it. None selects on CUDA 65536, or fewer so that passes take
+            half of the memory that the weights leave free, and 2048 on other devices. A longer prompt runs in a pass of its own. If the
+            planned memory is not free later, passes become smaller, with a warning in the log.
+        source: Where to look for the model: `auto`, `local`, `huggingface` or `modelscope`.
         revision: A branch, tag or commit of the hub's repository.
 
     Raises:
         MissingExtra: If PyTorch or safetensors is not installed.
-        ModelNotFound: If the model is nowhere to be had.
-        ConfigError: If the model is of the other task, device or dtype are none, or the memory does not suffice (with the sum).
+        ModelNotFound: If the model could not be found or downloaded.
+        ConfigError: If the model is for the other task, the device or dtype does not exist, or the memory is too small (with the sum).
     """
 
     backend = "torch"
@@ -71,7 +72,7 @@ class TorchEngine(Submitting):
     ) -> None:
         torch = require("torch", "torch")
         require("safetensors", "torch")
-        from qwen3_integrations.engines.torch.forward import Forward
+        from qwen3_integrations.engines.torch.forward import TorchForward
 
         max_batch_tokens = optional_whole_number(max_batch_tokens, "max_batch_tokens")
         self.task: Task = task
@@ -85,23 +86,23 @@ class TorchEngine(Submitting):
         self.capabilities = Capabilities(exact=self.dtype == "float32")
         numerics = {"backend": self.backend, "dtype": self.dtype, "quantisation": quantisation_of(files)}
         self._fingerprint = Fingerprint(folder_identity(files, task, self.tokenizer.digest), numerics)  # now: the folder may change later
-        place = torch.device(self.device)
-        if place.type == "cuda" and place.index is None:  # which one is current is each thread's own matter, and the engine has threads
-            place = torch.device("cuda", torch.cuda.current_device())
-        self.memory = self._plan(files, place, max_batch_tokens) if place.type == "cuda" else None
-        """The plan; None where nothing is planned, which is everywhere but on CUDA."""
+        target = torch.device(self.device)
+        if target.type == "cuda" and target.index is None:  # each thread has its own current device, and the engine has threads
+            target = torch.device("cuda", torch.cuda.current_device())
+        self.memory = self._plan(files, target, max_batch_tokens) if target.type == "cuda" else None
+        """The memory plan on CUDA; None on other devices."""
         budget = self.memory.pass_tokens if self.memory else max_batch_tokens or CPU_TOKENS
         reserved = self.memory.pass_tokens if self.memory else 0
-        # In a thread of its own: in a forked process, PyTorch's threads are gone for those that had used them before.
+        # Loads in a new thread: in a forked process, PyTorch's thread pool is lost for threads that used it before the fork.
         with ThreadPoolExecutor(1) as loading:
             forward = loading.submit(
-                Forward, files, task, self.tokenizer, place, getattr(torch, self.dtype), reserved=reserved
+                TorchForward, files, task, self.tokenizer, target, getattr(torch, self.dtype), reserved=reserved
             ).result()  # fmt: skip
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)
 
     def close(self) -> None:
-        """Finish the pass that runs, refuse the rest, and give the memory back."""
+        """Finish the running pass, refuse the remaining jobs, and free the memory."""
         self._finalizer()
 
     def fingerprint(self) -> Fingerprint:
@@ -112,41 +113,42 @@ class TorchEngine(Submitting):
         check_task(self, job)
         return self._queue.submit(job)
 
-    def _plan(self, files: ModelFiles, place: Any, tokens: int | None) -> PassPlan:
+    def _plan(self, files: ModelFiles, device: Any, tokens: int | None) -> PassPlan:
         import torch
 
         value_bytes = 4 if self.dtype == "float32" else 2
-        weights = stored_bytes(files.folder, value_bytes)
-        free, _ = torch.cuda.mem_get_info(place)
-        return plan_passes(self.model, ModelShape.from_config(files.config), weights, value_bytes, free, tokens)
+        free, _ = torch.cuda.mem_get_info(device)
+        return plan_passes(self.model, files.shape, files.stored_bytes(value_bytes), value_bytes, free, tokens)
 
     @property
     def where(self) -> str:
-        """Where it computes: device and number format, and the memory that was planned for it."""
+        """Device and dtype of the engine, and its planned memory."""
         return f"{self.device}, {self.dtype}" + (f", {in_gib(self.memory.total_bytes)} planned" if self.memory else "")
 
     def __repr__(self) -> str:
         return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
 
 
-def _device(torch: Any, asked: str) -> str:
-    if asked == "auto":
+def _device(torch: Any, wanted: str) -> str:
+    if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        kind = torch.device(asked).type
+        kind = torch.device(wanted).type
     except RuntimeError as error:
-        raise ConfigError(f"device {asked!r} is none that PyTorch knows: use auto, cpu, cuda, cuda:0 or mps") from error
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(kind)
-    if there and not there():
-        raise ConfigError(f"device {asked!r} is not there: PyTorch {torch.__version__} sees no {kind} device")
-    if kind == "cuda" and (number := torch.device(asked).index or 0) >= (there_are := torch.cuda.device_count()):
-        raise ConfigError(f"device {asked!r} is not there: PyTorch sees {there_are}, cuda:0 to cuda:{there_are - 1}; not number {number}")
-    return asked
+        raise ConfigError(f"PyTorch does not know the device {wanted!r}: use auto, cpu, cuda, cuda:0 or mps") from error
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(kind)
+    if available and not available():
+        raise ConfigError(
+            f"device {wanted!r} is not available: PyTorch {torch.__version__} sees no {kind} device. Use another device, or auto"
+        )
+    if kind == "cuda" and (torch.device(wanted).index or 0) >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"device {wanted!r} is not available: PyTorch sees {count} GPU{'s' * (count > 1)}, cuda:0 to cuda:{count - 1}")
+    return wanted
 
 
-def _dtype(asked: Dtype, device: str) -> str:
-    if asked == "auto":
+def _dtype(wanted: Dtype, device: str) -> str:
+    if wanted == "auto":
         return "bfloat16" if device.startswith("cuda") else "float32"
-    if asked not in ("float32", "bfloat16", "float16"):
-        raise ConfigError(f"dtype must be auto, float32, bfloat16 or float16, not {asked!r}")
-    return asked
+    if wanted not in ("float32", "bfloat16", "float16"):
+        raise ConfigError(f"dtype must be auto, float32, bfloat16 or float16, not {wanted!r}")
+    return wanted

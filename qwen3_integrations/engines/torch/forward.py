@@ -1,4 +1,4 @@
-"""One pass of a model: packed prompts in, rows out, begun without waiting for the device."""
+"""Forward passes of a model: packed prompts in, rows out. On CUDA a pass is started without waiting for the device."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Prefix, Prompt, PromptPart, Rows, Task
 from qwen3_integrations.engines.torch import attention
 from qwen3_integrations.engines.torch.graphs import Graphs
-from qwen3_integrations.engines.torch.kernel_selection import first_line, parts_for
-from qwen3_integrations.engines.torch.packing import Pack, pack
+from qwen3_integrations.engines.torch.kernel_selection import first_line, functions_for
+from qwen3_integrations.engines.torch.packing import PackedBatch, pack
 from qwen3_integrations.engines.torch.queue import PassTooLarge
 from qwen3_integrations.engines.torch.qwen3 import Qwen3
 from qwen3_integrations.models.checkpoint import ModelFiles
@@ -23,99 +23,103 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 log = logging.getLogger("qwen3_integrations")
 
 
-class Forward:
-    """A model, ready for passes.
+class TorchForward:
+    """Forward passes of one model.
 
     Args:
         files: The checkpoint.
         task: `embed` or `rerank`.
-        tokenizer: The checkpoint's own.
-        device: Where it computes.
-        dtype: What it computes in.
-        reserved: On CUDA, for a pass of how many tokens memory is kept; PyTorch would else keep it for several passes, of unlike sizes.
+        tokenizer: The checkpoint's tokenizer.
+        device: Device of the computation.
+        dtype: Number format of the computation.
+        reserved: On CUDA, the tokens of the largest pass, for which memory is reserved at the first pass. Without it, PyTorch's
+            allocator would keep memory for several passes of different sizes.
     """
 
     def __init__(
         self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype, *, reserved: int = 0
     ) -> None:
-        self.ahead = device.type == "cuda"
+        self.asynchronous = device.type == "cuda"
         self._task, self._device, self._width = task, device, files.width
         line = _score_line(files, tokenizer) if task == "rerank" else None
         self._model = Qwen3(files, device, dtype)
-        with _at(device):
-            self._kernel = attention.kernel_for(device, dtype, self._model.head_width)
-            self._parts = parts_for(self._model, device, dtype)
-            self._graphs = Graphs(self._model, self._kernel, self._parts, device) if self._kernel and device.type == "cuda" else None
+        with _current(device):
+            self._kernel = attention.kernel_for(device, dtype, self._model.head_dim)
+            self._functions = functions_for(self._model, device, dtype)
+            self._graphs = Graphs(self._model, self._kernel, self._functions, device) if self._kernel and device.type == "cuda" else None
         self._reserved = reserved
         self._direction = torch.from_numpy(line[0]).to(device) if line else None
         self._bias = line[1] if line else 0.0
 
     def start(self, prompts: Sequence[Prompt]) -> Callable[[], Rows]:
-        """Begin a pass.
+        """Start a pass.
 
         Args:
             prompts: With token ids; they should fit the budget of a pass.
 
         Returns:
-            Waits for the pass and gives its rows: float32, shape (prompts, width) or (prompts,), in the order of `prompts`.
+            A function that waits for the pass and returns its rows: float32, shape (prompts, hidden size) or (prompts,), in the order
+            of `prompts`.
 
         Raises:
-            PassTooLarge: If the device has not the memory for so many tokens.
+            PassTooLarge: If the device has not enough memory for the pass.
         """
         try:
-            with torch.inference_mode(), _at(self._device):
+            with torch.inference_mode(), _current(self._device):
                 rows, order = self._rows(prompts)
                 if self._direction is not None:
                     logits = rows @ self._direction
                     rows = torch.sigmoid(logits + self._bias if self._bias else logits)
-                return _landing(rows, order)
+                return _copy_to_host(rows, order)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
             reason = str(error).partition(". ")[0]
-        self._free_cached()  # here, since the error keeps what the pass had made
+        self._free_cached()  # outside of `except`: the error keeps the tensors of the pass alive
         raise PassTooLarge(reason)
 
     def _rows(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
-        """Rows on the device, and for each prompt which is its own."""
-        if self._graphs and self._graphs.take(prompts):
+        """Rows on the device, and for each prompt the index of its row."""
+        if self._graphs and self._graphs.fit(prompts):
             try:
                 return self._graphs.run(pack(prompts, share=False)), np.arange(len(prompts))
-            except Exception as error:  # noqa: BLE001  what can't be captured can be computed
+            except Exception as error:  # noqa: BLE001  the fallback is a pass without a graph
                 self._graphs = None
-                log.warning("small passes can't be captured as CUDA graphs, so they take longer: %s", first_line(error))
+                log.warning("small passes can't be captured as CUDA graphs, so they are slower: %s", first_line(error))
         if self._reserved:
             self._reserve()
-        packed = pack(prompts)
-        return self._pass(packed), packed.rows
+        batch = pack(prompts)
+        return self._compute(batch), batch.rows
 
-    def _pass(self, packed: Pack) -> torch.Tensor:
-        seeing: attention.Attention
+    def _compute(self, batch: PackedBatch) -> torch.Tensor:
+        batch_attention: attention.Attention
+        model, functions = self._model, self._functions
         if self._kernel is None:
-            seeing = attention.PlainAttention(packed, self._device, self._model.scale)
+            batch_attention = attention.PlainAttention(batch, self._device, model.scale)
         else:
-            seeing = attention.KernelAttention.of(packed, self._kernel, self._device, self._model.scale, self._parts.join)
-        if self._parts.short:
-            seeing = self._parts.short(packed, self._device, self._model.scale, self._model.group, seeing)
-        return self._model(*_inputs(packed, self._device), seeing, self._parts)
+            batch_attention = attention.KernelAttention.of(batch, self._kernel, self._device, model.scale, functions.merge_attn_states)
+        if functions.short_attention:
+            batch_attention = functions.short_attention(batch, self._device, model.scale, model.group, batch_attention)
+        return model(*_inputs(batch, self._device), batch_attention, functions)
 
     def _reserve(self) -> None:
-        """Compute the largest pass once: smaller ones then find room in what it leaves to PyTorch's allocator."""
+        """Compute the largest pass once: PyTorch's allocator keeps its memory, and smaller passes reuse it."""
         tokens, self._reserved = self._reserved, 0
-        some = np.zeros(min(512, tokens), np.int32)
+        ids = np.zeros(min(512, tokens), np.int32)
+        prompt = Prompt(Prefix("", ids[:0]), PromptPart("", ids), PromptPart("", ids[:0]))
         try:
-            self._pass(pack([Prompt(Prefix("", some[:0]), PromptPart("", some), PromptPart("", some[:0]))] * (tokens // len(some))))
+            self._compute(pack([prompt] * (tokens // len(ids))))
             return
-        except torch.OutOfMemoryError as error:  # something else has taken it since it was planned; what is wanted now may still fit
-            log.warning("the memory that was planned is not there: %s", first_line(error))
+        except torch.OutOfMemoryError as error:  # another program took memory after the plan was made; the wanted pass may still fit
+            log.warning("the planned memory is no longer free: %s", first_line(error))
         self._free_cached()
 
-    def nothing(self) -> Rows:
-        """The rows of no prompts."""
+    def empty_rows(self) -> Rows:
+        """The rows of zero prompts."""
         return np.empty((0, self._width) if self._task == "embed" else 0, dtype=np.float32)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         del self._model, self._graphs
         self._direction = None
         self._free_cached()
@@ -125,38 +129,38 @@ class Forward:
             torch.cuda.empty_cache()
 
 
-def _at(device: torch.device) -> AbstractContextManager[Any]:
-    """Makes a GPU the current one of this thread: kernels are launched on that."""
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a GPU the current device of this thread, because kernels run on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Apple's devices, and the libraries below PyTorch, have no error of their own for it."""
+    """Whether memory ran out. Apple's devices and the libraries below PyTorch have no error type of their own for this."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
 
 
-def _inputs(packed: Pack, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids, positions and where the last tokens lie, on the device."""
-    tokens = len(packed.ids)
-    moved = attention.to_device(np.concatenate([packed.ids, packed.positions, packed.last.astype(np.int32)]), device)
+def _inputs(batch: PackedBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, positions and the indices of the last tokens, on the device."""
+    tokens = len(batch.ids)
+    moved = attention.to_device(np.concatenate([batch.ids, batch.positions, batch.last.astype(np.int32)]), device)
     return moved[:tokens], moved[tokens : 2 * tokens], moved[2 * tokens :]
 
 
-def _landing(rows: torch.Tensor, order: np.ndarray[Any, Any]) -> Callable[[], Rows]:
-    """The rows on their way to the host: behind the pass, and not behind what is begun after it."""
+def _copy_to_host(rows: torch.Tensor, order: np.ndarray[Any, Any]) -> Callable[[], Rows]:
+    """Queue the copy of the rows to the host, after this pass and before the next one; the result waits for it."""
     if rows.device.type != "cuda":
         return lambda: rows.cpu().numpy()[order]
     host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
     host.copy_(rows, non_blocking=True)
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    done.record()
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
 
-    def landed() -> Rows:
-        done.synchronize()
+    def wait() -> Rows:
+        copied.synchronize()
         result: Rows = host.numpy()[order]
         return result
 
-    return landed
+    return wait
 
 
 def _score_line(files: ModelFiles, tokenizer: Tokenizer) -> tuple[Rows, float]:
@@ -165,7 +169,7 @@ def _score_line(files: ModelFiles, tokenizer: Tokenizer) -> tuple[Rows, float]:
 
 
 def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
-    """The one direction that the score is read along, shape (width,): softmax over two logits is the sigmoid of their difference."""
+    """Output row of "yes" minus that of "no", shape (hidden size,). The softmax over two logits is the sigmoid of their difference."""
     name = "model.embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
     rows = files.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
     direction: Rows = rows[0] - rows[1]

@@ -1,4 +1,7 @@
-"""Which kernels are there and compute what PyTorch's own functions do, found by trying them when an engine opens."""
+"""Choice of the kernels for a layer: the fastest ones that work on this device and agree with PyTorch's own functions.
+
+The kernels run once on random inputs when an engine opens.
+"""
 
 from __future__ import annotations
 
@@ -13,151 +16,155 @@ import torch
 from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
 from qwen3_integrations.engines.torch import attention
 from qwen3_integrations.engines.torch.packing import pack
-from qwen3_integrations.engines.torch.qwen3 import Parts, Qwen3, Short, plain_parts
+from qwen3_integrations.engines.torch.qwen3 import LayerFunctions, Qwen3, ShortAttentionMaker, plain_functions
 
 log = logging.getLogger("qwen3_integrations")
 
-Finder = Callable[[], Parts]
-"""Imports parts."""
+Loader = Callable[[], LayerFunctions]
+"""Imports layer functions."""
 
-_FEW = 33
-"""Tokens of a trial: two blocks of a kernel and a part of one."""
+_FEW_TOKENS = 33
+"""Tokens of a check: two full tiles of a kernel and a partial one."""
 
-_MANY = 4097
-"""Tokens of a trial where kernels differ for large passes, likewise."""
+_MANY_TOKENS = 4097
+"""Tokens of a check where kernels for large passes differ: full tiles and a partial one."""
 
-_COMPARED = 256
-"""The last tokens, which are compared: each is computed by itself, and PyTorch's functions need more memory."""
+_COMPARED_TOKENS = 256
+"""The last tokens, which are compared. Tokens are independent of each other here, and PyTorch's functions need more memory."""
 
-_ERROR = 0.02
-"""How far a kernel's results may lie from PyTorch's in any column, as a part of them. Both round to 2 ** -8."""
+_TOLERANCE = 0.02
+"""Largest relative difference from PyTorch's result in any column. Both round to 2 ** -8."""
 
 
-def parts_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
-    """The fastest parts of this model's layers that are there."""
-    if not attention.is_modern(device) or model.head_width & (model.head_width - 1) or importlib.util.find_spec("triton") is None:
-        return plain_parts
-    finders: dict[Finder, tuple[int, ...]] = {_kernels: (_FEW,)}
+def functions_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> LayerFunctions:
+    """The fastest layer functions that are available for this model."""
+    if not attention.is_modern(device) or model.head_dim & (model.head_dim - 1) or importlib.util.find_spec("triton") is None:
+        return plain_functions
+    candidates: dict[Loader, tuple[int, ...]] = {_triton: (_FEW_TOKENS,)}
     if attention.is_hopper(device) and dtype in (torch.bfloat16, torch.float16):
-        finders = {partial(_products, model, dtype): (_FEW, _MANY)} | finders
-    return first_right(finders, model, device, dtype)
+        candidates = {partial(_fused, model, dtype): (_FEW_TOKENS, _MANY_TOKENS)} | candidates
+    return first_correct(candidates, model, device, dtype)
 
 
-def first_right(finders: Mapping[Finder, tuple[int, ...]], model: Qwen3, device: torch.device, dtype: torch.dtype) -> Parts:
-    """The first parts that can be had and compute what `plain_parts` compute; those, where none do.
+def first_correct(
+    candidates: Mapping[Loader, tuple[int, ...]], model: Qwen3, device: torch.device, dtype: torch.dtype
+) -> LayerFunctions:  # fmt: skip
+    """The first layer functions that can be loaded and agree with `plain_functions`. The fallback is `plain_functions`.
 
-    Where `short` alone fails, the parts without it.
+    If only `short_attention` fails, the functions without it are returned.
 
     Args:
-        finders: Of parts, the fastest first, each with the numbers of tokens that it is tried with.
-        model: Whose first layer they are tried with.
-        device, dtype: Its own.
+        candidates: Loaders, the fastest first, each with the numbers of tokens to check it with.
+        model: The model; its first layer is used for the check.
+        device, dtype: Device and dtype of the model.
     """
-    for find, sizes in finders.items():
+    for load, sizes in candidates.items():
         try:
-            parts = find()
+            functions = load()
             for tokens in sizes:
-                _try(parts, tokens, model, device, dtype)
-        except Exception as error:  # noqa: BLE001  compilers fail in many ways, and none is the caller's matter
+                _check(functions, tokens, model, device, dtype)
+        except Exception as error:  # noqa: BLE001  compilers fail in many ways, and there is a fallback for all of them
             _warn(error)
             continue
         try:
-            if parts.short:
-                _try_short(parts.short, model, device, dtype)
+            if functions.short_attention:
+                _check_short_attention(functions.short_attention, model, device, dtype)
         except Exception as error:  # noqa: BLE001  as above
             _warn(error)
-            return parts._replace(short=None)
-        return parts
-    return plain_parts
+            return functions._replace(short_attention=None)
+        return functions
+    return plain_functions
 
 
 def _warn(error: Exception) -> None:
     log.warning(
-        "some of Triton's kernels don't work here, so passes are slower: %s. They need a C compiler, and the Triton that this PyTorch "
-        "came with",
+        "some Triton kernels do not work here, so forward passes are slower: %s. The kernels need a C compiler, and the Triton release "
+        "that belongs to the installed PyTorch",
         first_line(error),
     )
 
 
 def first_line(error: Exception) -> str:
-    """An error's kind and the first line of its message."""
+    """The type of an error and the first line of its message."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
-def _products(model: Qwen3, dtype: torch.dtype) -> Parts:
-    from qwen3_integrations.engines.torch.fused_gemm import HEAD_WIDTH, product_parts
+def _fused(model: Qwen3, dtype: torch.dtype) -> LayerFunctions:
+    from qwen3_integrations.engines.torch.fused_gemm import HEAD_DIM, fused_functions
     from qwen3_integrations.engines.torch.short_attention import ROWS
 
-    # Its tiles hold tokens of the next sequence, which weigh nothing; but where float16 has overflown, nothing times that is no number.
-    fits = dtype == torch.bfloat16 and model.head_width == HEAD_WIDTH and ROWS % model.group == 0
-    return product_parts if fits else product_parts._replace(short=None)
+    # A tile of short attention also holds tokens of the next sequence, with weight 0. In float16 these can overflow to infinity, and
+    # 0 * infinity is NaN. So it is for bfloat16 only.
+    fits = dtype == torch.bfloat16 and model.head_dim == HEAD_DIM and ROWS % model.group == 0
+    return fused_functions if fits else fused_functions._replace(short_attention=None)
 
 
-def _kernels() -> Parts:
-    from qwen3_integrations.engines.torch.kernels import kernel_parts
+def _triton() -> LayerFunctions:
+    from qwen3_integrations.engines.torch.kernels import triton_functions
 
-    return kernel_parts
+    return triton_functions
 
 
-def _try(parts: Parts, tokens: int, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
-    """Compute each of a layer's parts both ways, as the first layers and as the last one use them.
+def _check(functions: LayerFunctions, tokens: int, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
+    """Compare each layer function with PyTorch's, with the inputs of a middle layer and of the last layer.
 
     Raises:
         ArithmeticError: If the results differ.
-        Exception: Whatever a compiler raises.
+        Exception: Any error of a compiler.
     """
     layer = model.weights.layers[0]
-    chance = torch.Generator(device).manual_seed(0)
+    hidden_size = len(layer.input_norm)
+    generator = torch.Generator(device).manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=chance, device=device)
+        return torch.randn(shape, generator=generator, device=device)
 
-    states, angles = random(tokens, len(layer.norm)).to(dtype), random(tokens, model.head_width // 2)
-    queries = layer.output.shape[1] // model.head_width
-    some, other = (random(tokens, queries, model.head_width).to(dtype) for _ in range(2))
-    weight, other_weight = random(queries, tokens), random(queries, tokens)
-    last = slice(max(0, tokens - _COMPARED), tokens)
+    states, angles = random(tokens, hidden_size).to(dtype), random(tokens, model.head_dim // 2)
+    query_heads = layer.output.shape[1] // model.head_dim
+    out, other = (random(tokens, query_heads, model.head_dim).to(dtype) for _ in range(2))
+    lse, other_lse = random(query_heads, tokens), random(query_heads, tokens)
+    last = slice(max(0, tokens - _COMPARED_TOKENS), tokens)
 
-    def heads(of: Parts, rows: slice, which: slice) -> torch.Tensor:
-        """Of which heads; the norms are of queries and keys alone."""
-        matrix = layer.qkv.view(-1, model.head_width, len(layer.norm))[which].flatten(0, 1)
-        turns = angles[rows].cos().to(of.angles), angles[rows].sin().to(of.angles)
-        return of.heads(states[rows], matrix, layer.head_norms[which], *turns, 1e-6)
+    def qkv(of: LayerFunctions, rows: slice, heads: slice) -> torch.Tensor:
+        """The chosen heads. Only query and key heads have norms."""
+        matrix = layer.qkv.view(-1, model.head_dim, hidden_size)[heads].flatten(0, 1)
+        cos_sin = angles[rows].cos().to(of.angle_dtype), angles[rows].sin().to(of.angle_dtype)
+        return of.qkv_norm_rope(states[rows], matrix, layer.qk_norms[heads], *cos_sin, 1e-6)
 
-    def joined(of: Parts, rows: slice) -> torch.Tensor:
-        one = some[rows].clone()
-        of.join(one, weight[:, rows], other[rows], other_weight[:, rows])
-        return one
+    def merged(of: LayerFunctions, rows: slice) -> torch.Tensor:
+        own = out[rows].clone()
+        of.merge_attn_states(own, lse[:, rows], other[rows], other_lse[:, rows])
+        return own
 
-    ways: list[Callable[[Parts, slice], torch.Tensor]] = [
-        lambda of, rows: heads(of, rows, slice(None)),
-        lambda of, rows: heads(of, rows, slice(queries)),
-        lambda of, rows: heads(of, rows, slice(queries, None)),
-        lambda of, rows: of.inner(states[rows], layer.gate_up),
-        joined,
+    computations: list[Callable[[LayerFunctions, slice], torch.Tensor]] = [
+        lambda of, rows: qkv(of, rows, slice(None)),
+        lambda of, rows: qkv(of, rows, slice(query_heads)),
+        lambda of, rows: qkv(of, rows, slice(query_heads, None)),
+        lambda of, rows: of.gate_up_swiglu(states[rows], layer.gate_up),
+        merged,
     ]
-    for way in ways:
-        _compare(way(parts, slice(None))[last], way(plain_parts, last), f"of {tokens} tokens")
+    for compute in computations:
+        _compare(compute(functions, slice(None))[last], compute(plain_functions, last), f"{tokens} tokens")
 
 
-def _try_short(short: Short, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
-    """As `_try`, attention: sequences shorter and longer than a kernel's tiles, alone and behind heads that they share."""
-    heads = [Prefix("", np.zeros(tokens, np.int32)) for tokens in (0, 64, 100)]
+def _check_short_attention(short: ShortAttentionMaker, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
+    """As `_check`, for attention: sequences shorter and longer than a tile, with and without shared prefixes."""
+    prefixes = [Prefix("", np.zeros(tokens, np.int32)) for tokens in (0, 64, 100)]
     bodies = [PromptPart("", np.zeros(tokens, np.int32)) for tokens in (1, 31, 32, 33, 150)]
-    packed = pack([Prompt(head, body, PromptPart("", np.empty(0, np.int32))) for head in heads for body in bodies])
-    queries = model.weights.layers[0].output.shape[1] // model.head_width
-    sizes = [queries, queries // model.group, queries // model.group]
-    chance = torch.Generator(device).manual_seed(0)
-    joined = torch.randn((len(packed.ids), sum(sizes), model.head_width), generator=chance, device=device).to(dtype)
-    plain = attention.PlainAttention(packed, device, model.scale)
+    batch = pack([Prompt(prefix, body, PromptPart("", np.empty(0, np.int32))) for prefix in prefixes for body in bodies])
+    query_heads = model.weights.layers[0].output.shape[1] // model.head_dim
+    head_counts = [query_heads, query_heads // model.group, query_heads // model.group]
+    generator = torch.Generator(device).manual_seed(0)
+    qkv = torch.randn((len(batch.ids), sum(head_counts), model.head_dim), generator=generator, device=device).to(dtype)
+    plain = attention.PlainAttention(batch, device, model.scale)
     found, expected = (
-        by.over_all(*torch.split(joined, sizes, dim=1)) for by in (short(packed, device, model.scale, model.group, plain), plain)
+        by.all_tokens(*torch.split(qkv, head_counts, dim=1)) for by in (short(batch, device, model.scale, model.group, plain), plain)
     )
-    _compare(found, expected, "of short sequences' attention")
+    _compare(found, expected, "attention of short sequences")
 
 
 def _compare(found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
-    apart, whole = (torch.linalg.vector_norm(each, dim=0, dtype=torch.float32) for each in (found - expected, expected))
-    if not bool((apart <= _ERROR * whole).all()):
-        worst = (apart / whole).max().item()
-        raise ArithmeticError(f"a kernel's result is not PyTorch's: {what}, a column differs by {worst:.2g} of it")
+    difference, norm = (torch.linalg.vector_norm(each, dim=0, dtype=torch.float32) for each in (found - expected, expected))
+    if not bool((difference <= _TOLERANCE * norm).all()):
+        worst = (difference / norm).max().item()
+        raise ArithmeticError(f"a kernel's result differs from PyTorch's ({what}): relative difference {worst:.2g} in one column")

@@ -1,37 +1,38 @@
-"""What the torch engine needs of a GPU's memory: arithmetic over the model's sizes, before anything is loaded."""
+"""GPU memory of the torch engine, planned from the model's sizes before anything is loaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.memory import GIB, ModelShape, in_gib
+from qwen3_integrations.models.checkpoint import ModelShape
+from qwen3_integrations.models.memory import GIB, in_gib
 
-MOST_TOKENS = 65536
-"""Tokens in a pass, unless told otherwise. Source: measured on an H100 with the 0.6B model: twice as many gain half a percent."""
+MAX_PASS_TOKENS = 65536
+"""Default tokens of a forward pass. Source: measured on an H100 with the 0.6B model; twice as many tokens gain 0.5 % of throughput."""
 
-LEAST_TOKENS = 2048
-"""Tokens in a pass below which the engine is not opened: a GPU would mostly wait."""
+MIN_PASS_TOKENS = 2048
+"""Smallest default tokens of a forward pass. With fewer, the GPU would be idle most of the time, so the engine refuses to open."""
 
 CAPTURED_TOKENS = 4096
-"""Tokens in the largest captured pass (`graphs`), at most. Captured passes have memory of their own, and share it."""
+"""Tokens of the largest captured pass (`graphs`). All captured passes share one memory pool of their own."""
 
 RUNTIME_BYTES = 3 * GIB // 4
-"""Kept for CUDA's context and its libraries' workspaces. Source: measured, 0.7 GiB on an H100."""
+"""Reserve for the CUDA context and the libraries' workspaces. Source: measured, 0.7 GiB on an H100."""
 
-SPARE = 1.1
-"""For what the sum of the blocks does not tell. Source: measured with the 0.6B model, 0.99 of the sum, at all lengths alike."""
+OVERHEAD = 1.1
+"""Safety factor on the sum of the blocks. Source: measured with the 0.6B model, 0.99 of the sum, at all lengths."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassPlan:
-    """The memory of one device, in bytes, and the numbers it comes from. `str()` shows the sum.
+    """The memory plan of one device, in bytes, and the numbers it comes from. `str()` shows the sum.
 
     Attributes:
         model: The model's name, for messages.
         weights_bytes: The weights.
-        token_bytes: What a pass needs for one token.
-        pass_tokens: Tokens in one pass.
+        token_bytes: Memory of a forward pass per token.
+        pass_tokens: Tokens of one forward pass.
     """
 
     model: str
@@ -41,12 +42,12 @@ class PassPlan:
 
     @property
     def pass_bytes(self) -> int:
-        """What passes need, and captured ones."""
-        return int(SPARE * self.token_bytes * (self.pass_tokens + CAPTURED_TOKENS))
+        """Memory of the largest forward pass and of the captured passes."""
+        return int(OVERHEAD * self.token_bytes * (self.pass_tokens + CAPTURED_TOKENS))
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """The sum: weights, forward passes, runtime."""
         return self.weights_bytes + self.pass_bytes + RUNTIME_BYTES
 
     def __str__(self) -> str:
@@ -66,30 +67,31 @@ def plan_passes(model: str, shape: ModelShape, weights_bytes: int, value_bytes: 
         shape: The model's sizes.
         weights_bytes: All weights together.
         value_bytes: Bytes of one value: 2 for bfloat16 and float16, 4 for float32.
-        free_bytes: What is free on the device.
-        tokens: Tokens in one pass; None for `MOST_TOKENS`, or what half of the memory beside the weights has room for.
+        free_bytes: Free memory of the device.
+        tokens: Tokens of one pass; None for `MAX_PASS_TOKENS`, or fewer so that passes take half of the memory that the weights leave.
 
     Raises:
-        ConfigError: If not even `LEAST_TOKENS` fit (or `tokens`), with the sum.
+        ConfigError: If `MIN_PASS_TOKENS` (or `tokens`) do not fit, with the sum.
     """
     token_bytes = _token_bytes(shape, value_bytes)
     if tokens is None:
         room = (free_bytes - weights_bytes - RUNTIME_BYTES) // 2
-        tokens = max(LEAST_TOKENS, min(MOST_TOKENS, int(room / (SPARE * token_bytes)) - CAPTURED_TOKENS))
+        tokens = max(MIN_PASS_TOKENS, min(MAX_PASS_TOKENS, int(room / (OVERHEAD * token_bytes)) - CAPTURED_TOKENS))
     plan = PassPlan(model, weights_bytes, token_bytes, tokens)
     if plan.total_bytes > free_bytes:
-        advice = "free some memory, take a smaller model, or lower max_batch_tokens"
+        advice = "free some memory, use a smaller model, or lower max_batch_tokens"
         raise ConfigError(f"{plan}, but the device has {in_gib(free_bytes)} free: {advice}")
     return plan
 
 
 def _token_bytes(shape: ModelShape, value_bytes: int) -> int:
-    """What a pass keeps for one token: its results, and the blocks that PyTorch's allocator can't use twice.
+    """Memory of a forward pass per token: intermediate results, and blocks that PyTorch's allocator cannot reuse.
 
-    The state and the normed state; queries, keys and values, and what they saw; gate and up, which fit into no block of these; their
-    product, which fits into the one of queries, keys and values, or not. Besides, the weights of attention and the position's angles.
+    The values are: residual and normed residual; queries, keys and values; attention output; gate and up, which fit into no freed
+    block; their product, which reuses the block of queries, keys and values if it fits. Besides: log-sum-exps of attention, and the
+    angles of the position.
     """
-    joined = (shape.heads + 2 * shape.cache_heads) * shape.head_width
-    product = shape.inner_width if shape.inner_width > joined else 0
-    values = 2 * shape.width + joined + shape.heads * shape.head_width + 2 * shape.inner_width + product
-    return values * value_bytes + 8 * shape.heads + 3 * 4 * shape.head_width // 2
+    qkv = (shape.query_heads + 2 * shape.kv_heads) * shape.head_dim
+    product = shape.intermediate_size if shape.intermediate_size > qkv else 0
+    values = 2 * shape.hidden_size + qkv + shape.query_heads * shape.head_dim + 2 * shape.intermediate_size + product
+    return values * value_bytes + 8 * shape.query_heads + 3 * 4 * shape.head_dim // 2

@@ -1,4 +1,4 @@
-"""One worker for many callers: jobs that arrive together are run together."""
+"""One worker thread for many callers: prompts of all waiting jobs share forward passes."""
 
 from __future__ import annotations
 
@@ -13,115 +13,125 @@ import numpy as np
 
 from qwen3_integrations.core.fork_guard import ForkGuard
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows
-from qwen3_integrations.engines.torch.packing import fill, own_tokens
+from qwen3_integrations.engines.torch.packing import count_fitting, suffix_tokens
 from qwen3_integrations.errors import EngineClosed, EngineError
 
 log = logging.getLogger("qwen3_integrations")
 
 
 class PassTooLarge(Exception):
-    """The device has not the memory for a pass."""
+    """The device has not enough memory for a pass."""
 
 
 class PassRunner(Protocol):
-    """Passes of a model.
+    """Runs forward passes of a model.
 
     Attributes:
-        ahead: Whether a pass is computed after `start` has returned, so that another can be begun meanwhile.
+        asynchronous: Whether the device still computes a pass when `start` returns, so that the next pass can be started meanwhile.
     """
 
-    ahead: bool
+    asynchronous: bool
 
     def start(self, prompts: Sequence[Prompt]) -> Callable[[], Rows]:
-        """Begin a pass with prompts that fit one; what comes back waits for it and gives their rows, in their order.
+        """Start a pass. The returned function waits for it and returns its rows, in the order of the prompts.
 
         Raises:
-            PassTooLarge: If the device has not the memory for it.
+            PassTooLarge: If the device has not enough memory for the pass.
         """
 
-    def nothing(self) -> Rows:
-        """The rows of no prompts."""
+    def empty_rows(self) -> Rows:
+        """The rows of zero prompts."""
 
     def close(self) -> None:
-        """Give memory back."""
+        """Free the memory."""
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
-    """A job on its way: which prompts are still to begin, how many are still to end, and the rows so far."""
+class _PendingJob:
+    """A job that is not finished.
+
+    Attributes:
+        job: The job.
+        to_start: Indices of the prompts that are in no pass yet; the next one is the last element.
+        unfinished: Number of prompts without a row.
+        rows: The rows so far; None before the first.
+        settled: Whether the future is resolved, failed or cancelled.
+        future: Future of the reply.
+    """
 
     job: Job
-    order: list[int]  # prompts still to begin, the next one last
-    left: int
+    to_start: list[int]
+    unfinished: int
     rows: Rows | None = None
-    over: bool = False
+    settled: bool = False
     future: Future[Reply] = field(default_factory=Future)
 
 
-Turn = list[tuple[_Waiting, int]]
+PassItems = list[tuple[_PendingJob, int]]
+"""The prompts of one pass: for each, its job and its index in the job."""
 
 
-_CALM = 16
-"""Passes without a lack of memory after which they may be twice as large again."""
+_GROW_AFTER = 16
+"""After this number of passes without a lack of memory, the size of passes doubles again."""
 
-_OLDEST = 4
-"""The oldest job gets one part in so many of each pass, however many shorter ones come."""
+_OLDEST_SHARE = 4
+"""The oldest job gets 1 / 4 of each pass, so that shorter jobs cannot starve it."""
 
 
-def _left(waiting: _Waiting) -> int:
-    return len(waiting.order)
+def _left(pending: _PendingJob) -> int:
+    return len(pending.to_start)
 
 
 class JobQueue:
     """Takes jobs from any thread and runs their prompts in passes of at most `budget` tokens.
 
-    While the device computes a pass, the next one is begun. A pass that is too large for the device's memory is tried again in
-    halves; passes then stay that small until `_CALM` of them have gone well, and grow twice as large.
+    The next pass is prepared while the device computes one. If a pass needs more memory than the device has, its prompts are retried in
+    passes of half the size. The size doubles again after `_GROW_AFTER` passes without an error.
 
-    A quarter of a pass is for the job that has waited longest, the rest begins with the job that has least left to do and is
-    filled up from the others: a single query does not wait behind a corpus, nor a corpus for ever behind queries.
+    Fairness: a quarter of each pass belongs to the oldest job. The rest goes to the jobs with the fewest prompts left, in this order.
+    So a single query does not wait for a corpus, and queries cannot starve a corpus.
 
     Args:
         forward: The model; called from one thread only.
-        budget: Tokens in one pass, shared heads counted once.
-        name: For messages.
+        budget: Tokens of one pass, shared prefixes counted once.
+        name: A name for messages.
     """
 
     def __init__(self, forward: PassRunner, budget: int, name: str) -> None:
         self._forward = forward
-        self._budget = self._most = budget
-        self._calm = 0
+        self._budget = self._max_budget = budget
+        self._passes_since_error = 0
         self._name = name
-        self._birthplace = ForkGuard(name)
-        self._waiting: list[_Waiting] = []
+        self._fork_guard = ForkGuard(name)
+        self._pending: list[_PendingJob] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"qwen3 {name}", daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> Future[Reply]:
-        """Queue a job. Cancelling the future drops the prompts that have not begun.
+        """Queue a job. Cancelling the future drops the prompts that are in no pass yet.
 
         Raises:
             EngineClosed: After `close`, and in a process that was forked from the one that opened the engine.
         """
-        self._birthplace.check()
-        # Long prompts last in `order` means first to run: prompts of like length then share a pass.
-        order = sorted(range(len(job.prompts)), key=lambda index: (id(job.prompts[index].prefix), own_tokens(job.prompts[index])))
-        waiting = _Waiting(job, order, len(order))
-        if not order:
-            waiting.future.set_result(Reply(self._forward.nothing(), ()))
-            return waiting.future
+        self._fork_guard.check()
+        # The longest prompt is the last element, so it runs first. Neighbours have similar lengths and share a pass.
+        to_start = sorted(range(len(job.prompts)), key=lambda index: (id(job.prompts[index].prefix), suffix_tokens(job.prompts[index])))
+        pending = _PendingJob(job, to_start, len(to_start))
+        if not to_start:
+            pending.future.set_result(Reply(self._forward.empty_rows(), ()))
+            return pending.future
         with self._changed:
             if self._closed:
                 raise EngineClosed(f"the engine for {self._name} is closed; open it again")
-            self._waiting.append(waiting)
+            self._pending.append(pending)
             self._changed.notify()
-        return waiting.future
+        return pending.future
 
     def close(self) -> None:
-        """Finish the pass that runs, refuse the rest, and give memory back. May be called from any thread, twice."""
-        if not self._birthplace.is_here:
+        """Finish the running pass, refuse the remaining jobs, and free the memory. Any thread may call it, also twice."""
+        if not self._fork_guard.is_here:
             return
         with self._changed:
             self._closed = True
@@ -130,107 +140,108 @@ class JobQueue:
             self._thread.join()
 
     def _work(self) -> None:
-        flying: tuple[Turn, Callable[[], Rows]] | None = None
+        in_flight: tuple[PassItems, Callable[[], Rows]] | None = None
         while True:
             with self._changed:
-                while not (self._closed or flying or any(waiting.order for waiting in self._waiting)):
+                while not (self._closed or in_flight or any(pending.to_start for pending in self._pending)):
                     self._changed.wait()
-                for waiting in [waiting for waiting in self._waiting if waiting.future.cancelled()]:
-                    self._leave(waiting)
-                    waiting.future.set_running_or_notify_cancel()  # or those who wait for several futures would wait on
-                turn = self._next_pass() if not self._closed else []
-            begun = self._begin(turn) if turn else None
-            for one in (flying, None if self._forward.ahead else begun):
+                for pending in [pending for pending in self._pending if pending.future.cancelled()]:
+                    self._remove(pending)
+                    pending.future.set_running_or_notify_cancel()  # wakes callers that wait for several futures
+                items = self._next_pass() if not self._closed else []
+            started = self._start_pass(items) if items else None
+            for one in (in_flight, None if self._forward.asynchronous else started):
                 if one:
-                    self._land(*one)
-            flying = begun if self._forward.ahead else None
-            if self._closed and not flying:
+                    self._finish_pass(*one)
+            in_flight = started if self._forward.asynchronous else None
+            if self._closed and not in_flight:
                 break
-        for waiting in self._waiting:
-            _fail(waiting, EngineClosed(f"the engine for {self._name} was closed before this job was done"))
+        for pending in self._pending:
+            _fail(pending, EngineClosed(f"the engine for {self._name} was closed before this job was done"))
         self._forward.close()
 
-    def _next_pass(self) -> Turn:
-        ready = [waiting for waiting in self._waiting if waiting.order]
+    def _next_pass(self) -> PassItems:
+        ready = [pending for pending in self._pending if pending.to_start]
         if not ready:
             return []
-        shares = [(ready[0], self._budget // _OLDEST), *((waiting, self._budget) for waiting in sorted(ready, key=_left))]
-        candidates: Turn = []
+        shares = [(ready[0], self._budget // _OLDEST_SHARE), *((pending, self._budget) for pending in sorted(ready, key=_left))]
+        candidates: PassItems = []
         taken: dict[int, int] = {}
         room = self._budget
-        for waiting, share in shares:
+        for pending, share in shares:
             left = share
-            while room > 0 and left > 0 and (at := taken.get(id(waiting), 0)) < len(waiting.order):
-                index = waiting.order[-1 - at]
-                tokens = own_tokens(waiting.job.prompts[index])
-                candidates.append((waiting, index))
-                taken[id(waiting)] = at + 1
+            while room > 0 and left > 0 and (at := taken.get(id(pending), 0)) < len(pending.to_start):
+                index = pending.to_start[-1 - at]
+                tokens = suffix_tokens(pending.job.prompts[index])
+                candidates.append((pending, index))
+                taken[id(pending)] = at + 1
                 room, left = room - tokens, left - tokens
-        count = fill([waiting.job.prompts[index] for waiting, index in candidates], self._budget)
-        for waiting, _ in candidates[:count]:
-            waiting.order.pop()
+        count = count_fitting([pending.job.prompts[index] for pending, index in candidates], self._budget)
+        for pending, _ in candidates[:count]:
+            pending.to_start.pop()
         return candidates[:count]
 
-    def _begin(self, turn: Turn) -> tuple[Turn, Callable[[], Rows]] | None:
-        """Begin a pass; None if it failed, or has to be smaller."""
+    def _start_pass(self, items: PassItems) -> tuple[PassItems, Callable[[], Rows]] | None:
+        """Start a pass; None if it failed or was too large."""
         try:
-            return turn, self._forward.start([waiting.job.prompts[index] for waiting, index in turn])
+            return items, self._forward.start([pending.job.prompts[index] for pending, index in items])
         except PassTooLarge as error:
-            self._make_smaller(turn, error)
-        except Exception as error:  # noqa: BLE001  whatever a pass raises belongs to those who wait for it
-            self._fail_all(turn, error)
+            self._halve(items, error)
+        except Exception as error:  # noqa: BLE001  every error of a pass goes to the jobs in it
+            self._fail_all(items, error)
         return None
 
-    def _make_smaller(self, turn: Turn, error: PassTooLarge) -> None:
-        tokens = sum(own_tokens(waiting.job.prompts[index]) for waiting, index in turn)
-        if len(turn) == 1:
+    def _halve(self, items: PassItems, error: PassTooLarge) -> None:
+        """Re-queue the prompts of a pass that was too large, and halve the size of passes."""
+        tokens = sum(suffix_tokens(pending.job.prompts[index]) for pending, index in items)
+        if len(items) == 1:
             advice = f"for one prompt of {tokens} tokens: free memory on the device, or lower max_tokens"
-            self._fail_all(turn, PassTooLarge(f"{error}, {advice}"))
+            self._fail_all(items, PassTooLarge(f"{error}, {advice}"))
             return
-        self._budget, self._calm = max(1, min(self._budget, tokens) // 2), 0
+        self._budget, self._passes_since_error = max(1, min(self._budget, tokens) // 2), 0
         log.warning("%s: a pass of %d tokens was too large (%s); passes now have at most %d", self._name, tokens, error, self._budget)
-        for waiting, index in reversed(turn):
-            waiting.order.append(index)
+        for pending, index in reversed(items):
+            pending.to_start.append(index)
 
-    def _land(self, turn: Turn, landed: Callable[[], Rows]) -> None:
+    def _finish_pass(self, items: PassItems, wait: Callable[[], Rows]) -> None:
         try:
-            for (waiting, index), row in zip(turn, landed(), strict=True):
-                if waiting.rows is None:
-                    waiting.rows = np.empty((len(waiting.job.prompts), *np.shape(row)), dtype=np.float32)
-                waiting.rows[index] = row
-                waiting.left -= 1
-                if not waiting.left and not waiting.over:
-                    self._leave(waiting)
-                    _finish(waiting)
-        except Exception as error:  # noqa: BLE001  as in _begin
-            self._fail_all(turn, error)
+            for (pending, index), row in zip(items, wait(), strict=True):
+                if pending.rows is None:
+                    pending.rows = np.empty((len(pending.job.prompts), *np.shape(row)), dtype=np.float32)
+                pending.rows[index] = row
+                pending.unfinished -= 1
+                if not pending.unfinished and not pending.settled:
+                    self._remove(pending)
+                    _resolve(pending)
+        except Exception as error:  # noqa: BLE001  as in _start_pass
+            self._fail_all(items, error)
             return
-        self._calm += 1
-        if self._budget < self._most and self._calm >= _CALM:
-            self._budget, self._calm = min(self._most, 2 * self._budget), 0
+        self._passes_since_error += 1
+        if self._budget < self._max_budget and self._passes_since_error >= _GROW_AFTER:
+            self._budget, self._passes_since_error = min(self._max_budget, 2 * self._budget), 0
 
-    def _fail_all(self, turn: Turn, error: Exception) -> None:
-        for waiting in {id(waiting): waiting for waiting, _ in turn}.values():
-            if not waiting.over:
-                self._leave(waiting)
+    def _fail_all(self, items: PassItems, error: Exception) -> None:
+        for pending in {id(pending): pending for pending, _ in items}.values():
+            if not pending.settled:
+                self._remove(pending)
                 failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
-                failure.__cause__ = error  # of each caller's own error: a shared one's traceback would grow with every caller
-                _fail(waiting, failure)
+                failure.__cause__ = error  # an error for each caller: the traceback of a shared one would grow with every caller
+                _fail(pending, failure)
 
-    def _leave(self, waiting: _Waiting) -> None:
-        waiting.over = True
-        waiting.order.clear()
+    def _remove(self, pending: _PendingJob) -> None:
+        pending.settled = True
+        pending.to_start.clear()
         with self._changed:
-            self._waiting = [other for other in self._waiting if other is not waiting]
+            self._pending = [other for other in self._pending if other is not pending]
 
 
-def _finish(waiting: _Waiting) -> None:
-    assert waiting.rows is not None
-    tokens = tuple(prompt.tokens for prompt in waiting.job.prompts)
-    if waiting.future.set_running_or_notify_cancel():
-        waiting.future.set_result(Reply(waiting.rows, tokens))
+def _resolve(pending: _PendingJob) -> None:
+    assert pending.rows is not None
+    tokens = tuple(prompt.tokens for prompt in pending.job.prompts)
+    if pending.future.set_running_or_notify_cancel():
+        pending.future.set_result(Reply(pending.rows, tokens))
 
 
-def _fail(waiting: _Waiting, error: EngineError) -> None:
-    if waiting.future.set_running_or_notify_cancel():
-        waiting.future.set_exception(error)
+def _fail(pending: _PendingJob, error: EngineError) -> None:
+    if pending.future.set_running_or_notify_cancel():
+        pending.future.set_exception(error)

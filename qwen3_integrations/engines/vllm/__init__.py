@@ -1,1 +1,1 @@
-"""vLLM in this process's service: its start, the thread that owns it, and the engine before both."""
+"""Embedded vLLM (its own worker process): the engine, its start, and the thread that owns it."""

@@ -1,4 +1,4 @@
-"""Embedded vLLM (its own worker process): on the local GPU, or its CPU build, without a server."""
+"""Embedded vLLM (its own worker process): on the local GPU or with the CPU build, without a server."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Task
 from qwen3_integrations.core.validation import check_options, fraction, optional_whole_number, whole_number
 from qwen3_integrations.engines.vllm.start import VllmStart
-from qwen3_integrations.engines.vllm.worker import VllmLoop
+from qwen3_integrations.engines.vllm.worker import VllmWorker
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.identity import folder_identity
 from qwen3_integrations.models.labels import stored_head_overrides
-from qwen3_integrations.models.memory import MemoryPlan, weight_files
+from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.models.pickles import check_load_format
 
 DEFAULT_MAX_MODEL_LEN = 8192
-"""Longest prompt, in tokens, unless `max_model_len` says otherwise. Source: the model cards' examples."""
+"""Default of `max_model_len`: length of the longest prompt, in tokens. Source: the model cards' examples."""
 
-_IDS_ONLY = "prompts are tokenised by this package, and vLLM gets their ids"
-_POOLING = "this engine always pools the last token, as the model card does"
+_IDS_ONLY = "this package tokenises the prompts, and vLLM receives token ids"
+_POOLING = "this engine always pools the last token, as the model card says"
 _REFUSED: Mapping[str, str] = {
     "model": "it is the engine's second argument",
     "model_weights": "weights come from the model's folder",
     "hf_config_path": "the config comes from the model's folder",
-    "code_revision": "no code of a model is ever run",
+    "code_revision": "this package never runs code from a model's folder",
     "tokenizer": _IDS_ONLY,
     "tokenizer_mode": _IDS_ONLY,
     "tokenizer_revision": _IDS_ONLY,
@@ -44,7 +44,7 @@ _REFUSED: Mapping[str, str] = {
     "runner": _POOLING,
     "convert": _POOLING,
     "pooler_config": _POOLING,
-    "data_parallel_size": "one engine is one replica; open the model once a device, or use vllm serve",
+    "data_parallel_size": "one engine is one replica: open one engine for each device, or use vllm serve",
 }
 _COUNTS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_memory_bytes")
 _DEVICE_COUNTS = ("tensor_parallel_size", "pipeline_parallel_size")
@@ -53,36 +53,34 @@ _DEVICE_COUNTS = ("tensor_parallel_size", "pipeline_parallel_size")
 class VllmEngine(Submitting):
     """Runs a checkpoint with an embedded vLLM engine.
 
-    Prompts of all callers, threads and tasks alike, meet in vLLM's continuous batching. vLLM computes in a process of
-    its own, as it does by default; with `VLLM_ENABLE_V1_MULTIPROCESSING=0` in the environment, in this one. Where vLLM
-    has to spawn that process (always on its CPU build; on a GPU once CUDA is in use here), a script needs the usual
-    `if __name__ == "__main__":`. Usage reports to vLLM's makers are off unless the environment says otherwise
-    (`VLLM_NO_USAGE_STATS=0`).
+    Prompts of all callers (threads and tasks) share vLLM's continuous batching. By default vLLM computes in its own process; with the
+    environment variable `VLLM_ENABLE_V1_MULTIPROCESSING=0` it computes in this process. If vLLM must spawn its process (always with the
+    CPU build; on a GPU if this process already uses CUDA), a script needs `if __name__ == "__main__":`. Usage reports to the vLLM project
+    are off, unless the environment has a setting (`VLLM_NO_USAGE_STATS=0`).
 
-    Memory is planned from the model's size (`memory`), so that an embedder and a reranker fit one device. Give
-    `kv_cache_memory_bytes` to size the cache yourself, or `gpu_memory_utilization` to have vLLM take a share of the
-    device as it does by default.
+    Memory is planned from the model's size (`memory`), so that an embedder and a reranker fit one device. Use `kv_cache_memory_bytes` to
+    set the size of the cache, or `gpu_memory_utilization` to give vLLM a share of the device, as vLLM does by default.
 
     Args:
         task: `embed` or `rerank`.
-        model: A folder, a hub's name, or `qwen3-tiny-demo`. Published checkpoints, conversions of the reranker to
-            sequence classification, and GPTQ, AWQ or FP8 checkpoints alike.
-        source: Where the model's name may lead: `auto`, `local`, `huggingface` or `modelscope`.
+        model: A folder, a name on the hub, or `qwen3-tiny-demo`. Supported are published checkpoints, conversions of the reranker to
+            sequence classification, and GPTQ, AWQ or FP8 checkpoints.
+        source: Where to look for the model: `auto`, `local`, `huggingface` or `modelscope`.
         revision: A branch, tag or commit of the hub's repository.
-        concurrency: How many prompts of the greatest length the planned cache holds at once. Not how many callers
-            there may be: shorter prompts fit in greater number, and what does not fit waits.
+        concurrency: Number of longest prompts that fit into the planned cache at once. It does not limit the number of callers: more of
+            shorter prompts fit, and prompts that do not fit wait.
         engine_options: vLLM's `EngineArgs` by their own names: `dtype`, `max_model_len` (8192 by default, or the model's
             context if that is less), `tensor_parallel_size`, `quantization`, `enforce_eager`, `max_num_seqs`,
             `kv_cache_memory_bytes`, `gpu_memory_utilization`, ...
 
     Attributes:
-        memory: The plan; None where `gpu_memory_utilization` leaves the sizes to vLLM.
+        memory: The memory plan; None if `gpu_memory_utilization` leaves the sizes to vLLM.
 
     Raises:
         MissingExtra: If vLLM is not installed.
-        ModelNotFound: If the model can't be found or downloaded.
-        ConfigError: For an option that vLLM does not have (with a suggestion), refuses, or that would give wrong
-            numbers; for a model of the other task; for a plan that does not fit the device (with the sum).
+        ModelNotFound: If the model could not be found or downloaded.
+        ConfigError: For an option that vLLM does not have (with a suggestion) or refuses, or that would give wrong numbers; for a model
+            of the other task; for a memory plan that does not fit the device (with the sum).
         EngineError: If vLLM does not start.
     """
 
@@ -106,27 +104,27 @@ class VllmEngine(Submitting):
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        weight_files(files.folder)  # vLLM itself would fall back on pickled weights
+        files.weight_files()  # raises if there are none: vLLM would fall back to pickled weights
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None
-        self._vocabulary = int(files.config["vocab_size"])
+        self._vocabulary = files.vocabulary
         identity = folder_identity(
             files, task, self.tokenizer.digest, engine_options.get("hf_overrides")
         )  # now: the folder may change later
         start = VllmStart(files, model, _engine_args(files, task, engine_options), concurrency)
-        loop = VllmLoop(start, task, model, files.labels.positive)
-        loop.wait_until_ready()
+        worker = VllmWorker(start, task, model, files.labels.positive)
+        worker.wait_until_ready()
         self.memory: MemoryPlan | None = start.plan
         self.max_tokens: int = start.max_tokens
         self.capabilities = Capabilities(exact=start.numerics["dtype"] == "float32", devices=start.devices)
         self._fingerprint = Fingerprint(identity, {"backend": self.backend, **start.numerics})
-        self._loop = loop
-        self.close = weakref.finalize(self, loop.close)
-        """Give the memory back, and the process if there is one. Twice is fine."""
+        self._worker = worker
+        self.close = weakref.finalize(self, worker.close)
+        """Free the memory, and end vLLM's process if there is one. May be called twice."""
 
     @staticmethod
     def option_names() -> list[str]:
-        """VLLM's own options, read from the vLLM that is installed.
+        """Names of the options of the installed vLLM.
 
         Raises:
             MissingExtra: If vLLM is not installed.
@@ -137,8 +135,8 @@ class VllmEngine(Submitting):
 
     @property
     def alive(self) -> bool:
-        """False after `close`, and when vLLM has died: then `open_engine` opens a new one."""
-        return self._loop.alive
+        """False after `close`, and after vLLM has died. Then `open_engine` opens a new engine."""
+        return self._worker.alive
 
     def fingerprint(self) -> Fingerprint:
         """Which model this is, as its folder was when it was opened, and the number format; see `Fingerprint`."""
@@ -152,10 +150,10 @@ class VllmEngine(Submitting):
             return empty
         ids = [self._ids(index, prompt) for index, prompt in enumerate(job.prompts)]
         self._check_vocabulary(ids)
-        return self._loop.submit(ids, job.turn)
+        return self._worker.submit(ids, job.turn)
 
     def _ids(self, index: int, prompt: Prompt) -> Ids:
-        """A prompt's token ids, after proving that they are there and that the model takes so many."""
+        """Token ids of a prompt, after the check that they exist and are not too many for the model."""
         ids = prompt.ids
         if ids is None or not len(ids):
             raise EngineError("the prompt has no token ids", index=index, advice="Plan jobs with the engine's tokenizer")
@@ -170,7 +168,7 @@ class VllmEngine(Submitting):
         return ids
 
     def _check_vocabulary(self, ids: Sequence[Ids]) -> None:
-        """Prove that the model knows all ids, at once for all prompts; vLLM without its tokenizer does not look at them."""
+        """Check that the model knows all ids, for all prompts at once. VLLM does not check them if it has no tokenizer."""
         joined = ids[0] if len(ids) == 1 else np.concatenate(ids)
         if joined.min() >= 0 and joined.max() < self._vocabulary:
             return
@@ -179,18 +177,18 @@ class VllmEngine(Submitting):
 
     @property
     def where(self) -> str:
-        """Where it computes, and the memory that was planned for it."""
-        return "vLLM in this process's service" + (f", {self.memory.total_bytes / 2**30:.1f} GiB planned" if self.memory else "")
+        """A short description of the engine, with its planned memory."""
+        return "embedded vLLM" + (f", {self.memory.total_bytes / 2**30:.1f} GiB planned" if self.memory else "")
 
     def __repr__(self) -> str:
         return f"VllmEngine({self.task!r}, {self.model!r}, max_tokens={self.max_tokens})"
 
 
 def _check_meaning(options: Mapping[str, Any]) -> None:
-    """Refuse what would give wrong numbers, or run foreign code.
+    """Refuse options that would give wrong numbers or run foreign code.
 
     Raises:
-        ConfigError: For the first such option; says why.
+        ConfigError: For the first such option, with the reason.
     """
     if options.get("trust_remote_code"):
         raise ConfigError("is never needed for Qwen3 models", option="trust_remote_code", advice="Leave it out")
@@ -235,13 +233,13 @@ def _stored_head(files: ModelFiles) -> dict[str, Any]:
 
 
 def _engine_args(files: ModelFiles, task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All of vLLM's arguments: the caller's, and ours where the caller has none or must have none."""
+    """All arguments of vLLM: the caller's options, the defaults of this package, and the values that this package sets itself."""
     from vllm.config import PoolerConfig
 
     ours: dict[str, Any] = {
         "model": str(files.folder),
         "runner": "pooling",
-        # A folder's own pooling file, or vLLM's default, would say the same for every Qwen3 model.
+        # The pooling config of the model's folder, or vLLM's default, gives the same for every Qwen3 model.
         "pooler_config": PoolerConfig(seq_pooling_type="LAST"),
         "skip_tokenizer_init": True,
     }
@@ -251,7 +249,7 @@ def _engine_args(files: ModelFiles, task: Task, options: Mapping[str, Any]) -> d
     defaults = {"max_model_len": min(files.context, DEFAULT_MAX_MODEL_LEN), "disable_log_stats": True}
     longest = options.get("max_model_len") or defaults["max_model_len"]
     if (options.get("max_num_batched_tokens") or longest) >= longest:
-        # In parts, vLLM 0.24 never ends a prompt of just max_model_len tokens: it keeps the last place for a token that it means
-        # to generate. Source: its issues 47971 and 55427.
+        # With chunked prefill, vLLM 0.24 never finishes a prompt of exactly max_model_len tokens: it reserves the last position for a
+        # generated token. Source: vLLM's issues 47971 and 55427.
         defaults["enable_chunked_prefill"] = False
     return defaults | dict(options) | ours | {"hf_overrides": overrides}

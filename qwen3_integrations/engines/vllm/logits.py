@@ -1,4 +1,4 @@
-"""From a reranker's logits to probabilities."""
+"""Probabilities from a reranker's logits."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def probabilities_of(logits: Rows, positive: int = 1) -> Rows:
     """
     wide = logits.astype(np.float64)
     difference = wide[:, 0] if wide.shape[1] == 1 else wide[:, positive] - wide[:, 1 - positive]
-    small = np.exp(-np.abs(difference))  # of the magnitude, so that nothing overflows
+    small = np.exp(-np.abs(difference))  # of the negative magnitude, so that it cannot overflow
     return np.where(difference >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)

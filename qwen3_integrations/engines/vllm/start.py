@@ -1,20 +1,18 @@
-"""Starting vLLM: from its options to a running engine whose memory is planned and proved to fit."""
+"""Start of an embedded vLLM engine: options, memory plan, and the check that the plan fits."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.fingerprint import Fact
-from qwen3_integrations.engines.vllm.worker import PROCESS_WIDE, first_line
+from qwen3_integrations.engines.vllm.process import PROCESS_WIDE, first_line
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.checkpoint import ModelFiles
-from qwen3_integrations.models.memory import MemoryPlan, ModelShape, plan_memory, stored_bytes
+from qwen3_integrations.models.devices import gpus, host_memory
+from qwen3_integrations.models.memory import MemoryPlan, plan_memory
 
 _SILENCERS = ("VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK")
 
@@ -26,11 +24,11 @@ class VllmStart:
         files: The model.
         name: The model's name, for messages.
         options: `EngineArgs` by name, checked.
-        concurrency: How many prompts of the greatest length the planned cache holds at once.
+        concurrency: Number of longest prompts that fit into the planned cache at once.
 
     Attributes:
-        plan: After the call: the memory plan; None where the caller left the sizes to vLLM.
-        max_tokens: After the call: the longest prompt, in tokens.
+        plan: After the call: the memory plan; None if the caller leaves the sizes to vLLM.
+        max_tokens: After the call: length of the longest prompt, in tokens.
         numerics: After the call: number format, quantisation, and the options that change numbers.
         devices: After the call: on how many devices it computes.
     """
@@ -59,7 +57,7 @@ class VllmStart:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        # One start at a time: each plans with the memory that the ones before it have left.
+        # One start at a time: each plan must count the memory that the earlier engines use.
         with PROCESS_WIDE, _no_usage_reports():
             try:
                 config = EngineArgs(**self._options).create_engine_config(UsageContext.LLM_CLASS)
@@ -73,8 +71,8 @@ class VllmStart:
             except Exception as error:
                 raise EngineError(
                     f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}",
-                    advice='The cause is in its log above. In a script, open engines under `if __name__ == "__main__":`. If this process '
-                    "has used CUDA in PyTorch before (torch.cuda.is_available() is enough), set VLLM_WORKER_MULTIPROC_METHOD=spawn",
+                    advice='Its log above has the cause. In a script, open engines under `if __name__ == "__main__":`. If this process has '
+                    "already used CUDA through PyTorch (torch.cuda.is_available() is enough), set VLLM_WORKER_MULTIPROC_METHOD=spawn",
                 ) from error
             self.max_tokens = int(config.model_config.max_model_len)
             self.numerics = self._numerics(config)
@@ -93,30 +91,29 @@ class VllmStart:
 
     def _apply_plan(self, config: Any) -> None:
         cache, parallel = config.cache_config, config.parallel_config
-        given = cache.kv_cache_memory_bytes  # by the option, or by VLLM_CPU_KVCACHE_SPACE
+        given = cache.kv_cache_memory_bytes  # from the option, or from VLLM_CPU_KVCACHE_SPACE
         if given is None and "gpu_memory_utilization" in self._options:
             return
         devices = parallel.tensor_parallel_size * parallel.pipeline_parallel_size
-        self.plan = plan_of(self._files.folder, self._name, config, self._concurrency, given)
+        self.plan = plan_of(self._files, self._name, config, self._concurrency, given)
         cache.kv_cache_memory_bytes = self.plan.cache_bytes
         for device in range(devices):
-            total, free = device_memory(device)
+            total, free, device_name = device_memory(device)
             if free is not None:
-                self.plan.check(free, device_name(device))
+                self.plan.check(free, device_name)
             if "gpu_memory_utilization" not in self._options:
-                # vLLM proves that this share is free even where the cache's size is given.
+                # vLLM checks that this share of the device is free, even if the size of the cache is fixed.
                 cache.gpu_memory_utilization = self.plan.share(total)
 
 
-def plan_of(folder: Path, name: str, config: Any, concurrency: int, cache_bytes: int | None) -> MemoryPlan:
+def plan_of(files: ModelFiles, name: str, config: Any, concurrency: int, cache_bytes: int | None) -> MemoryPlan:
     """The memory plan for a finished `VllmConfig`."""
     model, cache = config.model_config, config.cache_config
     value_bytes = int(model.dtype.itemsize)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return plan_memory(
         name,
-        ModelShape.from_config(described),
-        stored_bytes(folder, value_bytes, model.quantization),
+        files.shape,
+        files.stored_bytes(value_bytes, model.quantization),
         value_bytes=value_bytes,
         cache_value_bytes=_cached_value_bytes(str(cache.cache_dtype), value_bytes),
         max_model_len=int(model.max_model_len),
@@ -135,45 +132,35 @@ def _cached_value_bytes(cache_dtype: str, value_bytes: int) -> int:
     return {"float16": 2, "bfloat16": 2, "float32": 4}.get(cache_dtype, value_bytes)
 
 
-def device_memory(device: int) -> tuple[int, int | None]:
-    """Total and free bytes of a device, or of this machine for vLLM's CPU build.
+def device_memory(device: int) -> tuple[int, int | None, str]:
+    """Total bytes, free bytes and name of a device, or of this machine for vLLM's CPU build.
 
-    CUDA is asked without being initialised: a process that has used it can't fork vLLM's.
+    CUDA stays uninitialised: vLLM could not fork from a process that uses CUDA.
 
     Returns:
-        Both; None for what is free where only the running vLLM can tell (other accelerators).
+        All three; None for the free bytes of other accelerators, because only the running vLLM can read them.
+
+    Raises:
+        ConfigError: If there is no such GPU.
     """
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
-        from vllm.utils.cpu_resource_utils import get_memory_node_info
-
-        # vLLM's view knows the container's limit, psutil's knows all memory nodes.
-        memory = get_memory_node_info(0)
-        return memory.total_memory, min(memory.available_memory, require("psutil", "vllm").virtual_memory().available)
+        memory = host_memory()
+        return memory.total_bytes, memory.available_bytes, "this machine"
     if current_platform.is_cuda():
-        from vllm.platforms.cuda import pynvml
-
-        pynvml.nvmlInit()
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(current_platform.device_id_to_physical_device_id(device))
-            info = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            return int(info.total), int(info.free)
-        finally:
-            pynvml.nvmlShutdown()
-    return int(current_platform.get_device_total_memory(device)), None
-
-
-def device_name(device: int) -> str:
-    """A device's name for messages."""
-    from vllm.platforms import current_platform
-
-    return "this machine" if current_platform.is_cpu() else f"device {device}"
+        visible = gpus()
+        if device >= len(visible):
+            raise ConfigError(
+                f"vLLM needs {device + 1} GPUs, but only {len(visible)} are visible: check CUDA_VISIBLE_DEVICES and nvidia-smi"
+            )
+        return visible[device].total_bytes, visible[device].free_bytes, f"device {device}"
+    return int(current_platform.get_device_total_memory(device)), None, f"device {device}"
 
 
 @contextmanager
 def _no_usage_reports() -> Iterator[None]:
-    """Keep vLLM from reporting usage to its makers, unless the environment says anything about it."""
+    """Switch vLLM's usage reports off, unless the environment has a setting for them."""
     if any(name in os.environ for name in _SILENCERS):
         yield
         return

@@ -1,4 +1,4 @@
-"""From a model's name to a folder on this machine: a path, the caches of both hubs, then a hub."""
+"""Find a model's folder by its name: a path, the caches of both hubs, then a download."""
 
 from __future__ import annotations
 

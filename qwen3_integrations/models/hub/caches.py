@@ -1,8 +1,7 @@
-"""What lies in the caches of both hubs: which models, whole or not, and how large. Nothing is asked of a network."""
+"""Models in the caches of both hubs: names, sizes, and missing files. No network access."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal
 from qwen3_integrations.core.extras import installed, require
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.models.catalog import CHECKPOINTS
+from qwen3_integrations.models.checkpoint import stated_task
 from qwen3_integrations.models.hub.downloads import missing_files
 
 Hub = Literal["huggingface", "modelscope"]
@@ -23,13 +23,13 @@ class LocalModel:
     """A model on this machine.
 
     Attributes:
-        name: As it is asked for.
-        task: `embed` or `rerank`; None where neither its name nor its files say.
-        folder: Where it lies.
-        hub: Whose cache that is; None for a folder outside them.
-        revision: The commit (Hugging Face) or the branch, tag or commit (ModelScope) it was downloaded by; None where not known.
-        size_bytes: Of its files.
-        missing: What it lacks to be run.
+        name: The model's name.
+        task: `embed` or `rerank`; None if neither name nor files show it.
+        folder: The model's folder.
+        hub: The hub that the cache belongs to; None for a folder outside the caches.
+        revision: The downloaded commit (Hugging Face), or branch, tag or commit (ModelScope); None if unknown.
+        size_bytes: Size of its files.
+        missing: Names of missing files without which the model cannot run.
     """
 
     name: str
@@ -42,7 +42,7 @@ class LocalModel:
 
 
 def cache_folders() -> dict[Hub, Path]:
-    """Where each hub's client keeps what it downloads; ModelScope's only where its client is installed."""
+    """The cache folder of each hub's client; ModelScope only if its client is installed."""
     from huggingface_hub import constants
 
     folders: dict[Hub, Path] = {"huggingface": Path(constants.HF_HUB_CACHE)}
@@ -52,7 +52,7 @@ def cache_folders() -> dict[Hub, Path]:
 
 
 def cached_models() -> tuple[LocalModel, ...]:
-    """The Qwen3 embedders and rerankers in the caches, by name: published ones, and others that are called after them."""
+    """The Qwen3 embedding models and rerankers in the caches, sorted by name: published models, and others with their names."""
     found = [
         describe_model(name, folder)
         for hub, cache in cache_folders().items()
@@ -63,7 +63,7 @@ def cached_models() -> tuple[LocalModel, ...]:
 
 
 def describe_model(name: str, folder: Path) -> LocalModel:
-    """What a folder holds.
+    """Describe the model in a folder.
 
     Args:
         name: The model's name.
@@ -82,14 +82,13 @@ def describe_model(name: str, folder: Path) -> LocalModel:
 
 
 def task_of(name: str, folder: Path) -> Task | None:
-    """What a model is for, by its files, else by its name."""
+    """The task of a model, by its files or else by its name."""
     if name in CHECKPOINTS:
         return CHECKPOINTS[name].task
-    description = folder / "config.json"
-    config = json.loads(description.read_text(encoding="utf-8")) if description.is_file() else {}
-    if "Qwen3ForSequenceClassification" in config.get("architectures", []) or "rerank" in name.lower():
+    stated = stated_task(folder)
+    if stated == "rerank" or "rerank" in name.lower():
         return "rerank"
-    return "embed" if (folder / "1_Pooling").is_dir() or "embed" in name.lower() else None
+    return "embed" if stated == "embed" or "embed" in name.lower() else None
 
 
 def _in_hugging_face(cache: Path) -> Iterator[tuple[str, Path]]:

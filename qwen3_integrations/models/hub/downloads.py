@@ -1,11 +1,10 @@
-"""Downloading a model from a hub: the hubs' own clients do it, their bytes are counted, and every file's size is verified.
+"""Download of a model by the hub's own client, with progress in bytes and a check of each file's size.
 
-Resuming, mirrors, tokens and progress bars are the clients' (`huggingface_hub`, `modelscope_hub`), with their environment variables.
+The clients (`huggingface_hub`, `modelscope_hub`) and their environment variables control resuming, mirrors, tokens and progress bars.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
@@ -17,20 +16,21 @@ from typing import Any
 
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.errors import ModelNotFound
+from qwen3_integrations.models.checkpoint import CONFIG, weight_names
 
 log = logging.getLogger("qwen3_integrations")
 
 FILES = ("*.json", "*.safetensors", "*.txt")
-"""What is downloaded, in every folder: descriptions, tokenizer and safetensors weights; never pickled weights or code."""
+"""Patterns of the files to download: config, tokenizer and safetensors weights; never pickled weights or code."""
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadProgress:
-    """How far a download is, over all its files.
+    """Progress of a download, over all its files.
 
     Attributes:
-        done_bytes: What is here; a file that is taken up again counts from where it was.
-        total_bytes: Of the files that were begun. Small models' are all begun at once, so it soon is the whole.
+        done_bytes: Bytes on disk; for a resumed file with those of the earlier download.
+        total_bytes: Size of all files whose download has started. For small models all files start at once, so it is soon the whole.
     """
 
     done_bytes: int
@@ -38,7 +38,7 @@ class DownloadProgress:
 
 
 OnProgress = Callable[[DownloadProgress], None]
-"""Called from the clients' threads, one call at a time. It must be quick, and must not raise."""
+"""Called from the clients' threads, one call at a time. It must return quickly and must not raise."""
 
 
 def from_hugging_face(model: str, revision: str | None, progress: OnProgress | None = None) -> Path:
@@ -47,10 +47,10 @@ def from_hugging_face(model: str, revision: str | None, progress: OnProgress | N
     Args:
         model: The repository's name.
         revision: A branch, tag or commit; None for the default branch.
-        progress: Told about the bytes, in place of the client's bars.
+        progress: Called with the number of bytes, instead of the client's progress bars.
 
     Raises:
-        ModelNotFound: With what the hub answered.
+        ModelNotFound: If the download fails, with the hub's answer.
     """
     from huggingface_hub import HfApi, constants, errors, snapshot_download
 
@@ -72,9 +72,9 @@ def from_hugging_face(model: str, revision: str | None, progress: OnProgress | N
         raise ModelNotFound(f"{hub} has no public model {model}", advice=advice) from error
     except errors.HFValidationError as error:
         raise ModelNotFound(f"{model!r} is not a valid name of a model on {hub}") from error
-    except Exception as error:  # the errors of httpx, hf_xet and the file system have no common base
+    except Exception as error:  # the errors of httpx, hf_xet and the file system have no common base class
         raise ModelNotFound(f"the download of {model} from {hub} failed: {_reason(error)}") from error
-    # Its client compares with the size that is announced with the file itself. ModelScope's compares with the list.
+    # The client compares each file with the size in its own HTTP header. ModelScope's client compares with the list.
     _verify_sizes(folder, listed, model, hub)
     return _whole(folder, model, hub)
 
@@ -84,11 +84,11 @@ def from_modelscope(model: str, revision: str | None, progress: OnProgress | Non
 
     Args:
         model, revision: As in `from_hugging_face`.
-        progress: Told about the bytes, besides the client's bars, which can't be left out.
+        progress: Called with the number of bytes, in addition to the client's progress bars, which can't be switched off.
 
     Raises:
         MissingExtra: If its client is not installed.
-        ModelNotFound: With what the hub answered.
+        ModelNotFound: If the download fails, with the hub's answer.
     """
     client = require("modelscope_hub", "modelscope")
     hub = f"ModelScope ({clean(client.get_default_config().endpoint)})"
@@ -98,7 +98,7 @@ def from_modelscope(model: str, revision: str | None, progress: OnProgress | Non
         folder = Path(client.HubApi().download_repo(model, "model", revision=revision, allow_patterns=list(FILES), **calls))
     except client.NotExistError as error:
         raise ModelNotFound(f"{hub} has no {named(model, revision)}") from error
-    except (client.HubError, OSError) as error:  # requests' errors are OSErrors
+    except (client.HubError, OSError) as error:  # errors of `requests` are OSErrors
         reasons = [error, *getattr(error, "failed_files", {}).values()]
         if any(isinstance(reason, client.AuthenticationError | client.PermissionDeniedError) for reason in reasons):
             advice = "Run `ms login` or set MODELSCOPE_API_TOKEN"
@@ -108,7 +108,7 @@ def from_modelscope(model: str, revision: str | None, progress: OnProgress | Non
 
 
 class _Count:
-    """The bytes of a download's files, told on as one number; several threads count at once."""
+    """Sums the bytes of all files of a download. Several threads count at once."""
 
     def __init__(self, progress: OnProgress) -> None:
         self._progress = progress
@@ -116,12 +116,12 @@ class _Count:
         self._files: dict[str, tuple[int, int]] = {}
 
     def begin(self, file: str, total: int) -> None:
-        """A file begins, or begins anew."""
+        """The download of a file starts, or starts again."""
         with self._lock:
             self._files[file] = (0, total)
 
     def add(self, file: str, count: int, total: int | None = None) -> None:
-        """So many more bytes of a file are here."""
+        """Count more bytes of a file."""
         with self._lock:
             before, known = self._files.get(file, (0, 0))
             self._files[file] = (before + count, known if total is None else total)
@@ -130,12 +130,12 @@ class _Count:
 
 
 def _hugging_face_bar(count: _Count) -> Any:
-    """A progress bar that is not shown, for the client to move: one of its bars counts the bytes of all files."""
+    """An invisible progress bar for the client. One of the client's bars counts the bytes of all files."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            # Others of its bars count files, or what the network carried.
+            # Other bars count files, or bytes on the network.
             self._counts = options.get("name") == "huggingface_hub.snapshot_download"
             super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
 
@@ -160,32 +160,28 @@ def _modelscope_callback(client: Any, count: _Count) -> Any:
 
 
 def _verify_sizes(folder: Path, listed: Mapping[str, int | None], model: str, hub: str) -> None:
-    """Compare what came with what the hub lists; what is wrong is removed, so that no cache serves it.
+    """Compare the files with the sizes that the hub lists. Wrong files are removed from the cache.
 
     Raises:
-        ModelNotFound: If a file has another size than is listed.
+        ModelNotFound: If a file has another size than listed.
     """
     wrong = []
     for path, size in listed.items():
         file = folder / path
         if size is not None and any(fnmatch(path, pattern) for pattern in FILES) and file.is_file() and file.stat().st_size != size:
             wrong.append(f"{path} has {file.stat().st_size:,} bytes instead of {size:,}")
-            file.resolve().unlink()  # the cache keeps contents apart, and links to them
+            file.resolve().unlink()  # the cache stores contents separately, with links to them
             file.unlink(missing_ok=True)
     if wrong:
         raise ModelNotFound(f"files of {model} from {hub} have the wrong size: {'; '.join(wrong)}", advice="They were removed: try again")
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Which of the files that every engine needs are not there: description, tokenizer, and each file of weights.
+    """Names of missing files that every engine needs: config, tokenizer, and each file of weights.
 
-    Stricter than a folder that exists, laxer than a whole repository: other programs fetch what they need into the same cache.
+    A folder in a cache may lack files, because other programs download only the files that they need into the same cache.
     """
-    index = folder / "model.safetensors.index.json"
-    weights = (
-        sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())) if index.is_file() else ["model.safetensors"]
-    )
-    return [name for name in ("config.json", "tokenizer.json", *weights) if not (folder / name).is_file()]
+    return [name for name in (CONFIG, "tokenizer.json", *weight_names(folder)) if not (folder / name).is_file()]
 
 
 def _whole(folder: Path, model: str, hub: str) -> Path:
@@ -195,17 +191,17 @@ def _whole(folder: Path, model: str, hub: str) -> Path:
 
 
 def named(model: str, revision: str | None) -> str:
-    """A model for messages."""
+    """A model's name with its revision, for messages."""
     return model if revision is None else f"{model} (revision {revision!r})"
 
 
 def clean(text: str) -> str:
-    """The text without the credentials that an address in it may hold."""
+    """The text without credentials in URLs."""
     return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _reason(error: BaseException) -> str:
-    """What a client said, in one line. Its wrapper for "not in the cache either" gives way to what the hub said."""
+    """A client's error in one line. For the error "not in the cache either", this is the underlying answer of the hub."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
     return clean(f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"[:600]).rstrip(".")

@@ -1,4 +1,4 @@
-"""From a model's name to a folder on this machine: a path, the caches of both hubs, then a hub (`downloads.py`)."""
+"""Find a model's folder by its name: a path, the caches of both hubs, then a download (`downloads.py`)."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from qwen3_integrations.models.hub.downloads import OnProgress, from_hugging_fac
 log = logging.getLogger("qwen3_integrations")
 
 MODELSCOPE_BRANCH = "master"
-"""What ModelScope means by no revision. Source: its client's default."""
+"""ModelScope's default revision. Source: the default of its client."""
 
 
 def find_model(model: str, task: Task, *, source: Source = "auto", revision: str | None = None) -> Path | None:
-    """A model that is on this machine already, or None. Never asks a network.
+    """Find a model on this machine, without network access.
 
-    A branch in a cache is the commit it was when it was downloaded.
+    A branch in a cache has the commit of the time of its download.
 
     Args:
-        model: A folder, `qwen3-tiny-demo`, or a hub's name such as `Qwen/Qwen3-Embedding-0.6B`. A folder that is
-            called as a model on a hub goes first, unless `source` names a hub or `revision` is given.
-        task: Which of the tiny pair is meant.
-        source: Whose cache to look in; `auto` and `local` look in both.
+        model: A folder, `qwen3-tiny-demo`, or a name on the hub such as `Qwen/Qwen3-Embedding-0.6B`. If a folder has the name of a model
+            on a hub, the folder is used, unless `source` names a hub or `revision` is given.
+        task: Selects the model of the tiny pair.
+        source: The cache to search; `auto` and `local` search both.
         revision: A branch, tag or commit of the hub's repository.
 
     Returns:
-        A folder; one from a cache holds at least a description, a tokenizer and all its weights.
+        The folder; None if there is none. A folder from a cache has at least config, tokenizer and all weights.
 
     Raises:
-        ConfigError: If `source` is none of the four, or a folder is given a revision.
+        ConfigError: If `source` is not one of the four, or `revision` is given for a folder.
     """
     check_choice(source, get_args(Source), "source")
     is_folder = model == TINY or _is_path(model)
@@ -63,18 +63,21 @@ def find_model(model: str, task: Task, *, source: Source = "auto", revision: str
 def resolve_model(
     model: str, task: Task, *, source: Source = "auto", revision: str | None = None, progress: OnProgress | None = None
 ) -> Path:
-    """A model's folder on this machine, downloaded if it has to be; shows the hub client's progress bars.
+    """Find a model on this machine, or download it with the progress bars of the hub's client.
 
     Args:
         model, task, revision: As in `find_model`.
-        source: `auto` takes what this machine has, then asks Hugging Face, then ModelScope; with `HF_HUB_OFFLINE` set
-            it asks neither. `huggingface` and `modelscope` are that hub and its cache; `local` asks no hub.
-        progress: Told about the bytes of a download as they come; see `DownloadProgress`. Not called where nothing has to come.
+        source: `auto` searches this machine, then Hugging Face, then ModelScope; with `HF_HUB_OFFLINE` set only this machine.
+            `huggingface` and `modelscope` use that hub and its cache; `local` uses no hub.
+        progress: Called during a download, see `DownloadProgress`; not called if the model is on this machine.
+
+    Returns:
+        The folder.
 
     Raises:
-        ModelNotFound: If this machine does not have it and no hub gives it; says what each hub answered.
+        ModelNotFound: If the model could not be found or downloaded; with the answer of each hub.
         MissingExtra: If `source="modelscope"` and its client is not installed.
-        ConfigError: If `source` is none of the four, or a folder is given a revision.
+        ConfigError: If `source` is not one of the four, or `revision` is given for a folder.
     """
     if found := find_model(model, task, source=source, revision=revision):
         return found
@@ -100,19 +103,20 @@ def resolve_model(
         refusals.append("ModelScope was not tried: its client is not installed (pip install 'qwen3-integrations[modelscope]')")
     raise ModelNotFound(
         f"{named(model, revision)} could not be found or downloaded. {'. '.join(refusals)}",
-        advice=f"Or set a mirror's address in HF_ENDPOINT, pass a folder that contains the model, or use the bundled toy pair: model={TINY!r}",
+        advice="Or set a mirror's address in HF_ENDPOINT, pass a folder that contains the model, or use the bundled toy pair: "
+        f"model={TINY!r}",
     )
 
 
 def _downloads(source: Source) -> list[Callable[[str, str | None, OnProgress | None], Path]]:
-    """Whom to ask, in order."""
+    """The hubs to try, in order."""
     if source == "auto" and installed("modelscope_hub"):
         return [from_hugging_face, from_modelscope]
     return [from_modelscope if source == "modelscope" else from_hugging_face]
 
 
 def _is_offline() -> bool:
-    """The mark of one client; in `auto` it counts for both hubs, for it says that this machine shall not go out."""
+    """The offline setting of Hugging Face's client. In `auto` it applies to both hubs: the machine must not use the network."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_OFFLINE
@@ -123,7 +127,7 @@ def _bundled(task: Task) -> Path:
 
 
 def _is_path(model: str) -> bool:
-    """True for what can only be a folder; `owner/name` may be either."""
+    """Whether a name can only be a folder; `owner/name` may be a folder or a model on a hub."""
     return model.startswith((".", "/", "~", "\\")) or model.count("/") > 1 or model[1:2] == ":"
 
 
@@ -133,7 +137,7 @@ def _cached_by_hugging_face(model: str, revision: str | None) -> Path | None:
 
     try:
         description = try_to_load_from_cache(model, "config.json", revision=revision)
-    except HFValidationError:  # no name of this hub
+    except HFValidationError:  # not a valid name on this hub
         return None
     return Path(description).parent if isinstance(description, str) else None
 
@@ -142,10 +146,10 @@ def _cached_by_modelscope(model: str, revision: str | None) -> Path | None:
     if not installed("modelscope_hub"):
         return None
     client = require("modelscope_hub", "modelscope")
-    wanted = revision or MODELSCOPE_BRANCH  # else it takes any one revision that it has
+    wanted = revision or MODELSCOPE_BRANCH  # without a revision, the client returns any cached revision
     try:
         folder = Path(client.HubApi().download_repo(model, "model", revision=wanted, local_files_only=True))
     except client.CacheNotFound:
         return None
-    # Folders of its versions before 1.38 do not tell their revision: they can't stand for a pinned one.
+    # Cache folders of versions before 1.38 do not contain the revision, so they can't be used for a given revision.
     return folder if revision is None or folder.as_posix().endswith(f"/snapshots/{revision}") else None

@@ -1,0 +1,28 @@
+"""Questions with one home: no second module parses a weight index, uses NVML, or brings an HTTP client."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import qwen3_integrations
+
+PACKAGE = Path(qwen3_integrations.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("pattern", "homes"),
+    [
+        (r"model\.safetensors\.index\.json", {"models/checkpoint.py"}),
+        (r"\bsafe_open\b", {"models/checkpoint.py"}),
+        (r"\bpynvml\b", {"models/devices.py"}),
+        (r"\bnum_hidden_layers\b", {"models/checkpoint.py"}),
+        (r"^\s*(import|from) (urllib\.request|urllib\.error|http\.client|httpx2?|requests|aiohttp)\b", set()),
+        (r"\bDefaultAsyncHttpxClient\.__base__", {"engines/http/library.py"}),
+    ],
+)
+def test_only_its_home_asks(pattern, homes):
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if re.search(pattern, path.read_text(), re.MULTILINE)}
+    assert found == homes
