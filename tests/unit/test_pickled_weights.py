@@ -82,7 +82,7 @@ def test_a_load_format_that_reads_safetensors_is_passed_on(name):
     ],
 )
 def test_flags_that_bring_other_files_or_code_are_refused_in_all_spellings(words):
-    with pytest.raises(ConfigError, match="extra_args can't hold"):
+    with pytest.raises(ConfigError, match="extra_args can't contain"):
         command(*words)
 
 
