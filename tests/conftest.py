@@ -18,7 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `pytest -n 2 --dist loadgroup`, a process gets whole groups: a server or a browser starts once, files stay together."""
     for item in items:
         folder, path = item.path.parent.name, str(item.path)
-        group = "servers" if folder == "server" or SERVERS & set(getattr(item, "fixturenames", ())) else folder if folder == "widgets" else path
+        group = (
+            "servers" if folder == "server" or SERVERS & set(getattr(item, "fixturenames", ())) else folder if folder == "widgets" else path
+        )
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.pickles import check_index, check_layers, missing_weights
+from qwen3_integrations.models.pickles import check_layers, indexed_files, missing_weights
 
 GIB = 1 << 30
 
@@ -279,11 +279,7 @@ def weight_files(folder: Path) -> list[Path]:
         ModelNotFound: If there are none, one is missing, or one could be a pickled one: engines by themselves would load that.
     """
     index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.is_file():
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        check_index(index, sorted(named))
-        names = sorted(named)
+    names = indexed_files(index) if index.is_file() else ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise missing_weights(folder, missing)

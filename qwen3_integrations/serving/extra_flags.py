@@ -42,6 +42,7 @@ _OWNED = {
     ),
     **dict.fromkeys(("speculative_config", "speculative_draft_model_path"), "these models write no text, so nothing is to be guessed"),
     **dict.fromkeys(("enable_prompt_embeds", "enable_mm_embeds"), "the server would unpickle what clients send, which can run code"),
+    "default_mm_loras": "these models read text alone, and the adapters that it names would be loaded",
     "custom_weight_loader": "weights are read by the program alone",
 }
 """Flags that `extra_args` may not hold, and why."""

@@ -35,6 +35,7 @@ _REFUSED: Mapping[str, str] = {
     "model": "it is the engine's second argument",
     "model_weights": "weights come from the model's folder",
     "hf_config_path": "the config comes from the model's folder",
+    "speculative_config": "these models write no text, so nothing is to be guessed",
     "code_revision": "no code of a model is ever run",
     "tokenizer": _IDS_ONLY,
     "tokenizer_mode": _IDS_ONLY,
