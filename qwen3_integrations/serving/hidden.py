@@ -61,7 +61,7 @@ class HoldsHidden:
 
 
 class Masked:
-    """A secret in an object's attribute: shown as stars, and never pickled."""
+    """A secret in an object's attribute: shown as stars, and never pickled or written out."""
 
     __slots__ = ("value",)
 
@@ -72,7 +72,14 @@ class Masked:
         return "None" if self.value is None else "'**********'"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise ConfigError("a server's key can't be pickled: give it in the other process")
+        raise _key_stays()
+
+    def __getstate__(self) -> object:
+        raise _key_stays()
+
+
+def _key_stays() -> ConfigError:
+    return ConfigError("a server's key can't be pickled: give it in the other process")
 
 
 def _remade(cls: type[Any], values: dict[str, Any]) -> Any:
