@@ -77,7 +77,7 @@ def bound_in_vain(runnable: object, *, asynchronous: bool) -> Iterator[tuple[str
     if isinstance(runnable, RunnableBindingBase):
         for retriever in _retrievers_of(runnable):
             read = read_by(retriever, asynchronous=asynchronous)
-            dropped = () if read is None else runnable.kwargs.keys() - read - _OF_AN_INVOKE
+            dropped = set[str]() if read is None else set(runnable.kwargs) - read - _OF_AN_INVOKE
             yield from ((name, type(retriever).__name__) for name in sorted(dropped))
     for inner in _passed_on_to(runnable):
         yield from bound_in_vain(inner, asynchronous=asynchronous)
