@@ -7,6 +7,7 @@ tenants' documents.
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
@@ -15,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda, RunnableSequence, RunnableWithFallbacks
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
@@ -25,6 +26,9 @@ Names = frozenset[str] | None
 
 _NONE: frozenset[str] = frozenset()
 _LANGCHAINS_OWN = frozenset({"self", "query", "input", "config", "run_manager", "callbacks"})
+_OF_AN_INVOKE = frozenset({"verbose", "run_id"})
+"""Arguments that every retriever's `invoke` reads itself."""
+
 _OF_A_SEARCH = frozenset({"self", "query", "k", "embedding"})
 """Parameters of search methods that are never an argument of a call."""
 
@@ -60,9 +64,31 @@ def read_by(retriever: object, *, asynchronous: bool) -> Names:
     if isinstance(retriever, BaseRetriever):
         return _read_by_retriever(retriever, asynchronous)
     if isinstance(retriever, RunnableLambda):
-        function = getattr(retriever, "afunc", None) if asynchronous else None
-        return _keywords(function or getattr(retriever, "func", None) or retriever.afunc, skip=1)
+        function = (asynchronous and getattr(retriever, "afunc", None)) or getattr(retriever, "func", None) or retriever.afunc
+        owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
+        if isinstance(owner, Runnable) and name in ("invoke", "ainvoke"):  # it takes **kwargs, whatever becomes of them
+            return read_by(owner, asynchronous=name == "ainvoke")
+        return _keywords(function, skip=1)
     return _common(read_by(inner, asynchronous=asynchronous) for inner in _passed_on_to(retriever))
+
+
+def bound_in_vain(runnable: object, *, asynchronous: bool) -> Iterator[tuple[str, str]]:
+    """The arguments that were bound to a retriever, by `bind`, and that it would drop: each with the retriever's kind."""
+    if isinstance(runnable, RunnableBindingBase):
+        for retriever in _retrievers_of(runnable):
+            read = read_by(retriever, asynchronous=asynchronous)
+            dropped = set[str]() if read is None else set(runnable.kwargs) - read - _OF_AN_INVOKE
+            yield from ((name, type(retriever).__name__) for name in sorted(dropped))
+    for inner in _passed_on_to(runnable):
+        yield from bound_in_vain(inner, asynchronous=asynchronous)
+
+
+def _retrievers_of(runnable: object) -> Iterator[BaseRetriever]:
+    """The retrievers to which a composed runnable passes its arguments."""
+    if isinstance(runnable, BaseRetriever):
+        yield runnable
+    for inner in _passed_on_to(runnable):
+        yield from _retrievers_of(inner)
 
 
 def cut_arguments(reranker: BaseDocumentCompressor, *, asynchronous: bool) -> frozenset[str]:
@@ -141,7 +167,8 @@ def _read_by_search(store: type[VectorStore], search_type: str, asynchronous: bo
         for method in _definitions(store, name):
             parameters = inspect.signature(method).parameters.values()
             names |= {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
-            if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            rest = next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), None)
+            if rest is None or not _loads(method.__code__, rest):
                 break
             mentioned = set(_mentioned(method.__code__))
             waiting += [other for other in mentioned if "search" in other and callable(getattr(store, other, None))]
@@ -156,6 +183,12 @@ def _definitions(kind: type, name: str) -> Iterator[Any]:
         method = inspect.unwrap(vars(base)[name]) if name in vars(base) else None
         if inspect.isfunction(method):
             yield method
+
+
+def _loads(code: CodeType, variable: str) -> bool:
+    """Whether a function reads one of its variables, or a function inside it may."""
+    loaded = (each.argval for each in dis.get_instructions(code) if "LOAD" in each.opname)
+    return variable in code.co_cellvars or any(variable in (name if isinstance(name, tuple) else (name,)) for name in loaded)
 
 
 def _mentioned(code: CodeType) -> Iterator[str]:

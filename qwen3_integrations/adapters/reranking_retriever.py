@@ -13,7 +13,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from pydantic import Field
 
-from qwen3_integrations.adapters.call_arguments import Names, cut_arguments, read_by, with_cut
+from qwen3_integrations.adapters.call_arguments import Names, bound_in_vain, cut_arguments, read_by, with_cut
 from qwen3_integrations.adapters.components import STRICT, RerankerSettings, StrictModel
 from qwen3_integrations.core.validation import check_options, checked_cut
 from qwen3_integrations.errors import ConfigError
@@ -115,6 +115,8 @@ class RerankingRetriever(StrictModel, BaseRetriever):
 
     def _split(self, arguments: dict[str, Any], *, asynchronous: bool) -> dict[str, Any]:
         """Prove that all arguments of a call are read by somebody, and take those of the reranker out of them."""
+        for name, kind in bound_in_vain(self.retriever, asynchronous=asynchronous):
+            raise ConfigError(f"{name!r} is bound to {kind}, which would drop it. {self._remedy()}")
         if not arguments:
             return {}
         if "k" in arguments:

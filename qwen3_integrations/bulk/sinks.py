@@ -84,6 +84,23 @@ class _Note:
     lines: int = 0
     digest: str = NO_LINES
 
+    def checked(self) -> _Note:
+        """The note, after proving that it was not damaged since it was read from a file.
+
+        Raises:
+            ValueError, TypeError, KeyError: If it was.
+        """
+        numbers = (self.rows, self.width, self.lines)
+        if (
+            any(type(number) is not int or number < 0 for number in numbers)
+            or not isinstance(self.digest, str)
+            or not isinstance(self.settings, dict)
+        ):
+            raise ValueError
+        if self.rows:
+            Fingerprint.from_dict(self.made_by or {})
+        return self
+
 
 class PartFile:
     """Writes rows to `OUT.part`; `OUT` appears when the file is complete.
@@ -115,9 +132,14 @@ class PartFile:
         self._overwrite, self._restart = overwrite, restart
 
     def __enter__(self) -> Self:
-        if self._out.exists() and not self._out.is_file():  # it would be replaced, even /dev/null
+        try:
+            there = self._out.exists()
+            is_regular = self._out.is_file() and not _is_of_process(self._out)
+        except OSError as error:
+            raise InputError(f"{self._out} can't be written: {error.strerror}") from error
+        if there and not is_regular:  # it would be replaced, even /dev/null
             raise InputError(f"{self._out} is not a regular file", advice="Name a file, or leave --output out for standard output")
-        if self._out.exists() and not self._overwrite:
+        if there and not self._overwrite:
             raise InputError(f"{self._out} exists already", advice="Name another file, or replace it with --overwrite")
         self._file = _opened(self.path)
         try:
@@ -241,10 +263,8 @@ class PartFile:
         except FileNotFoundError:
             content = b""
         try:
-            note = _Note(**json.loads(content))
-            if note.rows:
-                Fingerprint.from_dict(note.made_by or {})
-        except (ValueError, TypeError, KeyError):
+            note = _Note(**json.loads(content)).checked()
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise InputError(
                 f"{self.path} exists, but {self._notes} does not say what it was made from",
                 advice="Remove it, or start again with --restart",
@@ -291,9 +311,9 @@ def _opened(path: Path, *, make: bool = True) -> BinaryIO:
     """
     flags = (os.O_RDWR | os.O_APPEND | os.O_CREAT if make else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
     harmless = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    if path.is_symlink():
-        raise InputError(f"{path} is a symbolic link, which is not followed: remove it, or name another file")
     try:
+        if path.is_symlink():
+            raise InputError(f"{path} is a symbolic link, which is not followed: remove it, or name another file")
         descriptor = os.open(path, flags | harmless, 0o666)
     except OSError as error:
         if not make and isinstance(error, FileNotFoundError):
@@ -305,6 +325,12 @@ def _opened(path: Path, *, make: bool = True) -> BinaryIO:
         os.close(descriptor)
         raise InputError(f"{path} {wrong}: remove it, or name another file")
     return os.fdopen(descriptor, "a+b" if make else "rb")
+
+
+def _is_of_process(out: Path) -> bool:
+    """Whether a path stands for an open file of a process, as /dev/stdout does: it is a link that other processes need."""
+    target = out.parent / out.readlink() if out.is_symlink() else out
+    return any(each.parent.resolve().parts[:2] == ("/", "proc") for each in (out, target))
 
 
 def _wrong_with(about: os.stat_result) -> str | None:

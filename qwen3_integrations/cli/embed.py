@@ -79,7 +79,7 @@ def embed(
     chosen = choose_format(out, output_format)
     with parameters.open_input(source, input_format, field, skip_bad) as lines, parameters.ending_in_order():
         settings = {
-            "model": checked_model(model, "embed"),
+            "model": _noted(checked_model(model, "embed")),
             "dimensions": dimensions,
             "max-tokens": max_tokens,
             "queries": queries,
@@ -100,6 +100,11 @@ def embed(
         print_json(document) if out else messages().print_json(data=document, indent=None)
     elif not quiet:
         messages().print(_sentence(summary, lines, out), markup=False, highlight=False, soft_wrap=True)
+
+
+def _noted(model: str) -> str:
+    """What a part file's note says of a model's name: a folder may move, since its weights are noted too."""
+    return "a folder" if Path(model).is_dir() else model
 
 
 def _sentence(summary: Summary, lines: Lines, out: Path | None) -> str:

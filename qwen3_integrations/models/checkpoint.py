@@ -17,7 +17,7 @@ import numpy as np
 from qwen3_integrations.core.types import Rows, Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.labels import Labels, declared_labels
-from qwen3_integrations.models.pickles import check_index, check_layers, missing_weights
+from qwen3_integrations.models.pickles import check_layers, indexed_files, missing_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,9 +314,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelNotFound: If there are none, one is missing, or one could be a pickled one: engines by themselves would load that.
     """
-    names = weight_names(folder)
-    if (folder / INDEX).is_file():
-        check_index(folder / INDEX, names)
+    index = folder / INDEX
+    names = indexed_files(index) if index.is_file() else [SINGLE]
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise missing_weights(folder, missing)
     check_layers(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -53,25 +53,25 @@ def declared_labels(config: Mapping[str, Any], path: Path) -> Labels:
     Raises:
         ConfigError: For more than two labels, names that do not say which is "yes", or fields that contradict each other.
     """
-    names = _names(config, path)
+    names, count = _names(config, path), config.get("num_labels")
     if names is None:
-        count = config.get("num_labels")
         if count not in (None, 1, 2):
             raise ConfigError(f"{path} declares {count!r} labels (num_labels): a reranker has one, or two")
         return Labels(count)
-    plain = [name.casefold().replace("_", " ").replace("-", " ").strip() for name in names]
+    plain = [_plain(name) for name in names]
     if len(names) == 1:
         if plain[0] in _NEGATIVE - {"0"}:
             raise ConfigError(f"{path} names its only label {names[0]!r} (id2label): the score must be that of 'yes'")
-        return Labels(1)
-    if len(names) != 2:
+    elif len(names) != 2:
         raise ConfigError(f"{path} declares {len(names)} labels (id2label: {_listed(names)}): a reranker has one, or two")
-    if config.get("problem_type") in ("multi_label_classification", "regression"):
+    elif config.get("problem_type") in ("multi_label_classification", "regression"):
         raise ConfigError(
             f"{path} declares problem_type {config['problem_type']!r} with two labels (id2label: {_listed(names)}): "
             "the score of a reranker is the softmax over its two labels"
         )
-    return Labels(2, _positive(plain, names, path))
+    if count not in (None, len(names)):
+        raise ConfigError(f"{path}: num_labels says {count!r}, but id2label names {len(names)}: one of the two is wrong")
+    return Labels(2, _positive(plain, names, path)) if len(names) == 2 else Labels(1)
 
 
 def _names(config: Mapping[str, Any], path: Path) -> list[str] | None:
@@ -81,16 +81,29 @@ def _names(config: Mapping[str, Any], path: Path) -> list[str] | None:
         return None
     try:
         numbered = {int(index): str(name) for index, name in by_index.items()} if by_index else {}
-        reverse = {str(name): int(index) for name, index in by_name.items()} if by_name else {}
+        reverse = {int(index): str(name) for name, index in by_name.items()} if by_name else {}
     except (AttributeError, TypeError, ValueError):
         raise ConfigError(f"{path}: id2label must map numbers to names, and label2id names to numbers") from None
-    numbered = numbered or {index: name for name, index in reverse.items()}
-    if sorted(numbered) != list(range(len(numbered))):
-        raise ConfigError(f"{path}: id2label must number its labels from 0, not {sorted(numbered)}")
-    names = [numbered[index] for index in range(len(numbered))]
-    if wrong := [name for index, name in enumerate(names) if reverse.get(name, index) != index]:
-        raise ConfigError(f"{path}: id2label and label2id give {wrong[0]!r} different numbers, so it is not known which one is 'yes'")
-    return names
+    if len(numbered) != len(by_index or ()) or len(reverse) != len(by_name or ()):
+        raise ConfigError(f"{path}: id2label and label2id must give each label a number of its own")
+    given = [each for each in (numbered, reverse) if each and not _is_default(each)] or [numbered or reverse]
+    if len(given) == 2 and any(_plain(numbered.get(index, name)) != _plain(name) for index, name in reverse.items()):
+        raise ConfigError(
+            f"{path}: id2label and label2id name the labels differently ({_listed(numbered.values())}; {_listed(reverse.values())}), "
+            "so it is not known which one is 'yes'"
+        )
+    if sorted(given[0]) != list(range(len(given[0]))):
+        raise ConfigError(f"{path}: id2label must number its labels from 0, not {sorted(given[0])}")
+    return [given[0][index] for index in range(len(given[0]))]
+
+
+def _is_default(names: Mapping[int, str]) -> bool:
+    """Whether they are the names that transformers gives labels without names."""
+    return all(_plain(name) == f"label {index}" for index, name in names.items())
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", " ").replace("-", " ").strip()
 
 
 def _positive(plain: list[str], names: list[str], path: Path) -> int:
@@ -105,7 +118,7 @@ def _positive(plain: list[str], names: list[str], path: Path) -> int:
     )
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 

@@ -46,27 +46,38 @@ def pickles_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES) if folder.is_dir() else []
 
 
-def check_index(index: Path, names: Sequence[object]) -> None:
-    """Prove that an index of weights names safetensors files of its own folder: engines fall back on pickles where it does not.
+def indexed_files(index: Path) -> list[str]:
+    """The names of the files in an index of weights, sorted, each once.
 
     Raises:
-        ModelNotFound: Names the first other file.
+        ModelNotFound: If it names none, or another file than a safetensors file of its own folder: engines by themselves fall back on
+            pickles then. They do not look for hidden files.
     """
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        names = set()
+    if not names:
+        raise ModelNotFound(f"{index} names no file of weights: its download is not complete, or it is damaged")
     for name in names:
-        if not isinstance(name, str) or not name.endswith(".safetensors") or Path(name).name != name:
+        if not isinstance(name, str) or not name.endswith(".safetensors") or name.startswith(".") or Path(name).name != name:
             raise ModelNotFound(f"{index} names {name!r}, which is no safetensors file of this folder: {_conversion(index.parent)}")
+    return sorted(names)
 
 
 def check_layers(folder: Path) -> None:
     """Prove that no layer beside the model, which `modules.json` of sentence-transformers names, has only pickled weights.
 
     Raises:
-        ModelNotFound: Names the file.
+        ModelNotFound: Names the file. Also if `modules.json` is damaged.
     """
     listed = folder / "modules.json"
     if not listed.is_file():
         return
-    modules = json.loads(listed.read_text(encoding="utf-8"))
+    try:
+        modules = json.loads(listed.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ModelNotFound(f"{listed} can't be read: its download is not complete, or it is damaged") from None
     for path in [str(module.get("path") or "") for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []:
         if path and (pickles := pickles_in(folder / path)) and not (folder / path / "model.safetensors").is_file():
             raise ModelNotFound(
@@ -112,8 +123,8 @@ def check_adapter(value: str) -> None:
         given = value.partition("=")[2] or value
     each = given if isinstance(given, list) else [given]
     for one in each:
-        path = str((one.get("path") or one.get("lora_path") or "") if isinstance(one, dict) else one)
-        if not path or not (Path(path) / "adapter_model.safetensors").is_file():
+        paths = [one[name] for name in ("path", "lora_path") if name in one] if isinstance(one, dict) else [one]
+        if not paths or not all(path and (Path(str(path)) / "adapter_model.safetensors").is_file() for path in paths):
             raise ConfigError(
                 f"the adapter {value!r} is no folder with adapter_model.safetensors: pickled weights can run code and are never loaded, "
                 "so name a folder on this machine that holds it"

@@ -30,6 +30,7 @@ _REFUSED = {
     ),
     **dict.fromkeys(("speculative_config", "speculative_draft_model_path"), "these models generate no text, so nothing can be guessed"),
     **dict.fromkeys(("enable_prompt_embeds", "enable_mm_embeds"), "the server would unpickle what clients send, which can run code"),
+    "default_mm_loras": "these models read text only, and the program would load the adapters that it names",
     "custom_weight_loader": "only the program itself reads weights",
 }
 """Flags that `extra_args` may not hold beside those of options, and why."""

@@ -81,7 +81,14 @@ class Masked:
         return "None" if self.value is None else "'**********'"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise ConfigError("a server's key can't be pickled: give it in the other process")
+        raise _key_stays()
+
+    def __getstate__(self) -> object:
+        raise _key_stays()
+
+
+def _key_stays() -> ConfigError:
+    return ConfigError("a server's key can't be pickled: give it in the other process")
 
 
 def _remade(cls: type[Any], values: dict[str, Any]) -> Any:

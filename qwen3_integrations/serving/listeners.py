@@ -77,11 +77,35 @@ def check_free(host: str, port: int) -> None:
                 probe.bind(place)
         except OSError as error:
             refusals.append(error)
+        else:
+            if _is_reserved(family, place):
+                raise taken_error(host, port)
     taken = [error for error in refusals if error.errno == _TAKEN]
     if taken or len(refusals) == len(found):
         raise (
             taken_error(host, port) if taken else ConfigError(f"{host!r} can't be used to listen on: {refusals[0].strerror}", option="host")
         )
+
+
+def _is_reserved(family: int, place: Any) -> bool:
+    """Whether a socket that may share an address holds it and does not listen yet: vLLM binds its port before it loads.
+
+    The system lists no such socket. It lists connections, which hold a port too and are no hindrance.
+    """
+    import psutil
+
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(place)
+    except OSError as error:
+        if error.errno != _TAKEN:
+            return False
+    else:
+        return False
+    try:
+        return not any(each.laddr and each.laddr.port == place[1] for each in psutil.net_connections("tcp"))
+    except (psutil.Error, OSError):  # a system that tells only root
+        return False
 
 
 def taken_error(host: str, port: int) -> ConfigError:

@@ -217,12 +217,14 @@ def _read(path: Path) -> ServerRecord | None:
         return None
     try:
         content = json.loads(read)
-    except ValueError:  # damaged
+    except (ValueError, RecursionError):  # damaged
         path.unlink(missing_ok=True)
         return None
     try:
         known = {each.name for each in fields(ServerRecord)}
         record = ServerRecord(**{name: value for name, value in content.items() if name in known} | {"command": tuple(content["command"])})
+        if not _is_well_formed(record):
+            raise TypeError
         if record.name != path.stem or not _lies_beside(record.log, path, ".log"):
             raise ValueError
         if record.key_config and not _lies_beside(record.key_config, path, ".key.yaml"):
@@ -233,6 +235,18 @@ def _read(path: Path) -> ServerRecord | None:
         _warn(path, "it names files that do not lie beside it: remove it")
         return None
     return record
+
+
+def _is_well_formed(record: ServerRecord) -> bool:
+    """Whether the values are of the kinds that their fields say."""
+    texts = (record.name, record.task, record.model, record.engine, record.url, record.log, record.folder, record.key_config)
+    numbers = (record.owner_pid, record.supervisor_pid, record.server_pid)
+    return (
+        all(isinstance(each, str) for each in texts)
+        and all(isinstance(each, int) for each in numbers)
+        and isinstance(record.started_at, int | float)
+        and isinstance(record.options, Mapping)
+    )
 
 
 def _warn(path: Path, why: str) -> None:

@@ -35,7 +35,7 @@ def check_folder(folder: Path) -> None:
             raise _refusal(folder, step, about, "name a folder of your own in QWEN3_SERVERS_DIR")
         is_open = about.st_mode & stat.S_IWOTH or (about.st_mode & stat.S_IWGRP and not _is_private(about))
         if stat.S_ISDIR(about.st_mode) and is_open and not about.st_mode & stat.S_ISVTX:
-            raise _refusal(folder, step, about, f"chmod go-w {step}")
+            raise _refusal(folder, step, about, f"chmod go-w {step}, or name another folder in QWEN3_SERVERS_DIR")
     about = folder.stat()
     if about.st_uid != os.geteuid():
         raise _refusal(folder, folder, about, "name a folder of your own in QWEN3_SERVERS_DIR")

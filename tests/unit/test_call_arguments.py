@@ -233,6 +233,7 @@ READERS = [
     Named(),
     Anything(),
     RunnableLambda(function),
+    RunnableLambda(Named().invoke, afunc=Named().ainvoke),
     Named().bind(tenant="a"),
     Named().with_retry(),
     Named().with_fallbacks([Anything()]),
@@ -243,6 +244,7 @@ READERS = [
 DEAF = [
     Deaf(),
     Deaf().bind(),
+    RunnableLambda(Deaf().invoke, afunc=Deaf().ainvoke),
     Named().with_fallbacks([Deaf()]),
     EnsembleRetriever(retrievers=[Named()]),
     MergerRetriever(retrievers=[Named()]),
@@ -270,6 +272,18 @@ def test_arguments_that_a_retriever_would_drop_are_refused(rerank, inner):
         with pytest.raises(ConfigError, match="has no option 'tenant'"):
             way(retriever, tenant="b")
         assert len(way(retriever)) == 5
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: inner, lambda inner: inner.with_retry(), lambda inner: inner | RunnableLambda(list)])
+def test_arguments_that_were_bound_to_a_retriever_that_drops_them_are_refused(rerank, wrap):
+    for deaf in (Deaf(), EnsembleRetriever(retrievers=[Named()])):
+        retriever = RerankingRetriever(retriever=wrap(deaf.bind(tenant="b")), reranker=rerank)
+        for way in (invoked, ainvoked):
+            with pytest.raises(ConfigError, match=rf"'tenant' is bound to {type(deaf).__name__}, which would drop it"):
+                way(retriever)
+    kept = RerankingRetriever(retriever=wrap(Named().bind(tenant="b")), reranker=rerank)
+    for way in (invoked, ainvoked):
+        assert tenants_of(way(kept)) == ["b"] * 5
 
 
 def test_what_only_one_of_invoke_and_ainvoke_would_drop(rerank):
@@ -385,6 +399,47 @@ def test_a_store_that_passes_on_to_the_class_above_it(rerank):
     retriever = RerankingRetriever(retriever=store, reranker=rerank)
     found = retriever.invoke(QUERY, tenant="b", filter=lambda document: document.metadata["n"] > 10)
     assert {document.metadata["n"] for document in found} == {11, 13, 15, 17, 19}
+
+
+class Forgetful(Filtering):
+    """Takes any argument, and calls a search that names some without passing them on."""
+
+    def similarity_search(self, query, k=4, **kwargs):
+        return self.search_tenant(query, k)
+
+    async def asimilarity_search(self, query, k=4, **kwargs):
+        return self.search_tenant(query, k)
+
+    def search_tenant(self, query, k, tenant="a", **kwargs):
+        return super().similarity_search(query, k, tenant=tenant, **kwargs)
+
+
+@pytest.mark.parametrize("way", [invoked, ainvoked])
+def test_a_store_that_does_not_pass_on_what_it_takes(rerank, way):
+    store = Forgetful(Qwen3Embeddings(backend="fake"))
+    store.add_documents(DOCUMENTS)
+    for inner in (store, store.as_retriever()):
+        with pytest.raises(ConfigError, match="no option 'tenant'"):
+            way(RerankingRetriever(retriever=inner, reranker=rerank), tenant="b")
+
+
+class Collecting(Filtering):
+    """Passes on what it takes from inside a function of its own."""
+
+    def similarity_search(self, query, k=4, **kwargs):
+        def search():
+            return self.search_tenant(query, k, **kwargs)
+
+        return search()
+
+    def search_tenant(self, query, k, tenant="a", **kwargs):
+        return super().similarity_search(query, k, tenant=tenant, **kwargs)
+
+
+def test_a_store_that_passes_on_what_it_takes_inside_a_function(rerank):
+    store = Collecting(Qwen3Embeddings(backend="fake"))
+    store.add_documents(DOCUMENTS)
+    assert tenants_of(RerankingRetriever(retriever=store, reranker=rerank).invoke(QUERY, tenant="b")) == ["b"] * 5
 
 
 def test_an_argument_of_another_search_is_refused(rerank):

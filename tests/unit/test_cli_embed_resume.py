@@ -131,6 +131,18 @@ def test_a_folder_of_the_same_name_that_has_changed_is_refused(job, folder, chan
     assert says in job.refused(*model)
 
 
+def test_a_folder_may_move(job, folder):
+    job.begin("--model", str(folder), *TORCH)
+    job.goes_on("--model", str(folder.rename(folder.with_name("moved"))), *TORCH)
+
+
+def test_another_folder_with_other_weights_is_refused(job, folder):
+    job.begin("--model", str(folder), *TORCH)
+    moved = folder.rename(folder.with_name("moved"))
+    nudge(moved)
+    assert "weights was" in job.refused("--model", str(moved), *TORCH)
+
+
 def test_what_changes_no_number_is_no_other_model(job, folder):
     model = ("--model", str(folder), *TORCH)
     job.begin(*model)

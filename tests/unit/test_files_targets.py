@@ -184,7 +184,7 @@ def test_an_output_that_is_there_is_kept_unless_told(tmp_path):
 def test_a_part_file_of_unknown_origin_is_not_touched(tmp_path):
     out = tmp_path / "out"
     part = out.with_name("out.part")
-    for note in (None, "no json", '{"other": 1}'):
+    for note in (None, "no json", '{"other": 1}', "[" * 100_000):
         part.write_text("somebody's")
         if note:
             out.with_name("out.part.json").write_text(note)
@@ -192,6 +192,42 @@ def test_a_part_file_of_unknown_origin_is_not_touched(tmp_path):
             run(out)
         assert part.read_text() == "somebody's"
     run(out, restart=True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({"settings": value} for value in ([], "x", None)),
+        *({name: value} for name in ("rows", "width", "lines") for value in ("3", -1, 3.0, True, None)),
+        *({"digest": value} for value in (None, 7)),
+    ],
+    ids=str,
+)
+def test_a_damaged_note_is_said(tmp_path, damage):
+    out, note = tmp_path / "out", tmp_path / "out.part.json"
+    stopped(out)
+    note.write_text(json.dumps(json.loads(note.read_bytes()) | damage))
+    with pytest.raises(InputError, match=r"does not say what it was made from.*--restart"):
+        run(out)
+    assert run(out, restart=True).resumed == 0
+
+
+def test_a_name_that_is_too_long_is_said(tmp_path):
+    for length in (251, 254, 300):
+        with pytest.raises(InputError, match="can't be written: File name too long"):
+            run(tmp_path / ("x" * length))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system shows no open files as paths")
+def test_an_open_file_of_this_process_is_no_output(tmp_path):
+    """`/dev/stdout` is a link to one: it would be replaced for all processes."""
+    with (tmp_path / "redirected").open("w") as file:
+        link = tmp_path / "stdout"
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        for out in (link, Path(f"/proc/self/fd/{file.fileno()}")):
+            with pytest.raises(InputError, match="leave --output out for standard output"):
+                run(out, overwrite=True)
+        assert link.is_symlink()
 
 
 def test_nothing_is_left_where_nothing_was_done(tmp_path):

@@ -60,6 +60,11 @@ def test_a_label2id_that_was_left_at_its_default_contradicts_nothing(converted):
     assert read_model(folder, "rerank").labels.positive == 0
 
 
+def test_an_id2label_that_was_left_at_its_default_gives_way_to_label2id(converted):
+    folder = declare(converted(["LABEL_0", "LABEL_1"], ["yes", "no"]), label2id={"yes": 0, "no": 1})
+    assert read_model(folder, "rerank").labels.positive == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -70,6 +75,11 @@ def test_a_label2id_that_was_left_at_its_default_contradicts_nothing(converted):
         ({"id2label": {"1": "no", "2": "yes"}, "label2id": None}, "id2label must number its labels from 0"),
         ({"id2label": ["no", "yes"]}, "id2label must map numbers to names"),
         ({"id2label": {"0": "yes", "1": "no"}, "label2id": {"no": 0, "yes": 1}}, "id2label and label2id"),
+        ({"id2label": {"0": "no", "1": "yes"}, "label2id": {"relevant": 0, "irrelevant": 1}}, "id2label and label2id"),
+        ({"id2label": {"0": "no", "00": "yes"}, "label2id": None}, "id2label and label2id must give each label a number of its own"),
+        ({"id2label": None, "label2id": {"no": 0, "yes": 1, "maybe": 1}}, "id2label and label2id must give each label a number of its own"),
+        ({"id2label": {"0": "no", "1": "yes"}, "num_labels": 1}, "num_labels says 1, but id2label names 2"),
+        ({"id2label": {"0": "LABEL_0"}, "label2id": {"no": 0}}, r"only label 'no' \(id2label\)"),
         ({"id2label": {"0": "no"}, "label2id": None}, r"only label 'no' \(id2label\)"),
         ({"id2label": None, "label2id": None, "num_labels": 3}, "num_labels"),
         ({"problem_type": "multi_label_classification"}, "problem_type 'multi_label_classification'"),

@@ -77,6 +77,8 @@ def test_a_load_format_that_reads_safetensors_is_passed_on(name):
         ("--speculative-draft-model-path", "elsewhere"),
         ("--enable-prompt-embeds",),
         ("--enable-mm-embeds",),
+        ("--default-mm-loras", '{"image": "elsewhere"}'),
+        ("--default-mm-loras.image", "elsewhere"),
         ("--model-impl", "transformers"),
         ("-qfp8",),
     ],
@@ -102,6 +104,24 @@ def test_an_adapter_must_be_a_folder_with_safetensors(tmp_path, flag):
             command(flag, f"zero={safe}", value)
         with pytest.raises(ConfigError, match="adapter"):
             command(f"{flag}={value}")
+
+
+def test_every_path_of_an_adapter_must_be_safe(tmp_path):
+    """vLLM reads `path`, SGLang `lora_path`."""
+    for name, file in (("safe", "adapter_model.safetensors"), ("pickled", "adapter_model.bin")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    for one, other in (("safe", "pickled"), ("pickled", "safe")):
+        given = {"name": "x", "path": str(tmp_path / one), "lora_path": str(tmp_path / other)}
+        with pytest.raises(ConfigError, match="adapter"):
+            command("--lora-modules", json.dumps(given))
+
+
+@pytest.mark.vllm
+def test_embedded_vllm_refuses_a_second_model():
+    """Its weights would be read from where nobody has looked for pickles."""
+    with pytest.raises(ConfigError, match="speculative_config"):
+        open_engine("embed", "qwen3-tiny-demo", backend="vllm", speculative_config={"model": "somewhere", "load_format": "pt"})
 
 
 @pytest.fixture
@@ -150,6 +170,30 @@ def test_an_index_may_name_safetensors_files_beside_it_alone(tmp_path, name):
     (tmp_path / "pytorch_model.bin").touch()
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(ModelNotFound, match=r"index\.json names .* no safetensors file of this folder"):
+        weight_files(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"weight_map": {}}', '{"weight_map": []}', "[]", "{", "null", "[" * 100_000])
+def test_an_index_that_names_no_file_does_not_lead_to_pickles(tmp_path, content):
+    (tmp_path / "pytorch_model.bin").touch()
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelNotFound, match=r"index\.json names no file of weights"):
+        weight_files(tmp_path)
+
+
+def test_an_index_may_not_name_a_hidden_file_that_servers_do_not_look_for(tmp_path):
+    for name in ("pytorch_model.bin", ".model.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": ".model.safetensors"}}')
+    with pytest.raises(ModelNotFound, match="no safetensors file of this folder"):
+        weight_files(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000])
+def test_a_list_of_layers_that_can_not_be_read_is_said(tmp_path, content):
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises(ModelNotFound, match=r"modules\.json can't be read"):
         weight_files(tmp_path)
 
 

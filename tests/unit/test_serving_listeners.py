@@ -183,6 +183,16 @@ def test_a_bound_port_that_nobody_listens_on_yet_is_not_free():
         assert not is_free(other.getsockname()[1])
 
 
+@pytest.mark.parametrize("asked", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_a_port_of_a_server_that_still_loads_is_not_free(asked):
+    """vLLM binds its port with these options before it loads, and listens when it is ready; a second one could bind it too."""
+    with socket.socket() as loading:
+        for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
+            loading.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
+        loading.bind(("127.0.0.1", 0))
+        assert not is_free(loading.getsockname()[1], asked)
+
+
 def test_a_port_whose_connections_were_just_closed_is_free():
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do

@@ -133,6 +133,17 @@ def test_a_server_shows_no_key(server):
     assert server.options.api_key == KEY
 
 
+def test_the_state_of_a_servers_parts_shows_no_key(server):
+    """As tools read it that write objects out by their state."""
+    assert server.api_key == KEY
+    for part in vars(server).values():
+        try:
+            state = part.__getstate__()
+        except ConfigError as refusal:
+            state = refusal
+        assert holds_none(state)
+
+
 def test_copies_of_a_server_keep_a_key_that_was_given(server):
     given = attach(api_key="given")
     for made in (copy.copy(given), copy.deepcopy(given)):

@@ -155,6 +155,36 @@ def test_a_record_that_names_files_elsewhere_deletes_and_reads_nothing(folder, t
         assert target.read_text() == 'api-key: "root-only"'
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"supervisor_pid": "1"},
+        {"supervisor_pid": 2**70},
+        {"server_pid": "1"},
+        {"started_at": "now"},
+        {"started_at": None, "supervisor_pid": 0},
+        {"url": 5},
+        {"options": None},
+        {"command": None},
+    ],
+    ids=str,
+)
+def test_a_record_with_values_of_another_kind_is_no_servers(folder, damage):
+    servers_folder()
+    path = plant(folder / "embed-model-8000.json", record_in(folder))
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    path.chmod(0o600)
+    assert servers() == ()
+
+
+def test_a_record_that_is_nested_too_deeply_is_no_servers(folder):
+    servers_folder()
+    path = folder / "embed-model-8000.json"
+    path.write_text("[" * 200_000)
+    path.chmod(0o600)
+    assert servers() == ()
+
+
 def test_a_key_file_that_is_a_link_is_not_read(folder, tmp_path):
     servers_folder()
     target = tmp_path / "target"

@@ -36,6 +36,7 @@ _REFUSED: Mapping[str, str] = {
     "model": "it is the engine's second argument",
     "model_weights": "weights come from the model's folder",
     "hf_config_path": "the config comes from the model's folder",
+    "speculative_config": "these models generate no text, so a second model is never needed",
     "code_revision": "this package never runs code from a model's folder",
     "tokenizer": _IDS_ONLY,
     "tokenizer_mode": _IDS_ONLY,
