@@ -168,7 +168,9 @@ class Survey:
         assert self.embedder is not None  # the widget refuses a query without one
         vector = (await self.embedder.aembed_queries([query], self.instruction))[0]
         if len(vector) != self._opened.width:
-            raise ConfigError(f"makes vectors of {len(vector)} dimensions, but those of the texts have {self._opened.width}", option="embedder")
+            raise ConfigError(
+                f"makes vectors of {len(vector)} dimensions, but those of the texts have {self._opened.width}", option="embedder"
+            )
         self.query_vector, self.query_of = vector, (query, self.instruction)
 
     def near_text(self, index: int, width: int) -> tuple[Neighbour, ...]:

@@ -58,7 +58,9 @@ def choose_format(output: Path | None, asked: OutputFormat | None) -> OutputForm
     """
     if output is None:
         if asked not in (None, OutputFormat.JSONL):
-            raise ConfigError(f"{asked} can't be written to standard output, since its header is written last", advice="Name a file with --output")
+            raise ConfigError(
+                f"{asked} can't be written to standard output, since its header is written last", advice="Name a file with --output"
+            )
         return OutputFormat.JSONL
     suffixes = {".jsonl": OutputFormat.JSONL, ".ndjson": OutputFormat.JSONL, ".npy": OutputFormat.NPY, ".parquet": OutputFormat.PARQUET}
     chosen = asked or suffixes.get(output.suffix)

@@ -121,7 +121,9 @@ class Tokenizer:
         """
         path = folder / "tokenizer.json"
         if not path.is_file():
-            raise ModelNotFound(f"{folder} has no tokenizer.json", advice="Download the model again, or copy the file from the model's page on its hub")
+            raise ModelNotFound(
+                f"{folder} has no tokenizer.json", advice="Download the model again, or copy the file from the model's page on its hub"
+            )
         return cls(path.read_text(encoding="utf-8"))
 
     @property

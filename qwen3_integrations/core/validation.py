@@ -55,9 +55,7 @@ def check_choice(value: object, choices: Iterable[str], name: str) -> None:
         raise ConfigError(f"must be one of {', '.join(words)}, not {_shown(value)}{suggest(str(value), words)}", option=name)
 
 
-def whole_number(
-    value: object, name: str, least: int = 1, most: int | None = None, *, note: str = "", of_call: bool = False
-) -> int:
+def whole_number(value: object, name: str, least: int = 1, most: int | None = None, *, note: str = "", of_call: bool = False) -> int:
     """The value as a plain `int`, after proving that it is a whole number in a range.
 
     Whatever counts as an index in Python is a whole number, NumPy's integers too. Booleans, floats and strings are not.

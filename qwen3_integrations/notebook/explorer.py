@@ -207,7 +207,9 @@ class EmbeddingExplorer(Widget):
         width: int = proposal.value
         if width and width not in self._survey.widths:
             measured = ", ".join(map(str, self._survey.widths))
-            raise ConfigError(f"is {width}, but recall is measured at {measured}", option="dimensions", advice="Pass other widths as widths=")
+            raise ConfigError(
+                f"is {width}, but recall is measured at {measured}", option="dimensions", advice="Pass other widths as widths="
+            )
         return width
 
     @traitlets.validate("query")

@@ -23,7 +23,9 @@ class WholeNumber(traitlets.Int):
         ConfigError: On assignment of another value; an `InputError` with `of_call`.
     """
 
-    def __init__(self, default: int | None = None, *, least: int = 1, note: str = "", of: str = "", of_call: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, default: int | None = None, *, least: int = 1, note: str = "", of: str = "", of_call: bool = False, **settings: Any
+    ) -> None:
         super().__init__(default, **settings)
         self._of = of
         self._least = least

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.core.validation import whole_number
 from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
 from qwen3_integrations.engines.sharing import SharedEngine
-from qwen3_integrations.core.validation import whole_number
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.serving.health import Load, is_healthy, load_of
 from qwen3_integrations.serving.log import tail_of

@@ -14,7 +14,6 @@ from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import (
-    ConfigError,
     EngineError,
     Qwen3Error,
     ServerTimeout,

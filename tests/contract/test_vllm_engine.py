@@ -281,7 +281,9 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
     half = [np.asarray(ids, dtype=np.int32) for ids in ([1, 2, 3], [5] * 2000, [1, 2])]
     refused = embedding._loop.submit(half, "whose it is")
     fine = Embedder(embedding).embed_documents(["fine"])
-    with pytest.raises(EngineError, match=r"item 1 of this call: vLLM refused the prompt \(2000 tokens\) for .*the maximum model length of 1024"):
+    with pytest.raises(
+        EngineError, match=r"item 1 of this call: vLLM refused the prompt \(2000 tokens\) for .*the maximum model length of 1024"
+    ):
         refused.result()
     close_to(fine, reference_embeddings(random_embedder, ["fine"]))
     assert embedding._loop._engine.get_num_unfinished_requests() == 0

@@ -69,7 +69,9 @@ def test_less_may_be_proved(faulty, opened, mode, requests):
 
 
 def test_another_model_is_named(tiny_servers, opened):
-    with pytest.raises(ModelNotServed, match=rf"does not serve 'other/model', it serves '{NAME}', '{ALIAS}', .*. Pass the served name as model"):
+    with pytest.raises(
+        ModelNotServed, match=rf"does not serve 'other/model', it serves '{NAME}', '{ALIAS}', .*. Pass the served name as model"
+    ):
         _embed(opened("embed", "other/model", tiny_servers["embed"].url))
 
 

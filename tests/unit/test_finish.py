@@ -38,7 +38,12 @@ def test_vectors_that_cannot_be_right(rows, said):
 
 @pytest.mark.parametrize(
     ("rows", "said"),
-    [([0.5], "for 2 prompts, not one score for each"), ([[0.5], [0.5]], "for 2 prompts, not one score for each"), ([0.5, 1.5], "item 1 of this call"), ([float("nan"), 0.5], "item 0 of this call")],
+    [
+        ([0.5], "for 2 prompts, not one score for each"),
+        ([[0.5], [0.5]], "for 2 prompts, not one score for each"),
+        ([0.5, 1.5], "item 1 of this call"),
+        ([float("nan"), 0.5], "item 0 of this call"),
+    ],
 )
 def test_scores_that_cannot_be_right(rows, said):
     with pytest.raises(BadReply, match=said):

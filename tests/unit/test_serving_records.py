@@ -139,7 +139,10 @@ def test_reading_makes_no_folder_and_writing_says_which_can_not_be_made(tmp_path
     (tmp_path / "file").touch()
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
     assert servers() == ()
-    with pytest.raises(ConfigError, match=rf"{tmp_path}/file, the folder of the servers' records, can't be written.*Set another folder in {FOLDER_VARIABLE}"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"{tmp_path}/file, the folder of the servers' records, can't be written.*Set another folder in {FOLDER_VARIABLE}",
+    ):
         record.write()
 
 
