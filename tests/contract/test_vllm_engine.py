@@ -378,7 +378,7 @@ def test_close_and_open_again(here, random_embedder, embedding):
         close_to(Embedder(engine).embed_documents(PLAIN), expected)
         engine.close()
         engine.close()
-        with pytest.raises(EngineClosed, match="is closed. Open it again"):
+        with pytest.raises(EngineClosed, match=r"is closed. Open it again"):
             Embedder(engine).embed_documents(["late"])
     close_to(Embedder(embedding).embed_documents(PLAIN), expected)
 

@@ -341,7 +341,7 @@ def test_settings_that_can_not_work_are_refused(options, says):
 
 
 def test_openai_alone_can_not_rerank():
-    with pytest.raises(ConfigError, match="dialect 'openai' can't rerank. These can: rerank, vllm"):
+    with pytest.raises(ConfigError, match=r"dialect 'openai' can't rerank. These can: rerank, vllm"):
         HttpEngine("rerank", NAME, base_url="http://127.0.0.1:9", dialect="openai")
 
 

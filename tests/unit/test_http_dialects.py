@@ -184,7 +184,7 @@ def test_a_server_that_says_nothing_of_itself_must_be_named(stand_in, opened):
 
 def test_text_embeddings_inference_with_another_model(stand_in, opened):
     server = stand_in(info={"model_id": "BAAI/bge"}, v1_embeddings=_vectors)
-    with pytest.raises(ModelNotServed, match=f"does not serve '{MODEL}', it serves 'BAAI/bge'"):
+    with pytest.raises(ModelNotServed, match=f"does not serve '{MODEL}'; it serves 'BAAI/bge'"):
         Embedder(opened("embed", server.url)).embed_documents(["text"])
 
 

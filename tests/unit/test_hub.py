@@ -185,7 +185,7 @@ def test_a_path_is_a_folder_whatever_the_source(tmp_path, source):
 @pytest.mark.parametrize("path", ["./missing", "/missing/model", "~/missing", "one/two/three", "C:\\models\\missing"])
 def test_a_missing_folder_is_no_question_to_a_hub(path):
     assert find_model(path, "embed") is None
-    with pytest.raises(ModelNotFound, match="folder .* does not exist"):
+    with pytest.raises(ModelNotFound, match=r"folder .* does not exist"):
         resolve_model(path, "embed")
 
 

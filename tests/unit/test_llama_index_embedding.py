@@ -109,9 +109,9 @@ async def test_bad_input(embedding):
         embedding.get_text_embedding_batch(["fine", 5])
     with pytest.raises(TypeError, match=r"texts\[1\] must be a string"):
         await embedding.aget_text_embedding_batch(["fine", 5])
-    with pytest.raises(TypeError, match="^text must be a string"):
+    with pytest.raises(TypeError, match=r"^text must be a string"):
         embedding.get_query_embedding(None)
-    with pytest.raises(InvalidText, match="^text contains the lone surrogate"):
+    with pytest.raises(InvalidText, match=r"^text contains the lone surrogate"):
         embedding.get_text_embedding("\udc80")
     with pytest.raises(PromptTooLong):
         Qwen3Embedding(backend="fake", max_tokens=20).get_query_embedding("word " * 100)

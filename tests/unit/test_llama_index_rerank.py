@@ -103,9 +103,9 @@ def test_the_query_in_every_form(rerank):
 
 @pytest.mark.parametrize("given", [nodes(), []], ids=["nodes", "none"])
 async def test_no_query_is_refused(rerank, given):
-    with pytest.raises(InputError, match="query is missing: Qwen3Rerank ranks by a query. Pass query_str"):
+    with pytest.raises(InputError, match=r"query is missing: Qwen3Rerank ranks by a query. Pass query_str"):
         rerank.postprocess_nodes(given)
-    with pytest.raises(InputError, match="query is missing: Qwen3Rerank ranks by a query. Pass query_str"):
+    with pytest.raises(InputError, match=r"query is missing: Qwen3Rerank ranks by a query. Pass query_str"):
         await rerank.apostprocess_nodes(given)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from qwen3_integrations import Embedder, open_engine
 from qwen3_integrations.core import progress
-from qwen3_integrations.core.pipeline import SLICE
 from qwen3_integrations.serving import start_bar
+from qwen3_integrations.core.pipeline import SLICE
 
 TEXTS = [f"text number {number}" + " and more" * (number % 7) for number in range(2 * SLICE + 90)]
 

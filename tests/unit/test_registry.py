@@ -66,7 +66,7 @@ def test_unknown_words_are_refused(task, settings, said):
 
 
 def test_a_model_that_is_nowhere_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(ModelNotFound, match="folder .* does not exist"):
+    with pytest.raises(ModelNotFound, match=r"folder .* does not exist"):
         open_engine("embed", str(tmp_path / "none"), backend="torch")
     with pytest.raises(ModelNotFound, match="not in a local cache"):
         open_engine("embed", backend="torch", source="local")

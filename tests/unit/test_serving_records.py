@@ -203,7 +203,7 @@ def test_names_fit_a_file():
 
 
 def test_attaching_to_nothing_names_what_there_is(supervised):
-    with pytest.raises(ConfigError, match="no server 'other' is running here. Running: embed-model-8000"):
+    with pytest.raises(ConfigError, match=r"no server 'other' is running here. Running: embed-model-8000"):
         attach("other")
     with pytest.raises(ConfigError, match="0 servers are running here"):
         attach(task="rerank")

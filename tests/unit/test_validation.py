@@ -199,7 +199,7 @@ def test_what_is_no_whole_number_in_range_is_refused_in_the_same_words(place):
 
 def test_a_chunk_of_a_file_is_checked_before_anything_is_read():
     for value in (*BAD, 0):
-        with pytest.raises(ConfigError, match="^chunk must be a whole number of at least 1, not"):
+        with pytest.raises(ConfigError, match=r"^chunk must be a whole number of at least 1, not"):
             embed_records(None, None, iter(()), None, chunk=value)
 
 
