@@ -268,9 +268,7 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         retriever = self.retriever
         if isinstance(retriever, VectorStore):
             if "k" in self.search_kwargs:
-                raise ConfigError(
-                    "must not contain 'k'", option="search_kwargs", advice="Set the number of documents to fetch with fetch_k"
-                )
+                raise ConfigError("must not contain 'k'", option="search_kwargs", advice="Set the number of documents to fetch with fetch_k")
             return retriever.as_retriever(search_kwargs={**self.search_kwargs, "k": self.fetch_k or FETCH_K})
         if self.search_kwargs:
             advice = "Set those of this retriever on the retriever itself"

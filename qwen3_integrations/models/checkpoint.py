@@ -79,9 +79,7 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
         raise ModelNotFound(f"{folder} has no config.json: it is not a model's folder, or its download is not complete")
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("model_type") != "qwen3":
-        raise ConfigError(
-            f"{folder} contains a {config.get('model_type')!r} model, but this package runs only Qwen3-Embedding and Qwen3-Reranker"
-        )
+        raise ConfigError(f"{folder} contains a {config.get('model_type')!r} model, but this package runs only Qwen3-Embedding and Qwen3-Reranker")
     classifier = "Qwen3ForSequenceClassification" in config.get("architectures", [])
     if task == "embed" and classifier:
         raise ConfigError(f"{folder} contains a reranker (Qwen3ForSequenceClassification)", advice="Open it with task rerank")

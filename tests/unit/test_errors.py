@@ -83,8 +83,8 @@ def test_an_index_is_moved_from_a_slice_to_the_call_and_the_message_with_it(kind
          "prt is unknown, did you mean 'port'? The options are: port"),
         (InputError("is missing", argument="query"), "query is missing"),
         (InvalidText("contains U+D800", argument="texts", index=4), "texts[4] contains U+D800"),
-        (HandshakeFailed("it scores backwards", url="http://s/rerank", model="m", advice="Use vLLM"),
-         "http://s/rerank does not answer as m must: it scores backwards. Use vLLM. engine_options={'handshake': 'off'} skips this check"),
+        (HandshakeFailed("it scores backwards", url="http://s/classify", model="m", advice="Use vLLM"),
+         "http://s/classify does not answer as m must: it scores backwards. Use vLLM. engine_options={'handshake': 'off'} skips this check"),
     ],
 )  # fmt: skip
 def test_a_message_says_what_happened_to_what_and_what_to_do(error, message):
@@ -160,7 +160,7 @@ def test_a_vector_that_can_not_be_right_is_named_by_its_index():
                     reply.rows[position] = 0
             return reply
 
-    with pytest.raises(BadReply, match=r"^item 300 of this call: the vector is zero or not finite") as caught:
+    with pytest.raises(BadReply, match="^item 300 of this call: the vector is zero or not finite") as caught:
         Embedder(Zero("embed")).embed_documents(MANY)
     assert caught.value.index == 300
 

@@ -253,8 +253,8 @@ class HttpEngine(Submitting):
         if not self._told:
             self._told = True
             log.warning(
-                "%s does not count tokens, and no tokenizer of %s is on this machine: "
-                "texts that may exceed max_tokens=%d are sent untruncated, and the server may refuse or truncate them. Pass the model's folder: engine_options={'tokenizer': ...}",
+                "%s does not count tokens, and no tokenizer of %s is on this machine: texts that may exceed max_tokens=%d are sent untruncated, "
+                "and the server may refuse or truncate them. Pass the model's folder: engine_options={'tokenizer': ...}",
                 server.url,
                 server.model,
                 budget,

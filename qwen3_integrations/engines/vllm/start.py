@@ -68,7 +68,7 @@ class VllmStart:
             except Exception as error:
                 raise EngineError(
                     f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}",
-                    advice='The cause is in its log above. In a script, open engines under `if __name__ == "__main__":`. If this process '
+                    advice="The cause is in its log above. In a script, open engines under `if __name__ == \"__main__\":`. If this process "
                     "has used CUDA in PyTorch before (torch.cuda.is_available() is enough), set VLLM_WORKER_MULTIPROC_METHOD=spawn",
                 ) from error
             self.max_tokens = int(config.model_config.max_model_len)

@@ -100,8 +100,7 @@ def resolve_model(
         refusals.append("ModelScope was not tried: its client is not installed (pip install 'qwen3-integrations[modelscope]')")
     raise ModelNotFound(
         f"{named(model, revision)} could not be found or downloaded. {'. '.join(refusals)}",
-        advice="Or set a mirror's address in HF_ENDPOINT, pass a folder that contains the model, "
-        f"or use the bundled toy pair: model={TINY!r}",
+        advice=f"Or set a mirror's address in HF_ENDPOINT, pass a folder that contains the model, or use the bundled toy pair: model={TINY!r}",
     )
 
 
