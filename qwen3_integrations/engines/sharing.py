@@ -65,8 +65,8 @@ def share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
                 if _open.get(key) is shared:
                     del _open[key]
             raise
-    elif error := shared.engine.exception():
-        raise own_copy(error)
+    elif failure := shared.engine.exception():
+        raise own_copy(failure)
     return SharedEngine(shared.engine.result(), lambda: _release(key, shared))
 
 

@@ -9,7 +9,7 @@ import traitlets
 from qwen3_integrations.core.validation import fraction, whole_number
 
 
-class WholeNumber(traitlets.Int):
+class WholeNumber(traitlets.Int[Any, Any]):
     """A whole number in a range, as a plain `int`; NumPy's integers are taken too.
 
     Args:
@@ -37,7 +37,7 @@ class WholeNumber(traitlets.Int):
         return whole_number(value, self._of or str(self.name), self._least, note=self._note, of_call=self._of_call)
 
 
-class UnitNumber(traitlets.Float):
+class UnitNumber(traitlets.Float[Any, Any]):
     """A number in [0, 1], as a plain `float`; NumPy's numbers are taken too.
 
     Raises:
