@@ -65,8 +65,8 @@ def share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
                 if _open.get(key) is shared:
                     del _open[key]
             raise
-    elif failure := shared.engine.exception():
-        raise own_copy(failure)
+    elif error := shared.engine.exception():
+        raise own_copy(error)
     return SharedEngine(shared.engine.result(), lambda: _release(key, shared))
 
 
