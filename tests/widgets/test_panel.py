@@ -151,9 +151,9 @@ def test_what_is_wrong_stands_at_its_field_and_all_at_once(panel):
         tell(made, "set", name=name, value=value)
     assert made.wrong == {
         "max_tokens": "max_tokens must be a whole number of at least 1, not 'many'",
-        "port": "port must be a whole number from 1 to 65535, or 0 for a free one, not 70000",
+        "port": "port must be a whole number from 0 to 65535 (0 means any free one), not 70000",
         "extra_args": "extra_args can't be parsed: no closing quotation",
-        "gpu_memory_utilization": "gpu_memory_utilization must lie in (0, 1], not 'x'",
+        "gpu_memory_utilization": "gpu_memory_utilization must be a number in (0, 1], not 'x'",
     }
     with pytest.raises(ConfigError):
         _ = made.options
@@ -202,7 +202,7 @@ def test_fields_that_are_none_and_values_of_another_kind_are_refused(panel, name
     made = panel()
     before = dict(made.form)
     tell(made, "set", name=name, value=value)
-    assert "the form has no field" in made.error
+    assert "is not a field of the form" in made.error
     assert made.form == before
 
 
@@ -260,7 +260,7 @@ def test_a_model_that_is_not_here_is_not_fetched_to_be_planned(panel):
     assert (made.preview["is_here"], made.preview["parts"], made.preview["refusal"]) == (False, [], "")
     made.start()  # no hub is asked in the tests
     assert until(lambda: made.error)
-    assert "in no local cache" in made.error
+    assert "not in a local cache" in made.error
     assert made.state == "stopped"
 
 
@@ -269,10 +269,10 @@ def test_a_flag_that_is_owned_is_refused_before_a_start_and_at_its_field(panel):
     made = panel(task="embed", **TINY, extra_args=("--port", "1"))
     tell(made, "show", view="a")
     assert until(lambda: made.preview)
-    assert "extra_args can't hold --port" in made.preview["refusal"]
+    assert "extra_args can't contain --port" in made.preview["refusal"]
     made.start()
     assert until(lambda: made.wrong)
-    assert "extra_args can't hold --port" in made.wrong["extra_args"]
+    assert "extra_args can't contain --port" in made.wrong["extra_args"]
     assert (made.state, made.error) == ("stopped", "")
 
 
