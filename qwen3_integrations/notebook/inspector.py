@@ -13,7 +13,7 @@ from qwen3_integrations.core.prompts import INSTRUCTIONS
 from qwen3_integrations.core.reranker import Reranker
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.tokenizer import checked_text
-from qwen3_integrations.core.validation import checked_cut
+from qwen3_integrations.core.validation import fraction, optional_whole_number
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.notebook.export import inspection_html, page_html
 from qwen3_integrations.notebook.inspector_views import Labels, all_hits, listed_labels, measured, order_of, texts_in, view_of
@@ -100,7 +100,8 @@ class RankInspector(Widget):
         k: int = 10,
         presets: Mapping[str, str] = INSTRUCTIONS,
     ) -> None:
-        top_n, threshold = checked_cut(top_n, threshold)
+        top_n = optional_whole_number(top_n, "top_n", note=", or None for all")
+        threshold = None if threshold is None else fraction(threshold, "threshold", zero=True, note=", or None for any score")
         if isinstance(source, Ranking):
             if query is not None:
                 advice = "Pass RankInspector(ranking), or RankInspector(reranker, query, documents)"

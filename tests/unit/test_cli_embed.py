@@ -131,7 +131,7 @@ def test_bad_lines_stop_or_are_counted(tmp_path):
     path.write_text('{"text": "one"}\n{"text": 2}\n{"text": "three"}\n', encoding="utf-8")
     out = tmp_path / "out.npy"
     said = invoke(path, "--output", out, *FAKE, code=2).stderr
-    assert f"error: {path}, line 2: field 'text' is no string but 2" in said
+    assert f"error: {path}, line 2: has a field 'text' that is not a string but 2" in said
     assert f"1 rows are kept in {out}.part" in said
     assert not out.exists()
     said = invoke(path, "--output", out, *FAKE, "--skip-bad").stderr
@@ -145,13 +145,13 @@ def test_bad_lines_stop_or_are_counted(tmp_path):
     ("arguments", "said"),
     [
         (["nowhere.txt"], "nowhere.txt can't be read: No such file or directory"),
-        (["{in}", "--output", "{in}", "--output-format", "jsonl"], "is there already"),
-        (["{in}", "--output", "out.csv"], "names no format"),
-        (["{in}", "--output-format", "npy"], "can't go to standard output"),
-        (["{in}", "--output", "/dev/null", "--output-format", "npy", "--overwrite"], "/dev/null is no regular file"),
+        (["{in}", "--output", "{in}", "--output-format", "jsonl"], "exists already"),
+        (["{in}", "--output", "out.csv"], "is not that of a known format"),
+        (["{in}", "--output-format", "npy"], "can't be written to standard output"),
+        (["{in}", "--output", "/dev/null", "--output-format", "npy", "--overwrite"], "/dev/null is not a regular file"),
         (["{in}", "--output", "nowhere/out.npy"], "nowhere/out.npy.part can't be written: No such file or directory"),
-        (["{in}", "--instruction", "x"], "add --queries"),
-        (["{in}", "--option", "device"], "--option takes NAME=VALUE"),
+        (["{in}", "--instruction", "x"], "Add --queries"),
+        (["{in}", "--option", "device"], "--option must be NAME=VALUE"),
         (["{in}", "--option", "dimension=3"], "did you mean 'dimensions'?"),
         (["{in}", "--dimensions", "65"], "from 32 to 64"),
         (["{in}", "--backend", "fak"], "did you mean 'fake'?"),

@@ -127,5 +127,5 @@ def test_the_suffix_or_the_option_says_the_format(output, asked, chosen):
 def test_a_format_that_nothing_says_is_refused():
     with pytest.raises(ConfigError, match=r"suffix of x\.csv is not that of a known format.*--output-format"):
         choose_format(Path("x.csv"), None)
-    with pytest.raises(ConfigError, match="npy can't go to standard output"):
+    with pytest.raises(ConfigError, match="npy can't be written to standard output"):
         choose_format(None, OutputFormat.NPY)

@@ -119,7 +119,7 @@ def test_the_suffix_says_what_lines_are(tmp_path, name, texts, packed):
 def test_json_that_nobody_told_is_refused_and_not_taken_for_text(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text('{"text": "x"}\n')
-    with pytest.raises(InputError, match=r"in\.txt looks like JSON lines: say so with --input-format jsonl"):
+    with pytest.raises(InputError, match=r"in\.txt looks like JSON lines. Pass --input-format jsonl"):
         _read_all(path)
     with open_lines(str(path), InputFormat.TEXT) as lines:
         assert [record.text for record in lines] == ['{"text": "x"}']

@@ -58,7 +58,7 @@ def test_a_report_as_data_and_as_text():
         "fix": "serve it with a template",
     }
     assert REPORT["published"].detail == "no numbers"
-    with pytest.raises(KeyError, match="there are: reachable, /score"):
+    with pytest.raises(KeyError, match="the checks are: reachable, /score"):
         REPORT["order"]
     assert str(REPORT).splitlines() == [
         "http://gpu:8000: Qwen/Qwen3-Reranker-0.6B for rerank, dialect vllm",
@@ -133,10 +133,10 @@ def test_the_published_numbers_are_those_of_their_sources():
     ("words", "says"),
     [
         ({"base_url": "gpu:8000"}, "base_url must be an http or https address"),
-        ({"task": "score"}, "task must be embed or rerank, not 'score'"),
+        ({"task": "score"}, "task must be one of embed, rerank, not 'score'"),
         ({"task": "embed", "model": "Qwen/Qwen3-Reranker-0.6B"}, "is a reranker, but an embedding model is needed"),
-        ({"time_out_s": 3}, "verify has no option 'time_out_s', did you mean 'timeout_s'"),
-        ({"client": object()}, "verify has no option 'client'"),
+        ({"time_out_s": 3}, "time_out_s is not an option of verify, did you mean 'timeout_s'"),
+        ({"client": object()}, "client is not an option of verify"),
     ],
 )
 def test_what_can_not_be_asked_is_an_error(words, says):

@@ -254,7 +254,7 @@ def test_a_query_is_embedded_behind_the_instruction_and_its_nearest_texts_are_li
     cosines = widget.vectors @ vector
     shown = widget._nearest
     assert [row["index"] for row in shown["rows"]] == np.argsort(-cosines).tolist()
-    assert [row["duplicates_above must be a number in"] for row in shown["rows"]] == pytest.approx(np.sort(cosines)[::-1], abs=1e-6)
+    assert [row["cosine"] for row in shown["rows"]] == pytest.approx(np.sort(cosines)[::-1], abs=1e-6)
     assert (shown["of"], shown["text"]) == (None, "red apple")
     assert len(widget._asked["point"]) == 2
     np.testing.assert_allclose(widget.to_pandas().query_cosine, cosines, atol=1e-6)
@@ -295,14 +295,14 @@ def test_a_query_that_fails_does_not_stop_the_rest(explorer):
     with pytest.raises(PromptTooLong):
         widget.wait(10)
     until(lambda: not widget.busy)
-    assert "shorten the query" in widget.error
+    assert "Shorten the query" in widget.error
     assert widget.ready
     assert widget.recall
 
 
 def test_a_query_of_another_width_is_refused(explorer):
     widget = explorer(embedder(), TEXTS, vectors=rows(6), query="red")
-    with pytest.raises(ConfigError, match="64 dimensions, but the texts' vectors have 48"):
+    with pytest.raises(ConfigError, match="64 dimensions, but those of the texts have 48"):
         widget.wait(10)
 
 
@@ -326,7 +326,7 @@ def test_the_focused_text_shows_what_a_smaller_width_keeps_loses_and_gains(explo
     assert all(shown.values())
     assert (widget._nearest["kept"], widget._nearest["k"]) == (len(shown["kept"]), 10)
     for row in widget._nearest["rows"]:
-        assert row["duplicates_above must be a number in"] == pytest.approx(cosine(vectors[7], vectors[row["index"]]), abs=1e-4)
+        assert row["cosine"] == pytest.approx(cosine(vectors[7], vectors[row["index"]]), abs=1e-4)
         assert row["cut"] == pytest.approx(cosine(vectors[7, :4], vectors[row["index"], :4]), abs=1e-4)
     widget.set_state({"dimensions": 48})
     assert [row["index"] for row in widget._nearest["rows"]] == full

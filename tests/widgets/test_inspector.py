@@ -163,7 +163,7 @@ def test_the_cut_follows_threshold_and_top_n(inspector):
     assert widget.kept == [2, 3]
     for wrong in ({"threshold": 1.5}, {"top_n": 0}, {"k": 0}, {"selection": [5]}):
         name, value = next(iter(wrong.items()))
-        with pytest.raises(ConfigError, match=name):
+        with pytest.raises(ConfigError, match=f"^{name} (must be a|contains)"):
             setattr(widget, name, value)
     assert (widget.threshold, widget.top_n) == (0.5, 2)
 
@@ -403,7 +403,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(inspector):
         (("ranking",), {"labels": [1]}, ConfigError, "labels are 1, but there are 5"),
         (("ranking",), {"labels": {0: -1}}, ConfigError, r"labels\[0\]"),
         (("ranking",), {"labels": {0: float("nan")}}, ConfigError, r"labels\[0\]"),
-        (("ranking",), {"threshold": 2}, ConfigError, "score_threshold"),
+        (("ranking",), {"threshold": 2}, ConfigError, "^threshold must be a number"),
         (("ranking",), {"top_n": 0}, ConfigError, "top_n"),
         (("ranking",), {"k": 0}, ConfigError, "k must"),
         (("ranking",), {"colour": "red"}, TypeError, "colour"),
