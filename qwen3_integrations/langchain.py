@@ -58,6 +58,12 @@ class Qwen3Embeddings(EmbedderSettings, Embeddings):
         ConfigError: For an unknown setting, or a value that is not allowed.
         MissingExtra: If the backend is not installed; names the pip command.
         ModelNotFound: If the model could not be found or downloaded.
+
+    Example:
+        >>> from qwen3_integrations.langchain import Qwen3Embeddings
+        >>> embeddings = Qwen3Embeddings(model="qwen3-tiny-demo", backend="torch", dimensions=64)
+        >>> len(embeddings.embed_query("how do I read a csv file"))
+        64
     """
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -119,6 +125,14 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
 
     Raises:
         ConfigError, MissingExtra, ModelNotFound: As in `Qwen3Embeddings`.
+
+    Example:
+        >>> from langchain_core.documents import Document
+        >>> from qwen3_integrations.langchain import Qwen3Rerank
+        >>> documents = [Document(page_content="Gravity attracts bodies."), Document(page_content="The csv module reads csv files.")]
+        >>> reranker = Qwen3Rerank(model="qwen3-tiny-demo", backend="torch", top_n=1)
+        >>> [document.page_content for document in reranker.compress_documents(documents, "how do I read a csv file")]
+        ['The csv module reads csv files.']
     """
 
     model_config = STRICT

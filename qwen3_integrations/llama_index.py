@@ -70,6 +70,12 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         ConfigError: For an unknown setting, or a value that is not allowed.
         MissingExtra: If the backend is not installed; names the pip command.
         ModelNotFound: If the model could not be found or downloaded.
+
+    Example:
+        >>> from qwen3_integrations.llama_index import Qwen3Embedding
+        >>> embedding = Qwen3Embedding(model="qwen3-tiny-demo", backend="torch", dimensions=64)
+        >>> len(embedding.get_query_embedding("how do I read a csv file"))
+        64
     """
 
     model_config = STRICT
@@ -182,6 +188,15 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
 
     Raises:
         ConfigError, MissingExtra, ModelNotFound: As in `Qwen3Embedding`.
+
+    Example:
+        >>> from llama_index.core.schema import NodeWithScore, TextNode
+        >>> from qwen3_integrations.llama_index import Qwen3Rerank
+        >>> texts = ["Gravity attracts bodies.", "The csv module reads csv files."]
+        >>> nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts]
+        >>> best = Qwen3Rerank(model="qwen3-tiny-demo", backend="torch", top_n=1)
+        >>> [node.text for node in best.postprocess_nodes(nodes, query_str="how do I read a csv file")]
+        ['The csv module reads csv files.']
     """
 
     model_config = STRICT

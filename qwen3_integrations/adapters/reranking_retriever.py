@@ -50,6 +50,17 @@ class RerankingRetriever(StrictModel, BaseRetriever):
     Raises:
         ConfigError: For an unknown or unfit setting, or a retriever that can't be told how many to fetch; from a call, for an argument
             that is unknown, would be dropped, or is outside its range.
+
+    Example:
+        >>> from langchain_core.vectorstores import InMemoryVectorStore
+        >>> from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
+        >>> store = InMemoryVectorStore(Qwen3Embeddings(model="qwen3-tiny-demo", backend="torch"))
+        >>> ids = store.add_texts(["The csv module reads csv files.", "Gravity attracts bodies."], [{"tenant": "a"}, {"tenant": "b"}])
+        >>> reranker = Qwen3Rerank(model="qwen3-tiny-demo", backend="torch", top_n=5)
+        >>> retriever = RerankingRetriever(retriever=store, fetch_k=50, reranker=reranker)
+        >>> found = retriever.invoke("how do I read a csv file", filter=lambda document: document.metadata["tenant"] == "b")
+        >>> [document.page_content for document in found]
+        ['Gravity attracts bodies.']
     """
 
     model_config = STRICT

@@ -42,6 +42,16 @@ class Embedder:
 
     Raises:
         ConfigError: For an engine of the other task, or dimensions or a budget that the model does not have.
+
+    Example:
+        >>> from qwen3_integrations import Embedder, open_engine
+        >>> embedder = Embedder(open_engine("embed", "qwen3-tiny-demo", backend="torch"), dimensions=64)
+        >>> documents = embedder.embed_documents(["The csv module reads and writes tabular data.", "Gravity attracts bodies."])
+        >>> documents.shape
+        (2, 64)
+        >>> query = embedder.embed_queries(["how do I read a csv file"])
+        >>> int((documents @ query.T).argmax())
+        0
     """
 
     def __init__(

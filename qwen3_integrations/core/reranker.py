@@ -37,6 +37,15 @@ class Reranker:
 
     Raises:
         ConfigError: For an engine of the other task, a budget that the model does not have, or another separator.
+
+    Example:
+        >>> from qwen3_integrations import Reranker, open_engine
+        >>> reranker = Reranker(open_engine("rerank", "qwen3-tiny-demo", backend="torch"))
+        >>> ranking = reranker.rank("how do I read a csv file", ["Gravity attracts bodies.", "The csv module reads csv files."])
+        >>> [hit.index for hit in ranking]
+        [1, 0]
+        >>> bool(ranking[0].score > 0.5)
+        True
     """
 
     def __init__(
