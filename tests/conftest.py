@@ -14,6 +14,7 @@ SERVERS = {"tiny_servers", "faulty", "infinity"}
 """Fixtures of servers that start once for all tests of a process."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `pytest -n 2 --dist loadgroup`, a process gets whole groups: a server or a browser starts once, files stay together."""
     for item in items:
