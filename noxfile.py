@@ -45,4 +45,4 @@ def tests(session: nox.Session) -> None:
     own = {"QWEN3_TEST_INFINITY_PYTHON": str(python), "QWEN3_TEST_TRITON": str(triton), "QWEN3_TEST_OPENAI_2": str(openai_2)}
     own["CI"] = os.environ.get("CI", "")
     # Two processes side by side; tests that share a server or a browser stay in one.
-    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "loadgroup")), env=own)
+    session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "loadscope")), env=own)

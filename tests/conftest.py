@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.models import SHAPES, TINY, write_random_model
 from tests.server.fixtures import faulty, infinity, tiny_servers  # noqa: F401  fixtures of all tests
 
-SERVERS = {"tiny_servers", "faulty", "infinity"}
-"""Fixtures of servers that start once for all tests of a process."""
+SHARING = {
+    "servers": ("tests/server/", "tests/contract/test_engines.py"),
+    "browser": ("tests/widgets/",),
+}
+"""What starts once for many tests -> where these tests are."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n 2 --dist loadgroup`, a process gets whole groups: a server or a browser starts once, files stay together."""
-    for item in items:
-        folder, path = item.path.parent.name, str(item.path)
-        group = (
-            "servers" if folder == "server" or SERVERS & set(getattr(item, "fixturenames", ())) else folder if folder == "widgets" else path
-        )
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `pytest -n 2 --dist loadscope`: tests that share a server or a browser stay in one process, and so do the tests of a file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            group = next((name for name, places in SHARING.items() if nodeid.startswith(places)), None)
+            return group or nodeid.partition("::")[0]
+
+    return Groups(config, log)
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
