@@ -421,7 +421,7 @@ def test_without_a_network_each_hub_and_the_way_out_are_named(machine):
     assert f"from Hugging Face ({machine.nowhere}) failed" in answer.says
     assert f"from ModelScope ({machine.nowhere}) failed" in answer.says
     assert answer.says.count("refused") == 2
-    assert "a folder that holds the model" in answer.says
+    assert "a folder that contains the model" in answer.says
     assert "HF_ENDPOINT" in answer.says
     assert "qwen3-tiny-demo" in answer.says
 
