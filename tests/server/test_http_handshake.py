@@ -70,7 +70,7 @@ def test_less_may_be_proved(faulty, opened, mode, requests):
 
 def test_another_model_is_named(tiny_servers, opened):
     with pytest.raises(
-        ModelNotServed, match=rf"does not serve 'other/model', it serves '{NAME}', '{ALIAS}', .*. Pass the served name as model"
+        ModelNotServed, match=rf"does not serve 'other/model'; it serves '{NAME}', '{ALIAS}', .*. Pass the served name as model"
     ):
         _embed(opened("embed", "other/model", tiny_servers["embed"].url))
 
@@ -103,11 +103,11 @@ def _counted(change):
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (_scores(lambda p: 0.5), "scores everything alike"),
+        (_scores(lambda p: 0.5), "gives all documents nearly the same score"),
         (_scores(lambda p: 1 - p), "relevant against irrelevant documents"),
-        (_counted(lambda n: n + 48), "a second template is applied"),
-        (_counted(lambda n: n - 70), "it applies no template"),
-        (_counted(lambda n: n - 4), "its template is another"),
+        (_counted(lambda n: n + 48), "applies a second template"),
+        (_counted(lambda n: n - 70), "it applies no chat template"),
+        (_counted(lambda n: n - 4), "it applies another template"),
     ],
 )
 def test_a_reranker_that_can_not_be_right(faulty, opened, fault, says):
@@ -126,7 +126,7 @@ def test_a_reranker_that_can_not_be_right(faulty, opened, fault, says):
     ("fault", "says"),
     [
         (_counted(lambda n: n - 1), "does not append the end token"),
-        (_counted(lambda n: n + 9), "a template is applied to the text"),
+        (_counted(lambda n: n + 9), "it applies a template to the text"),
         (edited(lambda answer: answer["data"][0].update(embedding=[0.6, 0.8])), "2 dimensions"),
     ],
 )

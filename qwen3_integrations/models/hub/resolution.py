@@ -98,7 +98,7 @@ def resolve_model(
         try:
             return download(model, revision, progress)
         except ModelNotFound as error:
-            refusals.append(str(error))
+            refusals.append(_sentence(str(error)))
     if source == "auto" and not installed("modelscope_hub"):
         refusals.append("ModelScope was not tried: its client is not installed (pip install 'qwen3-integrations[modelscope]')")
     raise ModelNotFound(
@@ -106,6 +106,10 @@ def resolve_model(
         advice="Or set a mirror's address in HF_ENDPOINT, pass a folder that contains the model, or use the bundled toy pair: "
         f"model={TINY!r}",
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _downloads(source: Source) -> list[Callable[[str, str | None, OnProgress | None], Path]]:
