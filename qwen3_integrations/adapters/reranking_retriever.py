@@ -14,8 +14,8 @@ from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from pydantic import Field
 
 from qwen3_integrations.adapters.call_arguments import Names, bound_in_vain, cut_arguments, read_by, with_cut
-from qwen3_integrations.adapters.components import STRICT, RerankerSettings, StrictModel
-from qwen3_integrations.core.validation import check_options, checked_cut
+from qwen3_integrations.adapters.components import STRICT, FetchK, RerankerSettings, StrictModel
+from qwen3_integrations.core.validation import check_options, checked_cut, optional_whole_number
 from qwen3_integrations.errors import ConfigError
 
 FETCH_K = 50
@@ -67,7 +67,7 @@ class RerankingRetriever(StrictModel, BaseRetriever):
 
     retriever: VectorStore | RetrieverLike = Field(frozen=True)
     reranker: BaseDocumentCompressor = Field(frozen=True)
-    fetch_k: int | None = Field(default=None, ge=1, strict=True)
+    fetch_k: FetchK = Field(default=None, ge=1)
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     if not TYPE_CHECKING:
@@ -125,42 +125,45 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         return cut_arguments(self.reranker, asynchronous=asynchronous) | {"fetch_k"}
 
     def _split(self, arguments: dict[str, Any], *, asynchronous: bool) -> dict[str, Any]:
-        """Prove that all arguments of a call are read by somebody, and take those of the reranker out of them."""
+        """Check that something reads each argument of a call, and take out those of the reranker."""
         for name, kind in bound_in_vain(self.retriever, asynchronous=asynchronous):
-            raise ConfigError(f"{name!r} is bound to {kind}, which would drop it. {self._remedy()}")
+            raise ConfigError(f"is bound to {kind}, which would drop it", option=name, advice=self._remedy())
         if not arguments:
             return {}
         if "k" in arguments:
-            raise ConfigError("'k' could be either number: say how many documents to fetch with fetch_k, and how many to keep with top_n")
+            advice = "Set how many documents to fetch with fetch_k, and how many to keep with top_n"
+            raise ConfigError("could be either number", option="k", advice=advice)
         known = self._call_arguments(asynchronous=asynchronous)
         if known is None:
             known = self._own(asynchronous) | (arguments.keys() - _OWN)
         try:
             check_options(arguments, known, f"a call of RerankingRetriever around {type(self.retriever).__name__}")
         except ConfigError as error:
-            raise ConfigError(f"{error}. {self._remedy()}") from None
+            raise error.replace(advice=f"{error.advice}. {self._remedy()}") from None
         cut: dict[str, Any] = {name: arguments.pop(name) for name in ("top_n", "score_threshold") if name in arguments}
         if isinstance(self.reranker, RerankerSettings):
             checked_cut(cut.get("top_n"), cut.get("score_threshold"))
-        fetch_k = arguments.get("fetch_k")
-        if fetch_k is not None and (isinstance(fetch_k, bool) or not isinstance(fetch_k, int) or fetch_k < 1):
-            raise ConfigError(f"fetch_k must be a whole number of at least 1, or None, not {fetch_k!r}")
+        if "fetch_k" in arguments:
+            arguments["fetch_k"] = optional_whole_number(arguments["fetch_k"], "fetch_k")
         return cut
 
     def _remedy(self) -> str:
         if isinstance(self.retriever, VectorStore | VectorStoreRetriever):
             return "Where the store's search reads it under a name that its methods do not show, name it in search_kwargs"
-        return "An argument that nobody reads would be dropped"
+        return "An argument that nothing reads would be dropped"
 
     def _fetcher(self, fetch_k: int | None, arguments: Mapping[str, Any] | None = None) -> tuple[RetrieverLike, dict[str, Any]]:
-        """The retriever to ask, told how many documents to fetch, and arguments for its call; the caller's own stays as it is."""
+        """A retriever with the number of documents to fetch, and the arguments of its call. The caller's retriever is not changed."""
         retriever, more = self.retriever, dict(arguments or {})
         if isinstance(retriever, VectorStore):
             if "k" in self.search_kwargs:
-                raise ConfigError("search_kwargs holds 'k': say how many documents to fetch with fetch_k")
+                raise ConfigError(
+                    "must not contain 'k'", option="search_kwargs", advice="Set the number of documents to fetch with fetch_k"
+                )
             return retriever.as_retriever(search_kwargs={**self.search_kwargs, **more, "k": fetch_k or FETCH_K}), {}
         if self.search_kwargs:
-            raise ConfigError("search_kwargs are for a vector store; this retriever has its own: set them there")
+            advice = "Set those of this retriever on the retriever itself"
+            raise ConfigError("are for a vector store only", option="search_kwargs", advice=advice)
         if fetch_k is None:
             return retriever, more
         if isinstance(retriever, RerankingRetriever):
@@ -175,8 +178,9 @@ class RerankingRetriever(StrictModel, BaseRetriever):
             if "k" in (read_by(retriever, asynchronous=False) or ()):
                 return retriever, {**more, "k": fetch_k}
         raise ConfigError(
-            f"{type(retriever).__name__} can't be told to fetch {fetch_k} documents: it has neither search_kwargs nor k. "
-            "Leave fetch_k out and set the number on the retriever itself"
+            f"{fetch_k} can't be passed on to {type(retriever).__name__}, which has neither search_kwargs nor k",
+            option="fetch_k",
+            advice="Leave fetch_k out, and set the number on the retriever itself",
         )
 
 

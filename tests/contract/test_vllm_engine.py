@@ -456,7 +456,7 @@ def test_a_dead_engine_is_not_shared_any_more(here, random_embedder, monkeypatch
     engine = open_engine("embed", str(random_embedder), **settings)
     monkeypatch.setattr(engine.engine._worker._engine, "step", lambda: (_ for _ in ()).throw(MemoryError("no more")))
     for _ in range(2):
-        with pytest.raises(EngineError, match=r"died \(MemoryError: no more\).*Open it again"):
+        with pytest.raises(EngineError, match=r"died \(MemoryError: no more\).*Open the engine again"):
             Embedder(engine).embed_documents(["a text"])
     again = open_engine("embed", str(random_embedder), **settings)
     close_to(Embedder(again).embed_documents(PLAIN), reference_embeddings(random_embedder, PLAIN))
@@ -482,7 +482,7 @@ def test_a_process_of_its_own_and_its_death(tiny_embedder, monkeypatch):
         for future in waiting:
             with pytest.raises(EngineError, match="died"):
                 future.result()
-    with pytest.raises(EngineError, match=r"died.*Open it again"):
+    with pytest.raises(EngineError, match=r"died.*Open the engine again"):
         embedder.embed_documents(["late"])
     assert not engine.alive
     engine.close()

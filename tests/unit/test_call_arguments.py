@@ -136,12 +136,12 @@ def test_the_cut_reaches_the_reranker(tenants, engine, rerank, way):
 def test_an_unknown_argument_is_refused(tenants, rerank, way):
     store, _ = tenants
     for inner in (store, store.as_retriever(), RunnableLambda(lambda query: DOCUMENTS)):
-        with pytest.raises(ConfigError, match=r"has no option 'nonsense'; it has: .*fetch_k.*score_threshold.*top_n"):
+        with pytest.raises(ConfigError, match=r"nonsense is not an option of .*The options are: .*fetch_k.*score_threshold.*top_n"):
             way(RerankingRetriever(retriever=inner, reranker=rerank), nonsense=2)
 
 
 def test_the_nearest_known_argument_is_named(tenants, rerank):
-    with pytest.raises(ConfigError, match="no option 'filters', did you mean 'filter'"):
+    with pytest.raises(ConfigError, match=r"filters is not an option of .*did you mean 'filter'"):
         RerankingRetriever(retriever=tenants[0], reranker=rerank).invoke(QUERY, filters={})
 
 
@@ -157,7 +157,7 @@ def test_an_argument_outside_its_range_is_refused_before_the_search(rerank, argu
 @pytest.mark.parametrize("as_retriever", [False, True])
 def test_k_could_be_either_number_and_is_refused(tenants, rerank, as_retriever):
     inner = tenants[0].as_retriever() if as_retriever else tenants[0]
-    with pytest.raises(ConfigError, match=r"'k'.*fetch_k.*top_n"):
+    with pytest.raises(ConfigError, match=r"^k could be .*fetch_k.*top_n"):
         RerankingRetriever(retriever=inner, reranker=rerank).invoke(QUERY, k=3)
 
 
@@ -269,7 +269,7 @@ def test_arguments_reach_a_retriever_that_takes_them(rerank, inner):
 def test_arguments_that_a_retriever_would_drop_are_refused(rerank, inner):
     retriever = RerankingRetriever(retriever=inner, reranker=rerank)
     for way in (invoked, ainvoked):
-        with pytest.raises(ConfigError, match="has no option 'tenant'"):
+        with pytest.raises(ConfigError, match="tenant is not an option"):
             way(retriever, tenant="b")
         assert len(way(retriever)) == 5
 
@@ -279,7 +279,7 @@ def test_arguments_that_were_bound_to_a_retriever_that_drops_them_are_refused(re
     for deaf in (Deaf(), EnsembleRetriever(retrievers=[Named()])):
         retriever = RerankingRetriever(retriever=wrap(deaf.bind(tenant="b")), reranker=rerank)
         for way in (invoked, ainvoked):
-            with pytest.raises(ConfigError, match=rf"'tenant' is bound to {type(deaf).__name__}, which would drop it"):
+            with pytest.raises(ConfigError, match=rf"tenant is bound to {type(deaf).__name__}, which would drop it"):
                 way(retriever)
     kept = RerankingRetriever(retriever=wrap(Named().bind(tenant="b")), reranker=rerank)
     for way in (invoked, ainvoked):
@@ -289,7 +289,7 @@ def test_arguments_that_were_bound_to_a_retriever_that_drops_them_are_refused(re
 def test_what_only_one_of_invoke_and_ainvoke_would_drop(rerank):
     retriever = RerankingRetriever(retriever=HalfDeaf(), reranker=rerank)
     assert tenants_of(invoked(retriever, tenant="b")) == ["b"] * 5
-    with pytest.raises(ConfigError, match="has no option 'tenant'"):
+    with pytest.raises(ConfigError, match="tenant is not an option"):
         ainvoked(retriever, tenant="b")
 
 
@@ -302,7 +302,7 @@ def test_fetch_k_is_the_k_of_a_retriever_that_takes_one_with_the_call(engine, re
 
 def test_a_retriever_that_searches_a_docstore_drops_arguments(rerank):
     inner = MultiVectorRetriever(vectorstore=in_memory()[0], docstore=InMemoryStore())
-    with pytest.raises(ConfigError, match="has no option 'filter'"):
+    with pytest.raises(ConfigError, match="filter is not an option"):
         RerankingRetriever(retriever=inner, reranker=rerank).invoke(QUERY, filter=len)
 
 
@@ -315,7 +315,7 @@ def test_a_reranking_retriever_inside_another(tenants, engine, rerank, way):
     assert len(way(outer, filter=only["b"], top_n=2)) == 2  # the outer one's: the inner one has kept five
     assert read(engine) == 5
     assert len(way(outer, fetch_k=3)) == 3  # what the outer one fetches is what the inner one keeps
-    with pytest.raises(ConfigError, match="no option 'nonsense'"):
+    with pytest.raises(ConfigError, match="nonsense is not an option"):
         way(outer, nonsense=1)
 
 
@@ -324,7 +324,7 @@ def test_fetch_k_of_a_reranking_retriever_around_another(engine, rerank, tenants
     RerankingRetriever(retriever=inner, reranker=Qwen3Rerank(engine=engine), fetch_k=7).invoke(QUERY)
     assert read(engine) == 7
     uncut = RerankingRetriever(retriever=tenants[0], reranker=DocumentCompressorPipeline(transformers=[rerank]))
-    with pytest.raises(ConfigError, match="can't be told to fetch 7 documents"):
+    with pytest.raises(ConfigError, match="fetch_k 7 can't be passed on to RerankingRetriever"):
         RerankingRetriever(retriever=uncut, reranker=rerank, fetch_k=7)
 
 
@@ -352,7 +352,7 @@ class Told(BaseDocumentCompressor):
 def test_another_compressor_is_given_the_cut_it_knows(tenants, other, way):
     retriever = RerankingRetriever(retriever=tenants[0], reranker=other)
     assert (len(way(retriever, top_n=2)), len(way(retriever))) == (2, 3)
-    with pytest.raises(ConfigError, match="has no option 'score_threshold'"):
+    with pytest.raises(ConfigError, match="score_threshold is not an option"):
         way(retriever, score_threshold=0.5)
 
 
@@ -362,7 +362,7 @@ def test_a_compressor_without_a_cut_is_given_none(tenants, rerank, way):
     retriever = RerankingRetriever(retriever=store, reranker=DocumentCompressorPipeline(transformers=[rerank]))
     assert tenants_of(way(retriever, filter=only["b"])) == ["b"] * 5
     for cut in ({"top_n": 2}, {"score_threshold": 0.5}):
-        with pytest.raises(ConfigError, match=f"has no option '{next(iter(cut))}'"):
+        with pytest.raises(ConfigError, match=f"{next(iter(cut))} is not an option"):
             way(retriever, **cut)
 
 
@@ -383,7 +383,7 @@ class Filtering(InMemoryVectorStore):
 
 def test_a_store_whose_arguments_no_method_names(rerank):
     store = Wrapping(Qwen3Embeddings(backend="fake"))
-    with pytest.raises(ConfigError, match=r"no option 'tenant'.*search_kwargs"):
+    with pytest.raises(ConfigError, match=r"tenant is not an option.*search_kwargs"):
         RerankingRetriever(retriever=store, reranker=rerank).invoke(QUERY, tenant="b")
     for retriever in (
         RerankingRetriever(retriever=store, reranker=rerank, search_kwargs={"tenant": "a"}),
@@ -419,7 +419,7 @@ def test_a_store_that_does_not_pass_on_what_it_takes(rerank, way):
     store = Forgetful(Qwen3Embeddings(backend="fake"))
     store.add_documents(DOCUMENTS)
     for inner in (store, store.as_retriever()):
-        with pytest.raises(ConfigError, match="no option 'tenant'"):
+        with pytest.raises(ConfigError, match="tenant is not an option"):
             way(RerankingRetriever(retriever=inner, reranker=rerank), tenant="b")
 
 
@@ -444,7 +444,7 @@ def test_a_store_that_passes_on_what_it_takes_inside_a_function(rerank):
 
 def test_an_argument_of_another_search_is_refused(rerank):
     retriever = RerankingRetriever(retriever=in_memory()[0], reranker=rerank)
-    with pytest.raises(ConfigError, match="no option 'lambda_mult'"):
+    with pytest.raises(ConfigError, match="lambda_mult is not an option"):
         retriever.invoke(QUERY, lambda_mult=0.5)
     by_mmr = RerankingRetriever(retriever=in_memory()[0].as_retriever(search_type="mmr"), reranker=rerank)
     assert len(by_mmr.invoke(QUERY, lambda_mult=0.5)) == 4
@@ -462,7 +462,7 @@ def test_langchains_own_arguments_of_a_call_are_left_to_it(rerank, tenants):
 def test_the_reranker_as_a_runnable_refuses_what_it_does_not_know(rerank, way, name, monkeypatch):
     monkeypatch.setattr("tests.unit.test_call_arguments.QUERY", {"query": "files", "documents": DOCUMENTS})
     assert len(way(rerank, top_n=2)) == 2
-    with pytest.raises(ConfigError, match=f"Qwen3Rerank as a runnable has no option '{name}'"):
+    with pytest.raises(ConfigError, match=f"{name} is not an option of Qwen3Rerank as a runnable"):
         way(rerank, **{name: "chain"})
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from qwen3_integrations import Embedder, FakeEngine, Reranker, open_engine
-from qwen3_integrations.core.pipeline import SLICE
+from qwen3_integrations.core.slicing import SLICE
 from qwen3_integrations.core.tokenizer import checked_texts
 from qwen3_integrations.engines import registry
 from qwen3_integrations.engines.http.engine import HttpEngine

@@ -44,7 +44,7 @@ class Counting(FakeEngine):
         self.sizes.append(len(job.prompts))
         numbers = np.arange(begin, begin + len(job.prompts), dtype=np.float32)
         rows = np.full(len(numbers), 0.5, np.float32) if self.task == "rerank" else np.stack([np.cos(numbers), np.sin(numbers)], axis=1)
-        return Reply(rows, len(numbers))
+        return Reply(rows, (1,) * len(numbers))
 
 
 class Stuck(FakeEngine):
@@ -107,7 +107,7 @@ def test_short_streams(stream, texts, kind):
 def test_cut_texts_of_a_stream_are_logged_once(stream, caplog):
     stream(Embedder(FakeEngine("embed"), max_tokens=4), iter(TEXTS))
     (said,) = [record.message for record in caplog.records]
-    assert said.endswith("of 1000 texts were cut to 4 tokens")
+    assert said.endswith("of 1000 texts were truncated to 4 tokens")
 
 
 def test_a_hundred_thousand_texts_stream_in_flat_memory(stream, request):

@@ -113,7 +113,7 @@ def test_an_inspector_goes_round(notebook):
     # an error stands under the widget, and not in the notebook
     lab.python("reranker.engine.close()")
     page.get_by_role("button", name="Run again").click()
-    expect(inspector.get_by_role("alert")).to_contain_text("is closed; call open_engine again")
+    expect(inspector.get_by_role("alert")).to_contain_text("is closed. Call open_engine again")
     expect(page.locator(".jp-OutputArea-output[data-mime-type*='error'], .jp-RenderedText[data-mime-type*='stderr']")).to_have_count(0)
 
     assert lab.python(THREADS.format("RankInspector")) != "[]"
