@@ -12,9 +12,13 @@ from qwen3_integrations.engines.vllm.process import PROCESS_WIDE, first_line
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus, host_memory
+from qwen3_integrations.models.identity import quantisation_of
 from qwen3_integrations.models.memory import MemoryPlan, plan_memory
 
 _SILENCERS = ("VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK")
+
+_FOUR_BITS = ("gptq", "awq")
+_FOUR_BITS_KERNEL = "cpu_gemm_wna16"
 
 
 class VllmStart:
@@ -63,6 +67,7 @@ class VllmStart:
                 config = EngineArgs(**self._options).create_engine_config(UsageContext.LLM_CLASS)
             except Exception as error:
                 raise ConfigError(f"vLLM refused the options for {self._name}: {first_line(error)}") from error
+            _check_kernels(self._files)
             self._apply_plan(config)
             try:
                 engine = LLMEngine.from_vllm_config(
@@ -104,6 +109,25 @@ class VllmStart:
             if "gpu_memory_utilization" not in self._options:
                 # vLLM checks that this share of the device is free, even if the size of the cache is fixed.
                 cache.gpu_memory_utilization = self.plan.share(total)
+
+
+def _check_kernels(files: ModelFiles) -> None:
+    """Refuse 4-bit weights where vLLM's CPU build has no kernel for them: it would die with its first pass.
+
+    Source: vLLM 0.32: `cpu_gemm_wna16` is in the libraries for AVX-512, not in the one for AVX2.
+    """
+    import torch
+    from vllm.platforms import current_platform
+
+    method = quantisation_of(files)
+    if method not in _FOUR_BITS or not current_platform.is_cpu():
+        return
+    current_platform.import_kernels()
+    if not hasattr(torch.ops._C, _FOUR_BITS_KERNEL):
+        raise ConfigError(
+            f"{files.folder} is quantised ({method}), and vLLM has kernels for it only on processors with AVX-512, which this one lacks",
+            advice="Use the model without quantisation, or a machine with a GPU or such a processor",
+        )
 
 
 def plan_of(files: ModelFiles, name: str, config: Any, concurrency: int, cache_bytes: int | None) -> MemoryPlan:
