@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RERANKER = {"architectures": ["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"], "is_original_qwen3_reranker": True}
-READY_S = 240.0
+READY_S = 480.0
 """vLLM is ready within 20 to 40 s on an idle machine; CI machines are slower."""
 
 

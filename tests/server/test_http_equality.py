@@ -15,7 +15,7 @@ from tests.server.fixtures import ALIAS
 from tests.server.launch import running, vllm_command
 from tests.texts import PLAIN
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CORRECT = (
     "<|im_start|>system\n" + SYSTEM + "<|im_end|>\n<|im_start|>user\n"

@@ -28,7 +28,7 @@ from tests.server.faults import cut_json, edited, half, reset, status
 from tests.server.fixtures import NAME
 from tests.server.launch import free_port
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TEXTS = [f"text number {number} on its own" for number in range(40)]
 KEY = "sk-very-secret"

@@ -14,7 +14,7 @@ from qwen3_integrations.errors import ConfigError, HandshakeFailed, ModelNotServ
 from tests.server.faults import edited
 from tests.server.fixtures import ALIAS, NAME, PUBLISHED
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.reference import reference_embeddings
 from tests.server.faults import status
 from tests.server.fixtures import NAME
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TEXTS = [f"caller {number} has a text of its own" for number in range(64)]
 TOLERANCE = 1e-5

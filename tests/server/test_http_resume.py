@@ -16,7 +16,7 @@ from tests.reference import reference_embeddings
 from tests.server.fixtures import NAME
 from tests.server.stand_in import StandIn
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TEXTS = [f"text number {number} of a list" for number in range(12)]
 

@@ -34,7 +34,7 @@ from tests.reference import reference_embeddings, reference_scores
 from tests.server.launch import free_port
 from tests.texts import HOSTILE, PLAIN
 
-pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 QUICK = {"dtype": "float32", "max_tokens": 1024, "enforce_eager": True, "max_num_seqs": 64}
 FLAGS = ["--dtype", "float32", "--max-tokens", "1024", "--enforce-eager", "--max-num-seqs", "64"]

@@ -17,7 +17,7 @@ from tests.reference import reference_embeddings, reference_scores
 from tests.server.fixtures import NAME
 from tests.server.relay import socket_before
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TOLERANCE = 1e-5
 OPENAI_2 = "QWEN3_TEST_OPENAI_2"

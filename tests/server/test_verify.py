@@ -17,7 +17,7 @@ from tests.server.fixtures import ALIAS, NAME, PUBLISHED
 from tests.server.launch import running, vllm_command
 from tests.server.test_http_equality import LOSING_THE_LAST_NEWLINE
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module", params=["right", "vllm's own"])

@@ -20,7 +20,7 @@ from tests.server.faults import status
 from tests.server.fixtures import ALIAS, NAME, PUBLISHED
 from tests.server.test_verify import ended, resend, states
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def spoilt(edit):

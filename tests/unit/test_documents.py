@@ -75,7 +75,7 @@ def run_notebook(path, tmp_path, monkeypatch, first=""):
 
 
 def params(path):
-    server = [pytest.mark.server, pytest.mark.vllm, pytest.mark.timeout(600)] if path.stem == "04_servers" else []
+    server = [pytest.mark.server, pytest.mark.vllm, pytest.mark.timeout(1200)] if path.stem == "04_servers" else []
     return pytest.param(path, id=path.stem, marks=server)
 
 

@@ -85,7 +85,7 @@ def test_instructions_and_dimensions(run):
 @pytest.mark.server
 @pytest.mark.vllm
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_servers(run, tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

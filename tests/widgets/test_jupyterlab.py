@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from tests.widgets.jupyter import ROOT, exported, jupyterlab
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 RERANKER = """
 from qwen3_integrations import Reranker, open_engine

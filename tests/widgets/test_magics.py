@@ -207,7 +207,7 @@ def test_loading_twice_and_unloading(shell):
 @pytest.mark.server
 @pytest.mark.vllm
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_server_from_start_to_stop(shell, monkeypatch, capfd):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     quick = "--dtype float32 --max-tokens 1024 --enforce-eager --option max_num_seqs=64 --timeout 300 -- --seed 1"

@@ -22,7 +22,7 @@ from qwen3_integrations.serving.records import FOLDER_VARIABLE
 from tests.contract.cases import TOLERANCE
 from tests.reference import reference_embeddings
 
-pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 READY_S = 240.0
 TEXTS = ["The capital of China is Beijing.", "Pandas eat bamboo."]
