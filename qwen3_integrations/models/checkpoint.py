@@ -123,7 +123,7 @@ class ModelFiles:
     folder: Path
     config: Mapping[str, Any]
     classifier: bool
-    labels: Labels
+    labels: Labels = Labels()  # noqa: RUF009  a frozen value
 
     @property
     def width(self) -> int:

@@ -16,7 +16,7 @@ from qwen3_integrations.cli.output import ExitCode
             ["embed", "--backend", "fake", "--dimensions", "31"],
             "--dimensions must be a whole number from 32 to 64 for Qwen/Qwen3-Embedding-0.6B, not 31",
         ),
-        (["embed", "--backend", "vlm"], "--backend must be one of auto, vllm, torch, http, fake, not 'vlm', did you mean 'vllm'?"),
+        (["embed", "--backend", "vlm"], "--backend must be one of auto, http, vllm, torch, fake, not 'vlm', did you mean 'vllm'?"),
         (["embed", "--base-url", "ftp://x"], "--base-url must be an http or https address"),
         (["rerank", "q", "--model", "Qwen/Qwen3-Embedding-0.6B"], "--model Qwen/Qwen3-Embedding-0.6B is an embedding model"),
         (
@@ -28,7 +28,6 @@ from qwen3_integrations.cli.output import ExitCode
         (["embed", "--option", "model=x"], "--option can't set model. Use --model"),
         (["embed", "--instruction", "x"], "--instruction applies only to queries. Add --queries, or leave it out"),
         (["serve", "embed", "--gpu-memory-utilization", "2"], "--gpu-memory-utilization must be a number in (0, 1], not 2.0"),
-        (["serve", "embed", "--dtype", "int4"], "--dtype must be one of auto, float32, bfloat16, float16, not 'int4'"),
         (["serve", "embed", "Qwen/Qwen3-Reranker-0.6B"], "model Qwen/Qwen3-Reranker-0.6B is a reranker"),  # an argument has no flag
         (["verify", "http://x?y"], "base_url http://x has a query or a fragment"),
     ],

@@ -94,7 +94,7 @@ def test_the_demo_ranks_what_it_retrieved():
 def test_the_demo_fails_in_one_line():
     shown = CliRunner().invoke(app, ["demo", "x", "--model", "./nowhere"])
     assert shown.exit_code == 1
-    assert "there is no folder './nowhere'" in shown.output
+    assert "the folder './nowhere' does not exist" in shown.output
     assert "Traceback" not in shown.output
 
 
@@ -143,7 +143,7 @@ def test_the_toy_runs_on_torch_even_where_vllm_and_a_gpu_are(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("query", "error", "says"), [("\ud800", InvalidText, "query holds the lone"), ("word " * 600, PromptTooLong, "tokens")]
+    ("query", "error", "says"), [("\ud800", InvalidText, "query contains the lone"), ("word " * 600, PromptTooLong, "tokens")]
 )
 def test_a_query_that_can_not_be_read_is_refused_before_any_work(query, error, says, monkeypatch):
     monkeypatch.setattr("qwen3_integrations.cli.docstring_search.collect_docstrings", None)

@@ -140,7 +140,7 @@ def test_memory_does_not_grow_with_the_input():
             assert target.rows == count
 
     peak(500)  # what is made once: tokenizer, directions
-    assert peak(20_000) < 1.25 * peak(1000)
+    assert peak(20_000) < 1.5 * peak(4000)  # both fill all places in flight
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])

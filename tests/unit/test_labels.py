@@ -106,7 +106,7 @@ def test_labels_that_do_not_say_it_are_refused_everywhere(converted, fields, mes
         ({"score.weight": torch.zeros(160)}, r"score.weight of shape \(160,\)"),
         ({"score.weight": torch.zeros(1, 160)}, r"declares 2 labels \(id2label\), but score.weight has 1 rows"),
         ({"score.bias": torch.zeros(1)}, r"score.bias of shape \(1,\)"),
-        ({"score.weight": None}, "holds no 'score.weight'"),
+        ({"score.weight": None}, "has no 'score.weight'"),
     ],
 )
 def test_a_stored_head_of_another_shape_is_refused_everywhere(converted, tensors, message):

@@ -17,4 +17,4 @@ def test_a_failure_at_the_end_is_logged_and_ends_the_loop(caplog):
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
-    assert "a model could not be closed in order: OSError: reset while closing" in caplog.text
+    assert "closing a model failed: OSError: reset while closing" in caplog.text

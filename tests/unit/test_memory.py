@@ -197,7 +197,7 @@ def test_a_plan_that_does_not_fit_says_what_would():
     assert f"device 0 has {(plan.total_bytes - 1) / GIB:.2f} GiB free. concurrency=3 with max_model_len=8192 would fit" in said
     assert "concurrency=1 with max_model_len=8192 would fit" in refusal(fixed + 2 * 8192 * plan.token_bytes)
     assert "concurrency=1 with max_model_len=3968 would fit" in refusal(fixed + 4096 * plan.token_bytes)
-    assert "smaller or quantised model" in refusal(GIB)
+    assert "smaller or a quantised model" in refusal(GIB)
     for concurrency, length in ((3, 8192), (1, 3968)):  # and it would
         other = plan_memory("small", SMALL, GIB, value_bytes=2, concurrency=concurrency, max_model_len=length, pass_tokens=length)
         assert other.cache_bytes <= (plan.cache_bytes - 1 if concurrency == 3 else 4096 * plan.token_bytes)

@@ -115,7 +115,7 @@ def test_it_opens_by_its_name_is_shared_and_closes(installed):
 
 
 def test_its_options_and_its_address_are_checked_by_its_constructor(installed):
-    with pytest.raises(ConfigError, match="the tiny-third-party engine has no option 'dimension', did you mean 'dimensions'"):
+    with pytest.raises(ConfigError, match="dimension is not an option of the tiny-third-party engine, did you mean 'dimensions'"):
         open_engine("embed", backend="tiny-third-party", dimension=3)
     with open_engine("embed", backend="tiny-third-party", base_url="http://host") as engine:
         assert engine.base_url == "http://host"
