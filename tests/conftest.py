@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 def _no_settings_from_outside(monkeypatch):
     for name in ("QWEN3_EMBEDDING_URL", "QWEN3_RERANKER_URL", "QWEN3_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    """A folder for Unix sockets: their paths have at most 107 bytes on Linux, and pytest's own folders may be longer."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

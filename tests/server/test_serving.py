@@ -267,8 +267,8 @@ def test_logs_are_followed_until_the_server_is_stopped(kept):
     assert "Shutting down" in said or "shutdown" in said.lower()
 
 
-def test_a_server_on_a_socket(tmp_path, tiny_embedder):
-    path = tmp_path / "qwen3.sock"
+def test_a_server_on_a_socket(socket_folder, tiny_embedder):
+    path = socket_folder / "qwen3.sock"
     with socket.socket(socket.AF_UNIX) as left_behind:  # as vLLM itself leaves it
         left_behind.bind(str(path))
     with start(ServerOptions(task="embed", model="qwen3-tiny-demo", uds=path, **QUICK)).running() as server:

@@ -187,8 +187,8 @@ def test_a_signal_in_the_first_moment_is_not_lost(tmp_path):
         assert not record.exists()
 
 
-def test_what_stands_beside_the_record_goes_with_it(tmp_path):
-    record, key, path = tmp_path / "record.json", tmp_path / "key.yaml", tmp_path / "socket"
+def test_what_stands_beside_the_record_goes_with_it(tmp_path, socket_folder):
+    record, key, path = tmp_path / "record.json", tmp_path / "key.yaml", socket_folder / "socket"
     key.touch()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -196,6 +196,7 @@ def test_what_stands_beside_the_record_goes_with_it(tmp_path):
     words = [sys.executable, supervise.__file__, str(record), str(os.getpid()), "1", "--", sys.executable, "-c", ""]
     assert subprocess.run(words, check=False).returncode == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == [".records.lock"]
+    assert not path.exists()
 
 
 def test_nothing_goes_with_a_record_that_is_no_socket_or_lies_elsewhere(tmp_path):

@@ -187,6 +187,6 @@ def test_the_command(tiny_servers):
     assert {tuple(check) for check in told["checks"]} == {("name", "state", "detail", "fix")}
     wrong = CliRunner().invoke(app, ["verify", tiny_servers["rerank"].url, "--model", NAME, "--task", "rerank"])
     assert wrong.exit_code == 1
-    assert "failed   /score            no template" in wrong.stdout
+    assert "failed   /score            no chat template" in wrong.stdout
     assert "\x1b" not in wrong.stdout
     assert wrong.stdout.splitlines()[-1].startswith("wrong: 2 failed, 1 warned")

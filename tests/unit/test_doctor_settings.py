@@ -79,7 +79,7 @@ def test_a_server_that_the_environment_names_is_asked():
         assert ask(url).fix == f"qwen3-integrations verify {url}"
 
 
-def test_a_server_behind_a_unix_socket_is_asked(tmp_path):
+def test_a_server_behind_a_unix_socket_is_asked(socket_folder):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -88,7 +88,7 @@ def test_a_server_behind_a_unix_socket_is_asked(tmp_path):
         def log_message(self, *args: object) -> None:
             pass
 
-    path = tmp_path / "qwen3.sock"
+    path = socket_folder / "s"
     with socketserver.UnixStreamServer(str(path), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

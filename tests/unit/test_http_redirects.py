@@ -191,10 +191,10 @@ def test_a_secret_that_a_server_puts_into_the_address_is_not_shown(servers, open
     assert "http://192.0.2.1/login/***/***" in str(refused(opened(asked.url)))
 
 
-def test_a_socket_is_left_for_no_address(servers, opened, tmp_path):
+def test_a_socket_is_left_for_no_address(servers, opened, socket_folder):
     """The socket stands for http://localhost: relative targets stay on it, others leave it."""
     other = servers()
-    path = tmp_path / "s.sock"
+    path = socket_folder / "s.sock"
     answers = [b"HTTP/1.1 307 Gone\r\nLocation: %s/v1/models\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % other.url.encode()]
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))

@@ -138,8 +138,8 @@ def test_a_server_on_another_address_of_the_same_port_is_no_matter(supervised):
         assert server.state == "ready"
 
 
-def test_who_listens_on_a_unix_socket_is_asked_of_the_system(supervised, tmp_path):
-    path = tmp_path / "s"
+def test_who_listens_on_a_unix_socket_is_asked_of_the_system(supervised, socket_folder):
+    path = socket_folder / "s"
     script = "import socket, sys, time; own = socket.socket(socket.AF_UNIX); own.bind(sys.argv[1]); own.listen(); time.sleep(60)"
     server = supervised([script, str(path)], f"unix://{path}")
     assert until(lambda: server.listening().owner == "own")
@@ -211,8 +211,8 @@ def test_an_address_of_another_machine_is_said():
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 @pytest.mark.parametrize("listening", [False, True])
-def test_a_unix_socket_that_somebody_holds_is_not_removed(tmp_path, kind, listening):
-    path = tmp_path / "s"
+def test_a_unix_socket_that_somebody_holds_is_not_removed(socket_folder, kind, listening):
+    path = socket_folder / "s"
     with socket.socket(socket.AF_UNIX, kind) as other:
         other.bind(str(path))
         if listening and kind is socket.SOCK_STREAM:
