@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
-from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
 from qwen3_integrations.core.planning import document_prompts, query_prompts
 from qwen3_integrations.core.progress import texts_bar
-from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SliceSize
 from qwen3_integrations.core.tokenizer import checked_stream, checked_text, checked_texts
@@ -29,16 +28,24 @@ log = logging.getLogger("qwen3_integrations")
 
 T = TypeVar("T")
 
+DEFAULT_BUDGET = 8192
+"""Tokens of a text. Source: the model cards' examples."""
+
 
 class Embedder:
     """Embeds documents and queries with a Qwen3-Embedding model behind any engine.
 
     Args:
         engine: An opened engine for the task `embed`.
-        instruction: What queries are embedded with; one English sentence. Empty: bare queries.
+        instruction: What queries are embedded with; one English sentence. Empty: bare queries. None: the prompt that the model's folder
+            declares, else the model card's with the default instruction.
         dimensions: Width of the vectors (Matryoshka), from 32 to the model's; None for the model's own.
         max_tokens: Budget of a text, end token included; kept where tokens can be counted (see `HttpEngine`). Longer documents
-            are cut, which is logged and counted in `usage`; a longer query is an error.
+            are cut, which is logged and counted in `usage`; a longer query is an error. None: 8192, or what the model's folder declares
+            (`max_seq_length`) where that is less.
+
+    Attributes:
+        instruction: The instruction of queries; None where the model's folder declares a prompt of another form (see `query_prompt`).
 
     Raises:
         ConfigError: For an engine of the other task, or dimensions or a budget that the model does not have.
@@ -55,16 +62,28 @@ class Embedder:
     """
 
     def __init__(
-        self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, dimensions: int | None = None, max_tokens: int = 8192
+        self, engine: Engine, *, instruction: str | None = None, dimensions: int | None = None, max_tokens: int | None = None
     ) -> None:
         if engine.task != "embed":
             raise ConfigError(f"must be opened for embed, but it runs {engine.model} for {engine.task}", option="engine")
         self.engine = engine
-        self.instruction = checked_text(instruction, "instruction")
+        self._conventions = conventions_of(engine)
+        self.instruction = self._conventions.instruction if instruction is None else checked_text(instruction, "instruction")
         self.dimensions = checked_dimensions(dimensions, engine.dimensions, engine.model)
-        self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
+        declared = min(DEFAULT_BUDGET, self._conventions.max_tokens or DEFAULT_BUDGET)
+        self.max_tokens = checked_budget(declared if max_tokens is None else max_tokens, engine.max_tokens)
         self._usage = Usage()
         self._lock = threading.Lock()
+
+    @property
+    def query_prompt(self) -> str:
+        """The text before a query, such as `Instruct: ...`, a newline and `Query:`."""
+        return self._conventions.before_query(self.instruction)
+
+    @property
+    def document_prompt(self) -> str:
+        """The text before a document; empty unless the model's folder declares one."""
+        return self._conventions.before_document
 
     @property
     def usage(self) -> Usage:
@@ -177,7 +196,8 @@ class Embedder:
 
     def _documents(self, text: Callable[[T], str]) -> Work[T]:
         def plan(items: Sequence[T]) -> Plan:
-            return Plan(document_prompts([text(item) for item in items], self.engine.tokenizer, self.max_tokens))
+            texts = [text(item) for item in items]
+            return Plan(document_prompts(texts, self.engine.tokenizer, self.max_tokens, self._conventions))
 
         return Work("embed", self.max_tokens, plan, self._finish, lambda item: len(text(item)))
 
@@ -185,9 +205,11 @@ class Embedder:
         instruction = self.instruction if instruction is None else checked_text(instruction, "instruction")
 
         def plan(items: Sequence[T]) -> Plan:
-            return Plan(query_prompts([text(item) for item in items], instruction, self.engine.tokenizer, self.max_tokens))
+            texts = [text(item) for item in items]
+            return Plan(query_prompts(texts, instruction, self.engine.tokenizer, self.max_tokens, self._conventions))
 
-        return Work("embed", self.max_tokens, plan, self._finish, lambda item: len(instruction) + len(text(item)))
+        before = len(self._conventions.before_query(instruction))
+        return Work("embed", self.max_tokens, plan, self._finish, lambda item: before + len(text(item)))
 
     def _finish(self, rows: Rows, plan: Plan, begin: int) -> Rows:
         return unit_rows(rows, len(plan.prompts), self.dimensions, begin)
@@ -217,13 +239,17 @@ class Embedder:
 
     def __repr__(self) -> str:
         width = self.dimensions or self.engine.dimensions
-        return f"Embedder({self.engine!r}, dimensions={width}, max_tokens={self.max_tokens}, instruction={self.instruction!r})"
+        prompts = f"instruction={self.instruction!r}" if self.instruction is not None else f"query_prompt={self.query_prompt!r}"
+        prompts += f", document_prompt={self.document_prompt!r}" if self.document_prompt else ""
+        return f"Embedder({self.engine!r}, dimensions={width}, max_tokens={self.max_tokens}, {prompts})"
 
     def _repr_html_(self) -> str:
         facts = engine_facts(self.engine) | {
             "dimensions": self.dimensions or self.engine.dimensions,
             "budget": f"{self.max_tokens:,} tokens",
             "instruction": self.instruction or "none",
+            **({"query prompt": repr(self.query_prompt)} if self.instruction is None else {}),
+            **({"document prompt": repr(self.document_prompt)} if self.document_prompt else {}),
             "so far": usage_words(self.usage),
         }
         return facts_table("Embedder", facts)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 from qwen3_integrations.core.fingerprint import Fingerprint
+from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.errors import EngineError
@@ -42,7 +43,8 @@ class Engine(Protocol):
     too; the work of all callers is batched together. `arun` never blocks the loop.
 
     Engines may offer more beside it, each by its documented name: `where` (where it computes, in a few words, without
-    credentials), `alive` (False once it has died), `device`, `dtype`, `memory`. A wrapper (`EngineWrapper`) passes them on.
+    credentials), `alive` (False once it has died), `device`, `dtype`, `memory`, `conventions` (what the model's folder declares about its
+    texts). A wrapper (`EngineWrapper`) passes them on.
     """
 
     @property
@@ -106,6 +108,12 @@ class Submitting(ABC):
     async def arun(self, job: Job) -> Reply:
         """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
         return await asyncio.wrap_future(self._submit(job))
+
+
+def conventions_of(engine: Engine) -> TextConventions:
+    """What the model's folder declares about its texts; the model card's where the engine does not know it."""
+    declared = getattr(engine, "conventions", None)
+    return declared if isinstance(declared, TextConventions) else MODEL_CARD
 
 
 def waited(future: Future[T]) -> T:

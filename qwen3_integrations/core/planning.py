@@ -3,43 +3,115 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from qwen3_integrations.core.prompts import RERANK_PREFIX, RERANK_SUFFIX, Separator, embedding_query, rerank_body, rerank_query
-from qwen3_integrations.core.tokenizer import Tokenizer, holds_control_token
+from qwen3_integrations.core.prompts import (
+    MODEL_CARD,
+    RERANK_PREFIX,
+    RERANK_SUFFIX,
+    Separator,
+    TextConventions,
+    rerank_body,
+    rerank_query,
+)
+from qwen3_integrations.core.tokenizer import Tokenizer, holds_control_token, split_control
 from qwen3_integrations.core.types import Ids, Prefix, Prompt, PromptPart
-from qwen3_integrations.errors import PromptTooLong
+from qwen3_integrations.errors import InvalidText, PromptTooLong
 
 _NO_PREFIX = Prefix("", np.empty(0, dtype=np.int32))
 _NO_BODY = PromptPart("", np.empty(0, dtype=np.int32))
 
 
-def document_prompts(documents: Sequence[str], tokenizer: Tokenizer | None, max_tokens: int) -> tuple[Prompt, ...]:
-    """What an embedder reads for documents: the text, cut to the budget, and the end token.
+def document_prompts(
+    documents: Sequence[str], tokenizer: Tokenizer | None, max_tokens: int, conventions: TextConventions = MODEL_CARD
+) -> tuple[Prompt, ...]:
+    """What an embedder reads for documents: the text behind its prompt, cut to the budget, and the end token.
 
     Args:
         documents: Checked texts.
         tokenizer: The model's own; None: nothing is counted or cut here, the engine does it.
         max_tokens: Budget of a whole prompt, in tokens.
+        conventions: What the model's folder declares.
+
+    Raises:
+        InvalidText: For an empty text, where the tokenizer appends no end token; names its index.
+        PromptTooLong: If the prompt before a text leaves no room for it.
     """
-    return _finish([_NO_PREFIX] * len(documents), documents, _end(tokenizer), tokenizer, max_tokens)
+    head, tail = _split(conventions.before_document, tokenizer)
+    prefix = _template_prefix(head, tokenizer)
+    bodies = [tail + document for document in documents] if tail else documents
+    prompts = _finish([prefix] * len(documents), bodies, _end(tokenizer), tokenizer, max_tokens)
+    return _checked(_unpooled(prompts, conventions.before_document, conventions, tokenizer))
 
 
-def query_prompts(queries: Sequence[str], instruction: str, tokenizer: Tokenizer | None, max_tokens: int) -> tuple[Prompt, ...]:
-    """What an embedder reads for queries: instruction and query, never cut, and the end token.
+def query_prompts(
+    queries: Sequence[str],
+    instruction: str | None,
+    tokenizer: Tokenizer | None,
+    max_tokens: int,
+    conventions: TextConventions = MODEL_CARD,
+) -> tuple[Prompt, ...]:
+    """What an embedder reads for queries: prompt and query, never cut, and the end token.
+
+    Args:
+        queries: Checked texts.
+        instruction: The caller's; empty for none. None: the prompt of the conventions.
+        tokenizer, max_tokens, conventions: As in `document_prompts`.
 
     Raises:
         PromptTooLong: If one exceeds the budget; names its index.
+        InvalidText: As in `document_prompts`.
     """
-    texts = [embedding_query(query, instruction) for query in queries]
-    ids: Sequence[Ids | None] = tokenizer.encode(texts) if tokenizer else [None] * len(texts)
-    prefixes = [Prefix(text, own, query, instruction) for text, own, query in zip(texts, ids, queries, strict=True)]
+    before = conventions.before_query(instruction)
+    head, tail = _split(before, tokenizer)
+    texts = [tail + query for query in queries]
+    start = _template_prefix(head, tokenizer).ids
+    ids: Sequence[Ids | None] = [None] * len(texts)
+    if tokenizer:
+        ids = [own if start is None or not len(start) else np.concatenate([start, own]) for own in tokenizer.encode(texts)]
+    prefixes = [Prefix(head + text, own, query, instruction) for text, own, query in zip(texts, ids, queries, strict=True)]
     body, suffix = (_NO_BODY if tokenizer else PromptPart("")), _end(tokenizer)
     prompts = tuple(Prompt(prefix, body, suffix, literal=_is_literal(prefix, "", tokenizer)) for prefix in prefixes)
     for index, prompt in enumerate(prompts):
         if prompt.tokens is not None and prompt.tokens > max_tokens:
             raise prompt_too_long(prompt.tokens, max_tokens, index)
+    return _checked(_unpooled(prompts, before, conventions, tokenizer))
+
+
+def _split(before: str, tokenizer: Tokenizer | None) -> tuple[str, str]:
+    """What stands before a text, as a template with control tokens, and as the beginning of the text."""
+    if not before:
+        return "", ""
+    return tokenizer.split_prompt(before) if tokenizer else split_control(before)
+
+
+def _template_prefix(head: str, tokenizer: Tokenizer | None) -> Prefix:
+    """The part of an embedded text that is the same for all texts of a call."""
+    if not head and (tokenizer is None or not len(tokenizer.start_ids)):
+        return _NO_PREFIX
+    if tokenizer is None:
+        return Prefix(head)
+    return Prefix(head, np.concatenate([tokenizer.start_ids, tokenizer.template(head)]))
+
+
+def _unpooled(prompts: tuple[Prompt, ...], before: str, conventions: TextConventions, tokenizer: Tokenizer | None) -> tuple[Prompt, ...]:
+    if conventions.pooled or not before or tokenizer is None:
+        return prompts
+    count = tokenizer.count_prompt(before)
+    return tuple(replace(prompt, unpooled=count) for prompt in prompts)
+
+
+def _checked(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
+    for index, prompt in enumerate(prompts):
+        if prompt.tokens == 0:
+            raise InvalidText(
+                "is empty, and the model's tokenizer appends no end token, so there is nothing to embed",
+                argument="texts",
+                advice="Leave empty texts out",
+                index=index,
+            )
     return prompts
 
 
@@ -96,8 +168,8 @@ def rerank_prompts(
 
 
 def _end(tokenizer: Tokenizer | None) -> PromptPart:
-    """The end token; as text it is empty, since a server's own tokenizer appends it."""
-    return PromptPart("", np.asarray([tokenizer.end_id], dtype=np.int32) if tokenizer else None)
+    """The end tokens; as text they are empty, since a server's own tokenizer appends them."""
+    return PromptPart("", tokenizer.end_ids if tokenizer else None)
 
 
 def _finish(

@@ -5,7 +5,9 @@ Source: the model cards of Qwen3-Embedding and Qwen3-Reranker, https://github.co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -37,12 +39,70 @@ RERANK_PREFIX = (
 RERANK_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
-def embedding_query(query: str, instruction: str) -> str:
-    """Text of an embedded query. With an empty instruction it is the query itself.
+@dataclass(frozen=True, slots=True)
+class TextConventions:
+    """What a model's folder declares about the texts of an embedder. The default is the model card's.
 
-    There is no space after `Query:`. Documents have no template.
+    Attributes:
+        query: Before a query; None where the folder does not say: the model card's.
+        document: Before a document; None where the folder does not say: nothing, as in the model card.
+        pooled: False if the pooling leaves out the tokens of the prompt.
+        max_tokens: The longest text, in tokens with the end token; None where the folder does not say.
     """
-    return f"Instruct: {instruction}\nQuery:{query}" if instruction else query
+
+    query: str | None = None
+    document: str | None = None
+    pooled: bool = True
+    max_tokens: int | None = None
+
+    def before_query(self, instruction: str | None = None) -> str:
+        """What stands before a query.
+
+        Args:
+            instruction: The caller's, in the template of the model card; empty for none. None: the folder's prompt, else the model
+                card's with the default instruction.
+        """
+        if instruction is None and self.query is not None:
+            return self.query
+        return query_prompt(DEFAULT_INSTRUCTION if instruction is None else instruction)
+
+    @property
+    def before_document(self) -> str:
+        """What stands before a document."""
+        return self.document or ""
+
+    @property
+    def instruction(self) -> str | None:
+        """The instruction of a query without one of the caller's: empty for no prompt; None for a prompt without the model card's form."""
+        if self.query is None:
+            return DEFAULT_INSTRUCTION
+        if not self.query:
+            return ""
+        match = _CARD_PROMPT.fullmatch(self.query)
+        return match[1] if match else None
+
+    @property
+    def facts(self) -> str | None:
+        """What differs from the model card, for a fingerprint; None if nothing does."""
+        if self.instruction == DEFAULT_INSTRUCTION and not self.document:
+            return None
+        return f"query {self.before_query()!r}, document {self.before_document!r}"
+
+
+MODEL_CARD = TextConventions()
+"""The conventions of the published models."""
+
+_CARD_PROMPT = re.compile(r"Instruct: ([^\n]+)\nQuery:")
+
+
+def query_prompt(instruction: str) -> str:
+    """What stands before an embedded query: `Instruct: ...`, a newline, `Query:` without a space; nothing without an instruction."""
+    return f"Instruct: {instruction}\nQuery:" if instruction else ""
+
+
+def embedding_query(query: str, instruction: str) -> str:
+    """Text of an embedded query. With an empty instruction it is the query itself. Documents have no template."""
+    return query_prompt(instruction) + query
 
 
 def rerank_query(query: str, instruction: str, separator: Separator = "\n") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from qwen3_integrations.core.types import Ids
 from qwen3_integrations.errors import ConfigError, InvalidText, ModelNotFound
 
 END_TOKEN = "<|endoftext|>"  # noqa: S105
-"""Appended to every embedded text. The embedding is read at its position."""
+"""What the tokenizers of the published embedding models append to a text."""
 
 CONTROL_TOKENS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
@@ -32,6 +32,12 @@ _CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
 def holds_control_token(text: str) -> bool:
     """Whether an ordinary Qwen3 tokenizer would read a control token in this text."""
     return "<" in text and _CONTROL.search(text) is not None
+
+
+def split_control(text: str) -> tuple[str, str]:
+    """Split a text after its last control token."""
+    end = max((match.end() for match in _CONTROL.finditer(text)), default=0)
+    return text[:end], text[end:]
 
 
 def neutral(text: str) -> str:
@@ -99,40 +105,53 @@ class Tokenizer:
     `encode` reads text as data: `<|im_end|>` becomes the ordinary tokens of these ten characters.
     `template` reads a part of a template, in which `<|im_end|>` is the control token.
 
+    Tokens that were added after Qwen3's own vocabulary: a special one stays text, another is text that the model knows as one token.
+
     Args:
         spec: The content of a `tokenizer.json`.
+        lower_case: Whether texts are put into lower case first.
 
     Attributes:
-        digest: The beginning of the SHA-256 of `spec`, as hexadecimal digits.
+        digest: The beginning of the SHA-256 of `spec` and `lower_case`, as hexadecimal digits.
+        start_ids: Token ids that the tokenizer puts before an embedded text; none in the published models.
+        end_ids: Token ids that the tokenizer appends to an embedded text; `<|endoftext|>` in the published models. The embedding is read
+            at the last one.
 
     Raises:
         ConfigError: If it is not a tokenizer, or lacks a control token that the templates need.
     """
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, spec: str, *, lower_case: bool = False) -> None:
         import tokenizers
 
-        self.digest = hashlib.sha256(spec.encode(errors="surrogatepass")).hexdigest()[:16]
+        self.digest = hashlib.sha256((spec + "lower case" * lower_case).encode(errors="surrogatepass")).hexdigest()[:16]
         try:
             content: dict[str, Any] = json.loads(spec)
             added = {token["content"]: int(token["id"]) for token in content["added_tokens"]}
-            # Without added tokens and post-processor, the result has only ordinary tokens, whatever the text contains.
-            plain = content | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+            self._special = frozenset(int(token["id"]) for token in content["added_tokens"] if token.get("special"))
+            # Without control tokens and post-processor, the result has only ordinary tokens, whatever the text contains.
+            plain = _without_control_tokens(content, lower_case=lower_case)
             self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+            template = tokenizers.Tokenizer.from_str(json.dumps(plain | {"post_processor": content.get("post_processor")}))
+            self.start_ids, self.end_ids = _around(template)
         except Exception as error:
             raise ConfigError(f"tokenizer.json can't be read: {error}", advice="Download the model again") from error
         missing = [token for token in (END_TOKEN, "<|im_start|>", "<|im_end|>", "<think>", "</think>") if token not in added]
         if missing:
             raise ConfigError(f"tokenizer.json is not that of a Qwen3 model: it lacks {', '.join(missing)}")
         self._added = added
-        unusual = [token for token in added if not _CONTROL.fullmatch(token)]
+        unusual = [token for token, number in added.items() if number in self._special and not _CONTROL.fullmatch(token)]
         self._unusual = re.compile("|".join(map(re.escape, unusual))) if unusual else None
         self._templates: dict[str, Ids] = {}
         self._split = re.compile("(" + "|".join(map(re.escape, sorted(added, key=len, reverse=True))) + ")")
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Tokenizer:
+    def from_folder(cls, folder: Path, *, lower_case: bool = False) -> Tokenizer:
         """Read `tokenizer.json` from a model's folder.
+
+        Args:
+            folder: The model's folder.
+            lower_case: Whether texts are put into lower case first.
 
         Raises:
             ModelNotFound: If the folder has none.
@@ -142,15 +161,10 @@ class Tokenizer:
             raise ModelNotFound(
                 f"{folder} has no tokenizer.json", advice="Download the model again, or copy the file from the model's page on its hub"
             )
-        return cls(path.read_text(encoding="utf-8"))
-
-    @property
-    def end_id(self) -> int:
-        """The id of `<|endoftext|>`."""
-        return self._added[END_TOKEN]
+        return cls(path.read_text(encoding="utf-8"), lower_case=lower_case)
 
     def reads_control_token(self, text: str) -> bool:
-        """Whether this model's tokenizer would read a control token in a text; tokens that were added to this tokenizer count too."""
+        """Whether this model's tokenizer would read a control token in a text; special tokens that were added to it count too."""
         return holds_control_token(text) or (self._unusual is not None and self._unusual.search(text) is not None)
 
     def token_id(self, word: str) -> int:
@@ -178,6 +192,21 @@ class Tokenizer:
             ids += [self._added[part]] if part in self._added else self._plain.encode(part, add_special_tokens=False).ids
         return self._templates.setdefault(text, np.asarray(ids, dtype=np.int32))
 
+    def split_prompt(self, prompt: str) -> tuple[str, str]:
+        """Split a prompt after its last control token: the first part is a template, the second part is encoded with the text."""
+        end = max((match.end() for match in self._split.finditer(prompt)), default=0)
+        return prompt[:end], prompt[end:]
+
+    def count_prompt(self, prompt: str) -> int:
+        """How many tokens of an embedded text its prompt has, for a pooling that leaves them out.
+
+        Source: `_get_prompt_length` of sentence-transformers 6.2: the prompt is encoded alone, and one special token at the end of that is
+        not counted.
+        """
+        head, tail = self.split_prompt(prompt)
+        ids = [*self.start_ids, *self.template(head), *self.encode([tail])[0], *self.end_ids]
+        return len(ids) - (bool(ids) and int(ids[-1]) in self._special)
+
     def cut(self, text: str, limit: int) -> tuple[str, bool]:
         """The longest beginning of a text with at most `limit` tokens.
 
@@ -192,3 +221,30 @@ class Tokenizer:
         beginning = text[: encoding.offsets[kept - 1][1]] if kept else ""
         again = self._plain.encode(beginning, add_special_tokens=False).ids
         return beginning, again == encoding.ids[:limit]
+
+
+def _without_control_tokens(content: Mapping[str, Any], *, lower_case: bool) -> dict[str, Any]:
+    """A tokenizer's specification that reads every control token as ordinary characters."""
+    plain = dict(content) | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    if words := [token for token in content["added_tokens"] if not token.get("special") and token["content"] not in CONTROL_TOKENS]:
+        # In the vocabulary too, so that the library keeps their ids.
+        vocabulary = content["model"]["vocab"] | {token["content"]: token["id"] for token in words}
+        plain |= {"added_tokens": words, "model": content["model"] | {"vocab": vocabulary}}
+    if lower_case:
+        normalizers = [{"type": "Lowercase"}, *([content["normalizer"]] if content.get("normalizer") else [])]
+        plain["normalizer"] = {"type": "Sequence", "normalizers": normalizers}
+    return plain
+
+
+def _around(tokenizer: Any) -> tuple[Ids, Ids]:
+    """What a tokenizer's post-processor puts before and after a text.
+
+    Raises:
+        ValueError: If it changes the text's own tokens.
+    """
+    text = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a", add_special_tokens=True).ids
+    for start in range(len(whole) - len(text) + 1):
+        if whole[start : start + len(text)] == text:
+            return np.asarray(whole[:start], dtype=np.int32), np.asarray(whole[start + len(text) :], dtype=np.int32)
+    raise ValueError("its post_processor changes the tokens of a text")

@@ -51,6 +51,7 @@ class Prompt:
         truncated: True when the body was cut to the budget.
         literal: True when a server that is sent `text` reads exactly `ids`. False when the text holds the
             spelling of a control token, or was cut inside a character: then only the ids are exact.
+        unpooled: Tokens at the beginning that the model's pooling leaves out.
     """
 
     prefix: Prefix
@@ -58,6 +59,7 @@ class Prompt:
     suffix: PromptPart
     truncated: bool = False
     literal: bool = True
+    unpooled: int = 0
 
     @property
     def text(self) -> str:

@@ -18,9 +18,9 @@ from packaging.specifiers import SpecifierSet
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.diagnosis.software import bounds_of, is_within, needs_of, pip_line
 from qwen3_integrations.errors import EngineError
-from qwen3_integrations.models.checkpoint import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
 from qwen3_integrations.models.devices import Gpu, Memory, gpus, has_driver, host_memory
 from qwen3_integrations.models.memory import PASSES, MemoryPlan, in_gib, plan_memory
+from qwen3_integrations.models.shapes import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
 from qwen3_integrations.serving.installed import Installed, find_server
 
 DRIVER_FOR_CUDA: Mapping[int, int] = MappingProxyType({11: 450, 12: 525, 13: 580})

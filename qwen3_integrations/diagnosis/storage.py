@@ -11,8 +11,8 @@ from rich.filesize import decimal
 
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.models.catalog import CHECKPOINTS, DEFAULT_MODELS
-from qwen3_integrations.models.checkpoint import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
 from qwen3_integrations.models.hub.caches import Hub, LocalModel, cache_folders, cached_models
+from qwen3_integrations.models.shapes import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
 
 VARIABLES: dict[Hub, str] = {"huggingface": "HF_HUB_CACHE", "modelscope": "MODELSCOPE_CACHE"}
 """The variable that sets each client's cache. Source: the clients' documentation."""

@@ -1,23 +1,22 @@
-"""A model's folder: the only place that reads its config, its weight index and the headers of its weight files."""
+"""A model's folder: what its files declare, read and checked once, for all engines and for serving."""
 
 from __future__ import annotations
 
-import json
-import math
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from qwen3_integrations.core.types import Rows, Task
+from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
+from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
+from qwen3_integrations.models.json_files import read_object
 from qwen3_integrations.models.labels import Labels, declared_labels
-from qwen3_integrations.models.pickles import check_layers, indexed_files, missing_weights
+from qwen3_integrations.models.modules import EmbeddingModules, embedding_modules
+from qwen3_integrations.models.shapes import ModelShape
+from qwen3_integrations.models.weights import StoredWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,78 +33,8 @@ class StoredHead:
 
 
 CONFIG = "config.json"
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 
 _CLASSIFIER = "Qwen3ForSequenceClassification"
-_FLOATS = ("F64", "F32", "F16", "BF16")
-_EIGHT_BITS = ("fp8", "mxfp8")
-_HEADER_LIMIT = 100_000_000
-"""Bytes; a file with a longer header is not safetensors. Source: the limit of the format's reference implementation."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """The sizes in a Qwen3 `config.json` that memory and weights depend on.
-
-    Attributes:
-        layers: Number of transformer layers.
-        hidden_size: Width of the hidden state.
-        query_heads: Query heads of a layer.
-        kv_heads: Key and value heads of a layer.
-        head_dim: Width of one head.
-        intermediate_size: Width of the feed-forward part.
-    """
-
-    layers: int
-    hidden_size: int
-    query_heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate_size: int
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
-        """Read the sizes.
-
-        Raises:
-            ConfigError: If a size is missing.
-        """
-        try:
-            heads = int(config["num_attention_heads"])
-            return cls(
-                layers=int(config["num_hidden_layers"]),
-                hidden_size=int(config["hidden_size"]),
-                query_heads=heads,
-                kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
-                intermediate_size=int(config["intermediate_size"]),
-            )
-        except KeyError as error:
-            raise ConfigError(f"{CONFIG} has no {error}, so the model's memory can't be planned: download the model again") from None
-
-    def weights_bytes(self, vocabulary: int, value_bytes: int) -> int:
-        """Bytes of the weights of a model of this shape, without its language-model head and its norms.
-
-        Args:
-            vocabulary: Rows of the token embeddings.
-            value_bytes: Bytes of one value.
-        """
-        attention = 2 * self.hidden_size * (self.query_heads + self.kv_heads) * self.head_dim
-        return value_bytes * (vocabulary * self.hidden_size + self.layers * (attention + 3 * self.hidden_size * self.intermediate_size))
-
-
-PUBLISHED_SHAPES: Mapping[str, ModelShape] = MappingProxyType(
-    {
-        "0.6B": ModelShape(layers=28, hidden_size=1024, query_heads=16, kv_heads=8, head_dim=128, intermediate_size=3072),
-        "4B": ModelShape(layers=36, hidden_size=2560, query_heads=32, kv_heads=8, head_dim=128, intermediate_size=9728),
-        "8B": ModelShape(layers=36, hidden_size=4096, query_heads=32, kv_heads=8, head_dim=128, intermediate_size=12288),
-    }
-)
-"""Shapes of the published models. A reranker has the shape of the embedding model of its size. Source: their config.json."""
-
-PUBLISHED_VOCABULARY = 151_669
-"""Rows of the token embeddings. Source: config.json of the 0.6B models; the larger models have four rows less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +47,28 @@ class ModelFiles:
         classifier: True for a sequence-classification conversion of a reranker: its head is stored, one row or two, and
             not the rows of "yes" and "no".
         labels: What the rows of a stored head mean.
+        modules: Of an embedding model: how token states become a vector.
+        conventions: Of an embedding model: what it declares about its texts.
+        lower_case: Whether texts are put into lower case.
     """
 
     folder: Path
     config: Mapping[str, Any]
     classifier: bool
     labels: Labels = Labels()  # noqa: RUF009  a frozen value
+    modules: EmbeddingModules = EmbeddingModules()  # noqa: RUF009  a frozen value
+    conventions: TextConventions = MODEL_CARD
+    lower_case: bool = False
 
     @property
     def width(self) -> int:
-        """Width of the hidden state, which is the width of a full embedding."""
+        """Width of the hidden state."""
         return int(self.config["hidden_size"])
+
+    @property
+    def dimensions(self) -> int:
+        """Width of a full embedding."""
+        return self.modules.width(self.width)
 
     @property
     def context(self) -> int:
@@ -142,7 +82,7 @@ class ModelFiles:
             ModelNotFound: If the folder has no safetensors weights.
             ConfigError: If the head is not there, or of another shape than the labels in `config.json` say.
         """
-        shapes = self.stored_shapes()
+        shapes = self.weights.shapes()
         weight, bias = shapes.get("score.weight"), shapes.get("score.bias")
         if weight is None:
             raise ConfigError(f"{self.folder} has no 'score.weight', which its config.json promises")
@@ -181,78 +121,16 @@ class ModelFiles:
         Raises:
             ConfigError: If `config.json` lacks a size.
         """
-        return ModelShape.from_config(self.config)
+        return ModelShape.from_config(self.config, self.weights.shapes)
 
-    def weight_files(self) -> list[Path]:
-        """As the function `weight_files`, of this folder."""
-        return weight_files(self.folder)
-
-    def stored_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each stored tensor by its name, from the headers of the safetensors files. No weights are read.
-
-        Raises:
-            ModelNotFound: If the folder has no safetensors weights.
-            ConfigError: If one of its files is not a safetensors file.
-        """
-        entries = (item for path in self.weight_files() for item in safetensors_header(path).items())
-        return {name: tuple(entry["shape"]) for name, entry in entries if name != "__metadata__"}
-
-    def tensors(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """All stored tensors: name, and a function that reads the tensor as a `torch.Tensor`. Each function is valid until the next item.
-
-        Raises:
-            ModelNotFound: If a file of weights is missing.
-        """
-        from safetensors import safe_open
-
-        for path in self.weight_files():
-            with safe_open(path, framework="pt") as stored:
-                for name in stored.keys():  # noqa: SIM118  not a mapping
-                    yield name, partial(stored.get_tensor, name)
-
-    def rows(self, tensor: str, indices: Sequence[int] | None) -> Rows:
-        """Rows of a stored matrix as float32. The rest of the matrix is not read.
-
-        Args:
-            tensor: Its name in the safetensors files.
-            indices: Indices of the rows; None for all.
-
-        Raises:
-            ConfigError: If the model has no such tensor.
-        """
-        from safetensors import safe_open
-
-        path = self.folder / _weight_map(self.folder).get(tensor, SINGLE)
-        with safe_open(path, framework="pt") as stored:
-            if tensor not in stored.keys():  # noqa: SIM118  not a mapping
-                raise ConfigError(f"{path} has no tensor {tensor!r}, which a model with this {CONFIG} needs: download the model again")
-            matrix = stored.get_slice(tensor)
-            wanted = [matrix[index : index + 1][0] for index in indices] if indices is not None else list(matrix[:])
-            return np.stack([row.float().numpy() for row in wanted])
+    @property
+    def weights(self) -> StoredWeights:
+        """The stored tensors."""
+        return StoredWeights(self.folder)
 
     def stored_bytes(self, value_bytes: int | None = None, quantization: str | None = None) -> int:
-        """Bytes of the weights in memory, from the headers of the safetensors files. No weights are read.
-
-        The language-model head is not counted: an embedding model has none, and vLLM keeps one row of a reranker's.
-
-        Args:
-            value_bytes: Bytes of one value after loading, for floating-point weights that are cast; None if nothing is cast. A quantised
-                checkpoint counts as stored.
-            quantization: The format that vLLM quantises to while loading. 8-bit floats (`fp8`, `mxfp8`) count as 8 bits, other formats
-                as not quantised.
-
-        Raises:
-            ModelNotFound: If the folder has no safetensors weights.
-            ConfigError: If one of its files is not a safetensors file.
-        """
-        cast = None if self.quantised else value_bytes
-        matrices = 1 if cast and (quantization or "").startswith(_EIGHT_BITS) else cast
-        return sum(
-            _tensor_bytes(entry, matrices if _is_matrix(name, entry) else cast)
-            for path in self.weight_files()
-            for name, entry in safetensors_header(path).items()
-            if name != "__metadata__" and not name.startswith("lm_head.")
-        )
+        """Bytes of the weights in memory; see `StoredWeights.bytes`. A quantised checkpoint counts as stored."""
+        return self.weights.bytes(value_bytes, quantised=self.quantised, quantization=quantization)
 
 
 def read_model(folder: Path, task: Task) -> ModelFiles:
@@ -276,8 +154,16 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
         raise ConfigError(f"{folder} contains a reranker ({_CLASSIFIER})", advice="Open it with task rerank")
     if task == "rerank" and _pools(folder):
         raise ConfigError(f"{folder} contains an embedding model (it has a pooling config)", advice="Open it with task embed")
-    labels = declared_labels(config, folder / CONFIG) if classifier else Labels()
-    return ModelFiles(folder, MappingProxyType(config), classifier, labels)
+    if task == "rerank":
+        labels = declared_labels(config, folder / CONFIG) if classifier else Labels()
+        return ModelFiles(folder, MappingProxyType(config), classifier, labels)
+    modules = embedding_modules(folder, int(config["hidden_size"]))
+    conventions = replace(
+        declared_prompts(folder),
+        pooled=modules.pooling.include_prompt,
+        max_tokens=declared_length(folder, int(config["max_position_embeddings"])),
+    )
+    return ModelFiles(folder, MappingProxyType(config), classifier, Labels(), modules, conventions, declared_lower_case(folder))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -289,8 +175,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise ModelNotFound(f"{folder} has no {CONFIG}: it is not a model folder, or its download is not complete")
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return config
+    return read_object(path)
 
 
 def stated_task(folder: Path) -> Task | None:
@@ -306,54 +191,3 @@ def _is_classifier(config: Mapping[str, Any]) -> bool:
 
 def _pools(folder: Path) -> bool:
     return (folder / "1_Pooling").is_dir()
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """A model's safetensors files, each once, as its index names them.
-
-    Raises:
-        ModelNotFound: If there are none, one is missing, or one could be a pickled one: engines by themselves would load that.
-    """
-    index = folder / INDEX
-    names = indexed_files(index) if index.is_file() else [SINGLE]
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise missing_weights(folder, missing)
-    check_layers(folder)
-    return [folder / name for name in names]
-
-
-def weight_names(folder: Path) -> list[str]:
-    """Names of the weight files that a model's folder must have, each once."""
-    return sorted(set(_weight_map(folder).values())) or [SINGLE]
-
-
-def _weight_map(folder: Path) -> dict[str, str]:
-    """For each tensor the name of its file; empty for a model without an index."""
-    index = folder / INDEX
-    names: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.is_file() else {}
-    return names
-
-
-def _is_matrix(name: str, entry: Mapping[str, Any]) -> bool:
-    """Whether a tensor is a matrix of a layer. Only these are quantised; the token embeddings are not."""
-    return "layers." in name and len(entry["shape"]) > 1
-
-
-def safetensors_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file. Source: the format's documentation: 8 bytes of length, then JSON."""
-    with path.open("rb") as file:
-        size = file.read(8)
-        length = struct.unpack("<Q", size)[0] if len(size) == 8 else _HEADER_LIMIT
-        text = file.read(length) if length < _HEADER_LIMIT else b""
-    try:
-        header: dict[str, Any] = json.loads(text)
-    except ValueError:
-        raise ConfigError(f"{path} is not a safetensors file, or its download is not complete") from None
-    return header
-
-
-def _tensor_bytes(entry: Mapping[str, Any], cast: int | None) -> int:
-    begin, end = entry["data_offsets"]
-    if cast is not None and entry["dtype"] in _FLOATS:
-        return int(math.prod(entry["shape"])) * cast
-    return int(end) - int(begin)

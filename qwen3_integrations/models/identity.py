@@ -14,7 +14,8 @@ from typing import Any
 
 from qwen3_integrations.core.fingerprint import Fact, digest_of, templates_digest
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.models.checkpoint import ModelFiles, safetensors_header, weight_files
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.weights import safetensors_header, weight_files
 
 WHOLE_MODEL_BYTES = 32 << 20
 """All bytes of a model up to this size are hashed."""
@@ -56,11 +57,17 @@ def folder_identity(files: ModelFiles, task: Task, tokenizer: str, overrides: Ma
         **({"revision": revision} if revision else {}),
         "tokenizer": tokenizer,
         "templates": templates_digest(),
-        "pooling": "last token",
-        "prompts": None,
+        "pooling": _pooling(files) if task == "embed" else "last token",
+        "prompts": files.conventions.facts if task == "embed" else None,
         "adapter": None,
-        "width": files.width if task == "embed" else None,
+        "width": files.dimensions if task == "embed" else None,
     }
+
+
+def _pooling(files: ModelFiles) -> str:
+    """The pooling, with a digest of the linear layers behind it."""
+    layers = "".join(f", {layer} {weights_digest(layer.folder)}" for layer in files.modules.dense)
+    return f"{files.modules.pooling}{layers}"
 
 
 def revision_of(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from qwen3_integrations.core.validation import optional_whole_number, whole_number
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.checkpoint import ModelShape
+from qwen3_integrations.models.shapes import ModelShape
 
 GIB = 1 << 30
 

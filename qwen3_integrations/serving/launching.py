@@ -20,9 +20,10 @@ from pathlib import Path
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.checkpoint import ModelFiles, read_model, weight_files
+from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import DownloadProgress, resolve_model
 from qwen3_integrations.models.memory import MemoryPlan
+from qwen3_integrations.models.weights import weight_files
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
 from qwen3_integrations.serving.installed import Installed, find_server

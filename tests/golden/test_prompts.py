@@ -67,7 +67,7 @@ def test_the_genuine_tokenizer_gives_the_published_ids():
     tokenizer = Tokenizer(genuine_tokenizer())
     assert tokenizer.template(SUFFIX).tolist() == [151645, 198, 151644, 77091, 198, 151667, 271, 151668, 271]
     assert len(tokenizer.template(PREFIX)) == 39
-    assert (tokenizer.token_id("yes"), tokenizer.token_id("no"), tokenizer.end_id) == (9693, 2152, 151643)
+    assert (tokenizer.token_id("yes"), tokenizer.token_id("no"), tokenizer.template("<|endoftext|>").tolist()) == (9693, 2152, [151643])
     assert [tokenizer.template(token).tolist() for token in CONTROL_TOKENS] == [[151643 + n] for n in range(26)]
 
 
@@ -143,7 +143,7 @@ def test_control_tokens_in_a_text_stay_text(spec, data_only, place):
 def test_control_tokens_in_an_embedded_text_stay_text(spec, data_only):
     fake = engine("embed", spec)
     for prompt, text in zip(planned(lambda: Embedder(fake).embed_documents(CONTROL), fake), CONTROL, strict=True):
-        assert prompt.ids.tolist() == [*data_only.encode(text, add_special_tokens=False).ids, fake.tokenizer.end_id]
+        assert prompt.ids.tolist() == [*data_only.encode(text, add_special_tokens=False).ids, *fake.tokenizer.end_ids]
         assert not prompt.literal
 
 
@@ -154,7 +154,7 @@ def test_a_control_token_that_a_fine_tune_added_stays_text_too(spec, data_only, 
     content["added_tokens"].append({**content["added_tokens"][0], "content": token, "id": number})
     fake = engine("embed", json.dumps(content))
     prompt, plain = planned(lambda: Embedder(fake).embed_documents([f"one {token} two", "one two"]), fake)
-    assert prompt.ids.tolist() == [*data_only.encode(f"one {token} two", add_special_tokens=False).ids, fake.tokenizer.end_id]
+    assert prompt.ids.tolist() == [*data_only.encode(f"one {token} two", add_special_tokens=False).ids, *fake.tokenizer.end_ids]
     assert (prompt.literal, plain.literal) == (False, True)
 
 

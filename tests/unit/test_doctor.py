@@ -21,10 +21,10 @@ from qwen3_integrations.diagnosis.software import compare, needs_of, python_find
 from qwen3_integrations.diagnosis.storage import disk_finding, model_findings
 from qwen3_integrations.errors import EngineError
 from qwen3_integrations.models.catalog import CHECKPOINTS
-from qwen3_integrations.models.checkpoint import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
 from qwen3_integrations.models.devices import Gpu, Memory
 from qwen3_integrations.models.hub.caches import LocalModel, cached_models
 from qwen3_integrations.models.memory import GIB
+from qwen3_integrations.models.shapes import PUBLISHED_SHAPES, PUBLISHED_VOCABULARY
 from qwen3_integrations.serving.installed import Installed
 from tests.models import TINY
 

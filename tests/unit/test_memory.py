@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from qwen3_integrations.errors import ConfigError, ModelNotFound
-from qwen3_integrations.models.checkpoint import ModelFiles, ModelShape, read_config
+from qwen3_integrations.models.checkpoint import ModelFiles, read_config
 from qwen3_integrations.models.memory import (
     CACHE_BLOCK,
     GIB,
@@ -19,6 +19,7 @@ from qwen3_integrations.models.memory import (
     RUNTIME_BYTES,
     plan_memory,
 )
+from qwen3_integrations.models.shapes import ModelShape
 
 SMALL = ModelShape(layers=28, hidden_size=1024, query_heads=16, kv_heads=8, head_dim=128, intermediate_size=3072)
 """Qwen3-Embedding-0.6B. Source: its config.json."""

@@ -6,8 +6,8 @@ import pytest
 
 from qwen3_integrations.engines.torch.memory_plan import MAX_PASS_TOKENS, MIN_PASS_TOKENS, plan_passes
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.checkpoint import ModelShape
 from qwen3_integrations.models.memory import GIB
+from qwen3_integrations.models.shapes import ModelShape
 
 SMALL = ModelShape(layers=28, hidden_size=1024, query_heads=16, kv_heads=8, head_dim=128, intermediate_size=3072)
 LARGE = ModelShape(layers=36, hidden_size=4096, query_heads=32, kv_heads=8, head_dim=128, intermediate_size=12288)

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from qwen3_integrations import open_engine
 from qwen3_integrations.cli import app
 from qwen3_integrations.errors import ConfigError, ModelNotFound
-from qwen3_integrations.models.checkpoint import read_model, weight_files
+from qwen3_integrations.models.checkpoint import read_model
+from qwen3_integrations.models.weights import weight_files
 from qwen3_integrations.serving import ServerOptions, prepare
 from qwen3_integrations.serving.command import build_command
 from qwen3_integrations.serving.installed import Installed

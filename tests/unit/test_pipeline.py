@@ -60,7 +60,7 @@ class Watched:
     """A tokenizer that says what it is given."""
 
     def __init__(self, real, tell):
-        self.end_id, self.real, self.tell = real.end_id, real, tell
+        self.start_ids, self.end_ids, self.real, self.tell = real.start_ids, real.end_ids, real, tell
         self.reads_control_token = real.reads_control_token
 
     def encode(self, texts):

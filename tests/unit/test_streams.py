@@ -179,7 +179,7 @@ def test_the_first_job_arrives_before_the_last_document_is_planned():
         engine.encoded, real = 0, engine.tokenizer
 
         class Tokens:
-            end_id, template, reads_control_token = real.end_id, real.template, real.reads_control_token
+            start_ids, end_ids, template, reads_control_token = real.start_ids, real.end_ids, real.template, real.reads_control_token
 
             def encode(self, texts, engine=engine, real=real):
                 engine.encoded += len(texts)

@@ -78,9 +78,11 @@ class TorchEngine(Submitting):
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        self.tokenizer = Tokenizer.from_folder(files.folder)
+        self.tokenizer = Tokenizer.from_folder(files.folder, lower_case=files.lower_case)
         self.max_tokens = files.context
-        self.dimensions = files.width if task == "embed" else None
+        self.dimensions = files.dimensions if task == "embed" else None
+        self.conventions = files.conventions
+        """What the folder declares about its texts: prompts, the longest text."""
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
         self.capabilities = Capabilities(exact=self.dtype == "float32")

@@ -16,6 +16,7 @@ from qwen3_integrations.engines.torch import attention
 from qwen3_integrations.engines.torch.graphs import Graphs
 from qwen3_integrations.engines.torch.kernel_selection import first_line, functions_for
 from qwen3_integrations.engines.torch.packing import PackedBatch, pack
+from qwen3_integrations.engines.torch.pooling import VectorHead
 from qwen3_integrations.engines.torch.queue import PassTooLarge
 from qwen3_integrations.engines.torch.qwen3 import Qwen3
 from qwen3_integrations.models.checkpoint import ModelFiles
@@ -40,7 +41,7 @@ class TorchForward:
         self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype, *, reserved: int = 0
     ) -> None:
         self.asynchronous = device.type == "cuda"
-        self._task, self._device, self._width = task, device, files.width
+        self._task, self._device, self._width = task, device, files.dimensions
         line = _score_line(files, tokenizer) if task == "rerank" else None
         self._model = Qwen3(files, device, dtype)
         with _current(device):
@@ -48,6 +49,7 @@ class TorchForward:
             self._functions = functions_for(self._model, device, dtype)
             self._graphs = Graphs(self._model, self._kernel, self._functions, device) if self._kernel and device.type == "cuda" else None
         self._reserved = reserved
+        self._head = VectorHead(files.modules, device) if task == "embed" else None
         self._direction = torch.from_numpy(line[0]).to(device) if line else None
         self._bias = line[1] if line else 0.0
 
@@ -67,6 +69,8 @@ class TorchForward:
         try:
             with torch.inference_mode(), _current(self._device):
                 rows, order = self._rows(prompts)
+                if self._head:
+                    rows = self._head(rows)
                 if self._direction is not None:
                     logits = rows @ self._direction
                     rows = torch.sigmoid(logits + self._bias if self._bias else logits)
@@ -80,6 +84,10 @@ class TorchForward:
 
     def _rows(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
         """Rows on the device, and for each prompt the index of its row."""
+        if self._head and self._head.reads_all_tokens:
+            batch = pack(prompts, share=False)
+            states = self._model.all_states(*_inputs(batch, self._device)[:2], self._attention(batch), self._functions)
+            return self._head.pool(states, batch, prompts), batch.rows
         if self._graphs and self._graphs.fit(prompts):
             try:
                 return self._graphs.run(pack(prompts, share=False)), np.arange(len(prompts))
@@ -92,6 +100,9 @@ class TorchForward:
         return self._compute(batch), batch.rows
 
     def _compute(self, batch: PackedBatch) -> torch.Tensor:
+        return self._model(*_inputs(batch, self._device), self._attention(batch), self._functions)
+
+    def _attention(self, batch: PackedBatch) -> attention.Attention:
         batch_attention: attention.Attention
         model, functions = self._model, self._functions
         if self._kernel is None:
@@ -100,7 +111,7 @@ class TorchForward:
             batch_attention = attention.KernelAttention.of(batch, self._kernel, self._device, model.scale, functions.merge_attn_states)
         if functions.short_attention:
             batch_attention = functions.short_attention(batch, self._device, model.scale, model.group, batch_attention)
-        return model(*_inputs(batch, self._device), batch_attention, functions)
+        return batch_attention
 
     def _reserve(self) -> None:
         """Compute the largest pass once: PyTorch's allocator keeps its memory, and smaller passes reuse it."""
@@ -121,7 +132,7 @@ class TorchForward:
     def close(self) -> None:
         """Free the memory."""
         del self._model, self._graphs
-        self._direction = None
+        self._direction = self._head = None
         self._free_cached()
 
     def _free_cached(self) -> None:
@@ -170,8 +181,8 @@ def _score_line(files: ModelFiles, tokenizer: Tokenizer) -> tuple[Rows, float]:
 
 def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
     """Output row of "yes" minus that of "no", shape (hidden size,). The softmax over two logits is the sigmoid of their difference."""
-    name = "model.embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
-    rows = files.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
+    name = "embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
+    rows = files.weights.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
     direction: Rows = rows[0] - rows[1]
     return direction
 
@@ -179,8 +190,8 @@ def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
 def _stored_head(files: ModelFiles) -> tuple[Rows, float]:
     """The direction and bias of a sequence-classification conversion: of its one row, or of "yes" less those of "no"."""
     head = files.stored_head()
-    weight = files.rows("score.weight", None)
-    bias = files.rows("score.bias", None) if head.bias else np.zeros(head.rows, np.float32)
+    weight = files.weights.rows("score.weight")
+    bias = files.weights.rows("score.bias") if head.bias else np.zeros(head.rows, np.float32)
     if head.rows == 1:
         return weight[0], float(bias[0])
     yes = files.labels.positive

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.checkpoint import ModelShape
 from qwen3_integrations.models.memory import GIB, in_gib
+from qwen3_integrations.models.shapes import ModelShape
 
 MAX_PASS_TOKENS = 65536
 """Default tokens of a forward pass. Source: measured on an H100 with the 0.6B model; twice as many tokens gain 0.5 % of throughput."""

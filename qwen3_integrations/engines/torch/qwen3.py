@@ -17,7 +17,8 @@ from torch.nn.functional import linear, rms_norm, silu
 from qwen3_integrations.engines.torch.attention import Attention, merge_attn_states
 from qwen3_integrations.engines.torch.packing import PackedBatch
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.checkpoint import ModelFiles, ModelShape
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.shapes import ModelShape
 
 Tensor = torch.Tensor
 
@@ -107,8 +108,7 @@ class Qwen3:
         Returns:
             float32, shape (prompts, hidden size), after the final RMSNorm.
         """
-        angles = torch.outer(positions.float(), self._frequencies)
-        cos, sin = angles.cos().to(functions.angle_dtype), angles.sin().to(functions.angle_dtype)
+        cos, sin = self._angles(positions, functions)
         residual = self.weights.embeddings[ids]
         for layer in self.weights.layers[:-1]:
             self._attend(residual, layer, cos, sin, attention, functions)
@@ -116,6 +116,31 @@ class Qwen3:
         final = self.weights.layers[-1]
         residual = self._attend_last(residual, final, cos, sin, last, attention, functions)
         self._feed_forward(residual, final, functions)
+        return self._final(residual)
+
+    def all_states(self, ids: Tensor, positions: Tensor, attention: Attention, functions: LayerFunctions) -> Tensor:
+        """Compute the last hidden state of every token, for a pooling that reads more than the last ones.
+
+        Args:
+            ids, positions, attention, functions: As in a call of the model.
+
+        Returns:
+            float32, shape (tokens, hidden size), after the final RMSNorm.
+        """
+        cos, sin = self._angles(positions, functions)
+        residual = self.weights.embeddings[ids]
+        for layer in self.weights.layers:
+            self._attend(residual, layer, cos, sin, attention, functions)
+            self._feed_forward(residual, layer, functions)
+        return self._final(residual)
+
+    def _angles(self, positions: Tensor, functions: LayerFunctions) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the rotation of each token, shape (tokens, head dim / 2)."""
+        angles = torch.outer(positions.float(), self._frequencies)
+        return angles.cos().to(functions.angle_dtype), angles.sin().to(functions.angle_dtype)
+
+    def _final(self, residual: Tensor) -> Tensor:
+        """The final RMSNorm, in float32."""
         return rms_norm(residual.float(), self.weights.final_norm.shape, self.weights.final_norm.float(), self._epsilon)
 
     # Each of these methods frees its intermediate results when it returns. The memory plan counts the larger of the two (`memory_plan`).
@@ -256,8 +281,8 @@ def read_weights(files: ModelFiles, shape: ModelShape, device: torch.device, dty
             **{f"mlp.{name}_proj": part for name, part in gate_up},
         }
         targets |= {f"layers.{number}.{name}.weight": target for name, target in named.items()}
-    for name, read in files.tensors():
-        target = targets.pop(name.removeprefix("model."), None)
+    for name, read in files.weights.tensors():
+        target = targets.pop(name, None)
         if target is not None:
             _fill(target, read(), name, files)
     if targets:

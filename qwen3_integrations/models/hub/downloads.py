@@ -16,7 +16,8 @@ from typing import Any
 
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.errors import ModelNotFound
-from qwen3_integrations.models.checkpoint import CONFIG, weight_names
+from qwen3_integrations.models.checkpoint import CONFIG
+from qwen3_integrations.models.weights import weight_names
 
 log = logging.getLogger("qwen3_integrations")
 

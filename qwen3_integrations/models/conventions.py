@@ -1,0 +1,68 @@
+"""What a folder declares about its texts: prompts, the longest text, lower case.
+
+Source: sentence-transformers 6.2: `sentence_transformer/model.py` (`encode_query`, `encode_document`), `base/modules/transformer.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qwen3_integrations.core.prompts import TextConventions
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.models.json_files import read_optional_object
+
+PROMPTS = "config_sentence_transformers.json"
+TRANSFORMER = "sentence_bert_config.json"
+_DOCUMENT_NAMES = ("document", "passage", "corpus")
+
+
+def declared_prompts(folder: Path) -> TextConventions:
+    """The prompts of a folder's `config_sentence_transformers.json`, as sentence-transformers takes them.
+
+    A query has the prompt named `query`, a document the first of `document`, `passage` and `corpus`. Where there is none, both have
+    the prompt that `default_prompt_name` names.
+
+    Raises:
+        ConfigError: If a prompt is not a string, or `default_prompt_name` names none.
+    """
+    path = folder / PROMPTS
+    config = read_optional_object(path)
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values() if text is not None):
+        raise ConfigError(f"{path}: prompts must map names to texts, not {prompts!r}")
+    prompts = {name: text for name, text in prompts.items() if text is not None}
+    default = config.get("default_prompt_name")
+    if default is not None and default not in prompts:
+        raise ConfigError(f"{path}: default_prompt_name is {default!r}, but prompts has only {', '.join(map(repr, prompts)) or 'none'}")
+    fallback = None if default is None else prompts[default]
+    document = next((prompts[name] for name in _DOCUMENT_NAMES if name in prompts), fallback)
+    return TextConventions(prompts.get("query", fallback), document)
+
+
+def declared_length(folder: Path, context: int) -> int | None:
+    """The longest text that a folder declares, in tokens with the end token; None where it declares none below the model's context.
+
+    Args:
+        folder: The model's folder.
+        context: The model's context, in tokens.
+
+    Raises:
+        ConfigError: If it is not a whole number of at least 1.
+    """
+    path, field = folder / TRANSFORMER, "max_seq_length"
+    length = read_optional_object(path).get(field)
+    if length is None:
+        path, field = folder / "tokenizer_config.json", "model_max_length"
+        length = read_optional_object(path).get(field)
+    if length is None:
+        return None
+    if isinstance(length, bool) or not isinstance(length, int | float) or length < 1 or length != int(length):
+        raise ConfigError(f"{path}: {field} must be a whole number of at least 1, not {length!r}")
+    return int(length) if length < context else None
+
+
+def declared_lower_case(folder: Path) -> bool:
+    """Whether a folder's texts are put into lower case before they are encoded."""
+    config: dict[str, Any] = read_optional_object(folder / TRANSFORMER)
+    return bool(config.get("do_lower_case", False))
