@@ -10,7 +10,9 @@ from functools import partial
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings
+from qwen3_integrations.adapters.embedder_settings import EmbedderSettings
+from qwen3_integrations.adapters.reranker_settings import RerankerSettings
+from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.validation import check_options, suggest

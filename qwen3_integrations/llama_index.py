@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings
+from qwen3_integrations.adapters.embedder_settings import EmbedderSettings
+from qwen3_integrations.adapters.reranker_settings import RerankerSettings
+from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.pipeline import is_quick
 from qwen3_integrations.core.prompts import embedding_query

@@ -14,7 +14,9 @@ from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from pydantic import Field
 
 from qwen3_integrations.adapters.call_arguments import Names, bound_in_vain, cut_arguments, read_by, with_cut
-from qwen3_integrations.adapters.components import STRICT, FetchK, RerankerSettings, StrictModel
+from qwen3_integrations.adapters.fields import FetchK
+from qwen3_integrations.adapters.reranker_settings import RerankerSettings
+from qwen3_integrations.adapters.strict_model import STRICT, StrictModel
 from qwen3_integrations.core.validation import check_options, checked_cut, optional_whole_number
 from qwen3_integrations.errors import ConfigError
 
