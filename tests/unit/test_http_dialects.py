@@ -124,7 +124,7 @@ def test_a_server_that_drops_instructions_is_found_out(stand_in, opened):
     deaf = stand_in(v1_models=_models("sglang"), v1_rerank=_sorted("score"))
     engine = opened("rerank", deaf.url, handshake="counts")
     with pytest.raises(
-        ConfigError, match=r"instruction 'Find fruit.' would have no effect, since http.*/v1/rerank ignores the instruction"
+        ConfigError, match=r"instruction 'Find fruit.' would have no effect, because http.*/v1/rerank ignores the instruction"
     ):
         Reranker(engine, instruction="Find fruit.").rank("fruit", DOCUMENTS)
     assert len(Reranker(engine).rank("fruit", DOCUMENTS)) == 3

@@ -83,7 +83,7 @@ def test_nothing_is_sent_to_another_origin(servers, opened, status, what):
     asked.everywhere = redirecting(status, lambda call: other.url + call.seen.path, what)
     error = refused(opened(asked.url))
     assert other.seen == []
-    assert f"wants to send the request on to {other.url}/v1" in str(error)
+    assert f"redirects to {other.url}/v1" in str(error)
     assert f"base_url={other.url + '/v1'!r}" in str(error)
     assert (error.status, error.url) == (status, asked.url + ("/v1/models" if what == "list" else "/v1/embeddings"))
 
@@ -238,7 +238,7 @@ def test_verify_follows_no_further(servers):
         asked.everywhere = redirecting(308, lambda call: other.url + call.seen.path, what)
         report = verify(asked.url, "embed", "qwen3-tiny-demo", KEY, headers=HEADERS, tokenizer=str(TINY / "embedding"), max_retries=0)
         assert not report.ok
-        assert f"wants to send the request on to {other.url}" in " ".join(check.detail for check in report.checks)
+        assert f"redirects to {other.url}" in " ".join(check.detail for check in report.checks)
     assert other.seen == []
 
 

@@ -37,7 +37,9 @@ def index_in_error(job: Job, position: int) -> Iterator[None]:
 def too_long_for(server: ServerInfo, error: PromptTooLong) -> PromptTooLong:
     """The error of a prompt that fits into the budget of the job, but not into the context of the server."""
     return error.replace(
-        reason=f"template, instruction and query have {error.tokens} tokens, but {server.url} accepts {error.max_tokens} (its max_model_len)",
+        reason=(
+            f"template, instruction and query take {error.tokens} tokens, but {server.url} accepts {error.max_tokens} (its max_model_len)"
+        ),
         advice="Shorten the query or the instruction, or serve the model with a larger max_model_len",
     )
 

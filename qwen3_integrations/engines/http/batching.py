@@ -12,28 +12,28 @@ from qwen3_integrations.engines.http.pending import Batch, PendingRequest, Reque
 from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed
 
 SMALL_REQUEST = 32
-"""Smallest request, in prompts, while other callers wait: each request costs the server some milliseconds. Source:
+"""Prompts in the smallest request while other callers wait, because each request costs the server some milliseconds. Source:
 `examples/benchmarks/concurrency.py`, 21 repeats: with 32 instead of 8, 64 threads got 504 calls/s instead of 412, and 64 tasks 580
 instead of 488."""
 
 
 def fair_share(prompts: int, requests: int) -> int:
-    """Prompts in one request, where `prompts` are spread over `requests` at a time."""
+    """Prompts per request when `prompts` are divided among `requests` in flight; at least `SMALL_REQUEST`."""
     return max(-(-prompts // requests), SMALL_REQUEST)
 
 
 class Batcher:
-    """Sends at most `concurrency` HTTP requests at once; callers share them.
+    """Sends at most `concurrency` HTTP requests at the same time; callers share them.
 
-    A single caller never waits for others. Prompts of many callers that wait at the same time are spread over the requests in flight,
-    instead of one request each: 64 callers with a text each get 5.6 (threads) or 6.5 times (tasks) the throughput of one caller (vLLM on
-    the same two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is split in halves until the prompt at
-    fault is found. All calls must be made on one event loop.
+    A single caller never waits for others. Prompts of many callers that wait at the same time are divided among the requests in flight,
+    instead of one request for each caller: 64 callers with one text each get 5.6 (threads) or 6.5 times (tasks) the throughput of one
+    caller (vLLM on the same two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is split in halves until
+    the prompt at fault is found. All calls must be made on one event loop.
 
     Args:
         ask: Sends prompts in one request.
-        concurrency: Requests in flight at once.
-        size: Prompts in one request, at most.
+        concurrency: Maximum number of requests in flight.
+        size: Maximum number of prompts in one request.
     """
 
     def __init__(self, ask: Callable[[Sequence[Prompt]], Awaitable[Answer]], concurrency: int, size: int) -> None:
@@ -45,15 +45,15 @@ class Batcher:
         self._workers: set[asyncio.Task[None]] = set()
 
     async def send(self, prompts: Sequence[Prompt], kind: object, job: object) -> Answer:
-        """Send prompts, with others of the same kind.
+        """Send prompts, together with others of the same kind.
 
         Args:
             prompts: At most `size`.
-            kind: Only equal kinds go together in a request.
+            kind: Only prompts of equal kinds share a request.
             job: Fairness key (`Job.turn`): jobs with equal keys belong to one caller, and callers take turns.
 
         Returns:
-            The answer to these prompts. Its tokens are their share of the request's, by length; exact where ids are known.
+            The answer to these prompts. Its tokens are their share of the request's tokens, by length; exact where ids are known.
 
         Raises:
             EngineError: If the request failed; `index` is the position in `prompts`, where one of them is at fault.
@@ -72,9 +72,9 @@ class Batcher:
             self._workers.add(asyncio.ensure_future(self._work()))
 
     def _abandon(self, pending: PendingRequest) -> None:
-        """Drop a pending request whose caller was cancelled; an HTTP request is cancelled once all its callers are."""
+        """Drop a pending request whose caller was cancelled; an HTTP request is cancelled when all its callers are cancelled."""
         self._queue.remove(pending)
-        for batch in pending.flying:
+        for batch in pending.in_flight:
             if batch.request and all(other.answer.done() for other, _, _ in batch.spans):
                 batch.abandoned = True
                 batch.request.cancel()
@@ -91,15 +91,15 @@ class Batcher:
                     for pending, _, _ in spans:
                         pending.fail(error)
         finally:
-            # Not in a done callback: that runs one turn of the loop later, and until then no worker would start in its place.
+            # Not in a done callback: it runs one iteration of the loop later, and until then no worker could start instead of this one.
             self._workers.discard(me)
 
     def _next_batch(self) -> Batch | None:
         if self._halves:
             return self._halves.popleft()
         size = min(self._size, fair_share(self._queue.prompts, self._concurrency))
-        load = self._queue.next_requests(size)
-        return Batch([(pending, 0, len(pending.prompts)) for pending in load]) if load else None
+        chosen = self._queue.next_requests(size)
+        return Batch([(pending, 0, len(pending.prompts)) for pending in chosen]) if chosen else None
 
     async def _send(self, batch: Batch) -> None:
         """Send a batch; resolve its futures, or split it and re-queue the halves."""
@@ -135,12 +135,12 @@ class Batcher:
                 await self._send_halves(half)
 
     async def _try(self, batch: Batch) -> EngineError | None:
-        """Send a batch and resolve its futures. Returns the error, if any; None also if no caller waits any more."""
+        """Send a batch and resolve its futures. Returns the error, or None; None too if no caller waits any longer."""
         batch.drop_done()
         if not batch.spans:
             return None
         for pending, _, _ in batch.spans:
-            pending.flying.add(batch)
+            pending.in_flight.add(batch)
         batch.request = asyncio.ensure_future(self._ask(batch.prompts))
         try:
             _resolve(batch.spans, await batch.request)
@@ -148,7 +148,7 @@ class Batcher:
             me = asyncio.current_task()
             if batch.abandoned and not (me and me.cancelling()):
                 return None
-            for pending, _, _ in batch.spans:  # the engine closes: no caller may wait for an answer that won't come
+            for pending, _, _ in batch.spans:  # the engine closes: no caller may wait for an answer that will not come
                 pending.answer.cancel()
             raise
         except EngineError as error:
@@ -158,20 +158,22 @@ class Batcher:
             batch.fail(error)
         finally:
             for pending, _, _ in batch.spans:
-                pending.flying.discard(batch)
+                pending.in_flight.discard(batch)
         return None
 
 
 def _resolve(spans: Sequence[tuple[PendingRequest, int, int]], answer: Answer) -> None:
+    """Give each pending request its rows and its share of the tokens; the shares add up to the tokens of the answer."""
     lengths = [sum(map(_length, pending.prompts[begin:end])) for pending, begin, end in spans]
-    whole, so_far, at, told = sum(lengths) or 1, 0, 0, 0
+    whole, so_far, at, assigned = sum(lengths) or 1, 0, 0, 0
     for (pending, begin, end), length in zip(spans, lengths, strict=True):
         so_far += length
-        share = None if answer.tokens is None else round(answer.tokens * so_far / whole) - told
+        share = None if answer.tokens is None else round(answer.tokens * so_far / whole) - assigned
         pending.take(begin, answer.rows[at : at + end - begin], share)
-        at, told = at + end - begin, told + (share or 0)
+        at, assigned = at + end - begin, assigned + (share or 0)
 
 
 def _length(prompt: Prompt) -> int:
+    """Tokens, or characters where the tokens are not known."""
     tokens = prompt.tokens
     return prompt.characters if tokens is None else tokens

@@ -15,9 +15,9 @@ from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.errors import EngineError, own_copy
 
 REQUEST_CHARACTERS = 1 << 20
-"""Characters in one request: far below the limits of servers and proxies, and enough to fill a forward pass."""
+"""Characters in one request: far below the limits of servers and proxies, and enough text to fill a forward pass."""
 
-_JOBS_LOOKED_AT = 256
+_JOBS_SEARCHED = 256
 """Jobs that are searched for one request; a limit on the time of the search."""
 
 
@@ -32,13 +32,13 @@ class PendingRequest:
     weight: int = 0  # characters
     parts: dict[int, Rows] = field(default_factory=dict)  # by the offset of their first row
     tokens: int | None = 0
-    flying: set[Batch] = field(default_factory=set)
+    in_flight: set[Batch] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.weight = sum(prompt.characters for prompt in self.prompts)
 
     def take(self, offset: int, rows: Rows, tokens: int | None) -> None:
-        """Keep the answer to some of the prompts; once all are there, resolve the future."""
+        """Keep the answer to some of the prompts; when all answers are there, resolve the future."""
         self.parts[offset] = rows
         self.tokens = None if tokens is None or self.tokens is None else self.tokens + tokens
         if not self.answer.done() and sum(map(len, self.parts.values())) == len(self.prompts):
@@ -53,7 +53,7 @@ class PendingRequest:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """One HTTP request: spans of pending requests, each as (pending request, first prompt, one behind the last)."""
+    """One HTTP request: spans of pending requests, each as (pending request, first prompt, last prompt + 1)."""
 
     spans: list[tuple[PendingRequest, int, int]]
     request: asyncio.Future[Answer] | None = None
@@ -61,6 +61,7 @@ class Batch:
 
     @property
     def prompts(self) -> list[Prompt]:
+        """All prompts of the request, in order."""
         return [prompt for pending, begin, end in self.spans for prompt in pending.prompts[begin:end]]
 
     def fail(self, error: BaseException) -> None:
@@ -100,16 +101,16 @@ class RequestQueue:
         self._kinds: OrderedDict[object, OrderedDict[object, deque[PendingRequest]]] = OrderedDict()
 
     def put(self, pending: PendingRequest) -> None:
-        """Add a pending request behind those of its job."""
+        """Add a pending request after the others of its job."""
         self._kinds.setdefault(pending.kind, OrderedDict()).setdefault(pending.job, deque()).append(pending)
         self.prompts += len(pending.prompts)
 
     def remove(self, pending: PendingRequest) -> None:
         """Remove a pending request, if it is still queued."""
-        line = self._kinds.get(pending.kind, OrderedDict()).get(pending.job)
-        if line is not None and pending in line:
-            line.remove(pending)
-            self._taken(pending)
+        waiting = self._kinds.get(pending.kind, OrderedDict()).get(pending.job)
+        if waiting is not None and pending in waiting:
+            waiting.remove(pending)
+            self._forget(pending)
 
     def next_requests(self, size: int) -> list[PendingRequest]:
         """The next pending request and others of its kind, up to `size` prompts; the jobs take turns."""
@@ -117,23 +118,23 @@ class RequestQueue:
             return []
         kind, jobs = next(iter(self._kinds.items()))
         self._kinds.move_to_end(kind)
-        load: list[PendingRequest] = []
+        chosen: list[PendingRequest] = []
         count = weight = 0
         fits = True
         while fits and count < size:
             fits = False
-            for job in list(islice(jobs, _JOBS_LOOKED_AT)):
+            for job in list(islice(jobs, _JOBS_SEARCHED)):
                 pending = jobs[job][0]
-                if load and (count + len(pending.prompts) > size or weight + pending.weight > REQUEST_CHARACTERS):
+                if chosen and (count + len(pending.prompts) > size or weight + pending.weight > REQUEST_CHARACTERS):
                     continue
                 fits = True
-                load.append(jobs[job].popleft())
+                chosen.append(jobs[job].popleft())
                 count, weight = count + len(pending.prompts), weight + pending.weight
                 jobs.move_to_end(job)
-                self._taken(pending)
-        return load
+                self._forget(pending)
+        return chosen
 
-    def _taken(self, pending: PendingRequest) -> None:
+    def _forget(self, pending: PendingRequest) -> None:
         self.prompts -= len(pending.prompts)
         jobs = self._kinds[pending.kind]
         if not jobs[pending.job]:
