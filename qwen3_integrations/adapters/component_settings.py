@@ -91,7 +91,7 @@ class ComponentSettings(StrictModel):
         options = self.engine_options or {}
         taken = sorted({"task", "model", "base_url", "api_key", "backend"} & options.keys())
         if taken:
-            reason = f"of {type(self).__name__} can't contain {', '.join(taken)}: each is a setting of its own"
+            reason = f"of {type(self).__name__} can't contain {', '.join(taken)}: each is a separate setting"
             raise ConfigError(reason, option="engine_options")
         key = self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
         return open_engine(self.task, self.model, base_url=self.base_url, api_key=key, backend=self.backend, **options)
@@ -126,14 +126,14 @@ class ComponentSettings(StrictModel):
         name = type(self).__name__
         if self.engine is not None:
             raise ConfigError(
-                f"{name} can't be pickled, since it was made with an opened engine",
-                advice="Make it with model, base_url and backend instead of engine: then each process opens its own",
+                f"{name} can't be pickled, because it was made with an opened engine",
+                advice="Make it with model, base_url and backend instead of engine: each process then opens its own engine",
             )
         secret_options = any(_SECRET_OPTION.search(option) for option in self.engine_options or {})
         if self.api_key is not None or secret_options or _CREDENTIALS.search(self.base_url or ""):
             raise ConfigError(
                 f"{name} can't be pickled: the pickle would contain the secret in its api_key, base_url or engine_options",
-                advice=f"Set {KEY_VARIABLE} in the environment of both processes, and leave the setting out",
+                advice=f"Set {KEY_VARIABLE} in the environment of both processes, and omit the setting",
             )
         fields = type(self).model_fields.items()
         return _remade, (type(self), {field: getattr(self, field) for field, about in fields if not about.exclude})
@@ -164,7 +164,7 @@ def _with_engine(settings: dict[str, Any], engine: Engine) -> dict[str, Any]:
         ignored.append("backend")
     if ignored:
         raise ConfigError(
-            f"is open already, so {', '.join(ignored)} would have no effect",
+            f"is already open, so {', '.join(ignored)} would have no effect",
             option="engine",
             advice=f"Pass {', '.join(ignored)} to open_engine, or leave engine out",
         )

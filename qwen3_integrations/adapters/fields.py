@@ -41,7 +41,7 @@ def _dimensions(value: Any, info: ValidationInfo) -> int | None:
 Instruction = Annotated[str, BeforeValidator(_instruction)]
 BackendName = Annotated[str, BeforeValidator(checked_backend)]
 Count = Annotated[int, BeforeValidator(_count)]
-"""A whole number of at least 1; NumPy's integers become plain ones."""
+"""A whole number of at least 1; NumPy's integers become `int`."""
 
 Dimensions = Annotated[int | None, BeforeValidator(_dimensions)]
 TopN = Annotated[int | None, BeforeValidator(_top_n)]

@@ -97,7 +97,7 @@ def verify(
         A report. Checks that a failure prevents (no such route, no answer in time) are `skipped`.
 
     Raises:
-        ConfigError: For an address, a task, a model or an option that can't be used. A failure of the server is in the report and is not raised.
+        ConfigError: For an address, a task, a model or an option that can't be used. Failures of the server are in the report.
     """
     check_options(engine_options, OPTIONS, "verify")
     if task is not None:

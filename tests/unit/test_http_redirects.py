@@ -16,7 +16,6 @@ from qwen3_integrations.diagnosis.settings import environment_findings
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.transport import http_library
 from qwen3_integrations.errors import RedirectRefused
-from qwen3_integrations.models.catalog import CHECKPOINTS
 from qwen3_integrations.serving.health import is_healthy, load_of
 from qwen3_integrations.verification import verify
 from tests.models import TINY
@@ -25,7 +24,7 @@ from tests.server.faults import Call, Fault, FaultsProxy
 KEY = "sk-very-secret"
 HEADERS = {"X-Tenant": "tenant-secret"}
 MODEL = "qwen3-tiny-demo"
-WIDTH = CHECKPOINTS[MODEL].width
+WIDTH = json.loads((TINY / "embedding" / "config.json").read_text())["hidden_size"]
 MODELS = {"data": [{"id": MODEL}]}
 VECTOR = {"data": [{"index": 0, "embedding": [0.6, 0.8, *[0.0] * (WIDTH - 2)]}], "usage": {"prompt_tokens": 3}}
 STATUSES = [301, 302, 303, 307, 308]

@@ -180,8 +180,8 @@ class Transport:
         if not isinstance(error, openai.APIStatusError):
             return ServerFailed(f"{shown} failed: {type(error).__name__}", url=shown)
         status, statement = error.status_code, self._hidden(_statement(error))
-        kind, advice = self._kind(error, statement)
-        return kind(f"{shown} answered {status} for {self._model}: {statement}", url=shown, status=status, advice=advice)
+        kind, fix = self._kind(error, statement)
+        return kind(f"{shown} answered {status} for {self._model}: {statement}", url=shown, status=status, advice=fix)
 
     def _hidden(self, text: str) -> str:
         """A text without the secrets that are sent: servers repeat them in error messages."""
