@@ -32,10 +32,10 @@ __all__ = ["DocumentText", "Qwen3Embeddings", "Qwen3Rerank", "RerankingRetriever
 
 log = logging.getLogger("qwen3_integrations")
 
-CallTopN = int | EllipsisType | None
+TopN = int | EllipsisType | None
 """`top_n` of one call: `...` for the component's setting, None for all."""
 
-CallThreshold = float | EllipsisType | None
+Threshold = float | EllipsisType | None
 """`score_threshold` of one call: `...` for the component's setting, None for no minimum."""
 
 DocumentText = Callable[[Document], str] | str | Sequence[str] | None
@@ -148,13 +148,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
     document_text: DocumentText = None
 
     def compress_documents(
-        self,
-        documents: Sequence[Document],
-        query: str,
-        callbacks: Callbacks = None,
-        *,
-        top_n: CallTopN = ...,
-        score_threshold: CallThreshold = ...,
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks = None, *, top_n: TopN = ..., score_threshold: Threshold = ...
     ) -> list[Document]:
         """Rerank documents.
 
@@ -178,13 +172,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         return self.invoke({"query": query, "documents": documents}, {"callbacks": callbacks}, **cut)
 
     async def acompress_documents(
-        self,
-        documents: Sequence[Document],
-        query: str,
-        callbacks: Callbacks = None,
-        *,
-        top_n: CallTopN = ...,
-        score_threshold: CallThreshold = ...,
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks = None, *, top_n: TopN = ..., score_threshold: Threshold = ...
     ) -> list[Document]:
         """As `compress_documents`, without blocking the event loop."""
         cut = _passed(top_n=top_n, score_threshold=score_threshold)
@@ -207,7 +195,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         """As `invoke`, without blocking the event loop."""
         return await self._acall_with_config(partial(self._aranked, **kwargs), input, config)
 
-    def rerank(self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: CallTopN = ...) -> list[dict[str, Any]]:
+    def rerank(self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: TopN = ...) -> list[dict[str, Any]]:
         """Rerank strings, documents or mappings; return only positions and scores.
 
         Args:
@@ -228,7 +216,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         return _positions(self._ranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
 
     async def arerank(
-        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: CallTopN = ...
+        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: TopN = ...
     ) -> list[dict[str, Any]]:
         """As `rerank`, without blocking the event loop."""
         texts = await asyncio.to_thread(self._texts, _as_documents(documents))
