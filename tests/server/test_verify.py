@@ -1,4 +1,4 @@
-"""`verify` against real servers: right ones, the three wrong ones, one of another make."""
+"""`verify` against real servers: right servers, three wrong ones, and Infinity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module", params=["right", "vllm's own"])
 def templated(request, tiny_reranker, tmp_path_factory):
-    """The reranker with a template: (server, which); only one of the two runs at a time."""
+    """The reranker with a template: (server, template); only one of the two templates is served at a time."""
     folder = tmp_path_factory.mktemp("verified")
     path = TEMPLATE
     if request.param == "vllm's own":
@@ -34,7 +34,7 @@ def templated(request, tiny_reranker, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def matryoshka(tiny_embedder, tmp_path_factory):
-    """The embedder, served so that it shortens vectors."""
+    """The embedder on a server that can shorten vectors."""
     command = vllm_command(tiny_embedder, (NAME,), "embed", "--hf-overrides", json.dumps({"is_matryoshka": True}))
     with running(command, tmp_path_factory.mktemp("verified") / "log") as server:
         yield server
@@ -42,13 +42,13 @@ def matryoshka(tiny_embedder, tmp_path_factory):
 
 @pytest.fixture
 def before():
-    """server -> a proxy before it."""
+    """server -> a proxy in front of it."""
     with ExitStack() as stack:
         yield lambda server: stack.enter_context(FaultsProxy(server.port))
 
 
 def resend(call, body):
-    """Pass another body on instead."""
+    """Send another body to the server."""
     call.handler._sent = json.dumps(body).encode()
     call.answer(*call.upstream())
 
@@ -85,13 +85,13 @@ def test_without_a_tokenizer_the_server_s_counts_are_used(tiny_servers):
 
 
 def test_rerankers_with_a_template(templated):
-    server, which = templated
+    server, template = templated
     report = verify(server.url)
     assert (report.task, report.model, report.dialect) == ("rerank", NAME, "vllm")
     wrong = {name: check for name in ("/score", "/rerank") if (check := report[name]).state != "passed"}
     others = {name: state for name, state in states(report).items() if not name.startswith("/")}
     assert {name for name, state in others.items() if state != "passed"} == {"published"}, report
-    if which == "right":
+    if template == "right":
         assert report.ok
         assert not wrong
         assert report["/score"].detail.startswith("right template: ")
@@ -153,7 +153,7 @@ def test_an_infinity_server(infinity):
 
 
 def test_a_template_that_ignores_the_instruction(templated, before):
-    server, which = templated
+    server, template = templated
     proxy = before(server)
 
     def without_instruction(call):
@@ -164,7 +164,7 @@ def test_a_template_that_ignores_the_instruction(templated, before):
 
     proxy.everywhere = without_instruction
     report = verify(proxy.url)
-    if which == "right":
+    if template == "right":
         assert report.ok
         assert report["/score"].state == report["/rerank"].state == "warned"
         assert "/score ignores the instruction in the request" in report["/score"].detail
@@ -176,15 +176,15 @@ def test_a_template_that_ignores_the_instruction(templated, before):
     report = verify(proxy.url)
     assert (report["/score"].state, report["/score"].detail) == ("skipped", "the server has no /score")
     assert report["/score injection"].state == "skipped"
-    assert report["/rerank"].state == ("passed" if which == "right" else "failed")
+    assert report["/rerank"].state == ("passed" if template == "right" else "failed")
 
 
 def test_the_command(tiny_servers):
     right = CliRunner().invoke(app, ["verify", tiny_servers["embed"].url, "--model", NAME, "--json"])
     assert right.exit_code == 0, right.output
-    told = json.loads(right.stdout)
-    assert (told["ok"], told["task"], told["dialect"], told["model"]) == (True, "embed", "vllm", NAME)
-    assert {tuple(check) for check in told["checks"]} == {("name", "state", "detail", "fix")}
+    printed = json.loads(right.stdout)
+    assert (printed["ok"], printed["task"], printed["dialect"], printed["model"]) == (True, "embed", "vllm", NAME)
+    assert {tuple(check) for check in printed["checks"]} == {("name", "state", "detail", "fix")}
     wrong = CliRunner().invoke(app, ["verify", tiny_servers["rerank"].url, "--model", NAME, "--task", "rerank"])
     assert wrong.exit_code == 1
     assert "failed   /score            no chat template" in wrong.stdout

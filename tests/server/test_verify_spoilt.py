@@ -1,4 +1,4 @@
-"""`verify` against real servers whose answers are spoilt on the way: what is wrong is said, and nothing else."""
+"""`verify` against real servers with changed answers: it reports the fault, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def spoilt(edit):
-    """Answers that are spoilt in place; refusals stay as they are."""
+    """Changes answers in place, but not refusals."""
 
     def answer(call):
         code, body = call.upstream()
@@ -37,7 +37,7 @@ def spoilt(edit):
 
 
 def rotated(answer):
-    """The right answers to other prompts of the request."""
+    """The right answers, each given to another prompt of the request."""
     items = answer["data"]
     for item in items:
         item["index"] = (item["index"] + 1) % len(items)
@@ -260,7 +260,7 @@ def published_embedder(off):
 
 @pytest.mark.parametrize(("off", "state"), [(0, "passed"), (-0.0026, "passed"), (0.02, "failed")])
 def test_the_published_cosines(faulty, off, state):
-    """`-0.0026` is as far off as the matrix that was published for vLLM."""
+    """`-0.0026` is the difference of the matrix that was published for vLLM."""
     proxy = faulty("embed")
     proxy.always = published_embedder(off)
     report = verify(proxy.url, model=PUBLISHED["embed"], source="local")
