@@ -1,4 +1,4 @@
-"""A small server of a real model: PyTorch behind `/v1/models` and `/v1/embeddings`, with the entry in the list of models that a test sets."""
+"""A small server of a real model: PyTorch behind `/v1/models` and `/v1/embeddings`, with a list of models that a test sets."""
 
 from __future__ import annotations
 
