@@ -123,7 +123,7 @@ def test_a_server_with_a_context_below_the_budget_gets_shorter_prompts(tiny_serv
     vector = embedder.embed_documents([text])
     assert embedder.usage.truncated == 1
     assert "1 of 1 texts were truncated to 1024 tokens" in caplog.text
-    with pytest.raises(PromptTooLong, match=r"/v1/embeddings takes 1024 \(its max_model_len\)"):
+    with pytest.raises(PromptTooLong, match=r"/v1/embeddings accepts 1024 \(its max_model_len\)"):
         embedder.embed_queries([text])
     assert np.abs(vector - reference_embeddings(tiny_embedder, [text], max_tokens=1024)).max() < TOLERANCE
 

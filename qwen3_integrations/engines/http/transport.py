@@ -196,7 +196,7 @@ class Transport:
             advice = "The key is wrong, or does not permit this model" if self._has_key else "Pass api_key, or set QWEN3_API_KEY"
             return AuthenticationFailed, advice
         if status == 404 and (_blames_model(error) or _names(statement, self._model)):
-            return ModelNotServed, "Pass the name from the server's /v1/models as model"
+            return ModelNotServed, "Pass the served name as model; the server's /v1/models lists it"
         if status in (404, 405):
             return RouteNotServed, "The server lacks this route: it may serve the model for the other task, or base_url may be wrong"
         if status == 429:
