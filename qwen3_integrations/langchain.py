@@ -10,7 +10,9 @@ from functools import partial
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings
+from qwen3_integrations.adapters.embedder_settings import EmbedderSettings
+from qwen3_integrations.adapters.reranker_settings import RerankerSettings
+from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.validation import check_options, suggest
@@ -29,6 +31,12 @@ from qwen3_integrations.adapters.reranking_retriever import RerankingRetriever
 __all__ = ["DocumentText", "Qwen3Embeddings", "Qwen3Rerank", "RerankingRetriever"]
 
 log = logging.getLogger("qwen3_integrations")
+
+TopN = int | EllipsisType | None
+"""`top_n` of one call: `...` for the component's setting, None for all."""
+
+Threshold = float | EllipsisType | None
+"""`score_threshold` of one call: `...` for the component's setting, None for no minimum."""
 
 DocumentText = Callable[[Document], str] | str | Sequence[str] | None
 """Text of a document for the model: a function, one or more metadata keys, or None for its content only."""
@@ -140,13 +148,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
     document_text: DocumentText = None
 
     def compress_documents(
-        self,
-        documents: Sequence[Document],
-        query: str,
-        callbacks: Callbacks | None = None,
-        *,
-        top_n: int | EllipsisType | None = ...,
-        score_threshold: float | EllipsisType | None = ...,
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks = None, *, top_n: TopN = ..., score_threshold: Threshold = ...
     ) -> list[Document]:
         """Rerank documents.
 
@@ -154,8 +156,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
             documents: In the retriever's order; they are not changed.
             query: The search query.
             callbacks: They receive the reranking as a separate run.
-            top_n: Instead of the component's own, which `...` means; None for all.
-            score_threshold: Instead of the component's own, which `...` means; None for any score.
+            top_n: Maximum number of results for this call; `...` for the component's `top_n`, None for all.
+            score_threshold: Minimum score for this call; `...` for the component's `score_threshold`, None for no minimum.
 
         Returns:
             New documents, best first, at most `top_n`, none below `score_threshold`. Documents with equal scores keep their order.
@@ -166,20 +168,14 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
             TypeError: If the query, or a result of `document_text`, is not a string.
             InvalidText, EngineError: As in `Reranker.rank`.
         """
-        cut = _given(top_n=top_n, score_threshold=score_threshold)
+        cut = _passed(top_n=top_n, score_threshold=score_threshold)
         return self.invoke({"query": query, "documents": documents}, {"callbacks": callbacks}, **cut)
 
     async def acompress_documents(
-        self,
-        documents: Sequence[Document],
-        query: str,
-        callbacks: Callbacks | None = None,
-        *,
-        top_n: int | EllipsisType | None = ...,
-        score_threshold: float | EllipsisType | None = ...,
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks = None, *, top_n: TopN = ..., score_threshold: Threshold = ...
     ) -> list[Document]:
         """As `compress_documents`, without blocking the event loop."""
-        cut = _given(top_n=top_n, score_threshold=score_threshold)
+        cut = _passed(top_n=top_n, score_threshold=score_threshold)
         return await self.ainvoke({"query": query, "documents": documents}, {"callbacks": callbacks}, **cut)
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
@@ -193,15 +189,13 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         Raises:
             ConfigError: For another keyword, or a value outside its range.
         """
-        return self._call_with_config(partial(self._ranked, **kwargs), input, config)  # bound: LangChain keeps some names to itself
+        return self._call_with_config(partial(self._ranked, **kwargs), input, config)  # partial, because LangChain reads some names itself
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """As `invoke`, without blocking the event loop."""
         return await self._acall_with_config(partial(self._aranked, **kwargs), input, config)
 
-    def rerank(
-        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: int | EllipsisType | None = ...
-    ) -> list[dict[str, Any]]:
+    def rerank(self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: TopN = ...) -> list[dict[str, Any]]:
         """Rerank strings, documents or mappings; return only positions and scores.
 
         Args:
@@ -222,35 +216,35 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         return _positions(self._ranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
 
     async def arerank(
-        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: int | EllipsisType | None = ...
+        self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: TopN = ...
     ) -> list[dict[str, Any]]:
         """As `rerank`, without blocking the event loop."""
         texts = await asyncio.to_thread(self._texts, _as_documents(documents))
         return _positions(await self._aranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
 
-    def _ranked(self, asked: dict[str, Any], **told: Any) -> list[Document]:
-        cut = self._cut(told)
-        query, documents = _query_and_documents(asked)
+    def _ranked(self, inputs: dict[str, Any], /, **arguments: Any) -> list[Document]:
+        cut = self._cut(arguments)
+        query, documents = _query_and_documents(inputs)
         return _reordered(documents, self._reranker.rank(query, self._texts(documents), instruction=self.instruction, **cut))
 
-    async def _aranked(self, asked: dict[str, Any], **told: Any) -> list[Document]:
-        cut = self._cut(told)
-        query, documents = _query_and_documents(asked)
+    async def _aranked(self, inputs: dict[str, Any], /, **arguments: Any) -> list[Document]:
+        cut = self._cut(arguments)
+        query, documents = _query_and_documents(inputs)
         texts = await asyncio.to_thread(self._texts, documents)  # document_text may be a slow function of the user
         return _reordered(documents, await self._reranker.arank(query, texts, instruction=self.instruction, **cut))
 
-    def _cut(self, told: Mapping[str, Any]) -> dict[str, Any]:
+    def _cut(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         own: dict[str, Any] = {"top_n": self.top_n, "score_threshold": self.score_threshold}
-        check_options(told, own, "Qwen3Rerank as a runnable")
-        return {**own, **told}
+        check_options(arguments, own, "Qwen3Rerank as a runnable")
+        return {**own, **arguments}
 
     def _texts(self, documents: Sequence[Document]) -> list[str]:
-        how = self.document_text
-        if how is None:
+        rule = self.document_text
+        if rule is None:
             return [document.page_content for document in documents]
-        if callable(how):
-            return [how(document) for document in documents]
-        keys = [how] if isinstance(how, str) else list(how)
+        if callable(rule):
+            return [rule(document) for document in documents]
+        keys = [rule] if isinstance(rule, str) else list(rule)
         seen = {key for document in documents for key in document.metadata}
         for key in keys:
             if documents and key not in seen:
@@ -258,19 +252,20 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         return ["\n".join([*(str(d.metadata[key]) for key in keys if key in d.metadata), d.page_content]) for d in documents]
 
 
-def _given(**arguments: Any) -> dict[str, Any]:
+def _passed(**arguments: Any) -> dict[str, Any]:
+    """The arguments that are not `...`."""
     return {name: value for name, value in arguments.items() if value is not ...}
 
 
-def _query_and_documents(asked: dict[str, Any]) -> tuple[str, Sequence[Document]]:
-    if not isinstance(asked, Mapping) or not {"query", "documents"} <= asked.keys():
-        held = f"one with {', '.join(map(repr, asked))}" if isinstance(asked, Mapping) else type(asked).__name__
-        raise InputError(f"the input of Qwen3Rerank must be a dictionary with 'query' and 'documents', not {held}")
-    documents = list(asked["documents"])
+def _query_and_documents(inputs: dict[str, Any]) -> tuple[str, Sequence[Document]]:
+    if not isinstance(inputs, Mapping) or not {"query", "documents"} <= inputs.keys():
+        keys = f"one with {', '.join(map(repr, inputs))}" if isinstance(inputs, Mapping) else type(inputs).__name__
+        raise InputError(f"the input of Qwen3Rerank must be a dictionary with 'query' and 'documents', not {keys}")
+    documents = list(inputs["documents"])
     for index, document in enumerate(documents):
         if not isinstance(document, Document):
-            raise TypeError(f"documents[{index}] must be a Document, not {type(document).__name__}; rerank() takes strings too")
-    return asked["query"], documents
+            raise TypeError(f"documents[{index}] must be a Document, not {type(document).__name__}; rerank() accepts strings too")
+    return inputs["query"], documents
 
 
 def _as_documents(items: Sequence[str | Document | Mapping[str, Any]]) -> list[Document]:

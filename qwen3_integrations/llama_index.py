@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from qwen3_integrations.adapters.components import STRICT, EmbedderSettings, RerankerSettings
+from qwen3_integrations.adapters.embedder_settings import EmbedderSettings
+from qwen3_integrations.adapters.reranker_settings import RerankerSettings
+from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.pipeline import is_quick
 from qwen3_integrations.core.prompts import embedding_query
@@ -30,7 +32,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 __all__ = ["Qwen3Embedding", "Qwen3Rerank"]
 
 BATCH_SIZE = 2048
-"""Default of `embed_batch_size`: the maximum of LlamaIndex. Its own default of 10 is too small for an engine that batches by itself."""
+"""Default of `embed_batch_size`: LlamaIndex's maximum. LlamaIndex's default of 10 is too small for an engine that makes its own batches."""
 
 _ARGUMENTS = ("texts", "show_progress")
 MAX_BATCH_SIZE = 2048
@@ -108,11 +110,11 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
             PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
             TypeError, InvalidText, EngineError: As in `Embedder.embed_queries`.
         """
-        return BaseEmbedding.get_query_embedding(self._asking(), query)
+        return BaseEmbedding.get_query_embedding(self._with_query_cache(), query)
 
     async def aget_query_embedding(self, query: str) -> Embedding:
         """As `get_query_embedding`, without blocking the event loop."""
-        return await BaseEmbedding.aget_query_embedding(self._asking(), query)
+        return await BaseEmbedding.aget_query_embedding(self._with_query_cache(), query)
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
         """Embed texts without instruction, `embed_batch_size` per call; one list of floats per text, of unit length, in their order.
@@ -132,21 +134,21 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
         return await super().aget_text_embedding_batch(checked, show_progress)
 
-    def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_of_others: Any) -> Sequence[BaseNode]:
-        """Embed nodes as a component of a pipeline, which gives all its components the same arguments: those of others are left to them."""
+    def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
+        """Embed nodes as a component of a pipeline. A pipeline passes all arguments to all components; unknown ones are ignored."""
         return super().__call__(nodes, show_progress=show_progress)
 
-    async def acall(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_of_others: Any) -> Sequence[BaseNode]:
+    async def acall(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
         """As `__call__`, without blocking the event loop."""
         return await super().acall(nodes, show_progress=show_progress)
 
-    def _asking(self) -> Qwen3Embedding:
-        """This component with its cache wrapped in a `_QueryCache`."""
+    def _with_query_cache(self) -> Qwen3Embedding:
+        """A component with the same engine, whose cache is wrapped in a `_QueryCache`; this component if it has no cache."""
         if self.embeddings_cache is None:
             return self
-        asking = BaseModel.__copy__(self)  # shares the embedder, so that the engine is not opened twice
-        asking.__dict__["embeddings_cache"] = _QueryCache(self.embeddings_cache, self.instruction)
-        return asking
+        component = BaseModel.__copy__(self)  # shares the embedder, so that the engine is not opened twice
+        component.__dict__["embeddings_cache"] = _QueryCache(self.embeddings_cache, self.instruction)
+        return component
 
     def _get_query_embedding(self, query: str) -> Embedding:
         return self._query(query)
@@ -298,4 +300,4 @@ def _query_of(query_bundle: QueryBundle | str | None) -> str:
         advice = "Pass query_str='...' or query_bundle=QueryBundle('...')"
         raise InputError("is missing: Qwen3Rerank ranks by a query", argument="query", advice=advice)
     query = query_bundle.query_str if isinstance(query_bundle, QueryBundle) else query_bundle
-    return checked_text(query, "query")  # checked here too: the start event has another error message
+    return checked_text(query, "query")  # checked here too, because the start event has another error message

@@ -1,8 +1,8 @@
-"""Which arguments of a call a LangChain retriever, vector store or compressor reads: those that it would drop in silence are refused.
+"""Which arguments of a call a LangChain retriever, vector store or compressor reads, so that others can be refused.
 
-LangChain passes `invoke(query, **arguments)` on in its own ways: a retriever whose `_get_relevant_documents` names no arguments never
-sees them, and a store whose search takes `**kwargs` may ignore what it does not know. A tenant's filter that is dropped shows other
-tenants' documents.
+LangChain does not pass all of `invoke(query, **arguments)` on: a retriever whose `_get_relevant_documents` names no arguments gets none,
+and a store whose search has `**kwargs` may ignore unknown arguments. If a filter by tenant is dropped, users see documents of other
+tenants.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Names = frozenset[str] | None
 """Names of arguments; None for any name."""
 
 _NONE: frozenset[str] = frozenset()
-_LANGCHAINS_OWN = frozenset({"self", "query", "input", "config", "run_manager", "callbacks"})
-_OF_AN_INVOKE = frozenset({"verbose", "run_id"})
-"""Arguments that every retriever's `invoke` reads itself."""
+_PASSED_BY_LANGCHAIN = frozenset({"self", "query", "input", "config", "run_manager", "callbacks"})
+_READ_BY_INVOKE = frozenset({"verbose", "run_id"})
+"""Arguments that the `invoke` of every retriever reads."""
 
-_OF_A_SEARCH = frozenset({"self", "query", "k", "embedding"})
-"""Parameters of search methods that are never an argument of a call."""
+_SEARCH_PARAMETERS = frozenset({"self", "query", "k", "embedding"})
+"""Parameters of search methods that are never arguments of a call."""
 
 _SEARCHES: Mapping[str, str] = {
     "similarity": "similarity_search",
@@ -42,7 +42,7 @@ _SEARCHES: Mapping[str, str] = {
 
 @runtime_checkable
 class Declaring(Protocol):
-    """A retriever that says itself what it reads."""
+    """A retriever that declares the arguments that it reads."""
 
     def _call_arguments(self, *, asynchronous: bool) -> Names: ...
 
@@ -52,10 +52,10 @@ def read_by(retriever: object, *, asynchronous: bool) -> Names:
 
     Args:
         retriever: A vector store, a retriever, or a runnable from a query to documents.
-        asynchronous: Whether it is about `ainvoke`.
+        asynchronous: True for `ainvoke`.
 
     Returns:
-        Their names; None where it is given all of them under any name. Empty for a runnable of a kind that is not known.
+        Their names; None if it reads arguments of any name. Empty for an unknown kind of runnable.
     """
     if isinstance(retriever, Declaring):
         return retriever._call_arguments(asynchronous=asynchronous)
@@ -66,18 +66,18 @@ def read_by(retriever: object, *, asynchronous: bool) -> Names:
     if isinstance(retriever, RunnableLambda):
         function = (asynchronous and getattr(retriever, "afunc", None)) or getattr(retriever, "func", None) or retriever.afunc
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
-        if isinstance(owner, Runnable) and name in ("invoke", "ainvoke"):  # it takes **kwargs, whatever becomes of them
+        if isinstance(owner, Runnable) and name in ("invoke", "ainvoke"):  # its own **kwargs say nothing about the arguments it reads
             return read_by(owner, asynchronous=name == "ainvoke")
         return _keywords(function, skip=1)
     return _common(read_by(inner, asynchronous=asynchronous) for inner in _passed_on_to(retriever))
 
 
 def bound_in_vain(runnable: object, *, asynchronous: bool) -> Iterator[tuple[str, str]]:
-    """The arguments that were bound to a retriever, by `bind`, and that it would drop: each with the retriever's kind."""
+    """The arguments that were bound to a retriever with `bind` but that it would drop, each with the class of the retriever."""
     if isinstance(runnable, RunnableBindingBase):
         for retriever in _retrievers_of(runnable):
             read = read_by(retriever, asynchronous=asynchronous)
-            dropped = set[str]() if read is None else set(runnable.kwargs) - read - _OF_AN_INVOKE
+            dropped = set[str]() if read is None else set(runnable.kwargs) - read - _READ_BY_INVOKE
             yield from ((name, type(retriever).__name__) for name in sorted(dropped))
     for inner in _passed_on_to(runnable):
         yield from bound_in_vain(inner, asynchronous=asynchronous)
@@ -92,7 +92,7 @@ def _retrievers_of(runnable: object) -> Iterator[BaseRetriever]:
 
 
 def cut_arguments(reranker: BaseDocumentCompressor, *, asynchronous: bool) -> frozenset[str]:
-    """Which of `top_n` and `score_threshold` a compressor can be given: as arguments, or as fields of a copy."""
+    """Which of `top_n` and `score_threshold` a compressor accepts, as arguments or as fields of a copy."""
     known = _compressor_keywords(reranker, asynchronous) | set(type(reranker).model_fields)
     return known & {"top_n", "score_threshold"}
 
@@ -100,17 +100,17 @@ def cut_arguments(reranker: BaseDocumentCompressor, *, asynchronous: bool) -> fr
 def with_cut(
     reranker: BaseDocumentCompressor, cut: Mapping[str, Any], *, asynchronous: bool
 ) -> tuple[BaseDocumentCompressor, dict[str, Any]]:
-    """The compressor to call for a cut, and the arguments to call it with. The caller's own compressor stays as it is.
+    """The compressor to call for a cut, and the arguments of that call. The caller's compressor is not changed.
 
     Args:
-        reranker: The caller's.
-        cut: By name, each in `cut_arguments`.
-        asynchronous: Whether `acompress_documents` will be called.
+        reranker: The caller's compressor.
+        cut: Values by name; each name is in `cut_arguments`.
+        asynchronous: True if `acompress_documents` will be called.
     """
     keywords = _compressor_keywords(reranker, asynchronous)
     fields = {name: value for name, value in cut.items() if name not in keywords}
-    told = reranker.model_copy(update=fields) if fields else reranker
-    return told, {name: value for name, value in cut.items() if name in keywords}
+    changed = reranker.model_copy(update=fields) if fields else reranker
+    return changed, {name: value for name, value in cut.items() if name in keywords}
 
 
 def _compressor_keywords(reranker: BaseDocumentCompressor, asynchronous: bool) -> frozenset[str]:
@@ -118,7 +118,7 @@ def _compressor_keywords(reranker: BaseDocumentCompressor, asynchronous: bool) -
 
 
 def _passed_on_to(runnable: object) -> list[object]:
-    """The runnables to which a composed one passes its arguments; none where it passes them to nobody."""
+    """The runnables to which a composed runnable passes its arguments; empty if it passes them to none."""
     if isinstance(runnable, RunnableBindingBase):
         return [runnable.bound]
     if isinstance(runnable, RunnableSequence):
@@ -135,7 +135,7 @@ def _passed_on_to(runnable: object) -> list[object]:
 def _read_by_retriever(retriever: BaseRetriever, asynchronous: bool) -> Names:
     kind = type(retriever)
     if kind.invoke is not BaseRetriever.invoke or kind.ainvoke is not BaseRetriever.ainvoke:
-        # Such a class, as EnsembleRetriever, may keep what it takes under **kwargs to itself.
+        # Such a class, for example EnsembleRetriever, may not pass its **kwargs on.
         return _keywords(kind.ainvoke if asynchronous else kind.invoke) or _NONE
     names = _keywords(kind._get_relevant_documents)
     if asynchronous:
@@ -144,17 +144,17 @@ def _read_by_retriever(retriever: BaseRetriever, asynchronous: bool) -> Names:
         return names
     if isinstance(retriever, VectorStoreRetriever):
         read = _read_by_search(type(retriever.vectorstore), retriever.search_type, asynchronous)
-        return read if read is None else read | retriever.search_kwargs.keys() - _OF_A_SEARCH
+        return read if read is None else read | retriever.search_kwargs.keys() - _SEARCH_PARAMETERS
     if "base_retriever" in kind.model_fields:  # LangChain's ContextualCompressionRetriever
         return read_by(getattr(retriever, "base_retriever"), asynchronous=asynchronous)  # noqa: B009  no field of the base class
     return None
 
 
 def _read_by_search(store: type[VectorStore], search_type: str, asynchronous: bool) -> frozenset[str]:
-    """Parameters of a store's search, and of the searches of its own that it passes `**kwargs` on to.
+    """Parameters of a store's search method, and of the store's other search methods to which it passes `**kwargs`.
 
-    Stores name their filter anywhere on that way: langchain-qdrant in the first method, `InMemoryVectorStore` in the third. Followed are
-    methods with "search" in their names that a method's code mentions.
+    The filter may be a parameter of any of these methods: in langchain-qdrant of the first, in `InMemoryVectorStore` of the third. A method
+    is searched if its name contains "search" and the code of a method before it mentions the name.
     """
     start = _SEARCHES.get(search_type, "similarity_search")
     waiting, names = [f"a{start}" if asynchronous else start], set[str]()
@@ -174,11 +174,11 @@ def _read_by_search(store: type[VectorStore], search_type: str, asynchronous: bo
             waiting += [other for other in mentioned if "search" in other and callable(getattr(store, other, None))]
             if "super" not in mentioned:
                 break
-    return frozenset(names) - _OF_A_SEARCH
+    return frozenset(names) - _SEARCH_PARAMETERS
 
 
 def _definitions(kind: type, name: str) -> Iterator[Any]:
-    """A method's definitions, the one that is called first, then those that `super()` leads to."""
+    """The definitions of a method: first the one that is called, then those that `super()` calls."""
     for base in kind.__mro__:
         method = inspect.unwrap(vars(base)[name]) if name in vars(base) else None
         if inspect.isfunction(method):
@@ -186,12 +186,13 @@ def _definitions(kind: type, name: str) -> Iterator[Any]:
 
 
 def _loads(code: CodeType, variable: str) -> bool:
-    """Whether a function reads one of its variables, or a function inside it may."""
+    """Whether a function, or a function inside it, reads a variable."""
     loaded = (each.argval for each in dis.get_instructions(code) if "LOAD" in each.opname)
     return variable in code.co_cellvars or any(variable in (name if isinstance(name, tuple) else (name,)) for name in loaded)
 
 
 def _mentioned(code: CodeType) -> Iterator[str]:
+    """Global names and attributes in a function's code, functions inside it included."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
@@ -199,15 +200,15 @@ def _mentioned(code: CodeType) -> Iterator[str]:
 
 
 def _keywords(function: Callable[..., Any], skip: int = 0) -> Names:
-    """Names by which a function takes keyword arguments, LangChain's own left out; None if it takes any."""
+    """Names of a function's keyword arguments, without those that LangChain passes; None if it accepts any name."""
     parameters = list(inspect.signature(function).parameters.values())[skip:]
     if any(each.kind is each.VAR_KEYWORD for each in parameters):
         return None
     named = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
-    return frozenset(named) - _LANGCHAINS_OWN
+    return frozenset(named) - _PASSED_BY_LANGCHAIN
 
 
 def _common(names: Iterable[Names]) -> Names:
-    """What all read; nothing where there is nobody."""
+    """The names that all read; empty for an empty list."""
     listed = list(names)
-    return reduce(lambda one, other: other if one is None else one if other is None else one & other, listed) if listed else _NONE
+    return reduce(lambda left, right: right if left is None else left if right is None else left & right, listed) if listed else _NONE

@@ -1,4 +1,4 @@
-"""`RerankingRetriever`: LangChain's retriever that fetches many documents and keeps the best."""
+"""`RerankingRetriever`: a LangChain retriever that fetches many documents and returns the best."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from pydantic import Field
 
 from qwen3_integrations.adapters.call_arguments import Names, bound_in_vain, cut_arguments, read_by, with_cut
-from qwen3_integrations.adapters.components import STRICT, FetchK, RerankerSettings, StrictModel
+from qwen3_integrations.adapters.fields import FetchK
+from qwen3_integrations.adapters.reranker_settings import RerankerSettings
+from qwen3_integrations.adapters.strict_model import STRICT, StrictModel
 from qwen3_integrations.core.validation import check_options, checked_cut, optional_whole_number
 from qwen3_integrations.errors import ConfigError
 
 FETCH_K = 50
-"""Documents fetched from a vector store by default: what one reranking reads in well under a second on a GPU."""
+"""Default number of documents from a vector store; a GPU reranks them in well under a second."""
 
 _OWN = frozenset({"top_n", "score_threshold", "fetch_k", "k"})
-"""Arguments of a call that are a `RerankingRetriever`'s own, whatever the retriever inside calls so."""
+"""Arguments of a call that belong to the `RerankingRetriever`, even if the inner retriever has arguments of the same names."""
 
 _CONFIGURABLE = "_configurable"
-"""The argument by which `config["configurable"]` reaches `_get_relevant_documents`, which LangChain gives no config."""
+"""The argument that passes `config["configurable"]` to `_get_relevant_documents`, because LangChain passes no config."""
 
 
 class RerankingRetriever(StrictModel, BaseRetriever):
-    """Fetch many documents, keep the best: any retriever or vector store, then a reranker.
+    """Fetch many documents from any retriever or vector store, and return the best, as a reranker scores them.
 
-    `invoke(query, **arguments)`, and whatever leads to it (`ainvoke`, `batch`, `stream`, `bind`, a chain), takes `top_n` and
-    `score_threshold` for the reranker, `fetch_k`, and any argument that the retriever reads or the vector store's search names, such as
-    `filter=...`: it goes before a setting of the same name. An argument that would be dropped on the way is refused. What
-    `config["configurable"]` holds reaches a retriever with `configurable_fields`.
+    `invoke(query, **arguments)` accepts `top_n` and `score_threshold` for the reranker, `fetch_k`, and every argument that the retriever
+    reads or the vector store's search names, such as `filter=...`. An argument of a call overrides a setting of the same name. An argument
+    that would be dropped is refused. The same holds for `ainvoke`, `batch`, `stream`, `bind` and chains. `config["configurable"]` is passed
+    to a retriever with `configurable_fields`.
 
     Args:
         retriever: A retriever, a vector store, or any runnable from a query to documents.
-        reranker: A `Qwen3Rerank`, whose `top_n` and `score_threshold` say what is kept; any other document
-            compressor works too. It is not closed with this retriever.
-        fetch_k: Documents to fetch, at least 1. None: 50 from a vector store; a retriever's own number. A
-            retriever takes it if it has `search_kwargs` or `k`; one that searches by MMR needs its own
-            `fetch_k`, among its `search_kwargs`, to be larger still. Another `RerankingRetriever` takes it as its
-            `top_n`. May be assigned.
-        search_kwargs: More arguments for a vector store's search, such as `filter`. Each may be given with a call too, even where
-            the store's methods do not name it. May be assigned.
+        reranker: A `Qwen3Rerank`, whose `top_n` and `score_threshold` decide which documents are returned; or any other document
+            compressor. It is not closed with this retriever.
+        fetch_k: Number of documents to fetch, at least 1. None for 50 from a vector store, or for the retriever's number. It works
+            with retrievers that have `search_kwargs` or `k`; a retriever with MMR search needs a larger `fetch_k` in its own
+            `search_kwargs`. For another `RerankingRetriever` it is the `top_n`. May be assigned.
+        search_kwargs: Arguments for a vector store's search, such as `filter`. A call may override each of them, even if the store's
+            methods do not name it. May be assigned.
 
     Raises:
-        ConfigError: For an unknown or unfit setting, or a retriever that can't be told how many to fetch; from a call, for an argument
-            that is unknown, would be dropped, or is outside its range.
+        ConfigError: For an unknown setting or a value that is not allowed, or `fetch_k` with a retriever that has no such number; from a
+            call, for an argument that is unknown, would be dropped, or is outside its range.
 
     Example:
         >>> from langchain_core.vectorstores import InMemoryVectorStore
@@ -77,15 +78,15 @@ class RerankingRetriever(StrictModel, BaseRetriever):
             self._fetcher(self.fetch_k)
 
     def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
-        """Fetch documents for a query and keep the best.
+        """Fetch documents for a query and return the best.
 
         Args:
             input: The query.
-            config: LangChain's own: callbacks, tags, names, and `configurable` for the retriever inside.
+            config: LangChain's config: callbacks, tags, names, and `configurable` for the inner retriever.
             kwargs: Arguments of this call; see the class.
 
         Returns:
-            As of the reranker: for a `Qwen3Rerank`, new documents, best first, with `relevance_score` and `original_rank`.
+            The reranker's result. A `Qwen3Rerank` returns new documents, best first, with `relevance_score` and `original_rank`.
 
         Raises:
             ConfigError: For an argument that is unknown, would be dropped, or is outside its range.
@@ -125,14 +126,14 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         return cut_arguments(self.reranker, asynchronous=asynchronous) | {"fetch_k"}
 
     def _split(self, arguments: dict[str, Any], *, asynchronous: bool) -> dict[str, Any]:
-        """Check that something reads each argument of a call, and take out those of the reranker."""
+        """Check that each argument of a call is read, and remove those of the reranker from `arguments` to return them."""
         for name, kind in bound_in_vain(self.retriever, asynchronous=asynchronous):
             raise ConfigError(f"is bound to {kind}, which would drop it", option=name, advice=self._remedy())
         if not arguments:
             return {}
         if "k" in arguments:
             advice = "Set how many documents to fetch with fetch_k, and how many to keep with top_n"
-            raise ConfigError("could be either number", option="k", advice=advice)
+            raise ConfigError("is ambiguous", option="k", advice=advice)
         known = self._call_arguments(asynchronous=asynchronous)
         if known is None:
             known = self._own(asynchronous) | (arguments.keys() - _OWN)
@@ -149,8 +150,8 @@ class RerankingRetriever(StrictModel, BaseRetriever):
 
     def _remedy(self) -> str:
         if isinstance(self.retriever, VectorStore | VectorStoreRetriever):
-            return "Where the store's search reads it under a name that its methods do not show, name it in search_kwargs"
-        return "An argument that nothing reads would be dropped"
+            return "If the store's search reads an argument that its methods do not name, put the argument into search_kwargs"
+        return "Arguments that the retriever does not read would be dropped"
 
     def _fetcher(self, fetch_k: int | None, arguments: Mapping[str, Any] | None = None) -> tuple[RetrieverLike, dict[str, Any]]:
         """A retriever with the number of documents to fetch, and the arguments of its call. The caller's retriever is not changed."""
@@ -162,7 +163,7 @@ class RerankingRetriever(StrictModel, BaseRetriever):
                 )
             return retriever.as_retriever(search_kwargs={**self.search_kwargs, **more, "k": fetch_k or FETCH_K}), {}
         if self.search_kwargs:
-            advice = "Set those of this retriever on the retriever itself"
+            advice = "Set them on the retriever itself"
             raise ConfigError("are for a vector store only", option="search_kwargs", advice=advice)
         if fetch_k is None:
             return retriever, more
@@ -180,11 +181,11 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         raise ConfigError(
             f"{fetch_k} can't be passed on to {type(retriever).__name__}, which has neither search_kwargs nor k",
             option="fetch_k",
-            advice="Leave fetch_k out, and set the number on the retriever itself",
+            advice="Omit fetch_k, and set the number on the retriever itself",
         )
 
 
 def _inner_config(callbacks: Callbacks, arguments: dict[str, Any]) -> RunnableConfig:
-    """The config for the retriever inside; takes what is LangChain's own out of the arguments of a call."""
+    """The config for the inner retriever. Removes LangChain's arguments from `arguments`."""
     arguments.pop("verbose", None)
     return {"callbacks": callbacks, "configurable": arguments.pop(_CONFIGURABLE, None) or {}}

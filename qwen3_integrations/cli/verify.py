@@ -93,7 +93,7 @@ def show_report(report: Report, out: Console) -> None:
     if not out.is_terminal:
         out.print(str(report), markup=False, highlight=False, soft_wrap=True)
         return
-    table = Table("", "check", "what was seen", box=None, pad_edge=False, header_style="dim")
+    table = Table("", "check", "detail", box=None, pad_edge=False, header_style="dim")
     for check in report.checks:
         colour = COLOURS[check.state]
         table.add_row(Text(check.state, colour), Text(check.name), Text(check.detail, "dim" if check.state == "skipped" else ""))

@@ -1,4 +1,4 @@
-"""Check an endpoint: `verify` and its `Report`, which says exactly what is wrong."""
+"""Check an endpoint: `verify` and its `Report`, which names each fault and its fix."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ TEXTS = tuple(
 """Texts of different meaning and similar length, so that each has a different answer."""
 
 SAME = {"embed": 1e-3, "rerank": 0.03}
-"""Tolerance between two answers to one text (1 - cosine; difference of scores). bfloat16 has 8 bits, and a kernel that sums a
-batch in another order changes the last one; in float32 the difference is 1e-6."""
+"""Tolerance between two answers to one text (1 - cosine; difference of scores). bfloat16 has 8 significant bits, and a kernel that sums
+a batch in another order changes the last bit; in float32 the difference is 1e-6."""
 
 _FLOOR = {"embed": 1e-6, "rerank": 1e-3}
-"""Tolerance where no run-to-run noise was measured (1 - cosine; difference of log odds): float32's rounding."""
+"""Smallest tolerance (1 - cosine; difference of log odds), for a server without run-to-run noise: float32's rounding."""
 
 _ODDS = (1e-6, 0.999)
-"""Range of scores whose log odds are compared: outside it, float32 has too few digits."""
+"""Range of scores whose log odds are compared. Outside of it, float32 has too few digits."""
 
 _REPEATED = 8
 _FEW = 4
@@ -38,8 +38,8 @@ async def order(probe: Probe) -> CheckResult:
     alone = await _alone(probe)
     wrong = _misplaced(probe, (await probe.ask(prompts)).rows, alone)
     if wrong:
-        return CheckResult("failed", f"of {len(TEXTS)} texts in one request {_others(wrong)}", _PROXY)
-    return _in_place(f"{len(TEXTS)} texts in one request come back in order", alone)
+        return CheckResult("failed", f"of {len(TEXTS)} texts in one request, {_different(wrong)}", _PROXY)
+    return _in_place(f"{len(TEXTS)} texts in one request get their answers in order", alone)
 
 
 async def determinism(probe: Probe) -> CheckResult:
@@ -49,10 +49,10 @@ async def determinism(probe: Probe) -> CheckResult:
     batch = (await probe.ask(prompt * _REPEATED)).rows
     again = probe.furthest(first, second)
     batched = probe.furthest(batch, np.repeat(first, _REPEATED, axis=0))
-    unit = "1 - cosine" if probe.task == "embed" else "of the score"
-    seen = f"the same text alone again differs by {_figure(again)}, in a batch by {_figure(batched)} ({unit})"
+    unit = "1 - cosine" if probe.task == "embed" else "difference of scores"
+    seen = f"answers to one text differ by {_figure(again)} when it is sent alone again, and by {_figure(batched)} in a batch ({unit})"
     if max(again, batched) > SAME[probe.task]:
-        return CheckResult("failed", f"{seen}; rounding explains at most {SAME[probe.task]:g}", _PROXY)
+        return CheckResult("failed", f"{seen}; rounding can explain at most {SAME[probe.task]:g}", _PROXY)
     return CheckResult("passed", seen)
 
 
@@ -63,26 +63,26 @@ async def concurrency(probe: Probe) -> CheckResult:
     answers = await together(probe.ask([prompt]) for prompt in prompts)
     wrong = _misplaced(probe, np.concatenate([answer.rows for answer in answers]), alone)
     if wrong:
-        return CheckResult("failed", f"of {len(TEXTS)} requests at once {_others(wrong)}", _PROXY)
-    return _in_place(f"{len(TEXTS)} requests at once, each with its own answer", alone)
+        return CheckResult("failed", f"of {len(TEXTS)} concurrent requests, {_different(wrong)}", _PROXY)
+    return _in_place(f"{len(TEXTS)} concurrent requests get their own answers", alone)
 
 
-_PROXY = "Look at what stands before the model: a proxy, a cache or a load balancer over servers of different models"
+_PROXY = "Check what is between client and model: a proxy, a cache, or a load balancer over servers with different models"
 
 
 @dataclass(frozen=True, slots=True)
 class _Alone:
-    """The answers to `TEXTS`, asked one at a time.
+    """The answers to `TEXTS`, each requested alone.
 
     Attributes:
         rows: In the order of `TEXTS`.
-        tolerance: Tolerance between two answers to one text on this server, in the unit of `_finely`.
-        told: How many texts have an answer that differs from most others. A mix-up among the rest could not be seen.
+        tolerance: Tolerance between two answers to one text on this server, in the unit of `_fine_distances`.
+        distinct: Number of texts whose answers differ from most other answers. An exchange among the rest could not be seen.
     """
 
     rows: Rows
     tolerance: float
-    told: int
+    distinct: int
 
 
 async def _alone(probe: Probe) -> _Alone:
@@ -98,19 +98,19 @@ async def _alone(probe: Probe) -> _Alone:
 
 
 async def _noise(probe: Probe, prompts: Sequence[Prompt], rows: Rows) -> float:
-    """The server's run-to-run noise: answers to one text alone, again, and in requests of that text alone, which no mix-up can change."""
+    """The server's run-to-run noise, from answers to one text alone, and in requests with only that text."""
     again = await probe.alone(prompts)
     few = np.concatenate([(await probe.ask([prompt] * _FEW)).rows for prompt in prompts])
     many = (await probe.ask([prompts[0]] * len(prompts))).rows
     answers = np.concatenate([again, few, many])
     own = np.concatenate([np.arange(len(prompts)), np.arange(len(prompts)).repeat(_FEW), np.zeros(len(prompts), dtype=int)])
-    return float(_finely(probe, answers, rows)[np.arange(len(answers)), own].max())
+    return float(_fine_distances(probe, answers, rows)[np.arange(len(answers)), own].max())
 
 
-def _finely(probe: Probe, these: Rows, those: Rows) -> Rows:
+def _fine_distances(probe: Probe, these: Rows, those: Rows) -> Rows:
     """Pairwise distances, shape (these, those): 1 - cosine, or the difference of log odds.
 
-    In log odds, rounding has a similar size for all scores, and the scores of irrelevant texts, all near 0, can be distinguished.
+    In log odds, rounding has a similar size for all scores, and the scores of irrelevant texts, which are all near 0, are distinct.
     """
     if probe.task == "embed":
         return probe.distances(these, those)
@@ -120,12 +120,12 @@ def _finely(probe: Probe, these: Rows, those: Rows) -> Rows:
 
 def _apart(probe: Probe, these: Rows, those: Rows, tolerance: float) -> Rows:
     """Pairwise distances as multiples of the tolerance, shape (these, those): above 1 two answers are different."""
-    fine, coarse = _finely(probe, these, those) / tolerance, probe.distances(these, those) / SAME[probe.task]
+    fine, coarse = _fine_distances(probe, these, those) / tolerance, probe.distances(these, those) / SAME[probe.task]
     return np.asarray(np.maximum(fine, coarse), dtype=np.float32)
 
 
 def _misplaced(probe: Probe, rows: Rows, alone: _Alone) -> list[tuple[int, int]]:
-    """Rows that are another text's answer, or too far off for noise, as (position, position of that text or its own)."""
+    """Rows that are another text's answer, or differ by more than noise, as (position, position of that other text or its own)."""
     apart = _apart(probe, rows, alone.rows, alone.tolerance)
     has = np.where(apart.min(axis=1) <= 1, apart.argmin(axis=1), np.arange(len(rows)))
     far = np.diagonal(probe.distances(rows, alone.rows)) > SAME[probe.task]
@@ -134,17 +134,17 @@ def _misplaced(probe: Probe, rows: Rows, alone: _Alone) -> list[tuple[int, int]]
 
 
 def _in_place(seen: str, alone: _Alone) -> CheckResult:
-    """The result where no answer is misplaced, as far as the answers can show."""
-    told = f"{alone.told} of the {len(TEXTS)} texts have answers unlike those of most others"
-    if alone.told < len(TEXTS) / 2:
-        return CheckResult("warned", f"whether {seen} can't be told: on this server only {told}, rounding considered")
-    return CheckResult("passed", f"{seen}; {told}")
+    """The result where no misplaced answer was found; a warning where too few answers are distinct."""
+    distinct = f"{alone.distinct} of the {len(TEXTS)} texts have answers that differ from most others by more than rounding"
+    if alone.distinct < len(TEXTS) / 2:
+        return CheckResult("warned", f"it can't be checked whether {seen}: only {distinct}")
+    return CheckResult("passed", f"{seen}; {distinct}")
 
 
-def _others(wrong: list[tuple[int, int]]) -> str:
-    at, instead = wrong[0]
-    seen = f"text {at} has the answer of text {instead}" if at != instead else f"text {at} has an answer of its own each time"
-    return f"{len(wrong)} have another answer than alone: {seen}"
+def _different(wrong: list[tuple[int, int]]) -> str:
+    at, other = wrong[0]
+    seen = f"text {at} has the answer of text {other}" if at != other else f"the answers to text {at} differ each time"
+    return f"{len(wrong)} have another answer than the same text sent alone: {seen}"
 
 
 def _figure(distance: float) -> str:

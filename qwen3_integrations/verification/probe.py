@@ -50,7 +50,7 @@ class Probe:
         transport: Sends JSON to any of its routes.
         engine: This package's client for it, without a handshake.
         published: The published checkpoint that it claims to serve; None for another model.
-        notes: Answers that more than one check needs.
+        notes: Results that several checks need, by name.
     """
 
     task: Task
@@ -76,21 +76,21 @@ class Probe:
         return await self.transport.post(self.server.root + route, {"model": self.server.model, **body})
 
     async def raw(self, prompts: Sequence[Prompt]) -> Answer:
-        """One request in the server's dialect; rows as the server sent them."""
+        """The answer to one request in the server's dialect, with the rows that the server sent."""
         body = self.server.dialect.body(self.server.model, prompts)
         return self.server.dialect.read(await self.transport.post(self.server.url, body), len(prompts))
 
     async def ask(self, prompts: Sequence[Prompt]) -> Answer:
-        """One request in the server's dialect; rows finished: unit vectors, or probabilities."""
+        """The answer to one request in the server's dialect, with finished rows: unit vectors, or probabilities."""
         answer = await self.raw(prompts)
         return Answer(self.finished(answer.rows, len(prompts)), answer.tokens)
 
     async def alone(self, prompts: Sequence[Prompt]) -> Rows:
-        """The rows of prompts that are sent one after another."""
+        """The rows of prompts, each in a request of its own, one after another."""
         return np.concatenate([(await self.ask([prompt])).rows for prompt in prompts])
 
     async def ours(self, texts: Sequence[str], max_tokens: int = 8192) -> tuple[Rows, Usage]:
-        """The rows of this package's own client."""
+        """The rows and the usage that this package's client gets."""
         prompts = self.prompts(texts, max_tokens=max_tokens, tokenizer=self.tokenizer)
         job = Job(self.task, prompts, max_tokens)
         reply = await self.engine.arun(job)
@@ -105,7 +105,7 @@ class Probe:
         return tokens
 
     def finished(self, rows: Rows, count: int) -> Rows:
-        """Rows after the checks and the normalisation that users get."""
+        """Rows after the checks and the normalisation that the client does."""
         return unit_rows(rows, count, None) if self.task == "embed" else probabilities(rows, count)
 
     def distances(self, these: Rows, those: Rows) -> Rows:
@@ -120,7 +120,7 @@ class Probe:
 
 
 def plain(text: str) -> Prompt:
-    """A prompt that is sent as this text, control tokens included."""
+    """A prompt that is sent as this text, in which control tokens are control tokens."""
     return Prompt(Prefix(text), PromptPart(""), PromptPart(""))
 
 
@@ -128,7 +128,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The answers of concurrent requests; the first failure cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
+            tasks = [group.create_task(coroutine) for coroutine in work]
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

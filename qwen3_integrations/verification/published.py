@@ -40,7 +40,7 @@ probability by 0.024. A wrong model would have to match all four numbers this cl
 
 
 async def published_numbers(probe: Probe) -> CheckResult:
-    """The server reproduces the numbers that the authors published, for the models that have some."""
+    """The server reproduces the numbers that the authors published, for the models with published numbers."""
     name = probe.published.name if probe.published else None
     if name == EMBEDDER:
         embedder = Embedder(probe.engine)
@@ -51,7 +51,7 @@ async def published_numbers(probe: Probe) -> CheckResult:
         return _compared(scores, np.asarray(PROBABILITIES), "scores", TOLERANCE["rerank"])
     if name in CHECKPOINTS:
         return CheckResult("skipped", f"no numbers were published for {name}")
-    return CheckResult("skipped", f"{probe.server.model} is none of the published checkpoints")
+    return CheckResult("skipped", f"{probe.server.model} is not a published checkpoint")
 
 
 def _compared(seen: np.ndarray, expected: np.ndarray, what: str, tolerance: float) -> CheckResult:
@@ -60,7 +60,7 @@ def _compared(seen: np.ndarray, expected: np.ndarray, what: str, tolerance: floa
     if off > tolerance:
         return CheckResult(
             "failed",
-            f"{what} are {shown}, published are {known}: another model, or weights that were changed",
-            "Look at what the server loaded: name, revision and quantisation",
+            f"{what} are {shown}, published are {known}: another model, or changed weights",
+            "Check which model the server loaded: name, revision and quantisation",
         )
     return CheckResult("passed", f"{what} are {shown}, published are {known}")

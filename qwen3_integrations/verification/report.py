@@ -1,4 +1,4 @@
-"""The results of checking an endpoint, as values."""
+"""The result of `verify`: a `Report` with one `Check` for each check."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Report:
         return [asdict(check) for check in self.checks]
 
     def __str__(self) -> str:
-        """The report as lines of text, none of them broken."""
+        """The report as text: one line for each check and each fix, without line breaks inside."""
         width = max((len(check.name) for check in self.checks), default=0)
         lines = [f"{check.state:<7}  {check.name:<{width}}  {check.detail}" for check in self.checks]
         fixes = [f"fix for {', '.join(names)}: {fix}" for fix, names in self.fixes.items()]
@@ -107,5 +107,5 @@ class Report:
         return (
             f"<table><caption style='text-align:left'><b>{html.escape(self.title)}</b><br>{html.escape(self.summary)}</caption>"
             "<thead><tr><th scope='col'>state</th><th scope='col' style='text-align:left'>check</th>"
-            f"<th scope='col' style='text-align:left'>what was seen</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<th scope='col' style='text-align:left'>detail</th></tr></thead><tbody>{rows}</tbody></table>"
         )

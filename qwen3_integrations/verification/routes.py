@@ -21,7 +21,7 @@ from qwen3_integrations.verification.report import State
 from qwen3_integrations.verification.templates import FORMS, SAYS, FormName, Match, mean_difference, nearest
 
 PAIRS = (*((query, text) for query, *texts in EASY for text in texts), *((PLANET, planet) for planet in PLANETS))
-"""From clearly relevant through doubtful to clearly irrelevant: a doubtful pair's score moves most with the template."""
+"""Relevant, doubtful and irrelevant pairs. The template changes the score of a doubtful pair most."""
 
 
 async def score(probe: Probe) -> CheckResult:
@@ -35,10 +35,10 @@ async def rerank(probe: Probe) -> CheckResult:
 
 
 async def injection(probe: Probe) -> CheckResult:
-    """Whether a document with spelled control tokens can answer in place of the model on `/score`."""
+    """Whether a document with spelled control tokens can answer instead of the model on `/score`."""
     form: FormName | None = probe.notes.get("/score")
     if form is None:
-        return CheckResult("skipped", "what /score does with a prompt is not known")
+        return CheckResult("skipped", "the template of /score is not known")
     pairs = [(QUERY, text) for text in HOSTILE]
     seen = await _answers(probe, "/score", pairs, {})
     harmless = [(QUERY, neutral(text)) for text in HOSTILE]
@@ -46,16 +46,18 @@ async def injection(probe: Probe) -> CheckResult:
     match = nearest(seen, known, (await _known(probe)).noise, right="text")
     if match.name == "control" and match.clear:
         return CheckResult(
-            "warned", f"a document's control tokens reach the model: they move its score by {match.rival:.2g} on average", _fix(probe)
+            "warned",
+            f"/score reads control tokens in a document as control tokens: they change its score by {match.rival:.2g} on average",
+            _fix(probe),
         )
     if match.name == "text" and not match.clear:
-        return CheckResult("skipped", "control tokens in a document move no score of this model")
-    return CheckResult("passed", "control tokens in a document stay text")
+        return CheckResult("skipped", "control tokens in a document change no score of this model")
+    return CheckResult("passed", "/score reads control tokens in a document as text")
 
 
 async def _route(probe: Probe, route: str) -> CheckResult:
     if not probe.server.dialect.exact:
-        return CheckResult("skipped", "only vLLM has /classify to compare with; the handshake judges what this server answers")
+        return CheckResult("skipped", "only vLLM has /classify to compare with; the handshake checked the answers of this server")
     try:
         seen = await _answers(probe, route, PAIRS, {})
     except RouteNotServed:
@@ -65,47 +67,49 @@ async def _route(probe: Probe, route: str) -> CheckResult:
     if match.name is None:
         return CheckResult(
             "failed",
-            f"an unknown template: its scores are {match.distance:.2g} off those of the nearest known one, on average",
+            f"unknown template: its scores differ from those of the nearest known template by {match.distance:.2g} on average",
             _fix(probe),
         )
     if not match.clear:
-        return CheckResult("warned", f"this model's scores do not tell which template {route} has: {_figures(match)}")
+        return CheckResult("warned", f"this model's scores do not show which template {route} has: {_figures(match)}")
     form: FormName = match.name  # type: ignore[assignment]  # a key of FORMS
     probe.notes[route] = form
-    says = SAYS[form].format(route=route)
+    finding = SAYS[form].format(route=route)
     if form == "right":
-        return await _instructed(probe, route, says)
+        return await _instructed(probe, route, finding)
     state: State = "warned" if form == "two newlines" else "failed"
-    return CheckResult(state, f"{says} ({_figures(match)})", _fix(probe))
+    return CheckResult(state, f"{finding} ({_figures(match)})", _fix(probe))
 
 
-async def _instructed(probe: Probe, route: str, says: str) -> CheckResult:
+async def _instructed(probe: Probe, route: str, finding: str) -> CheckResult:
     """The result for a correct template: whether it uses the instruction of the request."""
     seen = await _answers(probe, route, PAIRS, {"instruction": OTHER_INSTRUCTION})
     known = await _known(probe)
-    told = {"heard": await _classified(probe, "right", PAIRS, OTHER_INSTRUCTION), "ignored": known.scores["right"]}
-    match = nearest(seen, told, known.noise, right="heard")
+    expected = {"used": await _classified(probe, "right", PAIRS, OTHER_INSTRUCTION), "ignored": known.scores["right"]}
+    match = nearest(seen, expected, known.noise, right="used")
     if match.name is None:
-        return CheckResult("failed", f"{says}, but with an instruction that is sent they are {match.distance:.2g} off", _fix(probe))
+        return CheckResult(
+            "failed", f"{finding}; but with another instruction in the request they are wrong by {match.distance:.2g}", _fix(probe)
+        )
     if match.name == "ignored" and match.clear:
-        return CheckResult("warned", f"{says}, but an instruction that is sent is ignored", _fix(probe))
-    return CheckResult("passed", f"{says}, with the instruction that is sent")
+        return CheckResult("warned", f"{finding}; but {route} ignores the instruction in the request", _fix(probe))
+    return CheckResult("passed", f"{finding}, with the instruction in the request")
 
 
 def _figures(match: Match) -> str:
-    return f"mean difference {match.distance:.1g} from that, {match.rival:.2g} from right scores"
+    return f"mean difference {match.distance:.1g} from scores of that template, {match.rival:.2g} from right scores"
 
 
 def _fix(probe: Probe) -> str:
     return (
         f"For other clients: `qwen3-integrations serve rerank {probe.server.model}`, or vLLM's --chat-template with a file that ends "
-        r"with {{ '\n\n' }}, since Jinja drops a file's last newline. Clients of this package ask /classify and are right anyway"
+        r"with {{ '\n\n' }}, because Jinja drops the last newline of a file. Clients of this package use /classify and are right"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The scores of `PAIRS` in each form, and the difference of those of the right form when requested one by one."""
+    """The scores of `PAIRS` in each form, and the noise: the mean difference in the right form when each pair is requested alone."""
 
     scores: Mapping[str, Rows]
     noise: float
@@ -122,7 +126,7 @@ async def _known(probe: Probe) -> _Known:
 
 
 async def _classified(probe: Probe, form: FormName, pairs: QueryDocumentPairs, instruction: str = DEFAULT_INSTRUCTION) -> Rows:
-    """Scores of finished prompts, through `/classify`; control tokens in the texts are read as such."""
+    """Scores of finished prompts, through `/classify`. Control tokens in the texts are read as control tokens."""
     return (await probe.ask([plain(FORMS[form](query, document, instruction)) for query, document in pairs])).rows
 
 

@@ -66,7 +66,7 @@ OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "revision",
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 60.0, "connect_timeout_s": 10.0, "max_retries": 1}
 
 _ENDING = (ServerUnreachable, ServerTimeout)
-"""Errors that every later check would have too, as after a failed handshake."""
+"""Errors that every later check would have too. A failed handshake also ends the checks."""
 
 
 def verify(
@@ -78,26 +78,26 @@ def verify(
     on_check: OnCheck = lambda _: None,
     **engine_options: Any,
 ) -> Report:
-    """Prove that an endpoint is right, or say exactly what is wrong.
+    """Check that an endpoint is right; if it is wrong, report each fault and its fix.
 
-    For any server: vLLM, SGLang, Text Embeddings Inference, infinity, OpenAI-compatible. Some four hundred short texts are sent, and
-    two that are longer than the model's context. A reranker's `/score` and `/rerank` are checked for the sake of other clients: this
-    package's own sends finished prompts to `/classify`.
+    For any server: vLLM, SGLang, Text Embeddings Inference, Infinity, OpenAI-compatible. About four hundred short texts are sent, and
+    two that are longer than the model's context. A reranker's `/score` and `/rerank` are checked for other clients: the client of this
+    package sends finished prompts to `/classify`.
 
     Args:
         base_url: The server's address, with or without `/v1`.
-        task: `embed` or `rerank`; None: found out by asking.
+        task: `embed` or `rerank`; None to find it out by requests.
         model: The name under which the server serves the model; None for the first that it lists.
-        api_key: The server's key; else `QWEN3_API_KEY`. Never shown.
+        api_key: The server's key; the default is `QWEN3_API_KEY` from the environment. Never shown.
         on_check: Called with the name of each check before it begins.
-        engine_options: Of `HttpEngine`'s: `dialect`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (60 seconds for a request),
-            `connect_timeout_s`, `max_retries` (1).
+        engine_options: Options of `HttpEngine`: `dialect`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default 60),
+            `connect_timeout_s`, `max_retries` (default 1).
 
     Returns:
-        A report; what can't be checked behind a failure (no such route, no answer in time) is `skipped` there.
+        A report. Checks that a failure prevents (no such route, no answer in time) are `skipped`.
 
     Raises:
-        ConfigError: For an address, a task, a model or an option that can't be used. A server's failure is in the report, never raised.
+        ConfigError: For an address, a task, a model or an option that can't be used. Failures of the server are in the report.
     """
     check_options(engine_options, OPTIONS, "verify")
     if task is not None:
@@ -129,7 +129,7 @@ async def _verified(
         found, server = await find(transport, address, task, model, options.get("dialect", "auto"))
     except EngineError as error:
         names = CHECKS[task] if task else [name for name in CHECKS["embed"] if name in CHECKS["rerank"]]
-        rest = (Check(name, "skipped", "there is no server to ask for this") for name in names)
+        rest = (Check(name, "skipped", "not checked, because the server can't be used") for name in names)
         return Report(str(address), task, model, None, (Check(REACHABLE, "failed", str(error)), *rest))
     published = published_as(server, found)
     name = published.name if published else server.model
@@ -154,6 +154,6 @@ async def _checked(probe: Probe, on_check: OnCheck) -> list[Check]:
         except Qwen3Error as error:
             finding = CheckResult("failed", str(error))
             if name == "handshake" or isinstance(error, _ENDING):
-                ended = f"not asked, since {name} failed"
+                ended = f"not checked, because {name} failed"
         checks.append(Check(name, *finding))
     return checks

@@ -23,31 +23,31 @@ async def find(
     Args:
         transport: Sends the requests.
         address: The server's address.
-        task: Its task; None for the task that its model is published for, otherwise the task that it answers a first request for.
-        model: The name it must serve; None for the first that it lists.
+        task: Its task; None for the task for which its model is published, otherwise the task of a first request that it answers.
+        model: The model's name; None for the first that the server lists.
         dialect: Its dialect; `auto` finds it out.
 
     Raises:
         ConfigError: For an unknown dialect.
         ModelNotServed: If it serves other models.
-        RouteNotServed: If it has neither task, or lists no models.
-        ServerError: If it can't be reached, or refuses.
+        RouteNotServed: If it has neither task, or no list of models.
+        ServerError: If it can't be reached, or refuses the request.
     """
     if task is not None:
         return task, await discover(transport, address, model, task, dialect)
-    said = ""
-    for one in get_args(Task) if dialect == "auto" else tasks_of(dialect):
-        server = await discover(transport, address, model, one, dialect)
-        if published_as(server, one):
-            return one, server
+    failures = ""
+    for candidate in get_args(Task) if dialect == "auto" else tasks_of(dialect):
+        server = await discover(transport, address, model, candidate, dialect)
+        if published_as(server, candidate):
+            return candidate, server
         try:
-            await _first_answer(transport, server, one)
+            await _first_answer(transport, server, candidate)
         except (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, ServerFailed, BadReply) as error:
-            said += f"; for {one}: {error}"
+            failures += f"; for {candidate}: {error}"
         else:
-            return one, server
+            return candidate, server
     raise RouteNotServed(
-        f"{address} neither embeds nor reranks{said}",
+        f"{address} neither embeds nor reranks{failures}",
         url=str(address),
         status=404,
         advice="Serve the model for one of the two tasks; vLLM needs --runner pooling",
@@ -72,5 +72,5 @@ def published_as(server: ServerInfo, task: Task) -> Checkpoint | None:
 def described(server: ServerInfo) -> str:
     """A server's models and context, in one line."""
     others = f" (also as {', '.join(server.others)})" if server.others else ""
-    context = f"up to {server.context} tokens" if server.context else "context not told"
+    context = f"up to {server.context} tokens" if server.context else "context not reported"
     return f"serves {server.model}{others}, {context}, on {server.url}"

@@ -1,6 +1,6 @@
 """Identify a server's template for query and document from its scores. Pure functions.
 
-The number of tokens is not enough: the template that vLLM ships has as many tokens as the right one, and one of them differs.
+The number of tokens is not enough: vLLM's own template has as many tokens as the right template, and only one of them differs.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ whose last newline Jinja drops (newline lost); the official repository's evaluat
 thinking block); vLLM's entrypoints/pooling/scoring/io_processor.py without a chat template, `prompt_1 + prompt_2` (bare)."""
 
 SAYS: Mapping[FormName, str] = {
-    "right": "right: the scores are those of the model card's prompt",
-    "newline lost": "vLLM's own template: the last newline is lost",
-    "two newlines": "two newlines join the body's lines, as in the official repository's evaluation; the model card has one",
-    "no thinking block": "a template without the empty thinking block",
+    "right": "right template: the scores are those of the model card's prompt",
+    "newline lost": "vLLM's own template, which lacks the last newline",
+    "two newlines": "template with two newlines between the lines, as in the official repository's evaluation; the model card has one",
+    "no thinking block": "template without the empty thinking block",
     "bare": "no chat template: {route} concatenates query and document",
 }
 
@@ -53,7 +53,7 @@ NOISY = 4.0
 """Tolerance, as a multiple of the server's own run-to-run noise; for bfloat16."""
 
 CLEAR = 2.0
-"""Factor by which a form must be nearer than the right form (or the right form than any other)."""
+"""Factor by which the nearest form must be nearer than the right form (or the right form, if it is the nearest, than any other)."""
 
 RESOLUTION = 1e-4
 """Mean difference of scores below which two forms can't be distinguished; float32 differs by 1e-6."""
@@ -83,7 +83,7 @@ def nearest(observed: Rows, known: Mapping[str, Rows], noise: float, right: str 
         observed: Shape (pairs,).
         known: Name -> scores of the same pairs; at least two, `right` among them.
         noise: Mean difference of the server's own answers to one prompt.
-        right: The name that others must be clearly nearer than.
+        right: Name of the correct form.
     """
     distances = {name: mean_difference(observed, scores) for name, scores in known.items()}
     best = min(distances, key=distances.__getitem__)

@@ -1,4 +1,4 @@
-"""A proxy that can be told to fail: it stands between an engine and a real server, and passes on what it is not told to spoil."""
+"""A proxy between an engine and a real server, which injects faults into some answers and passes the others on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 WORK = ("/v1/embeddings", "/classify", "/v1/rerank")
-"""Where faults strike; other requests (lists of models, counts) pass."""
+"""Routes with faults; other requests (lists of models, counts) are passed on."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it came; names of headers in lower case."""
+    """A request as the proxy received it; names of headers in lower case."""
 
     method: str
     path: str
@@ -28,21 +28,21 @@ class Seen:
 
 @dataclass
 class Call:
-    """One request on its way through the proxy, as a fault sees it."""
+    """One request to the proxy, with the ways in which a fault may answer it."""
 
     handler: _Handler
     seen: Seen
 
     def upstream(self) -> tuple[int, bytes]:
-        """What the real server answers: status and body."""
+        """Status and body of the real server's answer."""
         return self.handler.upstream()
 
     def answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None, *, length: int | None = None) -> None:
-        """Answer with this; `length` may promise more than there is."""
+        """Send an answer; `length` may be larger than the content."""
         self.handler.answer(status, body, {"Content-Type": "application/json", **(headers or {})}, length)
 
     def reset(self) -> None:
-        """Break the connection without a word."""
+        """Close the connection without an answer."""
         self.handler.reset()
 
 
@@ -50,8 +50,8 @@ Fault = Callable[[Call], None]
 
 
 def status(code: int, body: Any = None, **headers: str) -> Fault:
-    """An error of the server's own."""
-    content = json.dumps(body if body is not None else {"error": {"message": f"told to say {code}"}}).encode()
+    """An error status with a body."""
+    content = json.dumps(body if body is not None else {"error": {"message": f"injected status {code}"}}).encode()
     return lambda call: call.answer(code, content, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
@@ -67,13 +67,13 @@ def half(call: Call) -> None:
 
 
 def cut_json(call: Call) -> None:
-    """The first half of the right answer, as if it were whole."""
+    """The first half of the right answer, with the length of that half."""
     code, body = call.upstream()
     call.answer(code, body[: len(body) // 2])
 
 
 def edited(edit: Callable[[dict[str, Any]], Any]) -> Fault:
-    """The right answer, spoilt: `edit` changes it in place, or returns another."""
+    """The right answer, changed: `edit` changes it in place, or returns another."""
 
     def spoil(call: Call) -> None:
         code, body = call.upstream()
@@ -86,11 +86,11 @@ def edited(edit: Callable[[dict[str, Any]], Any]) -> Fault:
 
 @dataclass
 class FaultsProxy:
-    """Passes requests on to a server on this machine, and commits faults.
+    """Passes requests on to a server on this machine, and injects faults.
 
     Attributes:
         port: The real server's; it may be left out where `everywhere` answers all.
-        prefix: A path below which the server is seen, as behind a gateway; other paths are 404.
+        prefix: A path under which the server has its routes, as behind a gateway; other paths are 404.
         everywhere: Happens to every request, when set.
         faults: What happens to the next working requests (`WORK`), one each, in turn; then all goes well again.
         always: Happens to every working request, when set.
@@ -115,7 +115,7 @@ class FaultsProxy:
         proxy = self
 
         class Handler(_Handler):
-            told = proxy
+            owner = proxy
 
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -134,11 +134,11 @@ class FaultsProxy:
 
     @property
     def work(self) -> list[Seen]:
-        """The working requests so far, those of the handshake included."""
+        """The requests so far to routes with faults, those of the handshake included."""
         return [one for one in self.seen if one.path in WORK]
 
     def hold(self, call: Call) -> None:
-        """A fault: no answer before the proxy ends or is `released`; `held` tells that one waits."""
+        """A fault: no answer before the proxy ends or is `released`; `held` is set when a request waits."""
         self.held.set()
         self.released.wait(60)
         call.reset()
@@ -164,11 +164,11 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are what is tested here."""
+        """Prints nothing: the tests are about clients that close connections."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    told: FaultsProxy
+    owner: FaultsProxy
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -182,25 +182,25 @@ class _Handler(BaseHTTPRequestHandler):
         self._sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = Seen(self.command, self.path, headers, json.loads(self._sent) if self._sent else None)
-        with self.told.lock:
-            self.told.in_flight += 1
-            self.told.most_in_flight = max(self.told.most_in_flight, self.told.in_flight)
+        with self.owner.lock:
+            self.owner.in_flight += 1
+            self.owner.most_in_flight = max(self.owner.most_in_flight, self.owner.in_flight)
         try:
-            fault = self.told.next_fault(seen)
+            fault = self.owner.next_fault(seen)
             if fault:
                 fault(Call(self, seen))
             else:
                 code, body = self.upstream()
                 self.answer(code, body, {"Content-Type": "application/json"}, None)
         finally:
-            with self.told.lock:
-                self.told.in_flight -= 1
+            with self.owner.lock:
+                self.owner.in_flight -= 1
 
     def upstream(self) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.told.port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.owner.port, timeout=120)
         try:
             kept = {name: value for name, value in self.headers.items() if name.lower() in ("content-type", "authorization")}
-            connection.request(self.command, self.path.removeprefix(self.told.prefix), self._sent or None, kept)
+            connection.request(self.command, self.path.removeprefix(self.owner.prefix), self._sent or None, kept)
             reply = connection.getresponse()
             return reply.status, reply.read()
         finally:
@@ -220,4 +220,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def log_message(self, *args: Any) -> None:
-        """The tests look at `seen`."""
+        """Logs nothing: the tests read `seen`."""

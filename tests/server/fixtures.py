@@ -1,4 +1,4 @@
-"""The tiny pair on real servers, each started when a test first asks for it; `tests/conftest.py` shows these to all tests."""
+"""The tiny pair on real servers, each started when the first test needs it; `tests/conftest.py` imports these fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tests.server.faults import FaultsProxy
 from tests.server.launch import Running, running, vllm_command
 
 NAME = "qwen3-tiny-demo"
-"""The name under which this machine has the files too, tokenizer included."""
+"""A served name that this machine knows: it has the model's files, with the tokenizer."""
 
 ALIAS = "elsewhere/qwen3-tiny-demo"
-"""The same model under a name that this machine does not know: nothing but the server can count its tokens."""
+"""A served name of the same model that this machine does not know: only the server can count its tokens."""
 
 PUBLISHED = {"embed": "Qwen/Qwen3-Embedding-0.6B", "rerank": "Qwen/Qwen3-Reranker-0.6B"}
-"""Names under which the tiny pair is an impostor."""
+"""Names of published models, under which the tiny pair is served wrongly."""
 
 INFINITY = "QWEN3_TEST_INFINITY_PYTHON"
 
 
 class TinyServers(Mapping[str, Running]):
-    """task -> its vLLM server; the reranker's has no template, as the tutorials serve it."""
+    """task -> its vLLM server; the reranker's server has no template, as in the tutorials."""
 
     def __init__(self, stack: ExitStack, logs: Path) -> None:
         self._stack = stack
@@ -55,7 +55,7 @@ def tiny_servers(tmp_path_factory) -> Iterator[TinyServers]:
 
 @pytest.fixture
 def faulty(tiny_servers) -> Iterator[Callable[[str], FaultsProxy]]:
-    """task -> a proxy before its server that can be told to fail."""
+    """task -> a proxy in front of its server, which injects faults."""
     with ExitStack() as stack:
         yield lambda task: stack.enter_context(FaultsProxy(tiny_servers[task].port))
 

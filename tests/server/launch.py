@@ -1,4 +1,4 @@
-"""Real servers for the tests: started on a free loopback port, in a process group of their own, ended for certain."""
+"""Real servers for the tests: each on a free loopback port, in a separate process group, which is killed in the end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Running:
 
 
 def vllm_command(folder: Path, names: Sequence[str], task: str, *more: str) -> list[str]:
-    """How vLLM's CPU build serves a model in fp32, small and quick to start."""
+    """Arguments for vLLM's CPU build: fp32, little memory, quick to start."""
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", *names]
     command += ["--runner", "pooling", "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"]
     command += ["--kv-cache-memory-bytes", str(64 << 20), "--max-num-seqs", "64", "--disable-uvicorn-access-log"]
@@ -42,7 +42,7 @@ def vllm_command(folder: Path, names: Sequence[str], task: str, *more: str) -> l
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """A port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

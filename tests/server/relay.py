@@ -11,11 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def socket_before(port: int, path: Path) -> Iterator[str]:
-    """A socket at `path` that leads to a port of this machine; its address."""
+    """Listens on a socket at `path` and passes bytes to a port of this machine; yields the socket's address."""
     threads: list[threading.Thread] = []
 
-    def spawn(target, *words) -> None:
-        threads.append(threading.Thread(target=target, args=words, daemon=True))
+    def spawn(target, *arguments) -> None:
+        threads.append(threading.Thread(target=target, args=arguments, daemon=True))
         threads[-1].start()
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
@@ -23,7 +23,7 @@ def socket_before(port: int, path: Path) -> Iterator[str]:
             while block := source.recv(65536):
                 sink.sendall(block)
             sink.shutdown(socket.SHUT_WR)
-        except OSError:  # either side has hung up
+        except OSError:  # one side has closed the connection
             pass
 
     def join(ours: socket.socket) -> None:

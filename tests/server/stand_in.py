@@ -1,4 +1,4 @@
-"""A small server of a real model: PyTorch behind `/v1/models` and `/v1/embeddings`, described as a test wants it."""
+"""A small server of a real model: PyTorch behind `/v1/models` and `/v1/embeddings`, with a list of models that a test sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StandIn(FaultsProxy):
 
     Args:
         folder: The model.
-        name: Under which it is served.
+        name: The served name.
         dtype: What it computes in.
         loaded_from: What it says it was loaded from; `""` for the folder.
         owned_by: What it says it is.

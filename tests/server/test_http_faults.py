@@ -1,4 +1,4 @@
-"""What the engine makes of servers that fail, answer nonsense or refuse: a real server behind a proxy that spoils its answers."""
+"""The engine with servers that fail, answer wrongly or refuse: a real server behind a proxy that injects faults."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def proxy(faulty):
 
 @pytest.fixture
 def opened():
-    """Opens engines that are closed after the test; without a handshake, so that the first request is the test's own."""
+    """Opens engines that are closed after the test; without a handshake, so that the first request is the test's."""
     engines = []
 
     def open_http(task, base_url, **options):
@@ -63,15 +63,15 @@ def _near(vectors, expected):
     return vectors.shape == expected.shape and np.abs(vectors - expected).max() < TOLERANCE
 
 
-def test_a_busy_server_is_asked_again_when_it_says(proxy, opened, expected):
+def test_a_busy_server_is_retried_after_its_retry_after(proxy, opened, expected):
     proxy.faults = [status(429, Retry_After="1")]
     began = time.monotonic()
     assert _near(Embedder(opened("embed", proxy.url)).embed_documents(TEXTS[:3]), expected[:3])
-    assert time.monotonic() - began >= 1  # its own pause is 0.5 s at most
+    assert time.monotonic() - began >= 1  # the SDK's own pause is at most 0.5 s
     assert len(proxy.work) == 2
 
 
-def test_passing_failures_are_tried_again(proxy, opened, expected):
+def test_temporary_failures_are_retried(proxy, opened, expected):
     proxy.faults = [status(500), reset, half, status(503)]
     engine = opened("embed", proxy.url, max_retries=4)
     assert _near(Embedder(engine).embed_documents(TEXTS[:3]), expected[:3])
@@ -81,14 +81,14 @@ def test_passing_failures_are_tried_again(proxy, opened, expected):
 @pytest.mark.parametrize(
     ("fault", "error", "says"),
     [
-        (status(500), ServerFailed, "answered 500 for qwen3-tiny-demo: told to say 500"),
+        (status(500), ServerFailed, "answered 500 for qwen3-tiny-demo: injected status 500"),
         (status(503, {"detail": "warming up"}), ServerFailed, "warming up"),
         (status(429), RateLimited, "lower concurrency"),
         (reset, ServerUnreachable, "closed the connection"),
         (half, ServerUnreachable, "closed the connection before its answer was complete"),
     ],
 )
-def test_lasting_failures_say_which(proxy, opened, fault, error, says):
+def test_permanent_failures_have_errors_of_their_own(proxy, opened, fault, error, says):
     proxy.always = fault
     with pytest.raises(error, match=says) as caught:
         Embedder(opened("embed", proxy.url)).embed_documents(["text"])
@@ -97,7 +97,7 @@ def test_lasting_failures_say_which(proxy, opened, fault, error, says):
     assert len(proxy.work) == 2  # max_retries=1
 
 
-def test_a_server_that_is_not_there(opened):
+def test_no_server(opened):
     port = free_port()
     with pytest.raises(ServerUnreachable, match=rf"http://127.0.0.1:{port}/v1/models can't be reached.*base_url") as caught:
         Embedder(opened("embed", f"http://127.0.0.1:{port}")).embed_documents(["text"])
@@ -111,7 +111,7 @@ def test_a_server_that_does_not_answer_in_time(proxy, opened):
     assert isinstance(caught.value, TimeoutError)
 
 
-def test_half_a_reply_and_none_at_all(proxy, opened):
+def test_incomplete_answers_and_closed_connections(proxy, opened):
     embedder = Embedder(opened("embed", proxy.url))
     proxy.faults = [cut_json]
     with pytest.raises(BadReply, match="incomplete reply"):
@@ -126,7 +126,7 @@ def _shuffled(answer):
     answer["data"] = answer["data"][1:] + answer["data"][:1]
 
 
-def test_answers_in_another_order_are_put_back(proxy, faulty, opened, expected, tiny_reranker):
+def test_answers_in_another_order_are_sorted(proxy, faulty, opened, expected, tiny_reranker):
     proxy.always = edited(_shuffled)
     assert _near(Embedder(opened("embed", proxy.url)).embed_documents(TEXTS), expected)
     ranks = faulty("rerank")
@@ -207,7 +207,7 @@ def test_scores_that_can_not_be_right_are_refused(faulty, opened, spoil, says):
 
 
 @pytest.mark.parametrize("position", [0, 7, 39])
-def test_a_poisoned_batch_is_split_until_the_item_is_found(proxy, opened, position, expected):
+def test_a_refused_batch_is_split_until_the_item_is_found(proxy, opened, position, expected):
     texts = list(TEXTS)
     texts[position] = "poison"
     proxy.refuses = lambda body: "poison" in body["input"]
@@ -216,7 +216,7 @@ def test_a_poisoned_batch_is_split_until_the_item_is_found(proxy, opened, positi
         embedder.embed_documents(texts)
     assert caught.value.index == position
     assert caught.value.status == 400
-    proxy.refuses = lambda body: len(body["input"]) > 3  # a server that takes few at a time is given few
+    proxy.refuses = lambda body: len(body["input"]) > 3  # a server that accepts only few prompts gets few
     assert _near(embedder.embed_documents(TEXTS), expected)
 
 
@@ -235,7 +235,7 @@ def test_a_poisoned_batch_is_split_until_the_item_is_found(proxy, opened, positi
         (404, {"message": f"no route /models/{NAME}/embeddings"}, RouteNotServed, "other task"),
     ],
 )
-def test_refusals_that_no_splitting_helps_are_told_apart(proxy, opened, code, body, error, says):
+def test_refusals_of_every_request_are_not_split(proxy, opened, code, body, error, says):
     proxy.always = status(code, body)
     with pytest.raises(error, match=says) as caught:
         Embedder(opened("embed", proxy.url, concurrency=1)).embed_documents(TEXTS)
@@ -243,7 +243,7 @@ def test_refusals_that_no_splitting_helps_are_told_apart(proxy, opened, code, bo
     assert len(proxy.work) == 1
 
 
-def test_a_wrong_key_is_said_and_not_shown(proxy, opened, caplog):
+def test_the_error_for_a_wrong_key_does_not_show_it(proxy, opened, caplog):
     caplog.set_level("DEBUG")
     proxy.everywhere = status(401, {"error": {"message": "Unauthorized"}})
     engine = opened("embed", proxy.url, api_key=KEY)
@@ -254,7 +254,7 @@ def test_a_wrong_key_is_said_and_not_shown(proxy, opened, caplog):
         assert KEY not in shown
 
 
-def test_what_is_meant_for_another_server_is_not_sent(proxy, opened, monkeypatch):
+def test_headers_for_openai_s_server_are_not_sent(proxy, opened, monkeypatch):
     for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
         monkeypatch.setenv(name, KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
@@ -280,7 +280,7 @@ def test_credentials_in_the_address_are_used_and_not_shown(proxy, opened, caplog
             Embedder(engine).embed_documents(["text"])
         assert KEY not in str(caught.value)
         assert KEY not in str(getattr(caught.value, "url", ""))
-    assert KEY not in caplog.text  # HTTP clients log the addresses they ask
+    assert KEY not in caplog.text  # HTTP clients log the addresses of requests
     with pytest.raises(ConfigError, match="Leave one of them out"):
         opened("embed", url, api_key="another")
 
@@ -294,7 +294,7 @@ def test_addresses_with_and_without_v1_and_behind_a_path(proxy, opened, ending, 
     assert proxy.seen[-1].path == f"{prefix}/v1/embeddings"
 
 
-def test_a_long_list_is_cut_into_bounded_requests(proxy, opened, expected):
+def test_a_long_list_is_divided_into_limited_requests(proxy, opened, expected):
     engine = opened("embed", proxy.url, concurrency=2, request_size=5)
     assert _near(Embedder(engine).embed_documents(TEXTS), expected)
     assert sorted(len(request.body["input"]) for request in proxy.work) == [5] * 8
@@ -303,7 +303,7 @@ def test_a_long_list_is_cut_into_bounded_requests(proxy, opened, expected):
 
 
 @pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI])
-def test_ones_own_client(proxy, opened, kind, expected):
+def test_a_user_s_client(proxy, opened, kind, expected):
     client = kind(base_url="http://127.0.0.1:9/v1", api_key=KEY, max_retries=1, default_headers={"X-Mine": "yes"})
     proxy.faults = [status(500)]
     engine = opened("embed", proxy.url, client=client)
@@ -312,12 +312,12 @@ def test_ones_own_client(proxy, opened, kind, expected):
     assert headers["authorization"] == f"Bearer {KEY}"
     assert headers["x-mine"] == "yes"
     engine.close()
-    assert client.is_closed() == isinstance(client, openai.AsyncOpenAI)  # that one's connections ended with the engine's loop
+    assert client.is_closed() == isinstance(client, openai.AsyncOpenAI)  # the engine closes an async client
     if isinstance(client, openai.OpenAI):
         client.close()
 
 
-def test_what_is_no_client_is_refused(proxy):
+def test_an_object_that_is_no_client_is_refused(proxy):
     with pytest.raises(ConfigError, match=r"openai.OpenAI or openai.AsyncOpenAI, not str"):
         HttpEngine("embed", NAME, base_url=proxy.url, client="client")
 
@@ -345,7 +345,7 @@ def test_openai_alone_can_not_rerank():
         HttpEngine("rerank", NAME, base_url="http://127.0.0.1:9", dialect="openai")
 
 
-def test_tokens_that_a_server_does_not_tell_are_counted_here(proxy, opened):
+def test_tokens_are_counted_here_if_the_server_does_not_report_them(proxy, opened):
     proxy.always = edited(lambda answer: answer.pop("usage") and None)
     embedder = Embedder(opened("embed", proxy.url))
     embedder.embed_documents(TEXTS)

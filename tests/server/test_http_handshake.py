@@ -1,4 +1,4 @@
-"""The handshake tells wrong servers apart: real ones of the other task or name, and a real one whose answers are bent."""
+"""The handshake refuses wrong servers: real ones for the other task or with another model, and a real one with changed answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _rank(engine):
     return Reranker(engine).rank("query", ["text"])
 
 
-def test_a_good_embedder_is_proved_once(faulty, opened):
+def test_a_good_embedder_is_checked_once(faulty, opened):
     proxy = faulty("embed")
     engine = opened("embed", ALIAS, proxy.url)
     assert engine.dimensions is None
@@ -51,7 +51,7 @@ def test_a_good_embedder_is_proved_once(faulty, opened):
     assert "dialect='vllm'" in repr(engine)
 
 
-def test_a_good_reranker_is_proved_once(faulty, opened):
+def test_a_good_reranker_is_checked_once(faulty, opened):
     proxy = faulty("rerank")
     engine = opened("rerank", NAME, proxy.url)
     _rank(engine)
@@ -62,20 +62,20 @@ def test_a_good_reranker_is_proved_once(faulty, opened):
 
 
 @pytest.mark.parametrize(("mode", "requests"), [("counts", 2), ("off", 1)])
-def test_less_may_be_proved(faulty, opened, mode, requests):
+def test_modes_that_check_less(faulty, opened, mode, requests):
     proxy = faulty("rerank")
     _rank(opened("rerank", NAME, proxy.url, handshake=mode))
     assert len(proxy.work) == requests
 
 
-def test_another_model_is_named(tiny_servers, opened):
+def test_the_error_for_another_model_lists_the_served_names(tiny_servers, opened):
     with pytest.raises(
         ModelNotServed, match=rf"does not serve 'other/model'; it serves '{NAME}', '{ALIAS}', .*. Pass the served name as model"
     ):
         _embed(opened("embed", "other/model", tiny_servers["embed"].url))
 
 
-def test_a_model_is_found_by_what_it_was_loaded_from(tiny_servers, opened, tiny_embedder):
+def test_a_model_is_found_by_the_folder_it_was_loaded_from(tiny_servers, opened, tiny_embedder):
     assert _embed(opened("embed", str(tiny_embedder), tiny_servers["embed"].url)).shape[0] == 1
 
 
@@ -118,7 +118,7 @@ def test_a_reranker_that_can_not_be_right(faulty, opened, fault, says):
         _rank(engine)
     assert f"{proxy.url}/classify does not answer as {NAME} must" in str(caught.value)
     assert "--hf-overrides" in str(caught.value)
-    proxy.always = None  # put right, and asked again
+    proxy.always = None  # without the fault, the next call succeeds
     assert len(_rank(engine)) == 1
 
 
@@ -137,8 +137,8 @@ def test_an_embedder_that_can_not_be_right(faulty, opened, fault, says):
         _embed(opened("embed", NAME, proxy.url))
 
 
-def test_an_embedder_whose_vectors_make_no_sense(faulty, opened):
-    """As of a server that pools another token, or runs weights that were not loaded."""
+def test_an_embedder_with_senseless_vectors(faulty, opened):
+    """Vectors as from a server that pools another token, or whose weights were not loaded."""
 
     def turned(answer):
         for item in answer["data"]:
@@ -154,7 +154,7 @@ def test_an_embedder_whose_vectors_make_no_sense(faulty, opened):
     _embed(opened("embed", NAME, proxy.url, handshake="counts"))
 
 
-def test_vectors_of_another_length_are_normalised_and_said(faulty, opened, caplog):
+def test_vectors_of_another_norm_are_normalised_with_a_warning(faulty, opened, caplog):
     def longer(answer):
         vector = np.frombuffer(base64.b64decode(answer["data"][0]["embedding"]), "<f4")
         answer["data"][0]["embedding"] = (3 * vector).tolist()
@@ -167,8 +167,8 @@ def test_vectors_of_another_length_are_normalised_and_said(faulty, opened, caplo
     assert "not 1; they are normalised here" in caplog.text
 
 
-def test_an_impostor_with_a_published_name_is_found_out(tiny_servers, opened, tiny_embedder):
-    """Width and token counts of the published models are known here without their files."""
+def test_another_model_under_a_published_name_is_refused(tiny_servers, opened, tiny_embedder):
+    """Width and token counts of the published models are known without their files."""
     engine = opened("embed", PUBLISHED["embed"], tiny_servers["embed"].url, source="local")
     assert (engine.tokenizer, engine.dimensions) == (None, 1024)
     width = json.loads((tiny_embedder / "config.json").read_text())["hidden_size"]

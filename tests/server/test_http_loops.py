@@ -76,32 +76,32 @@ async def test_async_calls_leave_the_loop_free(proxy, embedder, expected):
     await embedder.aembed_documents(["greets"])
     proxy.faults = [_wait_then_pass]
     task = asyncio.create_task(embedder.aembed_documents(TEXTS[:1]))
-    for _ in range(20):  # the loop turns while the server is silent
+    for _ in range(20):  # the loop runs while the server does not answer
         await asyncio.sleep(0)
     assert not task.done()
     proxy.released.set()
     assert _near(await task, expected[:1])
 
 
-def test_64_first_callers_greet_once_and_share_requests(proxy, embedder, expected):
+def test_64_first_callers_share_one_handshake_and_requests(proxy, embedder, expected):
     with ThreadPoolExecutor(64) as pool:
         vectors = np.concatenate(list(pool.map(lambda text: embedder.embed_documents([text]), TEXTS)))
     assert _near(vectors, expected)
     assert sum(request.path == "/v1/models" for request in proxy.seen) == 1
     sent = [len(request.body["input"]) for request in proxy.work]
-    assert sum(sent) == 64 + 10  # the handshake's
+    assert sum(sent) == 64 + 10  # prompts of the handshake
     assert len(sent) < 32
     assert proxy.most_in_flight <= 4
 
 
-async def test_threads_and_tasks_together_keep_to_the_bound(proxy, embedder, expected):
+async def test_threads_and_tasks_together_respect_the_limit_of_requests_in_flight(proxy, embedder, expected):
     threads = [asyncio.to_thread(embedder.embed_documents, [text]) for text in TEXTS[:16]]
     tasks = [embedder.aembed_documents([text]) for text in TEXTS[16:]]
     assert _near(np.concatenate(await asyncio.gather(*threads, *tasks)), expected)
     assert proxy.most_in_flight <= 4
 
 
-def test_a_refused_caller_is_alone_in_it(proxy, embedder, expected):
+def test_a_refused_request_fails_only_one_caller(proxy, embedder, expected):
     """Callers that shared a request with a refused one get their answers."""
     embedder.embed_documents(["greets"])
     proxy.refuses = lambda body: "poison" in body["input"]
@@ -127,7 +127,7 @@ async def test_callers_that_share_a_request_get_their_own_counts(proxy, engine):
     assert len(proxy.work) < 24
 
 
-async def test_a_caller_that_leaves_a_shared_request_leaves_the_others_in_it(proxy, embedder, expected):
+async def test_a_cancelled_caller_does_not_cancel_others_in_its_request(proxy, embedder, expected):
     await embedder.aembed_documents(["greets"])
     proxy.always = _wait_then_pass
     tasks = [asyncio.create_task(embedder.aembed_documents([text])) for text in TEXTS]
@@ -139,7 +139,7 @@ async def test_a_caller_that_leaves_a_shared_request_leaves_the_others_in_it(pro
     assert all(isinstance(left, asyncio.CancelledError) for left in await asyncio.gather(*tasks[::2], return_exceptions=True))
 
 
-def test_a_failed_greeting_fails_all_who_wait_and_is_tried_again(proxy, embedder, expected):
+def test_a_failed_first_contact_fails_all_waiting_callers_and_is_tried_again(proxy, embedder, expected):
     proxy.everywhere = status(503)
 
     def call(text):
@@ -152,7 +152,7 @@ def test_a_failed_greeting_fails_all_who_wait_and_is_tried_again(proxy, embedder
     assert _near(embedder.embed_documents(TEXTS[:2]), expected[:2])
 
 
-def test_a_greeting_that_failed_unheard_is_not_remembered(proxy, embedder, expected):
+def test_a_failed_first_contact_without_callers_is_tried_again(proxy, embedder, expected):
     proxy.everywhere = _wait_then_fail
 
     async def give_up():
@@ -162,7 +162,7 @@ def test_a_greeting_that_failed_unheard_is_not_remembered(proxy, embedder, expec
     asyncio.run(give_up())
     proxy.everywhere = None
     proxy.released.set()
-    for _ in range(2):  # the first may still be waiting for the greeting that fails
+    for _ in range(2):  # the first may still wait for the first contact that fails
         try:
             vectors = embedder.embed_documents(TEXTS[:2])
         except ServerFailed:
@@ -170,7 +170,7 @@ def test_a_greeting_that_failed_unheard_is_not_remembered(proxy, embedder, expec
     assert _near(vectors, expected[:2])
 
 
-def test_a_cancelled_call_gives_its_place_back(proxy, expected):
+def test_a_cancelled_call_frees_its_request_in_flight(proxy, expected):
     engine = HttpEngine("embed", NAME, base_url=proxy.url, concurrency=1)
     embedder = Embedder(engine)
     embedder.embed_documents(["greets"])
@@ -188,7 +188,7 @@ def test_a_cancelled_call_gives_its_place_back(proxy, expected):
     engine.close()
 
 
-def test_closing_ends_what_is_on_its_way(proxy, engine):
+def test_closing_ends_requests_in_flight(proxy, engine):
     embedder = Embedder(engine)
     embedder.embed_documents(["greets"])
     proxy.always = proxy.hold
@@ -216,7 +216,7 @@ async def test_closing_ends_waiting_tasks_too(proxy, engine):
         await task
 
 
-def test_an_engine_nobody_holds_ends_its_thread(proxy):
+def test_an_engine_without_references_ends_its_thread(proxy):
     before = set(threading.enumerate())
     engine = HttpEngine("embed", NAME, base_url=proxy.url)
     Embedder(engine).embed_documents(["text"])
@@ -229,7 +229,7 @@ def test_an_engine_nobody_holds_ends_its_thread(proxy):
 
 
 def test_closing_on_the_engine_s_own_thread(engine, embedder):
-    """As when the garbage collector happens to run there."""
+    """The garbage collector may run on that thread."""
     embedder.embed_documents(["text"])
 
     async def close_here():
@@ -250,10 +250,10 @@ def _until(condition):
 
 
 def _wait_then_pass(call):
-    call.handler.told.released.wait(60)
+    call.handler.owner.released.wait(60)
     call.answer(*call.upstream())
 
 
 def _wait_then_fail(call):
-    call.handler.told.released.wait(60)
+    call.handler.owner.released.wait(60)
     call.answer(503, b"{}")

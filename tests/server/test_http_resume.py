@@ -1,4 +1,4 @@
-"""An interrupted `embed` over HTTP goes on when its server has moved, and not when another model answers under the same name."""
+"""An interrupted `embed` over HTTP continues if its server has moved, but not if another model has the same name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`verify` against real servers whose answers are spoilt on the way: what is wrong is said, and nothing else."""
+"""`verify` against real servers with changed answers: it reports the fault, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def spoilt(edit):
-    """Answers that are spoilt in place; refusals stay as they are."""
+    """Changes answers in place, but not refusals."""
 
     def answer(call):
         code, body = call.upstream()
@@ -37,7 +37,7 @@ def spoilt(edit):
 
 
 def rotated(answer):
-    """The right answers to other prompts of the request."""
+    """The right answers, each given to another prompt of the request."""
     items = answer["data"]
     for item in items:
         item["index"] = (item["index"] + 1) % len(items)
@@ -53,8 +53,8 @@ def test_answers_in_another_order(faulty):
         assert report["concurrency"].state == report["determinism"].state == "passed", report
 
 
-def test_some_answers_in_another_order_though_they_score_alike(faulty):
-    """The scores of three in four texts lie within 0.014; those change places, in every request of many texts."""
+def test_answers_with_similar_scores_in_another_order(faulty):
+    """The scores of three in four texts differ by less than 0.014. Their answers are exchanged in every request of many texts."""
     proxy = faulty("rerank")
 
     def partly_rotated(answer):
@@ -66,7 +66,7 @@ def test_some_answers_in_another_order_though_they_score_alike(faulty):
 
     right = verify(proxy.url, model=ALIAS)
     assert right["order"].state == right["concurrency"].state == "passed", right
-    assert re.search(r"; (2\d|3\d) of the 32 texts have answers unlike those of most others", right["order"].detail)
+    assert re.search(r"; (2\d|3\d) of the 32 texts have answers that differ from most others", right["order"].detail)
     proxy.always = spoilt(partly_rotated)
     report = verify(proxy.url, model=ALIAS)
     assert report["order"].state == "failed", report
@@ -74,16 +74,16 @@ def test_some_answers_in_another_order_though_they_score_alike(faulty):
     assert report["concurrency"].state == report["determinism"].state == "passed", report
 
 
-def test_an_answer_that_another_request_gets_too(faulty):
-    """Where several are under way, one gets the answer of the one before it."""
+def test_an_answer_that_two_requests_get(faulty):
+    """Of several concurrent requests, one gets the answer to the request before it."""
     proxy = faulty("rerank")
-    before, under_way = [], []
+    before, in_flight = [], []
 
     def shared(call):
-        under_way.append(call)
+        in_flight.append(call)
         code, body = call.upstream()
-        several = len(under_way) > 1
-        under_way.remove(call)  # and then answer: whoever asks again at once is alone
+        several = len(in_flight) > 1
+        in_flight.remove(call)  # before the answer, so that a next request is alone
         call.answer(code, before[-1] if several else body)
         if len(call.seen.body["input"]) == 1:
             before.append(body)
@@ -96,7 +96,7 @@ def test_an_answer_that_another_request_gets_too(faulty):
 
 
 @pytest.mark.parametrize("spoil", ["rough", "noisy"])
-def test_an_order_that_can_not_be_told_is_not_said_to_be_right(faulty, spoil):
+def test_an_order_that_can_not_be_checked_is_a_warning(faulty, spoil):
     draw = np.random.default_rng(0)
 
     def change(answer):
@@ -109,7 +109,7 @@ def test_an_order_that_can_not_be_told_is_not_said_to_be_right(faulty, spoil):
     report = verify(proxy.url, model=ALIAS)
     for name in ("order", "concurrency"):
         assert report[name].state == "warned", report
-        assert re.search(r"can't be told: on this server only \d+ of the 32 texts", report[name].detail)
+        assert re.search(r"it can't be checked whether .*: only \d+ of the 32 texts", report[name].detail)
 
 
 def test_answers_that_differ_each_time(faulty):
@@ -124,7 +124,7 @@ def test_answers_that_differ_each_time(faulty):
     proxy.always = spoilt(shaken)
     report = verify(proxy.url, model=ALIAS)
     assert report["determinism"].state == "failed"
-    assert "rounding explains at most 0.001" in report["determinism"].detail
+    assert "rounding can explain at most 0.001" in report["determinism"].detail
 
 
 def counted(change):
@@ -143,14 +143,14 @@ def test_counts_that_are_not_the_model_s(faulty):
 @pytest.mark.parametrize(
     ("change", "state", "says"),
     [
-        (lambda texts: [f"passage: {text}" for text in texts], "failed", "4 tokens more than each text has: something is put around texts"),
+        (lambda texts: [f"passage: {text}" for text in texts], "failed", "4 tokens more than each text has: it adds something to texts"),
         (lambda texts: [text + "\n" for text in texts], "failed", "1 token more than each text has"),
-        (lambda texts: [text * 2 for text in texts], "warned", "it counts in a way of its own"),
-        (lambda texts: texts, "passed", "it reads as many tokens"),
+        (lambda texts: [text * 2 for text in texts], "warned", "the server counts differently"),
+        (lambda texts: texts, "passed", "the server reads as many tokens"),
     ],
     ids=["prefix", "suffix", "varying", "right"],
 )
-def test_an_openai_like_server_that_puts_something_around_texts(faulty, change, state, says):
+def test_an_openai_like_server_that_adds_something_to_texts(faulty, change, state, says):
     proxy = faulty("embed")
 
     def answer(call):
@@ -167,13 +167,16 @@ def test_an_openai_like_server_that_puts_something_around_texts(faulty, change, 
     assert (report["tokens"].state, says in report["tokens"].detail) == (state, True), report
 
 
-def test_a_gateway_that_lets_only_the_usual_routes_through(faulty):
+def test_a_gateway_with_only_the_common_routes(faulty):
     proxy = faulty("embed")
     gone = status(404, {"detail": "Not Found"})
     proxy.everywhere = lambda call: call.answer(*call.upstream()) if call.seen.path.startswith("/v1/") else gone(call)
     report = verify(proxy.url, model=NAME)
     assert report.ok, report
-    assert (report["tokens"].state, report["tokens"].detail) == ("passed", "it reads as many tokens as this machine's tokenizer counts")
+    assert (report["tokens"].state, report["tokens"].detail) == (
+        "passed",
+        "the server reads as many tokens as this machine's tokenizer counts",
+    )
     report = verify(proxy.url, model=ALIAS)
     assert report["tokens"].state == "skipped"
     assert "--tokenizer" in report["tokens"].fix
@@ -192,11 +195,11 @@ def test_another_tokenizer(tiny_servers, tiny_embedder, tmp_path):
     ("cut", "state", "says"),
     [
         (embedding_ids, "passed", "cut by the server in the same way"),
-        (lambda folder, text, limit: text_ids(folder, text)[:limit], "warned", "in another way, as if the end token were lost"),
+        (lambda folder, text, limit: text_ids(folder, text)[:limit], "warned", "in another way, probably without the end token"),
     ],
-    ids=["end token kept", "end token lost"],
+    ids=["end token kept", "end token missing"],
 )
-def test_a_server_that_cuts_what_is_too_long(faulty, tiny_embedder, cut, state, says):
+def test_a_server_that_cuts_texts_that_are_too_long(faulty, tiny_embedder, cut, state, says):
     proxy = faulty("embed")
 
     def cutting(call):
@@ -223,7 +226,7 @@ def test_a_server_that_dies(faulty, answers, says):
     assert re.search(says, report[failed].detail)
     after = list(states(report).values())[list(states(report)).index(failed) + 1 :]
     assert set(after) == {"skipped"}
-    assert report["long input"].detail == f"not asked, since {failed} failed"
+    assert report["long input"].detail == f"not checked, because {failed} failed"
 
 
 def test_a_server_that_hangs(faulty):
@@ -257,7 +260,7 @@ def published_embedder(off):
 
 @pytest.mark.parametrize(("off", "state"), [(0, "passed"), (-0.0026, "passed"), (0.02, "failed")])
 def test_the_published_cosines(faulty, off, state):
-    """`-0.0026` is as far off as the matrix that was published for vLLM."""
+    """`-0.0026` is the difference of the matrix that was published for vLLM."""
     proxy = faulty("embed")
     proxy.always = published_embedder(off)
     report = verify(proxy.url, model=PUBLISHED["embed"], source="local")

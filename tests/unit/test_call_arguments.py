@@ -63,7 +63,7 @@ def rerank(engine):
 
 
 def read(engine):
-    """How many documents the reranker was given last."""
+    """The number of documents that the reranker got in its last job."""
     return len(engine.jobs[-1].prompts)
 
 
@@ -155,13 +155,13 @@ def test_an_argument_outside_its_range_is_refused_before_the_search(rerank, argu
 
 
 @pytest.mark.parametrize("as_retriever", [False, True])
-def test_k_could_be_either_number_and_is_refused(tenants, rerank, as_retriever):
+def test_k_is_ambiguous_and_refused(tenants, rerank, as_retriever):
     inner = tenants[0].as_retriever() if as_retriever else tenants[0]
-    with pytest.raises(ConfigError, match=r"^k could be .*fetch_k.*top_n"):
+    with pytest.raises(ConfigError, match=r"^k is ambiguous.*fetch_k.*top_n"):
         RerankingRetriever(retriever=inner, reranker=rerank).invoke(QUERY, k=3)
 
 
-def test_an_argument_of_the_call_goes_before_a_setting(tenants, rerank):
+def test_an_argument_of_the_call_overrides_a_setting(tenants, rerank):
     store, only = tenants
     retriever = RerankingRetriever(retriever=store, reranker=rerank, search_kwargs={"filter": only["a"]})
     assert tenants_of(retriever.invoke(QUERY, filter=only["b"])) == ["b"] * 5
@@ -185,7 +185,7 @@ def test_a_tenants_search_kwargs_in_the_config_reach_a_configurable_retriever(te
 
 
 class Named(BaseRetriever):
-    """Takes a tenant by name, as the interface of LangChain allows."""
+    """Accepts a tenant by name, as the interface of LangChain allows."""
 
     def _get_relevant_documents(self, query, *, run_manager, tenant="a"):
         return [document for document in DOCUMENTS if document.metadata["tenant"] == tenant]
@@ -195,7 +195,7 @@ class Named(BaseRetriever):
 
 
 class Anything(BaseRetriever):
-    """Takes any argument."""
+    """Accepts any argument."""
 
     def _get_relevant_documents(self, query, *, run_manager, **more):
         return [document for document in DOCUMENTS if document.metadata["tenant"] == more.get("tenant", "a")]
@@ -204,22 +204,22 @@ class Anything(BaseRetriever):
         return self._get_relevant_documents(query, run_manager=run_manager, **more)
 
 
-class Deaf(BaseRetriever):
-    """Takes no arguments: LangChain drops them on the way."""
+class WithoutArguments(BaseRetriever):
+    """Accepts no arguments: LangChain drops them."""
 
     def _get_relevant_documents(self, query, *, run_manager):
         return DOCUMENTS
 
 
-class HalfDeaf(BaseRetriever):
-    """Takes a tenant, but has no asynchronous search of its own that does."""
+class HalfWithoutArguments(BaseRetriever):
+    """Accepts a tenant, but only in the synchronous search."""
 
     def _get_relevant_documents(self, query, *, run_manager, tenant="a"):
         return [document for document in DOCUMENTS if document.metadata["tenant"] == tenant]
 
 
 class Numbered(BaseRetriever):
-    """Is told how many with the call."""
+    """Gets the number of documents as an argument of the call."""
 
     def _get_relevant_documents(self, query, *, run_manager, k=4):
         return DOCUMENTS[:k]
@@ -242,23 +242,23 @@ READERS = [
     Named().configurable_alternatives(ConfigurableField(id="which"), default_key="named", any=Anything()),
 ]
 DEAF = [
-    Deaf(),
-    Deaf().bind(),
-    RunnableLambda(Deaf().invoke, afunc=Deaf().ainvoke),
-    Named().with_fallbacks([Deaf()]),
+    WithoutArguments(),
+    WithoutArguments().bind(),
+    RunnableLambda(WithoutArguments().invoke, afunc=WithoutArguments().ainvoke),
+    Named().with_fallbacks([WithoutArguments()]),
     EnsembleRetriever(retrievers=[Named()]),
     MergerRetriever(retrievers=[Named()]),
-    ContextualCompressionRetriever(base_retriever=Deaf(), base_compressor=DocumentCompressorPipeline(transformers=[])),
+    ContextualCompressionRetriever(base_retriever=WithoutArguments(), base_compressor=DocumentCompressorPipeline(transformers=[])),
     ContextualCompressionRetriever(
         base_retriever=EnsembleRetriever(retrievers=[Named()]), base_compressor=DocumentCompressorPipeline(transformers=[])
     ),
     RunnableParallel(found=Named()) | RunnableLambda(lambda both: both["found"]),
-    Named().configurable_alternatives(ConfigurableField(id="which"), default_key="named", deaf=Deaf()),
+    Named().configurable_alternatives(ConfigurableField(id="which"), default_key="named", without=WithoutArguments()),
 ]
 
 
 @pytest.mark.parametrize("inner", READERS, ids=repr)
-def test_arguments_reach_a_retriever_that_takes_them(rerank, inner):
+def test_arguments_reach_a_retriever_that_accepts_them(rerank, inner):
     retriever = RerankingRetriever(retriever=inner, reranker=rerank)
     for way in (invoked, ainvoked):
         assert tenants_of(way(retriever, tenant="b")) == ["b"] * 5
@@ -276,24 +276,24 @@ def test_arguments_that_a_retriever_would_drop_are_refused(rerank, inner):
 
 @pytest.mark.parametrize("wrap", [lambda inner: inner, lambda inner: inner.with_retry(), lambda inner: inner | RunnableLambda(list)])
 def test_arguments_that_were_bound_to_a_retriever_that_drops_them_are_refused(rerank, wrap):
-    for deaf in (Deaf(), EnsembleRetriever(retrievers=[Named()])):
-        retriever = RerankingRetriever(retriever=wrap(deaf.bind(tenant="b")), reranker=rerank)
+    for without in (WithoutArguments(), EnsembleRetriever(retrievers=[Named()])):
+        retriever = RerankingRetriever(retriever=wrap(without.bind(tenant="b")), reranker=rerank)
         for way in (invoked, ainvoked):
-            with pytest.raises(ConfigError, match=rf"tenant is bound to {type(deaf).__name__}, which would drop it"):
+            with pytest.raises(ConfigError, match=rf"tenant is bound to {type(without).__name__}, which would drop it"):
                 way(retriever)
     kept = RerankingRetriever(retriever=wrap(Named().bind(tenant="b")), reranker=rerank)
     for way in (invoked, ainvoked):
         assert tenants_of(way(kept)) == ["b"] * 5
 
 
-def test_what_only_one_of_invoke_and_ainvoke_would_drop(rerank):
-    retriever = RerankingRetriever(retriever=HalfDeaf(), reranker=rerank)
+def test_arguments_that_only_one_of_invoke_and_ainvoke_would_drop(rerank):
+    retriever = RerankingRetriever(retriever=HalfWithoutArguments(), reranker=rerank)
     assert tenants_of(invoked(retriever, tenant="b")) == ["b"] * 5
     with pytest.raises(ConfigError, match="tenant is not an option"):
         ainvoked(retriever, tenant="b")
 
 
-def test_fetch_k_is_the_k_of_a_retriever_that_takes_one_with_the_call(engine, rerank):
+def test_fetch_k_is_the_k_of_a_retriever_with_k_as_argument(engine, rerank):
     RerankingRetriever(retriever=Numbered(), reranker=rerank, fetch_k=7).invoke(QUERY)
     assert read(engine) == 7
     RerankingRetriever(retriever=Numbered(), reranker=rerank).invoke(QUERY, fetch_k=8)
@@ -312,9 +312,9 @@ def test_a_reranking_retriever_inside_another(tenants, engine, rerank, way):
     inner = RerankingRetriever(retriever=store, reranker=rerank)
     outer = RerankingRetriever(retriever=inner, reranker=Qwen3Rerank(engine=engine))
     assert tenants_of(way(outer, filter=only["b"])) == ["b"] * 5
-    assert len(way(outer, filter=only["b"], top_n=2)) == 2  # the outer one's: the inner one has kept five
+    assert len(way(outer, filter=only["b"], top_n=2)) == 2  # of the outer retriever; the inner one returns five
     assert read(engine) == 5
-    assert len(way(outer, fetch_k=3)) == 3  # what the outer one fetches is what the inner one keeps
+    assert len(way(outer, fetch_k=3)) == 3  # the number that the outer one fetches is the number that the inner one returns
     with pytest.raises(ConfigError, match="nonsense is not an option"):
         way(outer, nonsense=1)
 
@@ -329,7 +329,7 @@ def test_fetch_k_of_a_reranking_retriever_around_another(engine, rerank, tenants
 
 
 class Reversed(BaseDocumentCompressor):
-    """Another compressor, which keeps a number of its own."""
+    """Another compressor, with the number as a field."""
 
     top_n: int = 3
 
@@ -338,7 +338,7 @@ class Reversed(BaseDocumentCompressor):
 
 
 class Told(BaseDocumentCompressor):
-    """Another compressor, which is told the number with the call."""
+    """Another compressor, with the number as an argument of the call."""
 
     def compress_documents(self, documents, query, callbacks=None, *, top_n=3):
         return list(documents)[:top_n]
@@ -349,7 +349,7 @@ class Told(BaseDocumentCompressor):
 
 @pytest.mark.parametrize("other", [Reversed(), Told()], ids=repr)
 @pytest.mark.parametrize("way", [invoked, ainvoked])
-def test_another_compressor_is_given_the_cut_it_knows(tenants, other, way):
+def test_another_compressor_gets_the_cut_that_it_accepts(tenants, other, way):
     retriever = RerankingRetriever(retriever=tenants[0], reranker=other)
     assert (len(way(retriever, top_n=2)), len(way(retriever))) == (2, 3)
     with pytest.raises(ConfigError, match="score_threshold is not an option"):
@@ -357,7 +357,7 @@ def test_another_compressor_is_given_the_cut_it_knows(tenants, other, way):
 
 
 @pytest.mark.parametrize("way", [invoked, ainvoked])
-def test_a_compressor_without_a_cut_is_given_none(tenants, rerank, way):
+def test_a_compressor_without_a_cut_gets_none(tenants, rerank, way):
     store, only = tenants
     retriever = RerankingRetriever(retriever=store, reranker=DocumentCompressorPipeline(transformers=[rerank]))
     assert tenants_of(way(retriever, filter=only["b"])) == ["b"] * 5
@@ -367,14 +367,14 @@ def test_a_compressor_without_a_cut_is_given_none(tenants, rerank, way):
 
 
 class Wrapping(InMemoryVectorStore):
-    """Passes what it is given to a client, which no signature shows."""
+    """Passes its arguments to a client, which no signature shows."""
 
     def similarity_search(self, query, k=4, **kwargs):
         return [document for document in DOCUMENTS if document.metadata["tenant"] == kwargs.get("tenant", "a")][:k]
 
 
 class Filtering(InMemoryVectorStore):
-    """Adds an argument to what the class above it knows."""
+    """Adds an argument to those of its base class."""
 
     def similarity_search(self, query, k=4, *, tenant="a", **kwargs):
         kept = [document for document in super().similarity_search(query, 100, **kwargs) if document.metadata["tenant"] == tenant]
@@ -393,7 +393,7 @@ def test_a_store_whose_arguments_no_method_names(rerank):
         assert tenants_of(retriever.invoke(QUERY)) == ["a"] * 5
 
 
-def test_a_store_that_passes_on_to_the_class_above_it(rerank):
+def test_a_store_that_passes_arguments_to_its_base_class(rerank):
     store = Filtering(Qwen3Embeddings(backend="fake"))
     store.add_documents(DOCUMENTS)
     retriever = RerankingRetriever(retriever=store, reranker=rerank)
@@ -402,7 +402,7 @@ def test_a_store_that_passes_on_to_the_class_above_it(rerank):
 
 
 class Forgetful(Filtering):
-    """Takes any argument, and calls a search that names some without passing them on."""
+    """Accepts any argument, and calls a search that names some, without passing them on."""
 
     def similarity_search(self, query, k=4, **kwargs):
         return self.search_tenant(query, k)
@@ -415,7 +415,7 @@ class Forgetful(Filtering):
 
 
 @pytest.mark.parametrize("way", [invoked, ainvoked])
-def test_a_store_that_does_not_pass_on_what_it_takes(rerank, way):
+def test_a_store_that_does_not_pass_its_arguments_on(rerank, way):
     store = Forgetful(Qwen3Embeddings(backend="fake"))
     store.add_documents(DOCUMENTS)
     for inner in (store, store.as_retriever()):
@@ -424,7 +424,7 @@ def test_a_store_that_does_not_pass_on_what_it_takes(rerank, way):
 
 
 class Collecting(Filtering):
-    """Passes on what it takes from inside a function of its own."""
+    """Passes its arguments on in an inner function."""
 
     def similarity_search(self, query, k=4, **kwargs):
         def search():
@@ -436,7 +436,7 @@ class Collecting(Filtering):
         return super().similarity_search(query, k, tenant=tenant, **kwargs)
 
 
-def test_a_store_that_passes_on_what_it_takes_inside_a_function(rerank):
+def test_a_store_that_passes_its_arguments_on_in_an_inner_function(rerank):
     store = Collecting(Qwen3Embeddings(backend="fake"))
     store.add_documents(DOCUMENTS)
     assert tenants_of(RerankingRetriever(retriever=store, reranker=rerank).invoke(QUERY, tenant="b")) == ["b"] * 5
@@ -450,7 +450,7 @@ def test_an_argument_of_another_search_is_refused(rerank):
     assert len(by_mmr.invoke(QUERY, lambda_mult=0.5)) == 4
 
 
-def test_langchains_own_arguments_of_a_call_are_left_to_it(rerank, tenants):
+def test_arguments_that_langchain_reads_are_accepted(rerank, tenants):
     import uuid
 
     retriever = RerankingRetriever(retriever=tenants[0], reranker=rerank)
@@ -459,14 +459,14 @@ def test_langchains_own_arguments_of_a_call_are_left_to_it(rerank, tenants):
 
 @pytest.mark.parametrize("name", ["nonsense", "run_type", "serialized", "filter", "k"])
 @pytest.mark.parametrize("way", [invoked, ainvoked, batched, abatched, bound, streamed, astreamed])
-def test_the_reranker_as_a_runnable_refuses_what_it_does_not_know(rerank, way, name, monkeypatch):
+def test_the_reranker_as_a_runnable_refuses_unknown_arguments(rerank, way, name, monkeypatch):
     monkeypatch.setattr("tests.unit.test_call_arguments.QUERY", {"query": "files", "documents": DOCUMENTS})
     assert len(way(rerank, top_n=2)) == 2
     with pytest.raises(ConfigError, match=f"{name} is not an option of Qwen3Rerank as a runnable"):
         way(rerank, **{name: "chain"})
 
 
-async def test_compress_documents_takes_a_cut(rerank):
+async def test_compress_documents_accepts_a_cut(rerank):
     assert len(rerank.compress_documents(DOCUMENTS, "files", top_n=2)) == 2
     assert len(await rerank.acompress_documents(DOCUMENTS, "files", top_n=2)) == 2
     assert len(rerank.compress_documents(DOCUMENTS, "files", top_n=None)) == 20
@@ -486,6 +486,6 @@ async def test_compress_documents_takes_a_cut(rerank):
         lambda rerank, embed, **more: embed.embed_query("text", **more),
     ],
 )
-def test_other_methods_take_no_argument_they_do_not_name(rerank, call):
+def test_other_methods_refuse_arguments_that_they_do_not_name(rerank, call):
     with pytest.raises(TypeError, match="nonsense"):
         call(rerank, Qwen3Embeddings(backend="fake"), nonsense=1)

@@ -1,4 +1,4 @@
-"""What other makes of servers are sent and how their answers are read: stand-ins that answer in their documented shapes.
+"""Requests to other kinds of servers, and how their answers are read: stand-ins with the documented formats.
 
 vLLM and infinity-emb are tested for real in tests/server; the servers here need a GPU, or are somebody's service.
 """
@@ -36,7 +36,7 @@ DOCUMENTS = ["apples", "<|im_end|> pears", "plums"]
 
 @pytest.fixture
 def stand_in():
-    """A server of canned answers: path -> what it answers with, or a function of the request's body."""
+    """A server with fixed answers: path -> its answer, or a function from the request's body to the answer."""
     with FaultsProxy() as proxy:
 
         def answers(**paths):
@@ -71,7 +71,7 @@ def _models(owner, **more):
 
 
 def _sorted(name, key=None):
-    """Scores by length of the document, best first, as rerankers answer."""
+    """Scores by length of the document, best first, as in the answers of rerankers."""
 
     def answer(body):
         scored = [{"index": index, name: len(text) / 100} for index, text in enumerate(body["documents"])]
@@ -81,7 +81,7 @@ def _sorted(name, key=None):
     return answer
 
 
-EXPECTED = [0.06, 0.17, 0.05]  # the middle one with its control token broken up by a blank
+EXPECTED = [0.06, 0.17, 0.05]  # the second document has a blank in its control token
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ EXPECTED = [0.06, 0.17, 0.05]  # the middle one with its control token broken up
     ],
     ids=["SGLang", "Infinity", "Jina, Cohere", "Voyage", "Text Embeddings Inference"],
 )
-def test_rerank_servers_are_found_asked_and_read(stand_in, opened, make, path):
+def test_rerank_servers_are_recognised_and_their_scores_read(stand_in, opened, make, path):
     server = stand_in(**make)
     engine = opened("rerank", server.url)
     scores = Reranker(engine, instruction="Find fruit.").score([("fruit", document) for document in DOCUMENTS])
@@ -111,7 +111,7 @@ def test_rerank_servers_are_found_asked_and_read(stand_in, opened, make, path):
     assert (body["top_n"], body["return_documents"], body["raw_scores"]) == (3, False, False)
 
 
-def test_a_request_to_a_rerank_server_holds_one_query(stand_in, opened):
+def test_a_request_to_a_rerank_server_has_one_query(stand_in, opened):
     server = stand_in(v1_models=_models("sglang"), v1_rerank=_sorted("score"))
     pairs = [(query, document) for document in DOCUMENTS for query in ("one", "two")]
     Reranker(opened("rerank", server.url)).score(pairs)
@@ -120,20 +120,20 @@ def test_a_request_to_a_rerank_server_holds_one_query(stand_in, opened):
     assert all(len(documents) == 3 for documents in asked.values())
 
 
-def test_a_server_that_drops_instructions_is_found_out(stand_in, opened):
-    deaf = stand_in(v1_models=_models("sglang"), v1_rerank=_sorted("score"))
-    engine = opened("rerank", deaf.url, handshake="counts")
+def test_a_server_that_ignores_instructions_is_recognised(stand_in, opened):
+    ignoring = stand_in(v1_models=_models("sglang"), v1_rerank=_sorted("score"))
+    engine = opened("rerank", ignoring.url, handshake="counts")
     with pytest.raises(
-        ConfigError, match=r"instruction 'Find fruit.' would have no effect, since http.*/v1/rerank ignores the instruction"
+        ConfigError, match=r"instruction 'Find fruit.' would have no effect, because http.*/v1/rerank ignores the instruction"
     ):
         Reranker(engine, instruction="Find fruit.").rank("fruit", DOCUMENTS)
     assert len(Reranker(engine).rank("fruit", DOCUMENTS)) == 3
 
-    def hears(body):
+    def by_instruction(body):
         return {"results": [{"index": 0, "relevance_score": 0.5}], "usage": {"total_tokens": len(body["instruct"])}}
 
-    hearing = stand_in(v1_models=_models("sglang"), v1_rerank=hears)
-    assert len(Reranker(opened("rerank", hearing.url, handshake="counts"), instruction="Find fruit.").rank("fruit", ["apple"])) == 1
+    reading = stand_in(v1_models=_models("sglang"), v1_rerank=by_instruction)
+    assert len(Reranker(opened("rerank", reading.url, handshake="counts"), instruction="Find fruit.").rank("fruit", ["apple"])) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def _vectors(body):
     ],
     ids=["SGLang", "Infinity", "Text Embeddings Inference", "no list of models"],
 )
-def test_embedding_servers_are_found_asked_and_read(stand_in, opened, make, path, options):
+def test_embedding_servers_are_recognised_and_their_vectors_read(stand_in, opened, make, path, options):
     server = stand_in(**make)
     engine = opened("embed", server.url, **options)
     vectors = Embedder(engine).embed_documents(["ab", "<think>", ""])
@@ -176,7 +176,7 @@ def test_embedding_servers_are_found_asked_and_read(stand_in, opened, make, path
     assert server.seen[-1].body == {"model": MODEL, "input": ["ab", "< think>", ""], "encoding_format": "base64"}
 
 
-def test_a_server_that_says_nothing_of_itself_must_be_named(stand_in, opened):
+def test_a_server_without_a_list_of_models_needs_a_dialect(stand_in, opened):
     server = stand_in()
     with pytest.raises(RouteNotServed, match=r"lists no models under /v1/models.*'dialect': 'openai'"):
         Embedder(opened("embed", server.url)).embed_documents(["text"])
@@ -222,21 +222,21 @@ def test_credentials_of_an_address_become_a_header():
 @pytest.mark.parametrize(
     "url", ["", "localhost:8000", "ftp://host/v1", "http://", "//host", "http://host:port", "http://[::1", "x:secret@host"]
 )
-def test_what_is_no_address_is_refused(url):
+def test_invalid_addresses_are_refused(url):
     with pytest.raises(ConfigError, match="base_url must be an http or https address") as caught:
         Address.parse(url)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("start", ["", RERANK_PREFIX, "<|im_start|>system\n"])
-def test_no_text_to_embed_passes_for_a_template(start, stand_in, opened):
-    """The reranker's template may hold control tokens; what a user embeds never does, even if it begins like that template."""
+def test_a_text_to_embed_is_never_a_template(start, stand_in, opened):
+    """Only the reranker's template contains control tokens; a text to embed never does, even if it begins like the template."""
     server = stand_in(v1_embeddings=_vectors)
     embedder = Embedder(opened("embed", server.url, dialect="openai"))
     text = start + "a question"
     embedder.embed_queries([text], instruction="")
     embedder.embed_documents([text])
-    sent = [said for request in server.work for said in request.body["input"]]
+    sent = [text for request in server.work for text in request.body["input"]]
     assert sent == [neutral(text)] * 2
 
 
@@ -244,7 +244,7 @@ KEY = "sk-very-secret"
 
 
 @pytest.mark.parametrize("options", [{"api_key": KEY + "\nx"}, {"api_key": KEY + "é"}, {"headers": {"X-Key": KEY + "\r\n"}}])
-def test_what_no_header_may_hold_is_refused_and_not_repeated(opened, options):
+def test_values_that_no_header_may_contain_are_refused_and_not_shown(opened, options):
     with pytest.raises(ConfigError, match=r"(api_key|headers) must not contain U\+00\w\w \(character 14") as caught:
         opened("embed", "http://127.0.0.1:9", **options)
     assert KEY not in str(caught.value)
@@ -252,8 +252,8 @@ def test_what_no_header_may_hold_is_refused_and_not_repeated(opened, options):
 
 
 @pytest.mark.parametrize("given", ["argument", "environment"])
-def test_the_line_break_behind_a_key_is_left_out(given, stand_in, monkeypatch):
-    """Keys are read from files."""
+def test_the_line_break_after_a_key_is_removed(given, stand_in, monkeypatch):
+    """A key that is read from a file ends with a line break."""
     server = stand_in(v1_models=_models("vllm"), v1_embeddings=_vectors)
     if given == "environment":
         monkeypatch.setenv("QWEN3_API_KEY", KEY + "\n")
@@ -266,7 +266,7 @@ def test_the_line_break_behind_a_key_is_left_out(given, stand_in, monkeypatch):
 @pytest.mark.parametrize(
     "options", [{"api_key": KEY}, {"headers": {"Authorization": f"Bearer {KEY}"}}, {"client": openai.OpenAI(api_key=KEY, max_retries=0)}]
 )
-def test_what_a_server_repeats_of_a_key_is_not_shown(stand_in, opened, options):
+def test_a_key_that_a_server_repeats_is_not_shown(stand_in, opened, options):
     server = stand_in()
     server.everywhere = status(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
     with pytest.raises(AuthenticationFailed, match=r"Incorrect API key provided: \*\*\*") as caught:
@@ -274,7 +274,7 @@ def test_what_a_server_repeats_of_a_key_is_not_shown(stand_in, opened, options):
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_user_and_password_of_an_address_stand_before_the_key_of_the_environment(stand_in, monkeypatch):
+def test_user_and_password_of_an_address_override_the_key_of_the_environment(stand_in, monkeypatch):
     server = stand_in(v1_models=_models("vllm"), v1_embeddings=_vectors)
     monkeypatch.setenv("QWEN3_API_KEY", KEY)
     with open_engine("embed", MODEL, base_url=server.url.replace("//", "//user:pass@"), handshake="off") as engine:
@@ -283,7 +283,7 @@ def test_user_and_password_of_an_address_stand_before_the_key_of_the_environment
 
 
 @pytest.mark.parametrize("url", ["http://host/v1?key=secret", "http://host/v1#secret"])
-def test_what_could_not_be_sent_of_an_address_is_refused(url):
+def test_addresses_with_a_query_or_a_fragment_are_refused(url):
     with pytest.raises(ConfigError, match=r"base_url http://host/v1 has a query or a fragment.*headers") as caught:
         Address.parse(url)
     assert "secret" not in str(caught.value)
@@ -311,13 +311,13 @@ def test_vectors_of_another_width_than_the_named_model_s_are_refused(stand_in):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [(413, "too large"), (422, "inputs must have less than 512 tokens. Given: 600"), (400, "maximum context length")]
+    ("code", "message"), [(413, "too large"), (422, "inputs must have less than 512 tokens. Given: 600"), (400, "maximum context length")]
 )
-def test_a_text_that_is_too_long_for_the_server_is_told_so(code, said, stand_in, opened):
+def test_the_error_for_a_text_that_is_too_long_for_the_server(code, message, stand_in, opened):
     server = stand_in()
-    refuse, absent = status(code, {"message": said}), status(404, {"detail": "Not Found"})
+    refuse, absent = status(code, {"message": message}), status(404, {"detail": "Not Found"})
     server.everywhere = lambda call: (refuse if call.seen.path.endswith("/embeddings") else absent)(call)
-    with pytest.raises(RequestRefused, match=rf"^item 0 of this call: http.*answered {code}.*{said}.*[Ll]ower max_tokens") as caught:
+    with pytest.raises(RequestRefused, match=rf"^item 0 of this call: http.*answered {code}.*{message}.*[Ll]ower max_tokens") as caught:
         Embedder(opened("embed", server.url, dialect="openai")).embed_documents(["text"])
     assert (caught.value.status, caught.value.index) == (code, 0)
 
@@ -337,7 +337,7 @@ def test_options_of_the_wrong_type_are_refused(options, says, opened):
         opened("embed", "http://127.0.0.1:9", **options)
 
 
-def test_a_folder_that_happens_to_be_called_like_the_served_model(tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_the_served_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "embedder").mkdir()
     with open_engine("embed", "embedder", base_url="http://127.0.0.1:9") as engine:

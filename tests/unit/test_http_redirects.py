@@ -1,4 +1,4 @@
-"""Redirects: followed within the origin alone, so that no text, header or key leaves for another host."""
+"""Redirects are followed within the origin only, so that no text, header or key is sent to another host."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ from tests.server.faults import Call, Fault, FaultsProxy
 
 KEY = "sk-very-secret"
 HEADERS = {"X-Tenant": "tenant-secret"}
-MODELS = {"data": [{"id": "qwen3-tiny-demo"}]}
-VECTOR = {"data": [{"index": 0, "embedding": [0.6, 0.8]}], "usage": {"prompt_tokens": 3}}
+MODEL = "qwen3-tiny-demo"
+WIDTH = json.loads((TINY / "embedding" / "config.json").read_text())["hidden_size"]
+MODELS = {"data": [{"id": MODEL}]}
+VECTOR = {"data": [{"index": 0, "embedding": [0.6, 0.8, *[0.0] * (WIDTH - 2)]}], "usage": {"prompt_tokens": 3}}
 STATUSES = [301, 302, 303, 307, 308]
-WHAT = ["list", "work"]
+WHAT = ["list", "embeddings"]
 
 
 def right(call: Call) -> None:
-    """What a server of a tiny model answers."""
+    """The answers of a server without faults."""
     call.answer(200, json.dumps(MODELS if call.seen.method == "GET" else VECTOR).encode())
 
 
 def redirecting(code: int, target: str | Callable[[Call], str], what: str = "list") -> Fault:
-    """Redirects its list of models, or its work alone."""
+    """A server that redirects all requests, or only those for embeddings."""
 
     def answer(call: Call) -> None:
-        if what == "work" and call.seen.method == "GET":
+        if what == "embeddings" and call.seen.method == "GET":
             right(call)
         else:
             call.answer(code, b"", {"Location": target if isinstance(target, str) else target(call)})
@@ -57,11 +59,10 @@ def opened():
     with ExitStack() as stack:
 
         def open_http(url: str, **options) -> HttpEngine:
-            words = {"handshake": "off", "max_retries": 0, "dialect": "openai", "source": "local", "headers": HEADERS}
+            settings = {"handshake": "off", "max_retries": 0, "dialect": "openai", "source": "local", "headers": HEADERS}
             if "client" not in options:
-                words["api_key"] = KEY
-            engine = HttpEngine("embed", "qwen3-tiny-demo", base_url=url, **words | options)
-            engine.dimensions = None
+                settings["api_key"] = KEY
+            engine = HttpEngine("embed", MODEL, base_url=url, **settings | options)
             stack.callback(engine.close)
             return engine
 
@@ -83,15 +84,15 @@ def test_nothing_is_sent_to_another_origin(servers, opened, status, what):
     asked.everywhere = redirecting(status, lambda call: other.url + call.seen.path, what)
     error = refused(opened(asked.url))
     assert other.seen == []
-    assert f"wants to send the request on to {other.url}/v1" in str(error)
+    assert f"redirects to {other.url}/v1" in str(error)
     assert f"base_url={other.url + '/v1'!r}" in str(error)
     assert (error.status, error.url) == (status, asked.url + ("/v1/models" if what == "list" else "/v1/embeddings"))
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "sync http_client", "async http_client"])
-def test_ones_own_client_follows_no_further(servers, opened, kind):
+def test_a_user_s_client_follows_no_redirect_to_another_origin(servers, opened, kind):
     asked, other = servers(), servers()
-    asked.everywhere = redirecting(307, lambda call: other.url + call.seen.path, "work")
+    asked.everywhere = redirecting(307, lambda call: other.url + call.seen.path, "embeddings")
     http = http_library()
     with ExitStack() as stack:
         own = {
@@ -124,7 +125,7 @@ def test_ones_own_client_follows_no_further(servers, opened, kind):
         "",
     ],
 )
-def test_what_is_another_origin_or_none(servers, opened, target):
+def test_other_origins_and_invalid_addresses_are_refused(servers, opened, target):
     asked = servers()
     host = asked.url.removeprefix("http://")
     asked.everywhere = redirecting(307, lambda call: target.format(host=host, port=asked.url.rpartition(":")[2], path=call.seen.path))
@@ -144,7 +145,7 @@ def test_what_is_another_origin_or_none(servers, opened, target):
         (307, "//{host}/moved{path}"),
     ],
 )
-def test_within_the_origin_the_whole_request_goes_on(servers, opened, status, what, target):
+def test_a_redirect_within_the_origin_gets_the_whole_request(servers, opened, status, what, target):
     asked = servers()
 
     def answer(call: Call) -> None:
@@ -155,7 +156,7 @@ def test_within_the_origin_the_whole_request_goes_on(servers, opened, status, wh
             redirecting(status, target.format(url=asked.url, host=host, path=call.seen.path), what)(call)
 
     asked.everywhere = answer
-    assert Embedder(opened(asked.url)).embed_documents(["text"]).shape == (1, 2)
+    assert Embedder(opened(asked.url)).embed_documents(["text"]).shape == (1, WIDTH)
     last = asked.seen[-1]
     assert (last.method, last.path.partition("?")[0]) == ("POST", "/moved/v1/embeddings")
     assert last.body["input"] == ["text"]
@@ -163,14 +164,14 @@ def test_within_the_origin_the_whole_request_goes_on(servers, opened, status, wh
     assert last.headers["x-tenant"] == HEADERS["X-Tenant"]
 
 
-def test_a_post_that_is_sent_elsewhere_as_a_get_is_refused(servers, opened):
+def test_a_post_that_would_become_a_get_is_refused(servers, opened):
     asked = servers()
-    asked.everywhere = redirecting(303, "/done", "work")
+    asked.everywhere = redirecting(303, "/done", "embeddings")
     assert "303" in str(refused(opened(asked.url)))
     assert len(asked.seen) == 2
 
 
-def test_an_origin_is_left_in_the_second_step_too(servers, opened):
+def test_a_second_redirect_to_another_origin_is_refused(servers, opened):
     asked, other = servers(), servers()
     asked.everywhere = redirecting(307, lambda call: "/moved" if call.seen.path != "/moved" else f"{other.url}/v1/models")
     refused(opened(asked.url))
@@ -185,14 +186,14 @@ def test_a_loop_ends(servers, opened):
     assert len(asked.seen) < 10
 
 
-def test_a_secret_that_a_server_puts_into_the_address_is_not_shown(servers, opened):
+def test_a_secret_in_a_redirect_s_address_is_not_shown(servers, opened):
     asked = servers()
     asked.everywhere = redirecting(307, f"http://192.0.2.1/login/{KEY}/{HEADERS['X-Tenant']}")
     assert "http://192.0.2.1/login/***/***" in str(refused(opened(asked.url)))
 
 
-def test_a_socket_is_left_for_no_address(servers, opened, socket_folder):
-    """The socket stands for http://localhost: relative targets stay on it, others leave it."""
+def test_a_redirect_from_a_socket_to_an_address_is_refused(servers, opened, socket_folder):
+    """The origin of a socket is http://localhost: relative targets are on the socket, other targets are refused."""
     other = servers()
     path = socket_folder / "s.sock"
     answers = [b"HTTP/1.1 307 Gone\r\nLocation: %s/v1/models\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % other.url.encode()]
@@ -214,8 +215,8 @@ def test_a_socket_is_left_for_no_address(servers, opened, socket_folder):
     assert other.seen == []
 
 
-def test_routes_that_a_server_need_not_have_may_lead_anywhere(servers, opened):
-    """A gateway that sends unknown paths to its pages for people: its version is not known then, and its work is done."""
+def test_a_redirect_of_an_optional_route_is_ignored(servers, opened):
+    """A gateway that redirects unknown paths to its documentation: its version is not known, and its embeddings are used."""
     asked, other = servers(), servers()
 
     def answer(call: Call) -> None:
@@ -227,23 +228,23 @@ def test_routes_that_a_server_need_not_have_may_lead_anywhere(servers, opened):
     VLLM = {"data": [{"id": "qwen3-tiny-demo", "owned_by": "vllm", "max_model_len": 100}]}  # noqa: N806
     asked.everywhere = answer
     engine = opened(asked.url, dialect="auto")
-    assert Embedder(engine).embed_documents(["text"]).shape == (1, 2)
+    assert Embedder(engine).embed_documents(["text"]).shape == (1, WIDTH)
     assert engine.max_tokens == 99
     assert other.seen == []
 
 
-def test_verify_follows_no_further(servers):
+def test_verify_follows_no_redirect_to_another_origin(servers):
     asked, other = servers(), servers()
     for what in WHAT:
         asked.everywhere = redirecting(308, lambda call: other.url + call.seen.path, what)
         report = verify(asked.url, "embed", "qwen3-tiny-demo", KEY, headers=HEADERS, tokenizer=str(TINY / "embedding"), max_retries=0)
         assert not report.ok
-        assert f"wants to send the request on to {other.url}" in " ".join(check.detail for check in report.checks)
+        assert f"redirects to {other.url}" in " ".join(check.detail for check in report.checks)
     assert other.seen == []
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_doctor_follows_no_further(servers, status):
+def test_doctor_follows_no_redirect_to_another_origin(servers, status):
     asked, other = servers(), servers()
     asked.everywhere = redirecting(status, lambda call: other.url + call.seen.path)
     finding = environment_findings({"QWEN3_EMBEDDING_URL": asked.url, "QWEN3_API_KEY": KEY}, cores=4)[0]
@@ -253,7 +254,7 @@ def test_doctor_follows_no_further(servers, status):
     assert finding.fix == f"export QWEN3_EMBEDDING_URL={other.url}/v1"
 
 
-def test_doctor_goes_on_within_the_origin(servers):
+def test_doctor_follows_redirects_within_the_origin(servers):
     asked = servers()
     asked.everywhere = lambda call: (right if call.seen.path == "/moved" else redirecting(307, "http://u:p@" + asked.url[7:] + "/moved"))(
         call
@@ -265,7 +266,7 @@ def test_doctor_goes_on_within_the_origin(servers):
     assert "redirects in a circle" in environment_findings({"QWEN3_EMBEDDING_URL": asked.url}, cores=4)[0].text
 
 
-def test_a_probe_follows_nothing(servers):
+def test_a_health_check_follows_no_redirect(servers):
     asked, other = servers(), servers()
     asked.everywhere = redirecting(307, lambda call: other.url + call.seen.path)
     assert not is_healthy(asked.url)

@@ -1,4 +1,4 @@
-"""What an engine over HTTP says of a job: tokens of each prompt where it can count, the server's total, the budget, the fingerprint."""
+"""Replies over HTTP: tokens of each prompt where they are known, the server's total, the budget, the fingerprint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXTS = ["one", "two words", "", "three words here"]
 
 
 class Silent(StandIn):
-    """Does not say how many tokens it has read."""
+    """Does not report how many tokens it read."""
 
     def _answer(self, call):
         answer = call.answer
@@ -70,7 +70,7 @@ def test_with_a_tokenizer_each_prompt_is_counted(server, tokenizer, tiny_embedde
     assert reply.server_tokens == reply.total_tokens == sum(counts)
 
 
-def test_a_server_that_does_not_say_leaves_the_count_to_the_tokenizer(tiny_embedder, tokenizer):
+def test_the_tokenizer_counts_for_a_server_that_reports_no_tokens(tiny_embedder, tokenizer):
     with Silent(tiny_embedder) as silent:
         with opened(silent, tokenizer=tiny_embedder) as engine:
             reply = engine.run(job(engine.tokenizer))
@@ -81,13 +81,13 @@ def test_a_server_that_does_not_say_leaves_the_count_to_the_tokenizer(tiny_embed
     assert (unknown.server_tokens, unknown.total_tokens) == (None, 0)
 
 
-def test_the_budget_is_said_only_where_the_server_s_limit_is_below_the_job_s(tiny_embedder):
+def test_the_budget_is_reported_only_if_the_server_s_limit_is_below_the_job_s(tiny_embedder):
     with StandIn(tiny_embedder, context=16) as small, opened(small, tokenizer=tiny_embedder) as engine:
         wide = engine.run(job(engine.tokenizer, ["word " * 100, "short"], 512))
         narrow = engine.run(job(engine.tokenizer, ["word " * 100, "short"], 8))
     assert wide.max_tokens == engine.max_tokens == 15
     assert wide.truncated == {0}
-    assert wide.tokens[0] == 15  # as it was read, after the cut
+    assert wide.tokens[0] == 15  # after the cut
     assert narrow.max_tokens is None
     assert narrow.tokens[0] == 8
 
@@ -100,7 +100,7 @@ def test_the_usage_adds_up_as_the_server_counts(server, tokenizer):
     assert embedder.usage.tokens == 2 * sum(prompt.tokens for prompt in job(tokenizer).prompts)
 
 
-def test_a_fingerprint_over_http_is_partial_and_tells_another_model(server, tiny_embedder, random_embedder, tokenizer):
+def test_a_fingerprint_over_http_is_partial_and_differs_for_another_model(server, tiny_embedder, random_embedder, tokenizer):
     with opened(server) as engine, opened(server, tokenizer=tiny_embedder) as counting:
         found, with_tokenizer = engine.fingerprint(), counting.fingerprint()
     assert found.partial

@@ -1,4 +1,4 @@
-"""`Qwen3Embeddings`: what the model reads, what LangChain gets, and LangChain's own stores and caches around it."""
+"""`Qwen3Embeddings`: what the model reads, what LangChain gets, and LangChain's stores and caches."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def embeddings(engine):
 
 
 def read(engine):
-    """What the model has read in its last job."""
+    """The prompts of the model's last job."""
     return [prompt.text for prompt in engine.jobs[-1].prompts]
 
 
-def test_a_query_goes_behind_the_instruction_newline_included(engine, embeddings):
+def test_a_query_is_put_after_the_instruction(engine, embeddings):
     embeddings.embed_query("What is the capital of China?")
     instruction = "Given a web search query, retrieve relevant passages that answer the query"
     assert read(engine) == [f"Instruct: {instruction}\nQuery:What is the capital of China?"]
 
 
-def test_documents_go_as_they_stand(engine, embeddings):
+def test_documents_are_not_changed(engine, embeddings):
     embeddings.embed_documents(HOSTILE)
     assert read(engine) == HOSTILE
     assert len(engine.jobs) == 1
 
 
-def test_queries_go_as_they_stand(engine, embeddings):
+def test_queries_are_not_changed(engine, embeddings):
     embeddings.instruction = ""
     for text in HOSTILE:
         embeddings.embed_query(text)
@@ -70,7 +70,7 @@ def test_dimensions(engine):
     assert short == pytest.approx(np.array(full[:32]) / np.linalg.norm(full[:32]), abs=1e-6)
 
 
-def test_nothing(embeddings):
+def test_no_texts(embeddings):
     assert embeddings.embed_documents([]) == []
 
 
@@ -99,7 +99,7 @@ async def test_a_long_query_is_refused_and_a_long_document_cut(engine):
     assert embeddings.usage.truncated == 1
 
 
-async def test_every_sync_call_has_its_async_twin_with_the_same_answer(embeddings):
+async def test_async_calls_give_the_same_answers(embeddings):
     assert await embeddings.aembed_documents(HOSTILE) == embeddings.embed_documents(HOSTILE)
     assert await embeddings.aembed_documents([]) == embeddings.embed_documents([])
     for text in HOSTILE:
@@ -119,7 +119,7 @@ async def test_many_callers_at_once(embeddings):
 
 
 async def test_async_calls_are_native(embeddings, monkeypatch):
-    """They reach the engine's `arun` on the loop's own thread, and never its `run`."""
+    """They call the engine's `arun` on the event loop's thread, and never its `run`."""
     monkeypatch.setattr(Embedder, "embed_documents", None)
     monkeypatch.setattr(Embedder, "embed_queries", None)
     assert len(await embeddings.aembed_documents(["a", "b"])) == 2
@@ -151,7 +151,7 @@ async def test_cache_backed_embeddings_async(engine, embeddings):
     calls = len(engine.jobs)
     assert await cached.aembed_query("mars") == query == embeddings.embed_query("mars")
     assert (await cached.aembed_documents(["mars"]))[0] == document
-    assert len(engine.jobs) == calls + 1  # the plain embed_query of the comparison
+    assert len(engine.jobs) == calls + 1  # the embed_query without cache, for the comparison
 
 
 DOCUMENTS = [
@@ -171,14 +171,14 @@ async def test_in_memory_vector_store(embeddings):
 async def test_a_real_vector_store(embeddings, tmp_path):
     from langchain_qdrant import QdrantVectorStore
 
-    asked = "Compression makes a file smaller"
+    query = "Compression makes a file smaller"
     store = QdrantVectorStore.from_documents(DOCUMENTS, embeddings, path=str(tmp_path), collection_name="texts")
     try:
-        (best, similarity), *others = store.similarity_search_with_score(asked, k=3)
+        (best, similarity), *others = store.similarity_search_with_score(query, k=3)
         assert best.metadata["n"] == 2
-        expected = np.dot(embeddings.embed_query(asked), embeddings.embed_documents([best.page_content])[0])
+        expected = np.dot(embeddings.embed_query(query), embeddings.embed_documents([best.page_content])[0])
         assert similarity == pytest.approx(expected, abs=1e-5)
-        found = await store.asimilarity_search(asked, k=3)
+        found = await store.asimilarity_search(query, k=3)
         assert [document.metadata["n"] for document in found] == [2, *(document.metadata["n"] for document, _ in others)]
     finally:
         store.client.close()

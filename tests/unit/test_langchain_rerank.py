@@ -34,7 +34,7 @@ def documents():
 
 
 class Runs(BaseCallbackHandler):
-    """Writes down which runs began and ended."""
+    """Records which runs began and ended."""
 
     def __init__(self):
         self.seen = []
@@ -60,7 +60,7 @@ def rerank(engine):
 
 
 def bodies(engine):
-    """The documents as the model has read them in its last job."""
+    """The documents in the prompts of the model's last job."""
     return [prompt.body.text[1:] for prompt in engine.jobs[-1].prompts]
 
 
@@ -71,7 +71,7 @@ def test_the_model_reads_the_official_template(engine, rerank):
     assert [prompt.text for prompt in engine.jobs[-1].prompts] == [PREFIX + body + SUFFIX]
 
 
-def test_texts_go_as_they_stand(engine, rerank):
+def test_texts_are_not_changed(engine, rerank):
     rerank.compress_documents([Document(text) for text in HOSTILE], QUERY)
     assert bodies(engine) == HOSTILE
     assert len(engine.jobs) == 1
@@ -122,7 +122,7 @@ def test_cuts(rerank):
         (lambda document: document.metadata["title"].upper(), ["CATS", "VENUS", "MARS"]),
     ],
 )
-async def test_document_text_says_what_the_model_reads(engine, how, read):
+async def test_document_text_selects_what_the_model_reads(engine, how, read):
     rerank = Qwen3Rerank(engine=engine, document_text=how)
     result = rerank.compress_documents(documents(), QUERY)
     assert bodies(engine) == read
@@ -137,7 +137,7 @@ async def test_document_text_says_what_the_model_reads(engine, how, read):
     assert bodies(engine) == read
 
 
-def test_a_key_that_no_document_has_is_told(engine, caplog):
+def test_a_key_that_no_document_has_is_a_warning(engine, caplog):
     rerank = Qwen3Rerank(engine=engine, document_text="titel")
     with caplog.at_level(logging.WARNING, "qwen3_integrations"):
         rerank.compress_documents(documents(), QUERY)
@@ -189,39 +189,39 @@ async def test_top_n_of_one_call(engine):
     assert rerank.top_n == 2
 
 
-async def test_one_call_may_have_a_cut_of_its_own(engine):
+async def test_one_call_may_override_the_cut(engine):
     rerank = Qwen3Rerank(engine=engine, top_n=2, score_threshold=0.005)
     rerank.instruction = "Find planets."
-    asked = {"query": QUERY, "documents": documents()}
+    inputs = {"query": QUERY, "documents": documents()}
     cuts = [({}, 2), ({"top_n": 1}, 1), ({"top_n": None}, 3), ({"top_n": None, "score_threshold": 0.9}, 1), ({"top_n": 9}, 3)]
-    for told, count in cuts:
-        result = rerank.invoke(asked, **told)
+    for cut, count in cuts:
+        result = rerank.invoke(inputs, **cut)
         assert [document.metadata["original_rank"] for document in result] == [2, 1, 0][:count]
-        bound = rerank.bind(**told)
-        assert bound.invoke(asked) == await bound.ainvoke(asked) == await rerank.ainvoke(asked, **told) == result
-        assert bound.batch([asked]) == [result]
-        assert [part async for part in bound.astream(asked)] == [result]
+        bound = rerank.bind(**cut)
+        assert bound.invoke(inputs) == await bound.ainvoke(inputs) == await rerank.ainvoke(inputs, **cut) == result
+        assert bound.batch([inputs]) == [result]
+        assert [part async for part in bound.astream(inputs)] == [result]
         assert "<Instruct>: Find planets.\n" in engine.jobs[-1].prompts[0].text
     chain = RunnableLambda(lambda query: {"query": query, "documents": documents()}) | rerank.bind(top_n=1)
     assert len(chain.invoke(QUERY)) == 1
     assert (rerank.top_n, rerank.score_threshold) == (2, 0.005)
 
 
-async def test_what_a_call_can_not_be_told_is_refused(rerank):
-    asked = {"query": QUERY, "documents": documents()}
-    for told, says in [
+async def test_unknown_arguments_of_a_call_are_refused(rerank):
+    inputs = {"query": QUERY, "documents": documents()}
+    for cut, says in [
         ({"topn": 1}, "topn is not an option of Qwen3Rerank as a runnable, did you mean 'top_n'"),
         ({"top_n": 0}, "top_n must be a whole number"),
         ({"score_threshold": "0.5"}, "score_threshold must be a number"),
     ]:
         with pytest.raises(ConfigError, match=says):
-            rerank.bind(**told).invoke(asked)
+            rerank.bind(**cut).invoke(inputs)
         with pytest.raises(ConfigError, match=says):
-            await rerank.bind(**told).ainvoke(asked)
+            await rerank.bind(**cut).ainvoke(inputs)
 
 
 async def test_metadata_that_can_not_be_copied_is_passed_on(rerank):
-    """A lock, a connection: the new document holds the same one, and copies of all else."""
+    """For example a lock or a connection: the new document has the same object, and copies of all others."""
     lock = Lock()
     metadata = {"lock": lock, "tags": ["planet"], "source": {"lock": lock, "lines": [1, 2], "pair": (lock, ["x"])}}
     metadata["source"]["itself"] = metadata["source"]
@@ -258,16 +258,16 @@ async def test_bad_input(rerank):
         Qwen3Rerank(backend="fake", max_tokens=20).compress_documents(documents(), QUERY)
 
 
-async def test_every_sync_call_has_its_async_twin_with_the_same_answer(rerank):
+async def test_async_calls_give_the_same_answers(rerank):
     rerank.top_n, rerank.score_threshold = 7, 0.005
     given = [Document(text) for text in HOSTILE]
     for query in ("red planet", "word", "北京", "<|im_end|>"):
         assert await rerank.acompress_documents(given, query) == rerank.compress_documents(given, query)
         assert await rerank.arerank(HOSTILE, query) == rerank.rerank(HOSTILE, query)
-        asked = {"query": query, "documents": given}
-        assert await rerank.ainvoke(asked) == rerank.invoke(asked)
-    asked = [{"query": query, "documents": given} for query in ("red", "word")]
-    assert await rerank.abatch(asked) == rerank.batch(asked)
+        inputs = {"query": query, "documents": given}
+        assert await rerank.ainvoke(inputs) == rerank.invoke(inputs)
+    inputs = [{"query": query, "documents": given} for query in ("red", "word")]
+    assert await rerank.abatch(inputs) == rerank.batch(inputs)
 
 
 async def test_many_callers_at_once(rerank):
@@ -300,11 +300,11 @@ async def test_as_a_runnable_in_a_chain(rerank):
 
 def test_configurable_in_a_chain(rerank):
     chain = rerank.configurable_fields(top_n=ConfigurableField("top_n"))
-    asked = {"query": QUERY, "documents": documents()}
-    assert len(chain.invoke(asked)) == 3
-    assert len(chain.invoke(asked, {"configurable": {"top_n": 1}})) == 1
+    inputs = {"query": QUERY, "documents": documents()}
+    assert len(chain.invoke(inputs)) == 3
+    assert len(chain.invoke(inputs, {"configurable": {"top_n": 1}})) == 1
     with pytest.raises(ConfigError, match="top_n"):
-        chain.invoke(asked, {"configurable": {"top_n": 0}})
+        chain.invoke(inputs, {"configurable": {"top_n": 0}})
 
 
 @pytest.mark.parametrize("wrong", ["red planet", {"query": QUERY}, {"question": QUERY, "documents": []}, None])

@@ -34,7 +34,7 @@ class Counting(BaseRetriever):
 
 
 class Stubborn(BaseRetriever):
-    """Can't be told how many."""
+    """A retriever without a number of documents."""
 
     def _get_relevant_documents(self, query, *, run_manager):
         return [Document(text) for text in TEXTS[:5]]
@@ -72,7 +72,7 @@ def store():
 
 
 def fetched(engine):
-    """How many documents the reranker was given last."""
+    """The number of documents that the reranker got in its last job."""
     return len(engine.jobs[-1].prompts)
 
 
@@ -81,7 +81,7 @@ async def test_a_vector_store(engine, rerank, store):
     result = retriever.invoke(QUERY)
     assert fetched(engine) == FETCH_K
     assert len(result) == 3
-    assert result[0].page_content == QUERY  # which the embedder has among its first fifty
+    assert result[0].page_content == QUERY  # the embedder finds it among its first fifty
     assert result[0].metadata["relevance_score"] == 0.75
     assert await retriever.ainvoke(QUERY) == result
 
@@ -101,14 +101,14 @@ def test_search_kwargs_of_a_vector_store(engine, rerank, store):
     assert fetched(engine) == 6
 
 
-async def test_a_retriever_keeps_its_own_number_unless_told(engine, rerank, store):
+async def test_a_retriever_keeps_its_number_without_fetch_k(engine, rerank, store):
     own = store.as_retriever(search_kwargs={"k": 7})
     RerankingRetriever(retriever=own, reranker=rerank).invoke(QUERY)
     assert fetched(engine) == 7
-    told = RerankingRetriever(retriever=own, reranker=rerank, fetch_k=30)
-    result = told.invoke(QUERY)
+    fetching = RerankingRetriever(retriever=own, reranker=rerank, fetch_k=30)
+    result = fetching.invoke(QUERY)
     assert fetched(engine) == 30
-    assert await told.ainvoke(QUERY) == result
+    assert await fetching.ainvoke(QUERY) == result
     assert own.search_kwargs == {"k": 7}
 
 
@@ -140,12 +140,12 @@ async def test_any_runnable(engine, rerank):
         ({}, "retriever of RerankingRetriever can't be used: Field required"),
     ],
 )
-def test_unfit_settings_are_refused_when_it_is_made(rerank, wrong, message):
+def test_settings_that_do_not_fit_are_refused_by_the_constructor(rerank, wrong, message):
     with pytest.raises(ConfigError, match=message):
         RerankingRetriever(**{"reranker": rerank} | wrong)
 
 
-def test_k_among_the_search_kwargs_is_refused(rerank, store):
+def test_k_in_search_kwargs_is_refused(rerank, store):
     with pytest.raises(ConfigError, match="fetch_k"):
         RerankingRetriever(retriever=store, reranker=rerank, search_kwargs={"k": 9})
 

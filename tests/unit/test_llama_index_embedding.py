@@ -41,7 +41,7 @@ def embedding(engine):
 
 
 class Chunks(BaseCallbackHandler):
-    """Writes down the texts of every embedding event that ended."""
+    """Records the texts of every embedding event that ended."""
 
     def __init__(self):
         super().__init__([], [])
@@ -62,16 +62,16 @@ class Chunks(BaseCallbackHandler):
 
 
 def read(engine):
-    """What the model has read in all its jobs."""
+    """The prompts of all jobs."""
     return [prompt.text for job in engine.jobs for prompt in job.prompts]
 
 
-def test_a_query_goes_behind_the_instruction_newline_included(engine, embedding):
+def test_a_query_is_put_after_the_instruction(engine, embedding):
     embedding.get_query_embedding("What is the capital of China?")
     assert read(engine) == [f"Instruct: {INSTRUCTION}\nQuery:What is the capital of China?"]
 
 
-def test_texts_go_as_they_stand(engine, embedding):
+def test_texts_are_not_changed(engine, embedding):
     embedding.get_text_embedding_batch(HOSTILE)
     assert read(engine) == HOSTILE
     assert len(engine.jobs) == 1
@@ -100,7 +100,7 @@ def test_vectors_are_those_of_the_core(embedding):
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
 
 
-def test_nothing(embedding):
+def test_no_texts(embedding):
     assert embedding.get_text_embedding_batch([]) == []
 
 
@@ -117,7 +117,7 @@ async def test_bad_input(embedding):
         Qwen3Embedding(backend="fake", max_tokens=20).get_query_embedding("word " * 100)
 
 
-async def test_a_bad_text_is_named_by_its_place_in_the_whole_batch_before_any_work(engine, embedding):
+async def test_a_bad_text_is_named_by_its_position_before_any_work(engine, embedding):
     texts = ["a"] * 2050 + ["\ud800"]
     with pytest.raises(InvalidText, match=r"texts\[2050\] contains the lone surrogate") as caught:
         embedding.get_text_embedding_batch(texts)
@@ -131,18 +131,18 @@ async def test_a_bad_text_is_named_by_its_place_in_the_whole_batch_before_any_wo
     assert engine.jobs == []
 
 
-async def test_batches_tell_their_progress_and_their_events(engine, capsys):
-    told = Chunks()
-    embedding = Qwen3Embedding(engine=engine, embed_batch_size=2, callback_manager=CallbackManager([told]))
+async def test_batches_report_progress_and_events(engine, capsys):
+    recorded = Chunks()
+    embedding = Qwen3Embedding(engine=engine, embed_batch_size=2, callback_manager=CallbackManager([recorded]))
     texts = ["red", "blue", "green"]
     assert embedding.get_text_embedding_batch(texts, show_progress=True) == embedding.get_text_embedding_batch(texts=texts)
     assert "Generating embeddings" in capsys.readouterr().err
     await embedding.aget_text_embedding_batch(texts, show_progress=True)
     assert "Generating embeddings" in capsys.readouterr().err
-    assert told.chunks == [["red", "blue"], ["green"]] * 3
+    assert recorded.chunks == [["red", "blue"], ["green"]] * 3
 
 
-async def test_every_sync_call_has_its_async_twin_with_the_same_answer(embedding):
+async def test_async_calls_give_the_same_answers(embedding):
     for text in HOSTILE:
         assert await embedding.aget_query_embedding(text) == embedding.get_query_embedding(text)
         assert await embedding.aget_text_embedding(text) == embedding.get_text_embedding(text)
@@ -166,7 +166,7 @@ async def test_async_calls_are_native(embedding, monkeypatch):
 
 
 async def test_workers(embedding):
-    """`num_workers` bounds the batches in flight and changes no answer."""
+    """`num_workers` limits the batches in flight and changes no answer."""
     texts = [f"text {number}" for number in range(30)]
     plain = embedding.get_text_embedding_batch(texts)
     embedding.embed_batch_size, embedding.num_workers = 4, 3
@@ -210,7 +210,7 @@ def test_a_cache_keeps_instructions_apart(engine):
     assert read(engine) == ["Instruct: Find planets.\nQuery:mars", "Instruct: Find moons.\nQuery:mars", "mars"]
 
 
-def test_a_cache_that_is_none_is_refused(engine):
+def test_an_object_that_is_no_cache_is_refused(engine):
     with pytest.raises(TypeError, match="BaseKVStore"):
         Qwen3Embedding(engine=engine, embeddings_cache={})
 
@@ -240,22 +240,22 @@ def test_to_dict_and_back():
     assert Qwen3Embedding.from_dict(borrowed.to_dict(), engine=FakeEngine("embed", "that")).model == "that"
 
 
-def test_events_tell_names_and_no_secret(monkeypatch):
-    told = []
+def test_events_contain_names_and_no_secret(monkeypatch):
+    recorded = []
 
     class Handler(BaseEventHandler):
         def handle(self, event, **kwargs):
-            told.append(event)
+            recorded.append(event)
 
     root = get_dispatcher()
     monkeypatch.setattr(root, "event_handlers", [Handler()])
     embedding = Qwen3Embedding(backend="fake", api_key=KEY)
     embedding.get_query_embedding("mars")
     embedding.get_text_embedding_batch(["mars"])
-    kinds = [event.class_name() for event in told]
+    kinds = [event.class_name() for event in recorded]
     assert kinds == ["EmbeddingStartEvent", "EmbeddingEndEvent"] * 2
-    assert told[0].model_dict == {"class_name": "Qwen3Embedding", "model_name": embedding.model, "embed_batch_size": 2048}
-    assert KEY not in str([event.model_dump() for event in told])
+    assert recorded[0].model_dict == {"class_name": "Qwen3Embedding", "model_name": embedding.model, "embed_batch_size": 2048}
+    assert KEY not in str([event.model_dump() for event in recorded])
 
 
 def test_as_the_default_of_all_components(monkeypatch, embedding):
@@ -286,14 +286,14 @@ async def test_in_an_ingestion_pipeline(engine, embedding):
     assert [node.embedding for node in nodes] == embedding.get_text_embedding_batch([document.text for document in DOCUMENTS])
     calls = len(engine.jobs)
     assert [node.embedding for node in pipeline.run(documents=DOCUMENTS)] == [node.embedding for node in nodes]
-    assert len(engine.jobs) == calls  # LlamaIndex's own cache knew them
+    assert len(engine.jobs) == calls  # they were in LlamaIndex's cache
     uncached = IngestionPipeline(transformations=[SentenceSplitter(), embedding], disable_cache=True)
     assert [node.embedding for node in await uncached.arun(documents=DOCUMENTS)] == [node.embedding for node in nodes]
     assert len(engine.jobs) == calls + 1
 
 
 def test_another_instruction_or_width_is_another_transformation():
-    """LlamaIndex's pipeline cache keys on `to_dict`: what changes the vectors must show there."""
+    """The key of LlamaIndex's pipeline cache contains `to_dict`, so every setting that changes vectors must be in it."""
     one = Qwen3Embedding(backend="fake")
     for changed in ({"dimensions": 32}, {"model": "other"}, {"max_tokens": 10}, {"engine_options": {"dimensions": 48}}):
         assert json.loads(one.model_copy(update=changed).to_json()) != json.loads(one.to_json())
@@ -309,14 +309,14 @@ def test_in_an_ingestion_pipeline_with_worker_processes():
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 async def test_in_a_pipeline_that_forks_its_workers():
-    """`arun` forks, and a fork has none of the engine's threads."""
+    """`arun` forks, and the forked process has no threads of the engine."""
     embedding = Qwen3Embedding(model="qwen3-tiny-demo", backend="torch", engine_options={"device": "cpu"})
     expected = embedding.get_text_embedding_batch([document.text for document in DOCUMENTS])
     nodes = await IngestionPipeline(transformations=[embedding], disable_cache=True).arun(documents=DOCUMENTS, num_workers=2)
     assert [node.embedding for node in nodes] == [pytest.approx(vector, abs=1e-5) for vector in expected]
 
 
-def test_what_cannot_go_to_worker_processes_says_what_to_do(embedding):
+def test_the_error_for_a_component_that_can_not_be_pickled_has_advice(embedding):
     with pytest.raises(ConfigError, match="Make it with model, base_url and backend instead of engine"):
         pickle.dumps(embedding)
     with pytest.raises(ConfigError, match="QWEN3_API_KEY"):
@@ -349,8 +349,8 @@ async def test_an_argument_that_would_be_dropped_is_refused(engine, embedding):
     assert not engine.jobs
 
 
-async def test_a_pipelines_arguments_are_for_all_its_components(embedding):
-    """LlamaIndex hands each component whatever the pipeline, or `from_documents`, was called with."""
+async def test_arguments_of_a_pipeline_for_other_components_are_ignored(embedding):
+    """LlamaIndex passes all arguments of the pipeline, or of `from_documents`, to each component."""
     nodes = [TextNode(text="one"), TextNode(text="two")]
     assert all(node.embedding for node in embedding(nodes, show_progress=False, use_async=True))
     assert all(node.embedding for node in await embedding.acall(nodes, show_progress=False, use_async=True))

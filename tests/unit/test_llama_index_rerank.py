@@ -48,7 +48,7 @@ def rerank(engine):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def events(monkeypatch):
     """Every instrumentation event while the test runs."""
     events = []
 
@@ -74,7 +74,7 @@ def test_the_model_reads_the_official_template(engine, rerank):
     )
 
 
-def test_texts_go_as_they_stand(engine, rerank):
+def test_texts_are_not_changed(engine, rerank):
     rerank.postprocess_nodes([NodeWithScore(node=TextNode(text=text)) for text in HOSTILE], query_str=QUERY)
     assert bodies(engine) == HOSTILE
     assert len(engine.jobs) == 1
@@ -91,7 +91,7 @@ def test_new_nodes_with_scores_best_first(rerank):
     assert given == before
     assert all(now is then for now, then in zip(given, members, strict=True))
     assert not {id(node) for node in result} & {id(node) for node in given}
-    assert result[0].node is given[2].node  # nothing in it changes, so no copy of what may be large
+    assert result[0].node is given[2].node  # not copied, because it is not changed and may be large
 
 
 def test_the_query_in_every_form(rerank):
@@ -162,7 +162,7 @@ def test_the_kept_score_is_read_by_no_model(engine):
         (MetadataMode.ALL, "a: 1\nfor_llm: 2\nfor_embed: 3\n\nmars"),
     ],
 )
-def test_metadata_mode_says_what_the_model_reads(engine, mode, read):
+def test_metadata_mode_selects_what_the_model_reads(engine, mode, read):
     node = TextNode(
         text="mars",
         metadata={"a": 1, "for_llm": 2, "for_embed": 3},
@@ -181,7 +181,7 @@ def test_nodes_without_text_get_a_score(rerank):
     assert 0 <= result[0].score <= 1
 
 
-async def test_every_sync_call_has_its_async_twin_with_the_same_answer(rerank):
+async def test_async_calls_give_the_same_answers(rerank):
     rerank.top_n, rerank.score_threshold = 7, 0.005
     given = [NodeWithScore(node=TextNode(text=text)) for text in HOSTILE]
     for query in ("red planet", "word", "北京", "<|im_end|>"):
@@ -204,27 +204,27 @@ async def test_async_calls_are_native(rerank, monkeypatch):
 
 
 @pytest.mark.parametrize("given", [nodes(), []], ids=["nodes", "none"])
-async def test_events_tell_start_and_end(told, given):
+async def test_events_for_start_and_end(events, given):
     rerank = Qwen3Rerank(backend="fake", model="some-name", api_key=KEY, top_n=2)
     sync = rerank.postprocess_nodes(given, query_str=QUERY)
-    assert [event.class_name() for event in told] == ["ReRankStartEvent", "ReRankEndEvent"]
-    start, end = told
+    assert [event.class_name() for event in events] == ["ReRankStartEvent", "ReRankEndEvent"]
+    start, end = events
     assert (start.query, start.nodes, start.top_n, start.model_name) == (QUERY, given, 2, "some-name")
     assert end.nodes == sync
-    told.clear()
+    events.clear()
     assert await rerank.apostprocess_nodes(given, query_str=QUERY) == sync
-    assert [event.class_name() for event in told] == ["ReRankStartEvent", "ReRankEndEvent"]
-    assert told[1].nodes == sync
-    assert KEY not in str([event.model_dump() for event in told])
+    assert [event.class_name() for event in events] == ["ReRankStartEvent", "ReRankEndEvent"]
+    assert events[1].nodes == sync
+    assert KEY not in str([event.model_dump() for event in events])
 
 
-def test_without_top_n_the_event_tells_all(rerank, told):
+def test_without_top_n_the_event_has_the_number_of_nodes(rerank, events):
     rerank.postprocess_nodes(nodes(), query_str=QUERY)
-    assert told[0].top_n == 3
+    assert events[0].top_n == 3
 
 
 @pytest.mark.parametrize("given", [nodes(), []], ids=["nodes", "none"])
-async def test_the_callback_manager_is_told(engine, given):
+async def test_the_callback_manager_gets_an_event(engine, given):
     debug = LlamaDebugHandler(print_trace_on_end=False)
     rerank = Qwen3Rerank(engine=engine, top_n=2, callback_manager=CallbackManager([debug]))
     results = [rerank.postprocess_nodes(given, query_str=QUERY), await rerank.apostprocess_nodes(given, query_str=QUERY)]
@@ -240,13 +240,13 @@ async def test_the_callback_manager_is_told(engine, given):
         assert end.payload == {EventPayload.NODES: result}
 
 
-async def test_a_failure_arrives_as_it_is(told):
+async def test_a_failure_is_raised_unchanged(events):
     rerank = Qwen3Rerank(engine=FakeEngine("rerank", error=BadReply("no such thing")))
     with pytest.raises(BadReply):
         rerank.postprocess_nodes(nodes(), query_str=QUERY)
     with pytest.raises(BadReply):
         await rerank.apostprocess_nodes(nodes(), query_str=QUERY)
-    assert "ReRankEndEvent" not in [event.class_name() for event in told]
+    assert "ReRankEndEvent" not in [event.class_name() for event in events]
 
 
 def test_to_dict_and_back():

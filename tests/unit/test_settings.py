@@ -234,7 +234,7 @@ ONLY_FOR_OPENING = {"base_url": "http://localhost:1", "api_key": KEY, "backend":
 
 @pytest.mark.parametrize("name", ONLY_FOR_OPENING)
 def test_an_opened_engine_stands_alone(cls, name):
-    with pytest.raises(ConfigError, match=f"engine is open already, so {name} would have no effect"):
+    with pytest.raises(ConfigError, match=f"engine is already open, so {name} would have no effect"):
         cls(engine=FakeEngine(task(cls)), **{name: ONLY_FOR_OPENING[name]})
     with pytest.raises(ConfigError, match="model is 'other'"):
         cls(engine=FakeEngine(task(cls), "this"), model="other")
@@ -287,7 +287,7 @@ def test_pickle(cls):
     other = pickle.loads(pickle.dumps(one))
     assert use(other) == use(one)
     assert (other.instruction, other.max_tokens) == ("Find moons.", 100)
-    with pytest.raises(ConfigError, match="can't be pickled, since it was made with an opened engine"):
+    with pytest.raises(ConfigError, match="can't be pickled, because it was made with an opened engine"):
         pickle.dumps(cls(engine=FakeEngine(task(cls))))
 
 

@@ -147,20 +147,20 @@ def test_what_can_not_be_asked_is_an_error(words, says):
 @pytest.mark.parametrize(
     ("task", "off", "state", "says"),
     [
-        ("embed", (0, 0, 0, 0), "passed", "it reads as many tokens as this machine's tokenizer counts"),
-        ("embed", (3, 3, 3, 3), "failed", "3 tokens more than each text has: something is put around texts"),
-        ("rerank", (1, 1, 1, 1), "failed", "1 token more than each prompt has: something is put around prompts"),
+        ("embed", (0, 0, 0, 0), "passed", "the server reads as many tokens as this machine's tokenizer counts"),
+        ("embed", (3, 3, 3, 3), "failed", "3 tokens more than each text has: it adds something to texts"),
+        ("rerank", (1, 1, 1, 1), "failed", "1 token more than each prompt has: it adds something to prompts"),
         ("embed", (-1, -1, -1, -1), "failed", "1 token less than each text has: the end token <|endoftext|> is missing"),
-        ("rerank", (-1, -1, -1, -1), "failed", "1 token less than each prompt has: something is left out"),
+        ("rerank", (-1, -1, -1, -1), "failed", "1 token less than each prompt has: it omits something"),
         (
             "embed",
             (3, 0, 2, 3),
             "warned",
-            "in a way of its own, so what it reads is not known: 23, 10, 42, 43 where the model has 20, 10, 40",
+            "counts differently, so it is not known what it reads: 23, 10, 42, 43 where the model has 20, 10, 40",
         ),
     ],
 )
-def test_what_nothing_but_counts_tell(task, off, state, says):
+def test_servers_of_which_only_counts_are_known(task, off, state, says):
     expected = [20, 10, 40, 40]
     finding = counts_finding(task, [own + more for own, more in zip(expected, off, strict=True)], expected)
     assert finding.state == state

@@ -1,1 +1,19 @@
-"""A server elsewhere: what it speaks, whether it is right, and how many callers share its requests."""
+"""The engine for HTTP servers.
+
+engine          `HttpEngine`: jobs in, replies out
+connection      requests to one server, and what its first contact showed
+address         the server's address, credentials removed
+discovery       the server's model, context, dialect and routes
+handshake       the one-time check of a server by what it answers
+dialects        routes, request bodies and answers of each kind of server
+fitting         cuts the prompts of a job to the server's budget
+remote_tokens   counts and cuts with the server's tokenizer
+grouping        divides the prompts of a job into requests
+batching        sends the requests of many callers together, and splits refused ones
+pending         the requests that wait, their batches, and the order in which jobs take turns
+attribution     which item of a call an error is about
+transport       one HTTP request, and its failure as an error of this package
+redirects       which redirects are followed
+headers         checks of header values, and secrets that are never shown
+library         the HTTP library of the installed OpenAI SDK
+"""

@@ -1,4 +1,4 @@
-"""A server's address: with or without `/v1`, or that of a Unix socket; never shown with credentials."""
+"""A server's address, with or without `/v1`, or the address of a Unix socket. Credentials are never shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Address:
         root: Address without credentials, `/v1` and a trailing slash; may have a path of its own (a proxy's prefix).
         socket: Path of a Unix socket, for an address such as `unix:///run/qwen3.sock`; the root's host is then a placeholder.
         versioned: True when the address was given with `/v1`.
-        authorization: The header for the user and password in the address; None where it has none. Kept apart, since HTTP
+        authorization: The header for the user and password in the address; None where it has none. Not in the root, because HTTP
             clients log complete addresses.
     """
 
@@ -35,7 +35,7 @@ class Address:
         """Read an address.
 
         Raises:
-            ConfigError: If it is neither an http(s) address nor that of a Unix socket, or has a query or a fragment.
+            ConfigError: If it is neither an http(s) address nor the address of a Unix socket, or has a query or a fragment.
         """
         if url.strip().startswith(UNIX):
             return cls(_SOCKET_HOST, versioned=False, socket=url.strip().removeprefix(UNIX))
@@ -73,7 +73,7 @@ class Address:
         return self.socket is not None or host == "localhost" or is_loopback(host)
 
     def shown(self, url: str) -> str:
-        """A route of this server, fit for messages: see `shown_url`."""
+        """A route of this server for messages and logs: see `shown_url`."""
         return shown_url(url) if self.socket is None else f"{self} {urlsplit(url).path}"
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ def has_credentials(url: str) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """An address for messages and logs, without user, password, query and fragment; of another text, the part after an `@`."""
+    """An address for messages and logs, without user, password, query and fragment. Of a text that is no address, the part after an `@`."""
     try:
         parts = urlsplit(url)
         if not parts.netloc:

@@ -3,192 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
 
-import numpy as np
-
-from qwen3_integrations.core.types import Prompt, Rows
+from qwen3_integrations.core.types import Prompt
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed, own_copy
-
-REQUEST_CHARACTERS = 1 << 20
-"""Characters in one request: far below the limits of servers and proxies, and enough to fill a forward pass."""
+from qwen3_integrations.engines.http.pending import Batch, PendingRequest, RequestQueue
+from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed
 
 SMALL_REQUEST = 32
-"""Smallest request, in prompts, while other callers wait: each request costs the server some milliseconds. Source:
+"""Prompts in the smallest request while other callers wait, because each request costs the server some milliseconds. Source:
 `examples/benchmarks/concurrency.py`, 21 repeats: with 32 instead of 8, 64 threads got 504 calls/s instead of 412, and 64 tasks 580
 instead of 488."""
 
-_JOBS_LOOKED_AT = 256
-"""Jobs that are searched for one request; a limit on the time of the search."""
-
 
 def fair_share(prompts: int, requests: int) -> int:
-    """Prompts in one request, where `prompts` are spread over `requests` at a time."""
+    """Prompts per request when `prompts` are divided among `requests` in flight; at least `SMALL_REQUEST`."""
     return max(-(-prompts // requests), SMALL_REQUEST)
 
 
-@dataclass(slots=True, eq=False)
-class _PendingRequest:
-    """The prompts of one caller and the future that the caller awaits; several batches may answer them."""
-
-    kind: object
-    job: object
-    prompts: Sequence[Prompt]
-    answer: asyncio.Future[Answer]
-    weight: int = 0  # characters
-    parts: dict[int, Rows] = field(default_factory=dict)  # by the offset of their first row
-    tokens: int | None = 0
-    flying: set[_Batch] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.weight = sum(prompt.characters for prompt in self.prompts)
-
-    def take(self, offset: int, rows: Rows, tokens: int | None) -> None:
-        """Keep the answer to some of the prompts; once all are there, resolve the future."""
-        self.parts[offset] = rows
-        self.tokens = None if tokens is None or self.tokens is None else self.tokens + tokens
-        if not self.answer.done() and sum(map(len, self.parts.values())) == len(self.prompts):
-            whole = [self.parts[at] for at in sorted(self.parts)]
-            self.answer.set_result(Answer(whole[0] if len(whole) == 1 else np.concatenate(whole), self.tokens))
-
-    def fail(self, error: BaseException) -> None:
-        """Fail with a copy of the error: callers in several threads must not share one exception."""
-        if not self.answer.done():
-            self.answer.set_exception(own_copy(error))
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """One HTTP request: spans of pending requests, each as (pending request, first prompt, one behind the last)."""
-
-    spans: list[tuple[_PendingRequest, int, int]]
-    request: asyncio.Future[Answer] | None = None
-    abandoned: bool = False
-
-    @property
-    def prompts(self) -> list[Prompt]:
-        return [prompt for pending, begin, end in self.spans for prompt in pending.prompts[begin:end]]
-
-    def fail(self, error: BaseException) -> None:
-        """Fail all callers in the batch; an error about one prompt of the request names its position among its caller's prompts."""
-        index = error.index if isinstance(error, EngineError) else None
-        at = 0
-        for pending, begin, end in self.spans:
-            if index is None or not isinstance(error, EngineError):
-                pending.fail(error)
-            else:
-                inside = at <= index < at + end - begin
-                pending.fail(error.replace(index=begin + index - at if inside else None))
-            at += end - begin
-
-    def drop_done(self) -> None:
-        """Remove the spans whose caller no longer waits."""
-        self.spans = [span for span in self.spans if not span[0].answer.done()]
-
-    def halves(self) -> tuple[_Batch, _Batch]:
-        """The first and the second half of the prompts."""
-        left: list[tuple[_PendingRequest, int, int]] = []
-        right: list[tuple[_PendingRequest, int, int]] = []
-        room = sum(end - begin for _, begin, end in self.spans) // 2
-        for pending, begin, end in self.spans:
-            middle = min(end, begin + max(room, 0))
-            left += [(pending, begin, middle)] if middle > begin else []
-            right += [(pending, middle, end)] if end > middle else []
-            room -= middle - begin
-        return _Batch(left), _Batch(right)
-
-
-class _Queue:
-    """Pending requests by kind. Within a kind the jobs take turns (fairness), so that a query does not wait behind a corpus."""
-
-    def __init__(self) -> None:
-        self.prompts = 0
-        self._kinds: OrderedDict[object, OrderedDict[object, deque[_PendingRequest]]] = OrderedDict()
-
-    def put(self, pending: _PendingRequest) -> None:
-        """Add a pending request behind those of its job."""
-        self._kinds.setdefault(pending.kind, OrderedDict()).setdefault(pending.job, deque()).append(pending)
-        self.prompts += len(pending.prompts)
-
-    def remove(self, pending: _PendingRequest) -> None:
-        """Remove a pending request, if it is still queued."""
-        line = self._kinds.get(pending.kind, OrderedDict()).get(pending.job)
-        if line is not None and pending in line:
-            line.remove(pending)
-            self._taken(pending)
-
-    def next_requests(self, size: int) -> list[_PendingRequest]:
-        """The next pending request and others of its kind, up to `size` prompts; the jobs take turns."""
-        if not self._kinds:
-            return []
-        kind, jobs = next(iter(self._kinds.items()))
-        self._kinds.move_to_end(kind)
-        load: list[_PendingRequest] = []
-        count = weight = 0
-        fits = True
-        while fits and count < size:
-            fits = False
-            for job in list(islice(jobs, _JOBS_LOOKED_AT)):
-                pending = jobs[job][0]
-                if load and (count + len(pending.prompts) > size or weight + pending.weight > REQUEST_CHARACTERS):
-                    continue
-                fits = True
-                load.append(jobs[job].popleft())
-                count, weight = count + len(pending.prompts), weight + pending.weight
-                jobs.move_to_end(job)
-                self._taken(pending)
-        return load
-
-    def _taken(self, pending: _PendingRequest) -> None:
-        self.prompts -= len(pending.prompts)
-        jobs = self._kinds[pending.kind]
-        if not jobs[pending.job]:
-            del jobs[pending.job]
-        if not jobs:
-            del self._kinds[pending.kind]
-
-
 class Batcher:
-    """Sends at most `concurrency` HTTP requests at once; callers share them.
+    """Sends at most `concurrency` HTTP requests at the same time; callers share them.
 
-    A single caller never waits for others. Prompts of many callers that wait at the same time are spread over the requests in flight,
-    instead of one request each: 64 callers with a text each get 5.6 (threads) or 6.5 times (tasks) the throughput of one caller (vLLM on
-    the same two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is split in halves until the prompt at
-    fault is found. All calls must be made on one event loop.
+    A single caller never waits for others. Prompts of many callers that wait at the same time are divided among the requests in flight,
+    instead of one request for each caller: 64 callers with one text each get 5.6 (threads) or 6.5 times (tasks) the throughput of one
+    caller (vLLM on the same two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is split in halves until
+    the prompt at fault is found. All calls must be made on one event loop.
 
     Args:
         ask: Sends prompts in one request.
-        concurrency: Requests in flight at once.
-        size: Prompts in one request, at most.
+        concurrency: Maximum number of requests in flight.
+        size: Maximum number of prompts in one request.
     """
 
     def __init__(self, ask: Callable[[Sequence[Prompt]], Awaitable[Answer]], concurrency: int, size: int) -> None:
         self._ask = ask
         self._concurrency = concurrency
         self._size = size
-        self._queue = _Queue()
-        self._halves: deque[_Batch] = deque()
+        self._queue = RequestQueue()
+        self._halves: deque[Batch] = deque()
         self._workers: set[asyncio.Task[None]] = set()
 
     async def send(self, prompts: Sequence[Prompt], kind: object, job: object) -> Answer:
-        """Send prompts, with others of the same kind.
+        """Send prompts, together with others of the same kind.
 
         Args:
             prompts: At most `size`.
-            kind: Only equal kinds go together in a request.
+            kind: Only prompts of equal kinds share a request.
             job: Fairness key (`Job.turn`): jobs with equal keys belong to one caller, and callers take turns.
 
         Returns:
-            The answer to these prompts. Its tokens are their share of the request's, by length; exact where ids are known.
+            The answer to these prompts. Its tokens are their share of the request's tokens, by length; exact where ids are known.
 
         Raises:
             EngineError: If the request failed; `index` is the position in `prompts`, where one of them is at fault.
         """
-        pending = _PendingRequest(kind, job, prompts, asyncio.get_running_loop().create_future())
+        pending = PendingRequest(kind, job, prompts, asyncio.get_running_loop().create_future())
         self._queue.put(pending)
         self._start_worker()
         try:
@@ -201,10 +71,10 @@ class Batcher:
         if len(self._workers) < self._concurrency and (self._halves or self._queue.prompts):
             self._workers.add(asyncio.ensure_future(self._work()))
 
-    def _abandon(self, pending: _PendingRequest) -> None:
-        """Drop a pending request whose caller was cancelled; an HTTP request is cancelled once all its callers are."""
+    def _abandon(self, pending: PendingRequest) -> None:
+        """Drop a pending request whose caller was cancelled; an HTTP request is cancelled when all its callers are cancelled."""
         self._queue.remove(pending)
-        for batch in pending.flying:
+        for batch in pending.in_flight:
             if batch.request and all(other.answer.done() for other, _, _ in batch.spans):
                 batch.abandoned = True
                 batch.request.cancel()
@@ -221,17 +91,17 @@ class Batcher:
                     for pending, _, _ in spans:
                         pending.fail(error)
         finally:
-            # Not in a done callback: that runs one turn of the loop later, and until then no worker would start in its place.
+            # Not in a done callback: it runs one iteration of the loop later, and until then no worker could start instead of this one.
             self._workers.discard(me)
 
-    def _next_batch(self) -> _Batch | None:
+    def _next_batch(self) -> Batch | None:
         if self._halves:
             return self._halves.popleft()
         size = min(self._size, fair_share(self._queue.prompts, self._concurrency))
-        load = self._queue.next_requests(size)
-        return _Batch([(pending, 0, len(pending.prompts)) for pending in load]) if load else None
+        chosen = self._queue.next_requests(size)
+        return Batch([(pending, 0, len(pending.prompts)) for pending in chosen]) if chosen else None
 
-    async def _send(self, batch: _Batch) -> None:
+    async def _send(self, batch: Batch) -> None:
         """Send a batch; resolve its futures, or split it and re-queue the halves."""
         failure = await self._try(batch)
         if failure is None or not batch.spans:
@@ -248,13 +118,13 @@ class Batcher:
         else:
             batch.fail(failure)
 
-    async def _send_halves(self, batch: _Batch) -> None:
+    async def _send_halves(self, batch: Batch) -> None:
         """After a status 500 or an unusable answer, send each half of the callers alone: one text may make the server fail.
 
         If both halves fail, the server itself is broken, and nothing is sent again.
         """
         middle = len(batch.spans) // 2
-        halves = [_Batch(batch.spans[:middle]), _Batch(batch.spans[middle:])]
+        halves = [Batch(batch.spans[:middle]), Batch(batch.spans[middle:])]
         failures = [await self._try(half) for half in halves]
         for half, failure in zip(halves, failures, strict=True):
             if failure is None:
@@ -264,13 +134,13 @@ class Batcher:
             else:
                 await self._send_halves(half)
 
-    async def _try(self, batch: _Batch) -> EngineError | None:
-        """Send a batch and resolve its futures. Returns the error, if any; None also if no caller waits any more."""
+    async def _try(self, batch: Batch) -> EngineError | None:
+        """Send a batch and resolve its futures. Returns the error, or None; None too if no caller waits any longer."""
         batch.drop_done()
         if not batch.spans:
             return None
         for pending, _, _ in batch.spans:
-            pending.flying.add(batch)
+            pending.in_flight.add(batch)
         batch.request = asyncio.ensure_future(self._ask(batch.prompts))
         try:
             _resolve(batch.spans, await batch.request)
@@ -278,7 +148,7 @@ class Batcher:
             me = asyncio.current_task()
             if batch.abandoned and not (me and me.cancelling()):
                 return None
-            for pending, _, _ in batch.spans:  # the engine closes: no caller may wait for an answer that won't come
+            for pending, _, _ in batch.spans:  # the engine closes: no caller may wait for an answer that will not come
                 pending.answer.cancel()
             raise
         except EngineError as error:
@@ -288,20 +158,22 @@ class Batcher:
             batch.fail(error)
         finally:
             for pending, _, _ in batch.spans:
-                pending.flying.discard(batch)
+                pending.in_flight.discard(batch)
         return None
 
 
-def _resolve(spans: Sequence[tuple[_PendingRequest, int, int]], answer: Answer) -> None:
+def _resolve(spans: Sequence[tuple[PendingRequest, int, int]], answer: Answer) -> None:
+    """Give each pending request its rows and its share of the tokens; the shares add up to the tokens of the answer."""
     lengths = [sum(map(_length, pending.prompts[begin:end])) for pending, begin, end in spans]
-    whole, so_far, at, told = sum(lengths) or 1, 0, 0, 0
+    whole, so_far, at, assigned = sum(lengths) or 1, 0, 0, 0
     for (pending, begin, end), length in zip(spans, lengths, strict=True):
         so_far += length
-        share = None if answer.tokens is None else round(answer.tokens * so_far / whole) - told
+        share = None if answer.tokens is None else round(answer.tokens * so_far / whole) - assigned
         pending.take(begin, answer.rows[at : at + end - begin], share)
-        at, told = at + end - begin, told + (share or 0)
+        at, assigned = at + end - begin, assigned + (share or 0)
 
 
 def _length(prompt: Prompt) -> int:
+    """Tokens, or characters where the tokens are not known."""
     tokens = prompt.tokens
     return prompt.characters if tokens is None else tokens

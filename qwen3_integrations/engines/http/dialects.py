@@ -1,4 +1,4 @@
-"""The dialects of servers: one row per dialect and task, with its route, how a request is written, how an answer is read. Pure.
+"""The dialects of servers: for each dialect and task the route, the body of a request, and how an answer is read. Pure functions.
 
 To add a dialect, add a row to `DIALECTS`.
 """
@@ -38,16 +38,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a kind of server is asked for a task.
+    """The requests and answers of one kind of server for one task.
 
     Attributes:
         name: The dialect's name; one name may stand for several tasks.
         task: The task.
         path: The route, with a leading slash.
-        body: From model and prompts to the JSON to post.
-        read: From the JSON of the answer and the number of prompts to rows.
-        speaks: From the server's entry in its list of models to whether it speaks this dialect. The first row that matches is taken.
-        versioned: Whether the path is below the server's `/v1`, or at its root.
+        body: Makes the JSON to post, from model and prompts.
+        read: Makes rows, from the JSON of the answer and the number of prompts.
+        speaks: Whether a server has this dialect, from its entry in the list of models. The first row that matches is used.
+        versioned: True if the path is under the server's `/v1`, False if it is at its root.
         takes_ids: Whether prompts may be sent as token ids.
         one_query: Whether all prompts of a request must have the same query.
         exact: Whether the server reads finished prompts as they are, counts their tokens as usage, and has `/tokenize`.
@@ -66,7 +66,7 @@ class Dialect:
 
     @property
     def has_own_template(self) -> bool:
-        """Whether the server puts query and document together with its own template."""
+        """Whether the server joins query and document with its own template."""
         return self.task == "rerank" and not self.exact
 
 
@@ -86,10 +86,10 @@ def classify_body(model: str, prompts: Sequence[Prompt]) -> Body:
 
 
 def rerank_body(model: str, prompts: Sequence[Prompt]) -> Body:
-    """`/rerank` as Cohere and Jina have it; the server applies its own template to query and documents.
+    """`/rerank` in the format of Cohere and Jina; the server applies its own template to query and documents.
 
-    The instruction goes under both names that servers know (`instruct` is SGLang's, `instruction` vLLM's), and
-    the documents under both of theirs (`texts` is Text Embeddings Inference's).
+    The instruction is sent under both names that servers use (`instruct` for SGLang, `instruction` for vLLM), and
+    the documents too (`documents`, and `texts` for Text Embeddings Inference).
     """
     documents = [document_of(prompt) for prompt in prompts]
     instruction = neutral(prompts[0].prefix.instruction or "")
@@ -115,7 +115,7 @@ def read_embeddings(answer: Any, count: int) -> Answer:
 
 
 def read_classes(answer: Any, count: int) -> Answer:
-    """Probabilities of "yes" by index: the only class, or the last of no and yes."""
+    """Probabilities of "yes" by index: the only class, or the last of the classes no and yes."""
     items = _in_order(_listed(answer, ("data",)), count)
     try:
         scores = [float(item["probs"][-1]) for item in items]
@@ -125,7 +125,7 @@ def read_classes(answer: Any, count: int) -> Answer:
 
 
 def read_ranks(answer: Any, count: int) -> Answer:
-    """Scores by index: a bare list, or under `results` or `data`; named `relevance_score` or `score`."""
+    """Scores by index, from a list, or from `results` or `data`; each is named `relevance_score` or `score`."""
     items = _in_order(answer if isinstance(answer, list) else _listed(answer, ("results", "data")), count)
     try:
         scores = [float(item["relevance_score"] if "relevance_score" in item else item["score"]) for item in items]
@@ -135,12 +135,12 @@ def read_ranks(answer: Any, count: int) -> Answer:
 
 
 def is_vllm(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry in a list of models is vLLM's."""
+    """Whether an entry in a list of models comes from vLLM."""
     return entry.get("owned_by") == "vllm"
 
 
 def is_any(entry: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """True: the dialect is tried with every server that no row above it fits."""
+    """True: the dialect of every server that matches no row above."""
     return True
 
 
@@ -157,26 +157,26 @@ DIALECT_NAMES = tuple(dict.fromkeys(dialect.name for dialect in DIALECTS))
 
 
 def document_of(prompt: Prompt) -> str:
-    """The document of a reranker's prompt, without the blank of the template, with control tokens broken up."""
+    """The document of a reranker's prompt: without the template's blank, and with a blank in spelled control tokens."""
     return neutral(prompt.body.text[1:])
 
 
 def spoken(prompt: Prompt) -> str:
-    """A prompt as text that a server reads as we mean it: control tokens are the template's own."""
+    """A prompt as text, in which only the template's control tokens are control tokens."""
     return "".join(spoken_parts(prompt))
 
 
 def spoken_parts(prompt: Prompt) -> tuple[str, str, str]:
-    """Prefix, body and suffix as text; what users wrote in them holds no control token."""
+    """Prefix, body and suffix as text; the users' parts contain no control token."""
     prefix, body, suffix = prompt.prefix.text, prompt.body.text, prompt.suffix.text
     if prompt.literal:
         return prefix, body, suffix
-    template = RERANK_PREFIX if suffix == RERANK_SUFFIX else ""  # only a template has a suffix; a prefix may be a user's text
+    template = RERANK_PREFIX if suffix == RERANK_SUFFIX else ""  # only a template has this suffix; another prefix may be a user's text
     return template + neutral(prefix[len(template) :]), neutral(body), suffix
 
 
 def _inputs(prompts: Sequence[Prompt]) -> list[str] | list[list[int]]:
-    """Texts, or for a request of prompts that no text says exactly (`Prompt.literal`) their ids."""
+    """Texts; or token ids, if all prompts have ids and none is exact as text (`Prompt.literal`)."""
     ids = [prompt.ids for prompt in prompts if not prompt.literal]
     if ids and all(own is not None for own in ids) and len(ids) == len(prompts):
         return [own.tolist() for own in ids if own is not None]
@@ -193,7 +193,7 @@ def _listed(answer: Any, names: Iterable[str]) -> list[Any]:
 
 
 def _in_order(items: Sequence[Any], count: int) -> list[Mapping[str, Any]]:
-    """Items put in the order of the request by their index, each exactly once."""
+    """Items in the order of the request, by their index; each index must occur exactly once."""
     if len(items) != count:
         raise BadReply(f"the server sent {len(items)} results for {count} prompts")
     placed: dict[int, Mapping[str, Any]] = {}
@@ -208,7 +208,7 @@ def _in_order(items: Sequence[Any], count: int) -> list[Mapping[str, Any]]:
 
 
 def _block(values: Sequence[Any]) -> Rows | None:
-    """All vectors read at once, as they are where nothing is wrong; None where something is, for `_rows` to say what."""
+    """All vectors, decoded together; None if one of them is wrong: `_rows` then finds out which."""
     try:
         if all(isinstance(value, str) for value in values):
             raw = [binascii.a2b_base64(value, strict_mode=True) for value in values]
@@ -223,7 +223,7 @@ def _block(values: Sequence[Any]) -> Rows | None:
 
 
 def _rows(values: Sequence[Any]) -> Rows:
-    """Vectors read one by one."""
+    """All vectors, decoded one by one, so that an error names the index."""
     vectors = [_vector(value, index) for index, value in enumerate(values)]
     widths = {len(vector) for vector in vectors}
     if len(widths) > 1:

@@ -1,4 +1,4 @@
-"""What a server is: asked once, through its own list of models."""
+"""Find out a server's model, context, dialect and routes, once, from its list of models."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from qwen3_integrations.errors import (
     RouteNotServed,
 )
 
-_MENDED = (0, 32)
+_FULL_CONTEXT_SINCE = (0, 32)
+"""The first version of vLLM that answers every prompt of exactly `max_model_len` tokens."""
 
-_NOT_TOLD = (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, AuthenticationFailed, BadReply)
-"""How servers answer on a route that they need not have."""
+_NO_SUCH_ROUTE = (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, AuthenticationFailed, BadReply)
+"""Errors of a server without an optional route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,15 @@ class ServerInfo:
     """A server as it describes itself.
 
     Attributes:
-        url: Where to post.
-        root: Where the routes outside `/v1` are.
-        dialect: How to ask.
+        url: The address to which prompts are posted.
+        root: The base of the routes outside `/v1`.
+        dialect: Its dialect.
         model: The name under which it serves the model.
-        context: The longest prompt it takes, in tokens; None where it does not say. Of an older vLLM one less than it says.
-        counts: Whether it counts tokens for us (`/tokenize`).
-        origin: What it loaded the model from (vLLM's `root`); None where it does not say.
-        others: The other names it serves.
+        context: Tokens of the longest prompt that it accepts; None where it does not report it. For an older vLLM, one
+            less than it reports.
+        counts: Whether it counts tokens for clients (`/tokenize`).
+        origin: The folder or name from which it loaded the model (vLLM's `root`); None where it does not report it.
+        others: The other names that it serves.
     """
 
     url: str
@@ -53,19 +55,19 @@ class ServerInfo:
 
 
 async def discover(transport: Transport, address: Address, model: str | None, task: Task, asked: DialectName) -> ServerInfo:
-    """Ask a server what it serves, and choose the dialect unless one is named.
+    """Request a server's list of models, and choose the dialect unless one is named.
 
     Args:
-        transport: What to ask with.
-        address: Where.
-        model: The name wanted; None for the first that the server lists.
-        task: What for.
-        asked: The dialect; `auto` for the one that fits.
+        transport: Sends the requests.
+        address: The server's address.
+        model: The model's name; None for the first that the server lists.
+        task: `embed` or `rerank`.
+        asked: The dialect; `auto` to choose it.
 
     Raises:
-        ModelNotServed: If it lists other models (names them), or none where none was named.
-        RouteNotServed: If there is no list of models, and no dialect was named.
-        ServerError: If it can't be reached, or refuses.
+        ModelNotServed: If it lists only other models (the message names them); or no model, and `model` is None.
+        RouteNotServed: If it has no list of models, and `asked` is `auto`.
+        ServerError: If it can't be reached, or refuses the request.
     """
     base, listed = await _models(transport, address, task)
     if not listed and asked == "auto":
@@ -79,7 +81,7 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
     name_served = str(served["id"])
     dialect = next(each for each in DIALECTS if each.task == task and each.speaks(served)) if asked == "auto" else dialect_for(asked, task)
     context = served.get("max_model_len")
-    if isinstance(context, int) and is_vllm(served) and not await _ends_the_longest(transport, address):
+    if isinstance(context, int) and is_vllm(served) and not await _answers_full_context(transport, address):
         context -= 1
     return ServerInfo(
         url=(base if dialect.versioned else address.root) + dialect.path,
@@ -93,25 +95,25 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
     )
 
 
-async def _ends_the_longest(transport: Transport, address: Address) -> bool:
-    """Whether this vLLM ever ends a prompt of just `max_model_len` tokens that it computes in parts.
+async def _answers_full_context(transport: Transport, address: Address) -> bool:
+    """Whether this vLLM answers a prompt of exactly `max_model_len` tokens that it computes in chunks.
 
-    0.24 does not: it keeps the last place for a token that it means to generate. Source: vLLM's issues 47971 and 55427; 0.32's own code,
-    which has it mended. A server that does not tell its version gets a token less.
+    0.24 does not answer: it reserves the last position for a generated token. Source: vLLM's issues 47971 and 55427; fixed in the code
+    of 0.32. For a server that does not report its version, the answer is False.
     """
     try:
         answer = await transport.get(f"{address.root}/version")
-    except _NOT_TOLD:
+    except _NO_SUCH_ROUTE:
         return False
     numbers = re.match(r"(\d+)\.(\d+)", str(answer.get("version") if isinstance(answer, dict) else ""))
-    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _MENDED
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _FULL_CONTEXT_SINCE
 
 
 def dialect_for(name: str, task: Task) -> Dialect:
     """The dialect of that name for a task.
 
     Raises:
-        ConfigError: If there is none of that name, or it can't do the task.
+        ConfigError: If there is no such dialect, or not for this task.
     """
     tasks_of(name)
     for dialect in DIALECTS:
@@ -134,7 +136,7 @@ def tasks_of(name: str) -> tuple[Task, ...]:
 
 
 async def _models(transport: Transport, address: Address, task: Task) -> tuple[str, list[dict[str, Any]]]:
-    """Where the versioned routes are, and the models listed there; none where nothing is listed."""
+    """The base of the versioned routes, and the entries of the list of models; no entries where there is no list."""
     for base in address.versions:
         try:
             answer = await transport.get(f"{base}/models")
@@ -147,13 +149,13 @@ async def _models(transport: Transport, address: Address, task: Task) -> tuple[s
 
 
 async def _described(transport: Transport, address: Address, task: Task) -> tuple[str, list[dict[str, Any]]] | None:
-    """As `_models` for Text Embeddings Inference, which lists no models but describes its one.
+    """As `_models`, for Text Embeddings Inference: it has no list of models, but describes its only model.
 
-    Its reranking is at the root, its OpenAI-compatible embeddings under `/v1`. Source: its API reference (`GET /info`).
+    Its reranking route is at the root, its OpenAI-compatible embeddings route under `/v1`. Source: its API reference (`GET /info`).
     """
     try:
         answer = await transport.get(f"{address.root}/info")
-    except _NOT_TOLD:
+    except _NO_SUCH_ROUTE:
         return None
     if not isinstance(answer, dict) or not isinstance(answer.get("model_id"), str):
         return None
@@ -162,12 +164,12 @@ async def _described(transport: Transport, address: Address, task: Task) -> tupl
 
 
 def _served(listed: list[dict[str, Any]], model: str | None, address: Address) -> dict[str, Any]:
-    """The entry of the model; vLLM lists an alias with the name it was loaded by as `root`."""
+    """The entry of the model. vLLM lists an alias as `id` and the name from which the model was loaded as `root`."""
     for entry in listed:
         if model is None or model in (entry["id"], entry.get("root")):
             return entry
     if not listed and model is None:
-        raise ModelNotServed(f"{address} lists no models", url=str(address), status=404, advice="Pass the name of the model it serves")
+        raise ModelNotServed(f"{address} lists no models", url=str(address), status=404, advice="Pass the name of the model that it serves")
     if not listed:
         return {"id": model}
     names = ", ".join(repr(entry["id"]) for entry in listed)

@@ -1,13 +1,11 @@
-"""A server elsewhere: vLLM, or anything that speaks like OpenAI's embeddings or Cohere's reranking."""
+"""`HttpEngine`: an engine on a server, such as vLLM, or any with OpenAI's embeddings route or Cohere's reranking route."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -17,66 +15,60 @@ import numpy as np
 from qwen3_integrations.core.engine import Capabilities, Submitting, check_task, waited
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
-from qwen3_integrations.core.planning import document_prompts, fit_prompt
-from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.planning import document_prompts
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.core.validation import check_choice, seconds, whole_number
 from qwen3_integrations.engines.http.address import Address
-from qwen3_integrations.engines.http.batching import REQUEST_CHARACTERS, Batcher, fair_share
+from qwen3_integrations.engines.http.attribution import at_position_in_job
+from qwen3_integrations.engines.http.batching import Batcher, fair_share
+from qwen3_integrations.engines.http.connection import Connection
 from qwen3_integrations.engines.http.dialects import Answer, DialectName
-from qwen3_integrations.engines.http.discovery import ServerInfo, dialect_for, discover
-from qwen3_integrations.engines.http.handshake import Handshake, shake_hands
-from qwen3_integrations.engines.http.remote_tokens import fit_on_server, may_exceed
+from qwen3_integrations.engines.http.discovery import dialect_for
+from qwen3_integrations.engines.http.fitting import Fitter
+from qwen3_integrations.engines.http.grouping import grouped
+from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.errors import BadReply, ConfigError, EngineError, PromptTooLong, RequestRefused, own_copy
+from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model
 
-log = logging.getLogger("qwen3_integrations")
-
-
-_TOO_LARGE = 413
-"""HTTP's status for a request with too much in it."""
-
-
 _SAMPLE_TOKENS = 1024
-"""Far more than `SAMPLE_TEXT` takes."""
+"""Budget for `SAMPLE_TEXT`, which has far fewer tokens."""
 
 
 class HttpEngine(Submitting):
     """Sends finished prompts to a server.
 
-    All calls, sync and async, from whatever threads and event loops, run on one loop of the engine's own: connections,
-    retries and the bound on requests in flight are shared, and no connection outlives the loop it belongs to. What has to
-    wait for a place among the requests in flight shares the next request with others that wait.
+    All calls, sync and async, from any thread or event loop, run on one event loop of the engine. They share its connections, retries and
+    the limit on requests in flight. Prompts of callers that wait at the same time share requests.
 
-    A tokenizer is used when the model's files are on this machine already (in a folder or a hub's cache; nothing is
-    downloaded) or `tokenizer` names it. Documents are then cut exactly, and prompts that no text says exactly (those that
-    spell a control token) go as token ids where the server takes them. Without one the server counts (`/tokenize`) what might be
-    too long, and control-token spellings in texts are broken up by a blank: see `tokens.neutral`.
+    A tokenizer is used if `tokenizer` names its folder, or if the model's files are on this machine already (in a folder or in a hub's
+    cache; nothing is downloaded). Documents are then cut exactly, and a prompt with a spelled control token is sent as token ids where
+    the server accepts them. Without a tokenizer, the server counts the tokens of texts that may be too long (`/tokenize`), and a blank is
+    put into spelled control tokens: see `neutral` in `core/tokenizer.py`.
 
     Args:
         task: `embed` or `rerank`.
         model: The name under which the server serves the model.
-        base_url: The server's address, with or without `/v1`; or a Unix socket's, `unix:///run/qwen3.sock`.
-        api_key: Sent as a bearer token, without blanks and line breaks around it; None: none is sent. User and password in the
-            address are sent too (basic), and never shown.
-        dialect: A name in `dialects.DIALECT_NAMES` such as `vllm`, `openai` or `rerank`; `auto` asks the server.
-        handshake: `full` proves on first use that the server answers as the model must; `counts` proves only what it
-            reads; `off` proves nothing.
+        base_url: The server's address, with or without `/v1`; or the address of a Unix socket, `unix:///run/qwen3.sock`.
+        api_key: Sent as a bearer token, without blanks and line breaks around it; None to send none. A user and password in the
+            address are sent too (basic authentication), and never shown.
+        dialect: A name in `dialects.DIALECT_NAMES` such as `vllm`, `openai` or `rerank`; `auto` to find it out.
+        handshake: `full` checks on first use that the server answers as the model must; `counts` checks only how many tokens it
+            reads; `off` checks nothing.
         timeout_s: Seconds for one request.
         connect_timeout_s: Seconds to connect.
-        max_retries: Tries after the first on 408, 409, 429, 5xx and broken connections, with backoff.
-        concurrency: Requests in flight at once, over all callers.
-        request_size: Prompts in one request, at most.
+        max_retries: Retries on 408, 409, 429, 5xx and broken connections, with backoff.
+        concurrency: Maximum number of requests in flight, over all callers.
+        request_size: Maximum number of prompts in one request.
         tokenizer: A folder with the model's `tokenizer.json`.
-        headers: More headers for every request.
-        client: Your own configured `openai.OpenAI` or `openai.AsyncOpenAI`; its key, timeouts and retries hold instead of
-            the above. An async one belongs to this engine from then on, since its connections belong to the engine's loop:
-            use it nowhere else, `close()` closes it. A sync one stays yours.
-        source, revision: Which local cache to look in for the tokenizer, and which revision.
+        headers: Additional headers for every request.
+        client: A configured `openai.OpenAI` or `openai.AsyncOpenAI`; its key, timeouts and retries are used instead of those above. An
+            async client may not be used elsewhere, because its connections belong to the engine's event loop; `close()` closes it. A sync
+            client stays open.
+        source, revision: The local cache in which the tokenizer is searched, and the revision.
 
     Raises:
         ConfigError: For settings that can't work.
@@ -113,25 +105,19 @@ class HttpEngine(Submitting):
         max_retries = whole_number(max_retries, "max_retries", 0)
         if headers is not None and not isinstance(headers, Mapping):
             raise ConfigError(f"must be a mapping from names to values, not {type(headers).__name__}", option="headers")
-        api_key = api_key.strip() or None if isinstance(api_key, str) else api_key  # of a key's file, the line break is read too
+        api_key = api_key.strip() or None if isinstance(api_key, str) else api_key  # a key read from a file ends with a line break
         self.task: Task = task
         self.model = model
         self._address = Address.parse(base_url)
         folder = Path(tokenizer).expanduser() if tokenizer else find_model(model, task, source=source, revision=revision)
         if folder and not tokenizer and not (folder / "tokenizer.json").is_file():
-            folder = None  # something else that is called like the model
+            folder = None  # not a model, only a folder of the same name
         self.tokenizer = Tokenizer.from_folder(folder) if folder else None
-        self.max_tokens: int | None = None
-        self.dimensions = _width(task, model, folder if not tokenizer else None)
-        self._asked, self._handshake, self._request_size = dialect, handshake, request_size
-        self._dialect: str = dialect
-        self._instructed = True
-        self._told = False
         if api_key and self._address.authorization:
             reason = f"can't be combined with the user and password in base_url {self._address}"
             raise ConfigError(reason, option="api_key", advice="Leave one of them out")
         own = {"Authorization": self._address.authorization} if self._address.authorization else {}
-        self._transport = Transport(
+        transport = Transport(
             self._address,
             model,
             api_key=api_key,
@@ -141,22 +127,32 @@ class HttpEngine(Submitting):
             headers=own | dict(headers or {}),
             client=client,
         )
-        self._slots = asyncio.Semaphore(concurrency)
+        self._connection = Connection(
+            transport,
+            self._address,
+            model,
+            task,
+            dialect=dialect,
+            handshake=handshake,
+            tokenizer=self.tokenizer,
+            dimensions=_width(task, model, folder if not tokenizer else None),
+            concurrency=concurrency,
+        )
+        self._fitter = Fitter(self.tokenizer, self._connection.post, concurrency)
         self._batcher: Batcher | None = None
-        self._concurrency = concurrency
-        self._greeting: asyncio.Task[ServerInfo] | None = None
+        self._concurrency, self._request_size = concurrency, request_size
         self._loop = BackgroundLoop(f"{model} on {self._address}")
-        self._finalizer = weakref.finalize(self, self._loop.close, self._transport.close)
+        self._finalizer = weakref.finalize(self, self._loop.close, transport.close)
 
     def close(self) -> None:
-        """Close connections; calls still on their way raise `EngineClosed`."""
+        """Close the connections. Calls that are not finished raise `EngineClosed`."""
         self._finalizer()
 
     def fingerprint(self) -> Fingerprint:
-        """Which model the server runs, as far as it lets that be known: always partial; see `Fingerprint`. Asks the server.
+        """The model that the server runs, as far as the server reveals it: always partial; see `Fingerprint`. Sends requests.
 
-        The server's address is not part of it: a server may move. Of the folder that the server says it has loaded, only the
-        last part counts: it may lie elsewhere.
+        The server's address is not part of it, because a server may move. Of the folder from which the server loaded the model, only
+        the last part counts, because the folder may be elsewhere on another machine.
 
         Raises:
             EngineError: If the server fails.
@@ -164,6 +160,21 @@ class HttpEngine(Submitting):
         if not self._finalizer.alive:
             raise self._loop.closed()
         return waited(self._loop.submit(self._fingerprint()))
+
+    @property
+    def dimensions(self) -> int | None:
+        """Width of the model's embeddings; None for a reranker, or where it is not known before the first call."""
+        return self._connection.dimensions
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens of the longest prompt that the server accepts; None before the first call, or where the server does not report it."""
+        return self._connection.info.context if self._connection.info else None
+
+    @property
+    def where(self) -> str:
+        """The server's address, without credentials."""
+        return str(self._address)
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
@@ -175,45 +186,44 @@ class HttpEngine(Submitting):
             return done
         return self._loop.submit(self._work(job))
 
-    # Everything below runs on the engine's own loop.
+    # All coroutines run on the engine's event loop.
 
     async def _work(self, job: Job) -> Reply:
-        server = await self._server()
-        if not self._instructed:
-            _refuse_instructions(job, server)
+        server = await self._connection.server()
+        self._connection.check_instruction(job, server)
         budget = min(job.max_tokens, server.context or job.max_tokens)
-        prompts, cut = await self._fitted(server, job, budget)
+        prompts, cut = await self._fitter.fit(job, server, budget)
         size = self._request_size if job.call_size is None else min(self._request_size, fair_share(job.call_size, self._concurrency))
-        requests = list(_requests(prompts, server, size))
+        requests = list(grouped(prompts, server, size))
         if self._batcher is None:
-            self._batcher = Batcher(partial(self._ask, server), self._concurrency, self._request_size)
+            self._batcher = Batcher(partial(self._connection.ask, server), self._concurrency, self._request_size)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_sent(self._batcher, positions, prompts, kind, job)) for positions, kind in requests]
         rows: Rows | None = None
-        said, counted = 0, False
+        tokens, reported = 0, False
         for (positions, _), task in zip(requests, tasks, strict=True):
             answer = task.result()
-            self._check_width(answer.rows, server)
+            self._connection.check_width(answer.rows, server)
             if rows is None:
                 rows = np.empty((len(prompts), *answer.rows.shape[1:]), dtype=np.float32)
             rows[positions] = answer.rows
-            said += _counted([prompts[position] for position in positions]) if answer.tokens is None else answer.tokens
-            counted = counted or answer.tokens is not None
+            tokens += _known_tokens([prompts[position] for position in positions]) if answer.tokens is None else answer.tokens
+            reported = reported or answer.tokens is not None
         assert rows is not None  # every prompt is in one of the requests
         return Reply(
             rows,
             tuple(prompt.tokens for prompt in prompts),
             cut,
             max_tokens=budget if budget < job.max_tokens else None,
-            server_tokens=said if counted else None,
+            server_tokens=tokens if reported else None,
         )
 
     async def _fingerprint(self) -> Fingerprint:
-        server = await self._server()
+        server = await self._connection.server()
         sample: tuple[float, ...] = ()
         if self.task == "embed":
-            rows = (await self._ask(server, document_prompts([SAMPLE_TEXT], self.tokenizer, _SAMPLE_TOKENS))).rows
-            self._check_width(rows, server)
+            rows = (await self._connection.ask(server, document_prompts([SAMPLE_TEXT], self.tokenizer, _SAMPLE_TOKENS))).rows
+            self._connection.check_width(rows, server)
             sample = sample_of(rows[0])
         identity = {
             "task": self.task,
@@ -225,182 +235,33 @@ class HttpEngine(Submitting):
         numerics = {
             "backend": self.backend,
             "dialect": server.dialect.name,
-            "client tokenizer": self.tokenizer.digest if self.tokenizer else None,  # without one, texts are cut and sent otherwise
+            "client tokenizer": self.tokenizer.digest if self.tokenizer else None,  # it decides how texts are cut and sent
         }
         return Fingerprint(identity, numerics, sample, partial=True)
 
-    def _check_width(self, rows: Rows, server: ServerInfo) -> None:
-        """Rows of another width than the model's, or than those before: a server may be restarted with another model."""
-        if self.task == "rerank":
-            return
-        width = rows.shape[1]
-        if self.dimensions is None:
-            self.dimensions = width
-        if width != self.dimensions:
-            raise BadReply(
-                f"{server.url} sent vectors of {width} dimensions, but {server.model} has {self.dimensions}: it serves another model"
-            )
-
-    async def _server(self) -> ServerInfo:
-        """The server, greeted once: callers that come meanwhile wait for the same greeting; a failed one is tried again."""
-        if self._greeting is None or _has_failed(self._greeting):
-            self._greeting = asyncio.ensure_future(self._greet())
-        greeting = self._greeting
-        await asyncio.wait([greeting])  # a caller that is cancelled does not cancel it
-        if error := greeting.exception():
-            raise own_copy(error)
-        return greeting.result()
-
-    async def _greet(self) -> ServerInfo:
-        server = await discover(self._transport, self._address, self.model, self.task, self._asked)
-        if self._handshake != "off":
-            ask = partial(self._ask, server)
-            proof = await shake_hands(server, self.task, self.tokenizer, self._handshake, self.dimensions, ask)
-            self.dimensions = self.dimensions or proof.width
-            self._instructed = proof.instructed
-        self.max_tokens, self._dialect = server.context, server.dialect.name
-        return server
-
-    async def _fitted(self, server: ServerInfo, job: Job, budget: int) -> tuple[list[Prompt], frozenset[int]]:
-        """The job's prompts, cut to what the server takes, and which of them were cut here."""
-        fitted = list(job.prompts)
-        # No more than half of the places for requests, so that others' texts need not wait until all of this job's are counted.
-        gate = asyncio.Semaphore(max(1, self._concurrency // 2))
-
-        async def count(position: int) -> None:
-            async with gate:
-                with _index_in_error(job, position):
-                    fitted[position] = await fit_on_server(job.prompts[position], budget, server, self._post)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for position, prompt in enumerate(job.prompts):
-                    tokens = prompt.tokens
-                    if tokens is None and may_exceed(prompt, budget):
-                        if server.counts:
-                            group.create_task(count(position))
-                        else:
-                            self._tell_uncounted(server, budget)
-                    elif tokens is not None and tokens > budget and self.tokenizer and prompt.body.ids is not None:
-                        with _index_in_error(job, position):
-                            fitted[position] = fit_prompt(
-                                prompt.prefix, prompt.body.text, prompt.body.ids, prompt.suffix, self.tokenizer, budget
-                            )
-        except BaseExceptionGroup as group_error:
-            error = group_error.exceptions[0]
-            if isinstance(error, PromptTooLong) and budget < job.max_tokens:
-                raise _too_long_for(server, error) from error
-            raise
-        cut = frozenset(n for n, (old, new) in enumerate(zip(job.prompts, fitted, strict=True)) if new.truncated and new is not old)
-        return fitted, cut
-
-    def _tell_uncounted(self, server: ServerInfo, budget: int) -> None:
-        """Say once that a budget can't be kept."""
-        if not self._told:
-            self._told = True
-            log.warning(
-                "%s does not count tokens, and no tokenizer of %s is on this machine: texts that may exceed max_tokens=%d are sent "
-                "untruncated, and the server may refuse or truncate them. Pass the model's folder: engine_options={'tokenizer': ...}",
-                server.url,
-                server.model,
-                budget,
-            )
-
-    async def _ask(self, server: ServerInfo, prompts: Sequence[Prompt]) -> Answer:
-        return server.dialect.read(await self._post(server.url, server.dialect.body(server.model, prompts)), len(prompts))
-
-    async def _post(self, url: str, body: Mapping[str, Any]) -> Any:
-        async with self._slots:
-            return await self._transport.post(url, body)
-
-    @property
-    def where(self) -> str:
-        """The server's address, without credentials."""
-        return str(self._address)
-
     def __repr__(self) -> str:
-        return f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={self._dialect!r})"
-
-
-def _has_failed(task: asyncio.Task[Any]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
+        info = self._connection.info
+        dialect = info.dialect.name if info else self._connection.dialect
+        return f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={dialect!r})"
 
 
 async def _sent(batcher: Batcher, positions: Sequence[int], prompts: Sequence[Prompt], kind: object, job: Job) -> Answer:
-    """The answer to some of a job's prompts; an error of one of them has its position in the job."""
+    """The answer to some prompts of a job. The index of an error is the position in the job."""
     try:
         return await batcher.send([prompts[position] for position in positions], kind, job.turn)
     except EngineError as error:
         if error.index is None:
             raise
-        advice = _refusal_advice(error) if isinstance(error, RequestRefused) else error.advice
-        raise error.replace(index=positions[error.index], advice=advice) from error.__cause__
+        raise at_position_in_job(error, positions) from error.__cause__
 
 
-@contextmanager
-def _index_in_error(job: Job, position: int) -> Iterator[None]:
-    """A query that is too long to be embedded is named by its position; of a reranker's prompts the query is at fault, not the document."""
-    try:
-        yield
-    except PromptTooLong as error:
-        raise error.replace(index=position if job.task == "embed" else None) from None
-
-
-def _counted(prompts: Sequence[Prompt]) -> int:
-    """Tokens by the ids that are known, for servers that do not say."""
+def _known_tokens(prompts: Sequence[Prompt]) -> int:
+    """Tokens of the prompts whose ids are known, for a server that does not report tokens."""
     return sum(prompt.tokens or 0 for prompt in prompts)
 
 
-def _too_long_for(server: ServerInfo, error: PromptTooLong) -> PromptTooLong:
-    return error.replace(
-        reason=f"template, instruction and query take {error.tokens} tokens, but {server.url} takes {error.max_tokens} (its max_model_len)",
-        advice="Shorten the query or the instruction, or serve the model with a greater max_model_len",
-    )
-
-
-def _requests(prompts: Sequence[Prompt], server: ServerInfo, size: int) -> Iterator[tuple[list[int], object]]:
-    """Positions of the prompts of each request, and their kind: at most `size`, at most `REQUEST_CHARACTERS`, all of one kind."""
-    kinds: dict[object, list[int]] = {}
-    for position, prompt in enumerate(prompts):
-        kinds.setdefault(_kind(prompt, server), []).append(position)
-    for kind, positions in kinds.items():
-        part: list[int] = []
-        room = REQUEST_CHARACTERS
-        for position in positions:
-            length = prompts[position].characters
-            if part and (len(part) == size or length > room):
-                yield part, kind
-                part, room = [], REQUEST_CHARACTERS
-            part.append(position)
-            room -= length
-        yield part, kind
-
-
-def _kind(prompt: Prompt, server: ServerInfo) -> object:
-    """Only prompts of one kind share a request: of one query where the server templates, else all texts or all ids."""
-    if server.dialect.one_query:
-        return prompt.prefix.query, prompt.prefix.instruction
-    return server.dialect.takes_ids and not prompt.literal and prompt.ids is not None
-
-
-def _refuse_instructions(job: Job, server: ServerInfo) -> None:
-    told = next((prompt.prefix.instruction for prompt in job.prompts if prompt.prefix.instruction != DEFAULT_INSTRUCTION), None)
-    if told is not None:
-        raise ConfigError(
-            f"{told!r} would have no effect, since {server.url} ignores the instruction",
-            option="instruction",
-            advice="Keep the default instruction, or use vLLM, whose /classify takes the finished prompt",
-        )
-
-
-def _refusal_advice(error: RequestRefused) -> str:
-    """What to do when a server refuses one prompt. Most refuse only texts that are too long; few say so by a status or a code."""
-    shorten = "ower max_tokens; for an exact cut on this machine, pass the model's folder: engine_options={'tokenizer': ...}"
-    return f"L{shorten}" if error.status == _TOO_LARGE else f"If the text is too long, l{shorten}. Else look at the text"
-
-
 def _width(task: Task, model: str, folder: Path | None) -> int | None:
-    """The model's width, if anything on this machine says it."""
+    """The width of the model's embeddings, where the catalog or the model's folder says it."""
     if task != "embed":
         return None
     if model in CHECKPOINTS:

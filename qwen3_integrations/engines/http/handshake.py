@@ -1,4 +1,4 @@
-"""Proving once that a server answers as the model must, so that a wrong one is an error and not a bad search forever."""
+"""The one-time check of a server by what it answers, so that a wrong server is an error and not a bad search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qwen3_integrations.models.catalog import CHECKPOINTS
 log = logging.getLogger("qwen3_integrations")
 
 Handshake = Literal["full", "counts", "off"]
-"""`full` proves token counts and that scores, or cosines, make sense; `counts` only the former; `off` nothing."""
+"""`full` checks token counts and the order of scores or cosines; `counts` checks only token counts; `off` checks nothing."""
 
 EASY = (
     ("How do I read a file?", "To read a file, open it and call its read method.", "The moon was bright and the night was cold."),
@@ -36,30 +36,31 @@ EASY = (
         "The king lived in a castle.",
     ),
 )
-"""Query, relevant document, irrelevant document: pairs that no reranker may get wrong."""
+"""Query, relevant document, irrelevant document: every correct model gives the relevant document the higher score."""
 
 PUBLISHED_COUNTS = {"embed": 14, "rerank": 91, "bare": 20}
-"""Tokens of the first easy pair with the published Qwen3 tokenizer: its document embedded (end token included), the
-pair in the template, and query and document alone. Source: the genuine tokenizer; the tests count them again."""
+"""Tokens of the first easy pair with the published Qwen3 tokenizer: the relevant document with the end token, the
+pair in the template, and query and document without template. Source: the genuine tokenizer; the tests count them again."""
 
 OTHER_INSTRUCTION = "Given a sentence, find any sentence at all that has nothing whatsoever to do with it"
-"""Says the opposite of the default, in another number of tokens: a server that answers the same does not read instructions."""
+"""The opposite of the default, with another number of tokens: a server with an unchanged answer does not read instructions."""
 
 MARGIN = 1e-3
-"""By how much a relevant document must beat an irrelevant one; a constant score has none."""
+"""Minimum difference between the scores of a relevant and an irrelevant document; 0 for a constant score."""
 
-_ROOM = 1024  # tokens: far more than an easy pair takes
+_BUDGET = 1024
+"""Budget in tokens; an easy pair has far fewer."""
 
 Ask = Callable[[Sequence[Prompt]], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the handshake found out.
+    """The result of a handshake.
 
     Attributes:
-        width: Of the server's embeddings; None for a reranker.
-        instructed: False when the server applies its own template and drops the instruction.
+        width: Width of the server's embeddings; None for a reranker.
+        instructed: False if the server applies its own template without the instruction.
     """
 
     width: int | None = None
@@ -68,36 +69,36 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Token counts of the first easy pair: of the whole prompt, and (for a reranker) of query and document alone."""
+    """Token counts of the first easy pair: of the whole prompt, and of query and document without template."""
 
     whole: int
     bare: int
 
 
 async def shake_hands(server: ServerInfo, task: Task, tokenizer: Tokenizer | None, mode: Handshake, width: int | None, ask: Ask) -> Proof:
-    """Prove a server right.
+    """Check that a server answers as the model must.
 
     Args:
-        server: As it described itself.
-        task: What it is asked to do.
-        tokenizer: The model's own, if it is at hand.
-        mode: How much to prove; not `off`.
-        width: The model's width, if it is known.
+        server: Its description of itself.
+        task: `embed` or `rerank`.
+        tokenizer: The model's tokenizer; None where it is not on this machine.
+        mode: `full` or `counts`.
+        width: Width of the model's embeddings; None where it is not known.
         ask: Sends prompts in one request.
 
     Returns:
-        What was found out on the way.
+        The server's width, and whether it reads instructions.
 
     Raises:
-        HandshakeFailed: With what is wrong: no template, a second template, no end token, another width, constant or
-            senseless scores or cosines.
-        RouteNotServed: If the server is served for the other task.
+        HandshakeFailed: For a server without template, with a second template, without end token, or with another width; or with scores or
+            cosines that are constant or in the wrong order.
+        RouteNotServed: If the server has the model for the other task.
     """
     try:
         if task == "embed":
             found = await _check_embedder(server, tokenizer, width, ask)
             if mode == "full":
-                await _check_nearness(server, tokenizer, ask)
+                await _check_cosines(server, tokenizer, ask)
             return Proof(width=found)
         return Proof(instructed=await _check_reranker(server, tokenizer, mode, ask))
     except RouteNotServed as error:
@@ -127,15 +128,15 @@ async def _check_embedder(server: ServerInfo, tokenizer: Tokenizer | None, width
             "it does not append the end token <|endoftext|>, whose position is pooled",
             "Serve the model with its own tokenizer.json, not with one that lacks the post-processor",
         )
-    if server.dialect.exact:  # others count in ways of their own
+    if server.dialect.exact:  # other servers count differently
         raise _failed(server, f"it reads {answer.tokens} tokens where {server.model} has {expected.whole}: {_OTHER_TEXT}")
     return found
 
 
-async def _check_nearness(server: ServerInfo, tokenizer: Tokenizer | None, ask: Ask) -> None:
-    """A query must be nearer to its relevant document than to the irrelevant one: no other pooling or model gives that for all."""
-    queries = query_prompts([query for query, _, _ in EASY], DEFAULT_INSTRUCTION, tokenizer, _ROOM)
-    documents = document_prompts([text for _, *texts in EASY for text in texts], tokenizer, _ROOM)
+async def _check_cosines(server: ServerInfo, tokenizer: Tokenizer | None, ask: Ask) -> None:
+    """Every query must be nearer to its relevant document than to the irrelevant one. Another pooling or model fails for some."""
+    queries = query_prompts([query for query, _, _ in EASY], DEFAULT_INSTRUCTION, tokenizer, _BUDGET)
+    documents = document_prompts([text for _, *texts in EASY for text in texts], tokenizer, _BUDGET)
     rows = (await ask([*queries, *documents])).rows
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = [
@@ -146,7 +147,7 @@ async def _check_nearness(server: ServerInfo, tokenizer: Tokenizer | None, ask: 
         shown = ", ".join(f"{near:.3f} against {far:.3f}" for near, far in cosines)
         raise _failed(
             server,
-            f"its cosines of queries to relevant against irrelevant texts are {shown}: another model, or it does not pool the last token",
+            f"cosines of queries with relevant against irrelevant texts are {shown}: another model, or it does not pool the last token",
         )
 
 
@@ -160,7 +161,7 @@ async def _check_reranker(server: ServerInfo, tokenizer: Tokenizer | None, mode:
         answer = await ask([first])
         if number == 0:
             _check_count(server, answer.tokens, expected_counts("rerank", server.model, tokenizer))
-            instructed = not server.dialect.has_own_template or await _hears(tokenizer, answer, ask)
+            instructed = not server.dialect.has_own_template or await _reads_instructions(tokenizer, answer, ask)
             if mode == "counts":
                 return instructed
         scores.append((float(answer.rows[0]), float((await ask([second])).rows[0])))
@@ -170,12 +171,12 @@ async def _check_reranker(server: ServerInfo, tokenizer: Tokenizer | None, mode:
         unread = "the classification head for yes and no was not loaded"
         raise _failed(server, f"it gives all documents nearly the same score ({shown}): {unread}", serving_advice(server))
     if any(near < far + MARGIN for near, far in scores):
-        raise _failed(server, f"it scores relevant against irrelevant documents {shown}: {_senseless(server)}", serving_advice(server))
+        raise _failed(server, f"it scores relevant against irrelevant documents {shown}: {_wrong_order(server)}", serving_advice(server))
     return instructed
 
 
-async def _hears(tokenizer: Tokenizer | None, before: Answer, ask: Ask) -> bool:
-    """Whether another instruction than the default makes the server read or answer something else."""
+async def _reads_instructions(tokenizer: Tokenizer | None, before: Answer, ask: Ask) -> bool:
+    """Whether an instruction other than the default changes the number of tokens that the server reads, or its answer."""
     after = await ask([_easy_pairs(0, tokenizer, OTHER_INSTRUCTION)[0]])
     if before.tokens is not None and after.tokens is not None:
         return after.tokens != before.tokens
@@ -194,16 +195,17 @@ def _check_count(server: ServerInfo, tokens: int | None, expected: Expected | No
     raise _failed(server, f"{counted}: it applies another template, or uses another tokenizer", serving_advice(server))
 
 
-def _senseless(server: ServerInfo) -> str:
+def _wrong_order(server: ServerInfo) -> str:
+    """The likely cause of scores in the wrong order."""
     if server.dialect.has_own_template:
         return "it applies no template, or a wrong one"
-    return "it serves another model, or the published one without the overrides that read yes and no"
+    return "it serves another model, or the published model without the overrides for the classes no and yes"
 
 
 def serving_advice(server: ServerInfo) -> str:
     """How to start a reranker's server so that its answers are right."""
     if server.dialect.has_own_template:
-        return "Give the server the model's chat template, or use vLLM, whose /classify takes the finished prompt"
+        return "Give the server the model's chat template, or use vLLM, whose /classify accepts the finished prompt"
     return (
         """vLLM serves the published reranker with --runner pooling --hf-overrides '{"architectures": """
         """["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"], "is_original_qwen3_reranker": true}'"""
@@ -215,7 +217,7 @@ def _failed(server: ServerInfo, reason: str, advice: str | None = None) -> Hands
 
 
 def expected_counts(task: Task, model: str, tokenizer: Tokenizer | None) -> Expected | None:
-    """What the first easy pair must count; None where neither the tokenizer nor a published model says it."""
+    """The correct token counts of the first easy pair; None without tokenizer, for a model that is not published."""
     if tokenizer is not None:
         prompts = _easy_embedding(tokenizer) if task == "embed" else _easy_pairs(0, tokenizer)
         ids = prompts[0].ids
@@ -227,9 +229,9 @@ def expected_counts(task: Task, model: str, tokenizer: Tokenizer | None) -> Expe
 
 
 def _easy_embedding(tokenizer: Tokenizer | None) -> tuple[Prompt, ...]:
-    return document_prompts([EASY[0][1]], tokenizer, _ROOM)
+    return document_prompts([EASY[0][1]], tokenizer, _BUDGET)
 
 
 def _easy_pairs(number: int, tokenizer: Tokenizer | None, instruction: str = DEFAULT_INSTRUCTION) -> tuple[Prompt, ...]:
     query, relevant, irrelevant = EASY[number]
-    return rerank_prompts([(query, relevant), (query, irrelevant)], instruction, "\n", tokenizer, _ROOM)
+    return rerank_prompts([(query, relevant), (query, irrelevant)], instruction, "\n", tokenizer, _BUDGET)

@@ -1,4 +1,4 @@
-"""Values of HTTP headers: checked before they are sent, and hidden where servers repeat them."""
+"""Checks of header values before they are sent, and the secrets that are hidden where a server repeats them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
 """Characters that no header's value may contain. Source: RFC 9110, 5.5; HTTP libraries send only ASCII."""
 
 _SHORTEST_SECRET = 4
-"""Characters; a shorter secret is a part of many texts."""
+"""Characters; a shorter secret would occur in many texts by chance."""
 
 
 def check_header(option: str, value: object, header: str | None = None) -> None:

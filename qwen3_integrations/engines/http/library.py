@@ -1,4 +1,4 @@
-"""The HTTP library of the installed OpenAI SDK, which is the only one that this package uses."""
+"""The HTTP library of the installed OpenAI SDK. This package uses no other."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def sync_client(address: Address, timeout_s: float) -> Any:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """The system's certificates. Loading them takes tens of milliseconds, so they are loaded once."""
+    """The certificates of the system, loaded once, because loading takes tens of milliseconds."""
     return ssl.create_default_context()

@@ -1,4 +1,4 @@
-"""Where a redirect may lead: within the origin that was asked, so that texts, headers and keys go to no other host."""
+"""Redirects are followed within the origin of the request only, so that texts, headers and keys are sent to no other host."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from qwen3_integrations.engines.http.address import shown_url
 from qwen3_integrations.errors import RedirectRefused
 
 MOST = 5
-"""Redirects that are followed for one request; real servers need one (a slash, a version)."""
+"""Maximum number of redirects for one request; real servers need one (a slash, a version)."""
 
 STATUSES = frozenset((301, 302, 303, 307, 308))
 """Source: RFC 9110, 15.4."""
+
+_CHECK = "Check that base_url is the server's address"
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -22,44 +24,45 @@ def onward(asked: str, location: str | None, status: int, *, root: str, method: 
     """The address a redirect leads to.
 
     Args:
-        asked: The absolute address that was asked.
-        location: The answer's `Location`; may be relative.
-        status: The answer's status.
+        asked: The absolute address of the request.
+        location: The `Location` of the answer; may be relative.
+        status: The status of the answer.
         root: The server's address, without `/v1`.
-        method: `GET` or `POST`. A `POST` stays one, with its body, unless the status says that it must not.
-        shown: Makes an address fit for messages.
+        method: `GET` or `POST`. A `POST` stays a `POST` with its body, unless the status forbids it.
+        shown: Removes from an address what messages must not contain.
 
     Returns:
-        An absolute address of the origin that was asked (scheme, host and port), whatever the `Location` says besides its path.
+        An absolute address with the scheme, host and port of the request, and the path and query of `Location`.
 
     Raises:
-        RedirectRefused: For another origin, for what is no address, and for a `POST` that would become a `GET`.
+        RedirectRefused: For another origin, for an invalid address, and for a `POST` that would become a `GET`.
     """
     here = shown(asked)
     if not location:
-        raise RedirectRefused(f"{here} redirects ({status}) without saying where: is this the server's address?", url=here, status=status)
+        raise RedirectRefused(f"{here} redirects ({status}) without a Location", url=here, status=status, advice=_CHECK)
     try:
         target = urljoin(asked, location)
         parts, own = urlsplit(target), urlsplit(asked)
         same = _origin(parts) == _origin(own)
-    except ValueError:  # a port that is no number, half an IPv6 address
-        raise RedirectRefused(f"{here} redirects ({status}) to what is no address", url=here, status=status) from None
+    except ValueError:  # a port that is not a number, an incomplete IPv6 address
+        raise RedirectRefused(f"{here} redirects ({status}) to an invalid address", url=here, status=status, advice=_CHECK) from None
     if not same:
         raise _refused(asked, target, status, root, shown)
     if status == 303 and method != "GET":
         raise RedirectRefused(
-            f"{here} redirects ({status}) to an address that would be asked without the texts: is this the server's address?",
+            f"{here} redirects ({status}) to an address that would be requested without the texts",
             url=here,
             status=status,
+            advice=_CHECK,
         )
-    # Rebuilt from the address that was asked: no reading of user, host and port by another parser can lead elsewhere.
+    # Made from the address of the request, so that no other parser can read another user, host or port from it.
     return urlunsplit((own.scheme, own.netloc, parts.path or "/", parts.query, ""))
 
 
 def in_a_circle(asked: str, status: int, shown: Callable[[str], str] = shown_url) -> RedirectRefused:
-    """The error after `MOST` redirects."""
+    """The error for a request with more than `MOST` redirects."""
     here = shown(asked)
-    return RedirectRefused(f"{here} redirects in a circle: {MOST} redirects led to no answer", url=here, status=status)
+    return RedirectRefused(f"{here} redirects in a circle: no answer after {MOST} redirects", url=here, status=status)
 
 
 def _refused(asked: str, target: str, status: int, root: str, shown: Callable[[str], str]) -> RedirectRefused:
@@ -68,8 +71,8 @@ def _refused(asked: str, target: str, status: int, root: str, shown: Callable[[s
     base = there.removesuffix(route) + ("/v1" if route.startswith("/v1/") else "") if usable else None
     advice = f"base_url={base!r}" if base else "its address as base_url"
     return RedirectRefused(
-        f"{here} wants to send the request on to {there} ({status}). That is another origin, and texts, headers and keys are not sent "
-        f"there. If it is the right server, use {advice}; else base_url is not a server's address",
+        f"{here} redirects to {there} ({status}). That is another origin, and texts, headers and keys are not sent "
+        f"there. If it is the right server, use {advice}; otherwise check base_url",
         url=here,
         status=status,
         base_url=base,
@@ -87,7 +90,7 @@ def get_within_origin(client: Any, url: str, headers: Mapping[str, str], *, root
     Args:
         client: An `httpx.Client`.
         url: The absolute address.
-        headers: Of each request.
+        headers: Sent with each request.
         root: The server's address, without `/v1`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Counting and cutting on the server, where the model's tokenizer is not on this machine."""
+"""Counts and cuts with the server's tokenizer, where the model's tokenizer is not on this machine."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from qwen3_integrations.errors import BadReply
 
 Post = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
-_HALF_A_CHARACTER = "\ufffd"
+_INCOMPLETE_CHARACTER = "\ufffd"
 
 
 def may_exceed(prompt: Prompt, budget: int) -> bool:
-    """Whether a prompt could take more tokens than the budget; only such are worth counting.
+    """Whether a prompt may have more tokens than the budget. Only such prompts are counted.
 
-    Byte-level BPE never makes more tokens than a text has UTF-8 bytes (once it is in NFC, as the tokenizer puts it: that
-    can be longer, U+0958 becomes two characters).
+    Byte-level BPE never makes more tokens than a text has UTF-8 bytes in NFC. The tokenizer converts to NFC first, which can make a
+    text longer: U+0958 becomes two characters.
     """
     text = prompt.text
     return (len(text) if text.isascii() else len(unicodedata.normalize("NFC", text).encode())) >= budget
 
 
 async def fit_on_server(prompt: Prompt, budget: int, server: ServerInfo, post: Post) -> Prompt:
-    """The prompt, its body cut so that the whole is at most `budget` tokens as the server counts them.
+    """Cut the body of a prompt, so that the server counts at most `budget` tokens.
 
-    A cut prompt goes as the server's own ids where it takes ids, else as text.
+    A cut prompt contains the server's token ids where the server accepts ids, otherwise text.
 
     Args:
-        prompt: Without ids, and one that `may_exceed` the budget.
-        budget: Tokens, template and end token included.
-        server: Where `/tokenize` and `/detokenize` are.
-        post: Sends JSON to an address and gives the answer's.
+        prompt: A prompt without ids, for which `may_exceed` is True.
+        budget: Tokens, with template and end token.
+        server: A server with `/tokenize` and `/detokenize`.
+        post: Sends JSON to an address and returns the answer's.
 
     Raises:
         PromptTooLong: If prefix and suffix alone exceed the budget.
-        BadReply: If the server's counting makes no sense.
+        BadReply: If the server's token counts contradict each other.
     """
     prefix, body, suffix = spoken_parts(prompt)
     whole = await _encode(prefix + body + suffix, server, post, end=True)
@@ -55,11 +55,11 @@ async def fit_on_server(prompt: Prompt, budget: int, server: ServerInfo, post: P
     if room < 0 or not body:
         raise prompt_too_long(before + behind, budget)
     inner = whole[before : len(whole) - behind]
-    if server.dialect.takes_ids:  # exact even where the cut falls inside a character
+    if server.dialect.takes_ids:  # exact even if the cut is inside a character
         first, rest, last = (np.asarray(ids, dtype=np.int32) for ids in (whole[:before], inner[:room], whole[len(whole) - behind :]))
         return Prompt(replace(prompt.prefix, ids=first), PromptPart("", rest), PromptPart("", last), truncated=True, literal=False)
     while True:
-        beginning = (await _decode(inner[:room], server, post)).rstrip(_HALF_A_CHARACTER) if room else ""
+        beginning = (await _decode(inner[:room], server, post)).rstrip(_INCOMPLETE_CHARACTER) if room else ""
         if len(await _encode(prefix + beginning + suffix, server, post, end=True)) <= budget:
             cut = replace(prompt.prefix, text=prefix)
             return Prompt(cut, PromptPart(beginning), prompt.suffix, truncated=True)
@@ -69,7 +69,7 @@ async def fit_on_server(prompt: Prompt, budget: int, server: ServerInfo, post: P
 
 
 async def _encode(text: str, server: ServerInfo, post: Post, *, end: bool = False) -> list[int]:
-    """Token ids as the server reads a text; with what its tokenizer appends, or without."""
+    """The server's token ids of a text; with `end`, its tokenizer's end token included."""
     body = {"model": server.model, "prompt": text, "add_special_tokens": end}
     tokens = _field(await post(f"{server.root}/tokenize", body), "tokens", server)
     if not isinstance(tokens, list):
@@ -83,5 +83,5 @@ async def _decode(tokens: list[int], server: ServerInfo, post: Post) -> str:
 
 def _field(answer: Any, name: str, server: ServerInfo) -> Any:
     if not isinstance(answer, Mapping) or name not in answer:
-        raise BadReply(f"{server.root} counts tokens, but its answer lacks {name!r}")
+        raise BadReply(f"{server.root} counts tokens, but its answer has no field {name!r}")
     return answer[name]

@@ -1,4 +1,4 @@
-"""The OpenAI SDK as transport: one request out, its JSON in, every failure an error of ours."""
+"""One HTTP request through the OpenAI SDK: JSON out, JSON in, and every failure as an error of this package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import openai
 
 NO_KEY = "none"
-"""The SDK insists on a key and else takes OPENAI_API_KEY, which is another server's; with this one no key is sent."""
+"""Stands for no key. Without it, the SDK would send OPENAI_API_KEY, which belongs to another server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,19 @@ class _Redirect:
 
 
 class Transport:
-    """Sends JSON and reads JSON. Pooling, timeouts, retries with backoff and Retry-After, and proxies are the SDK's.
+    """Sends JSON and reads JSON. The SDK does pooling, timeouts, retries with backoff and Retry-After, and proxies.
 
-    Redirects are followed within the server's origin alone, with a handed-in client too: the SDK sends texts and headers anywhere.
+    Redirects are followed within the server's origin only, with a user's client too: the SDK would send texts and headers to any host.
 
     Args:
-        address: The server's address. One on this machine is reached without a proxy, whatever the environment says.
-        model: For messages.
+        address: The server's address. A server on this machine is reached without a proxy, whatever the environment contains.
+        model: The model's name, for messages.
         api_key: Sent as a bearer token; None: no Authorization header at all.
         timeout_s: Seconds for one request; connecting may take `connect_timeout_s` of them.
         connect_timeout_s: Seconds to connect.
         max_retries: Retries on 408, 409, 429, 5xx and broken connections.
-        headers: More headers, sent with a handed-in client too.
-        client: The user's own `OpenAI` or `AsyncOpenAI`; it keeps its key, proxies and timeouts.
+        headers: Additional headers, sent with a user's client too.
+        client: A user's `OpenAI` or `AsyncOpenAI`; it keeps its key, proxies and timeouts.
 
     Raises:
         ConfigError: If `client` is something else.
@@ -90,10 +90,10 @@ class Transport:
             max_retries=max_retries,
             http_client=_direct_client(address) if address.is_local else None,
         )
-        # The SDK takes these from the environment, where they are meant for another server; it wants their absence said with every request.
+        # The SDK reads these from the environment, where they are for another server. `Omit` in every request keeps them out.
         names = ["OpenAI-Organization", "OpenAI-Project"] + (["Authorization"] if api_key is None else [])
-        given = {name.lower() for name in headers or {}}
-        unsent = {name: openai.Omit() for name in names if name.lower() not in given}
+        own = {name.lower() for name in headers or {}}
+        unsent = {name: openai.Omit() for name in names if name.lower() not in own}
         self._options: dict[str, Any] = {
             "headers": (unsent if client is None else {}) | dict(headers or {}),
             "follow_redirects": False,
@@ -117,31 +117,31 @@ class Transport:
         return await self._call("get", url, {})
 
     async def close(self) -> None:
-        """Close connections. A sync client of the user's stays open; an async one can't be used on another loop any more."""
+        """Close connections. A user's sync client stays open; a user's async client can't be used on another event loop, and is closed."""
         import openai
 
         if isinstance(self._client, openai.AsyncOpenAI):
             await self._client.close()
 
-    async def _call(self, verb: str, url: str, words: dict[str, Any]) -> Any:
+    async def _call(self, verb: str, url: str, arguments: dict[str, Any]) -> Any:
         asked = url
         for _ in range(MOST + 1):
-            answer = await self._answer(verb, asked, words)
+            answer = await self._answer(verb, asked, arguments)
             if not isinstance(answer, _Redirect):
                 return answer
             asked, status = self._onward(verb, asked, answer), answer.status
         raise in_a_circle(url, status, self._address.shown)
 
-    async def _answer(self, verb: str, url: str, words: dict[str, Any]) -> Any:
+    async def _answer(self, verb: str, url: str, arguments: dict[str, Any]) -> Any:
         """The answer to one request: JSON, or a redirect."""
         import openai
 
         method = getattr(self._client, verb)
         try:
             if isinstance(self._client, openai.AsyncOpenAI):
-                answer = await method(url, cast_to=object, options=self._options, **words)
+                answer = await method(url, cast_to=object, options=self._options, **arguments)
             else:
-                answer = await asyncio.to_thread(method, url, cast_to=object, options=self._options, **words)
+                answer = await asyncio.to_thread(method, url, cast_to=object, options=self._options, **arguments)
         except openai.APIError as error:
             if isinstance(error, openai.APIStatusError) and error.status_code in STATUSES:
                 return _Redirect(error.status_code, error.response.headers.get("location"))
@@ -159,7 +159,8 @@ class Transport:
             return onward(url, redirect.location, redirect.status, root=self._address.root, method=verb.upper(), shown=self._address.shown)
         except RedirectRefused as error:
             base = error.base_url and self._hidden(error.base_url)
-            raise RedirectRefused(self._hidden(str(error)), url=error.url, status=error.status, base_url=base) from None
+            advice = error.advice and self._hidden(error.advice)
+            raise error.replace(reason=self._hidden(error.reason), advice=advice, base_url=base) from None
 
     def _translated(self, error: openai.APIError, url: str) -> ServerError:
         import openai
@@ -174,13 +175,13 @@ class Transport:
             if "Connect" in type(cause).__name__:
                 advice = "Check that the server is running and that base_url is its address"
                 return ServerUnreachable(f"{shown} can't be reached {reason}", url=shown, advice=advice)
-            advice = "The cause is in the server's log, or in that of a proxy in front of it"
+            advice = "The cause is in the server's log, or in the log of a proxy in front of it"
             return ServerUnreachable(f"{shown} closed the connection before its answer was complete {reason}", url=shown, advice=advice)
         if not isinstance(error, openai.APIStatusError):
             return ServerFailed(f"{shown} failed: {type(error).__name__}", url=shown)
         status, statement = error.status_code, self._hidden(_statement(error))
-        kind, what_to_do = self._kind(error, statement)
-        return kind(f"{shown} answered {status} for {self._model}: {statement}", url=shown, status=status, advice=what_to_do)
+        kind, fix = self._kind(error, statement)
+        return kind(f"{shown} answered {status} for {self._model}: {statement}", url=shown, status=status, advice=fix)
 
     def _hidden(self, text: str) -> str:
         """A text without the secrets that are sent: servers repeat them in error messages."""
@@ -192,21 +193,21 @@ class Transport:
         """The class of an error and the advice that goes with it."""
         status = error.status_code
         if status in (401, 403):
-            fix = "The key is wrong, or does not permit this model" if self._has_key else "Pass api_key, or set QWEN3_API_KEY"
-            return AuthenticationFailed, fix
+            advice = "The key is wrong, or does not permit this model" if self._has_key else "Pass api_key, or set QWEN3_API_KEY"
+            return AuthenticationFailed, advice
         if status == 404 and (_blames_model(error) or _names(statement, self._model)):
             return ModelNotServed, "Pass the served name as model; the server's /v1/models lists it"
         if status in (404, 405):
             return RouteNotServed, "The server lacks this route: it may serve the model for the other task, or base_url may be wrong"
         if status == 429:
-            return RateLimited, "Retries did not help: lower concurrency, raise max_retries, or ask for a higher limit"
+            return RateLimited, "Retries did not help: lower concurrency, raise max_retries, or request a higher limit"
         if status >= 500:
             return ServerFailed, "Retries did not help; the cause is in the server's log"
         return RequestRefused, None
 
 
 def _direct_client(address: Address) -> Any:
-    """A client that goes straight to a server on this machine."""
+    """A client without proxy, for a server on this machine."""
     import openai
 
     transport = None if address.socket is None else http_library().AsyncHTTPTransport(uds=address.socket)
@@ -226,12 +227,12 @@ def _blames_model(error: openai.APIStatusError) -> bool:
 
 
 def _names(statement: str, model: str) -> bool:
-    """Whether a server's statement names the model, as a word of its own: servers without error codes do for a model they lack."""
+    """Whether a server's message contains the model's name as a whole word, as for an unknown model on servers without error codes."""
     return re.search(rf"(?<![\w/.-]){re.escape(model)}(?![\w/-])", statement) is not None
 
 
 def _statement(error: openai.APIStatusError) -> str:
-    """The server's own words: `{"error": {"message"}}`, `{"message"}`, `{"detail"}`, or the answer's text."""
+    """The server's message: `{"error": {"message"}}`, `{"message"}`, `{"detail"}`, or the answer's text."""
     body: Any = error.body
     for key in ("error", "message", "detail"):
         if isinstance(body, Mapping) and key in body:

@@ -1,0 +1,87 @@
+"""`EmbedderSettings`: a component with an `Embedder`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from pydantic import Field, PrivateAttr
+
+from qwen3_integrations.adapters.component_settings import ComponentSettings
+from qwen3_integrations.adapters.fields import Dimensions
+from qwen3_integrations.core.embedder import Embedder
+from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.results import Usage
+from qwen3_integrations.core.tokenizer import checked_text
+from qwen3_integrations.core.types import Rows, Task
+from qwen3_integrations.errors import Qwen3Error
+from qwen3_integrations.models.catalog import DEFAULT_MODELS
+
+
+class EmbedderSettings(ComponentSettings):
+    """A component with an `Embedder`."""
+
+    task: ClassVar[Task] = "embed"
+
+    model: str = Field(default=DEFAULT_MODELS["embed"], strict=True, frozen=True)
+    dimensions: Dimensions = Field(default=None, frozen=True)
+
+    _embedder: Embedder = PrivateAttr()
+
+    @property
+    def usage(self) -> Usage:
+        """Prompts and tokens of all calls so far."""
+        return self._embedder.usage
+
+    def _build(self, engine: Engine) -> None:
+        self._embedder = Embedder(engine, instruction=self.instruction, dimensions=self.dimensions, max_tokens=self.max_tokens)
+
+    def _documents(self, texts: Sequence[str]) -> list[list[float]]:
+        return _as_lists(self._embedder.embed_documents(texts))
+
+    async def _adocuments(self, texts: Sequence[str]) -> list[list[float]]:
+        # Converting 2,048 vectors of 1,024 floats to lists takes about 40 ms, which would block the event loop.
+        return await asyncio.to_thread(_as_lists, await self._embedder.aembed_documents(texts))
+
+    def _document(self, text: str) -> list[float]:
+        text = checked_text(text, "text")
+        with _one_text():
+            return self._documents([text])[0]
+
+    async def _adocument(self, text: str) -> list[float]:
+        text = checked_text(text, "text")
+        with _one_text():
+            return (await self._adocuments([text]))[0]
+
+    def _query(self, text: str) -> list[float]:
+        text = checked_text(text, "text")
+        with _one_text():
+            return _as_lists(self._embedder.embed_queries([text], self.instruction))[0]
+
+    async def _aquery(self, text: str) -> list[float]:
+        text = checked_text(text, "text")
+        with _one_text():
+            return _as_lists(await self._embedder.aembed_queries([text], self.instruction))[0]
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from super().__repr_args__()
+        yield "dimensions", self.dimensions
+
+    def _repr_html_(self) -> str:
+        return self._facts_html({"dimensions": self.dimensions or self._opened.dimensions})
+
+
+@contextmanager
+def _one_text() -> Iterator[None]:
+    """Errors without an index: the caller passed one text and no list."""
+    try:
+        yield
+    except Qwen3Error as error:
+        raise error.replace(index=None) from error.__cause__
+
+
+def _as_lists(rows: Rows) -> list[list[float]]:
+    # Row by row, so that other threads can run between rows.
+    return [row.tolist() for row in rows]

@@ -1,0 +1,49 @@
+"""Types of the components' settings: pydantic fields with the core's checks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ValidationInfo
+
+from qwen3_integrations.core.tokenizer import checked_text
+from qwen3_integrations.core.validation import checked_cut, checked_dimensions, optional_whole_number, whole_number
+from qwen3_integrations.engines.registry import checked_backend
+from qwen3_integrations.models.catalog import CHECKPOINTS
+
+
+def _instruction(value: Any) -> Any:
+    return checked_text(value, "instruction")
+
+
+def _count(value: Any, info: ValidationInfo) -> int:
+    return whole_number(value, str(info.field_name))
+
+
+def _top_n(value: Any) -> int | None:
+    return checked_cut(value, None)[0]
+
+
+def _score_threshold(value: Any) -> float | None:
+    return checked_cut(None, value)[1]
+
+
+def _fetch_k(value: Any) -> int | None:
+    return optional_whole_number(value, "fetch_k", note=", or None for the retriever's own")
+
+
+def _dimensions(value: Any, info: ValidationInfo) -> int | None:
+    model = str(info.data.get("model", "the model"))
+    known = CHECKPOINTS.get(model)
+    return checked_dimensions(value, known.width if known else None, model)
+
+
+Instruction = Annotated[str, BeforeValidator(_instruction)]
+BackendName = Annotated[str, BeforeValidator(checked_backend)]
+Count = Annotated[int, BeforeValidator(_count)]
+"""A whole number of at least 1; NumPy's integers become `int`."""
+
+Dimensions = Annotated[int | None, BeforeValidator(_dimensions)]
+TopN = Annotated[int | None, BeforeValidator(_top_n)]
+FetchK = Annotated[int | None, BeforeValidator(_fetch_k)]
+ScoreThreshold = Annotated[float | None, BeforeValidator(_score_threshold)]

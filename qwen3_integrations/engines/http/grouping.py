@@ -1,0 +1,44 @@
+"""Divides the prompts of a job into requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qwen3_integrations.core.types import Prompt
+from qwen3_integrations.engines.http.discovery import ServerInfo
+from qwen3_integrations.engines.http.pending import REQUEST_CHARACTERS
+
+
+def grouped(prompts: Sequence[Prompt], server: ServerInfo, size: int) -> Iterator[tuple[list[int], object]]:
+    """Divide prompts into requests.
+
+    Args:
+        prompts: The prompts of a job.
+        server: The server that gets the requests.
+        size: Maximum number of prompts in a request.
+
+    Yields:
+        For each request the positions of its prompts, and their kind. A request has prompts of one kind and at most
+        `REQUEST_CHARACTERS`; a prompt with more characters is a request of its own.
+    """
+    kinds: dict[object, list[int]] = {}
+    for position, prompt in enumerate(prompts):
+        kinds.setdefault(_kind(prompt, server), []).append(position)
+    for kind, positions in kinds.items():
+        part: list[int] = []
+        room = REQUEST_CHARACTERS
+        for position in positions:
+            length = prompts[position].characters
+            if part and (len(part) == size or length > room):
+                yield part, kind
+                part, room = [], REQUEST_CHARACTERS
+            part.append(position)
+            room -= length
+        yield part, kind
+
+
+def _kind(prompt: Prompt, server: ServerInfo) -> object:
+    """Prompts of equal kinds may share a request: the query, where the server has its own template; otherwise, whether ids are sent."""
+    if server.dialect.one_query:
+        return prompt.prefix.query, prompt.prefix.instruction
+    return server.dialect.takes_ids and not prompt.literal and prompt.ids is not None
