@@ -53,9 +53,12 @@ class Qwen3Embeddings(EmbedderSettings, Embeddings):
         model: A folder, a name on the hub, or `qwen3-tiny-demo`.
         base_url: A server's address; the default is `QWEN3_EMBEDDING_URL` from the environment.
         api_key: The server's key; the default is `QWEN3_API_KEY`. It is never shown, dumped or pickled.
-        instruction: The task of the search, as one English sentence; empty for queries without instruction. May be assigned.
+        instruction: The task of the search, as one English sentence; empty for queries without instruction. May be assigned. The default
+            is the prompt that the model's folder declares, else the model card's instruction; None where that prompt has another form
+            (`query_prompt`).
         dimensions: Width of the vectors (Matryoshka), from 32 to the model's width; None for the model's width.
-        max_tokens: Maximum tokens of a text, with the end token. Longer documents are cut; a longer query is an error.
+        max_tokens: Maximum tokens of a text, with the end token. Longer documents are cut; a longer query is an error. The
+            default is 8192, or what the model's folder declares where that is less.
         backend: `auto`, `vllm`, `torch`, `http` or `fake`; see `open_engine`.
         engine: An opened engine; `close()` does not close it. It can't be combined with `base_url`, `api_key`, `backend` and
             `engine_options`.

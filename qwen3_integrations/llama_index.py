@@ -11,7 +11,6 @@ from qwen3_integrations.adapters.reranker_settings import RerankerSettings
 from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.pipeline import is_quick
-from qwen3_integrations.core.prompts import embedding_query
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
 from qwen3_integrations.core.validation import check_options, whole_number
@@ -59,9 +58,12 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         model: A folder, a name on the hub, or `qwen3-tiny-demo`. `model_name` is LlamaIndex's name for the same setting.
         base_url: A server's address; the default is `QWEN3_EMBEDDING_URL` from the environment.
         api_key: The server's key; the default is `QWEN3_API_KEY`. It is never shown, dumped or pickled.
-        instruction: The task of the search, as one English sentence; empty for queries without instruction. May be assigned.
+        instruction: The task of the search, as one English sentence; empty for queries without instruction. May be assigned. The default
+            is the prompt that the model's folder declares, else the model card's instruction; None where that prompt has another form
+            (`query_prompt`).
         dimensions: Width of the vectors (Matryoshka), from 32 to the model's width; None for the model's width.
-        max_tokens: Maximum tokens of a text, with the end token. Longer texts are cut; a longer query is an error.
+        max_tokens: Maximum tokens of a text, with the end token. Longer texts are cut; a longer query is an error. The default is
+            8192, or what the model's folder declares where that is less.
         backend: `auto`, `vllm`, `torch`, `http` or `fake`; see `open_engine`.
         engine: An opened engine; `close()` does not close it. It can't be combined with `base_url`, `api_key`, `backend` and
             `engine_options`. `to_dict` does not include it: pass it to `from_dict` again.
@@ -147,7 +149,7 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
         if self.embeddings_cache is None:
             return self
         component = BaseModel.__copy__(self)  # shares the embedder, so that the engine is not opened twice
-        component.__dict__["embeddings_cache"] = _QueryCache(self.embeddings_cache, self.instruction)
+        component.__dict__["embeddings_cache"] = _QueryCache(self.embeddings_cache, self.query_prompt)
         return component
 
     def _get_query_embedding(self, query: str) -> Embedding:
@@ -261,11 +263,11 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
 
 
 class _QueryCache(BaseKVStore):
-    """A cache for queries. The key is the text that the model reads: the query with its instruction."""
+    """A cache for queries. The key is the text that the model reads: the query behind its prompt."""
 
-    def __init__(self, store: BaseKVStore, instruction: str) -> None:
+    def __init__(self, store: BaseKVStore, prompt: str) -> None:
         self._store = store
-        self._instruction = instruction
+        self._prompt = prompt
 
     def put(self, key: str, val: dict[str, Any], collection: str = "data") -> None:
         self._store.put(self._key(key), val, collection)
@@ -292,7 +294,7 @@ class _QueryCache(BaseKVStore):
         return await self._store.adelete(self._key(key), collection)
 
     def _key(self, query: str) -> str:
-        return embedding_query(query, self._instruction)
+        return self._prompt + query
 
 
 def _query_of(query_bundle: QueryBundle | str | None) -> str:

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, PrivateAttr, SecretStr, field_serializer
 from pydantic.json_schema import SkipJsonSchema
 
-from qwen3_integrations.adapters.fields import BackendName, Count, Instruction
+from qwen3_integrations.adapters.fields import BackendName, DeclaredCount, DeclaredInstruction
 from qwen3_integrations.adapters.strict_model import StrictModel
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
-from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
@@ -45,8 +44,8 @@ class ComponentSettings(StrictModel):
         api_key: SecretStr | str | None = Field(default=None, frozen=True, exclude=True, repr=False)
     else:  # a string becomes a SecretStr
         api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True, repr=False)
-    instruction: Instruction = DEFAULT_INSTRUCTION
-    max_tokens: Count = Field(default=8192, frozen=True)
+    instruction: DeclaredInstruction = None
+    max_tokens: DeclaredCount = Field(default=None, frozen=True)
     backend: BackendName = Field(default="auto", frozen=True)
     engine: SkipJsonSchema[Engine | None] = Field(default=None, frozen=True, exclude=True, repr=False)  # an engine can't be JSON
     engine_options: dict[str, Any] | None = Field(default=None, frozen=True)

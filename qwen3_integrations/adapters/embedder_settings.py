@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from qwen3_integrations.adapters.component_settings import ComponentSettings
 from qwen3_integrations.adapters.fields import Dimensions
 from qwen3_integrations.core.embedder import Embedder
-from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.tokenizer import checked_text
 from qwen3_integrations.core.types import Rows, Task
@@ -36,7 +36,20 @@ class EmbedderSettings(ComponentSettings):
         return self._embedder.usage
 
     def _build(self, engine: Engine) -> None:
-        self._embedder = Embedder(engine, instruction=self.instruction, dimensions=self.dimensions, max_tokens=self.max_tokens)
+        embedder = Embedder(engine, instruction=self.instruction, dimensions=self.dimensions, max_tokens=self.max_tokens)
+        # What the model's folder declares shows on the component.
+        self.__dict__ |= {"instruction": embedder.instruction, "max_tokens": self.max_tokens or embedder.max_tokens}
+        self._embedder = embedder
+
+    @property
+    def query_prompt(self) -> str:
+        """The text before a query: the instruction in the model card's template, or the prompt that the model's folder declares."""
+        return conventions_of(self._opened).before_query(self.instruction)
+
+    @property
+    def document_prompt(self) -> str:
+        """The text before a document; empty unless the model's folder declares one."""
+        return self._embedder.document_prompt
 
     def _documents(self, texts: Sequence[str]) -> list[list[float]]:
         return _as_lists(self._embedder.embed_documents(texts))
@@ -68,9 +81,16 @@ class EmbedderSettings(ComponentSettings):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield from super().__repr_args__()
         yield "dimensions", self.dimensions
+        if self.instruction is None:
+            yield "query_prompt", self.query_prompt
+        if self.document_prompt:
+            yield "document_prompt", self.document_prompt
 
     def _repr_html_(self) -> str:
-        return self._facts_html({"dimensions": self.dimensions or self._opened.dimensions})
+        facts: dict[str, object] = {"dimensions": self.dimensions or self._opened.dimensions}
+        facts |= {"query prompt": repr(self.query_prompt)} if self.instruction is None else {}
+        facts |= {"document prompt": repr(self.document_prompt)} if self.document_prompt else {}
+        return self._facts_html(facts)
 
 
 @contextmanager

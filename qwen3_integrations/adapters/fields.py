@@ -16,8 +16,16 @@ def _instruction(value: Any) -> Any:
     return checked_text(value, "instruction")
 
 
+def _declared_instruction(value: Any) -> Any:
+    return None if value is None else checked_text(value, "instruction")
+
+
 def _count(value: Any, info: ValidationInfo) -> int:
     return whole_number(value, str(info.field_name))
+
+
+def _declared_count(value: Any, info: ValidationInfo) -> int | None:
+    return optional_whole_number(value, str(info.field_name))
 
 
 def _top_n(value: Any) -> int | None:
@@ -39,9 +47,15 @@ def _dimensions(value: Any, info: ValidationInfo) -> int | None:
 
 
 Instruction = Annotated[str, BeforeValidator(_instruction)]
+DeclaredInstruction = Annotated[str | None, BeforeValidator(_declared_instruction)]
+"""An instruction; None for what the model's folder declares."""
+
 BackendName = Annotated[str, BeforeValidator(checked_backend)]
 Count = Annotated[int, BeforeValidator(_count)]
 """A whole number of at least 1; NumPy's integers become `int`."""
+
+DeclaredCount = Annotated[int | None, BeforeValidator(_declared_count)]
+"""As `Count`; None for what the model's folder declares."""
 
 Dimensions = Annotated[int | None, BeforeValidator(_dimensions)]
 TopN = Annotated[int | None, BeforeValidator(_top_n)]

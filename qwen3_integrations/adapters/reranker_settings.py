@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr
 
 from qwen3_integrations.adapters.component_settings import ComponentSettings
-from qwen3_integrations.adapters.fields import ScoreThreshold, TopN
+from qwen3_integrations.adapters.fields import Count, Instruction, ScoreThreshold, TopN
 from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.reranker import Reranker
 from qwen3_integrations.core.results import Ranking, Usage
 from qwen3_integrations.core.types import Task
@@ -22,6 +23,8 @@ class RerankerSettings(ComponentSettings):
     task: ClassVar[Task] = "rerank"
 
     model: str = Field(default=DEFAULT_MODELS["rerank"], strict=True, frozen=True)
+    instruction: Instruction = DEFAULT_INSTRUCTION
+    max_tokens: Count = Field(default=8192, frozen=True)
     top_n: TopN = None
     score_threshold: ScoreThreshold = None
 

@@ -202,7 +202,7 @@ class Embedder:
         return Work("embed", self.max_tokens, plan, self._finish, lambda item: len(text(item)))
 
     def _queries(self, text: Callable[[T], str], instruction: str | None) -> Work[T]:
-        instruction = self.instruction if instruction is None else checked_text(instruction, "instruction")
+        instruction = self.instruction if instruction is None else checked_text(instruction, "instruction")  # None: the folder's prompt
 
         def plan(items: Sequence[T]) -> Plan:
             texts = [text(item) for item in items]
