@@ -12,7 +12,7 @@ import torch
 
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Prefix, Prompt, PromptPart, Rows, Task
-from qwen3_integrations.engines.torch import attention
+from qwen3_integrations.engines.torch import attention, flash_attention
 from qwen3_integrations.engines.torch.graphs import Graphs
 from qwen3_integrations.engines.torch.kernel_selection import first_line, functions_for
 from qwen3_integrations.engines.torch.packing import PackedBatch, pack
@@ -44,7 +44,7 @@ class TorchForward:
         line = _score_line(files, tokenizer) if task == "rerank" else None
         self._model = Qwen3(files, device, dtype)
         with _current(device):
-            self._kernel = attention.kernel_for(device, dtype, self._model.head_dim)
+            self._kernel = flash_attention.kernel_for(device, dtype, self._model.head_dim)
             self._functions = functions_for(self._model, device, dtype)
             self._graphs = Graphs(self._model, self._kernel, self._functions, device) if self._kernel and device.type == "cuda" else None
         self._reserved = reserved
