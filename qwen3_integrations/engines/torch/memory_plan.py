@@ -79,8 +79,8 @@ def plan_passes(model: str, shape: ModelShape, weights_bytes: int, value_bytes: 
         tokens = max(MIN_PASS_TOKENS, min(MAX_PASS_TOKENS, int(room / (OVERHEAD * token_bytes)) - CAPTURED_TOKENS))
     plan = PassPlan(model, weights_bytes, token_bytes, tokens)
     if plan.total_bytes > free_bytes:
-        advice = "free some memory, use a smaller model, or lower max_batch_tokens"
-        raise ConfigError(f"{plan}, but the device has {in_gib(free_bytes)} free: {advice}")
+        advice = "Free some memory, use a smaller model, or lower max_batch_tokens"
+        raise ConfigError(f"{plan}, but the device has {in_gib(free_bytes)} free", advice=advice)
     return plan
 
 

@@ -124,7 +124,7 @@ class JobQueue:
             return pending.future
         with self._changed:
             if self._closed:
-                raise EngineClosed(f"the engine for {self._name} is closed; open it again")
+                raise EngineClosed(f"the engine for {self._name} is closed", advice="Open it again")
             self._pending.append(pending)
             self._changed.notify()
         return pending.future

@@ -176,7 +176,7 @@ def device_memory(device: int) -> tuple[int, int | None, str]:
         visible = gpus()
         if device >= len(visible):
             raise ConfigError(
-                f"vLLM needs {device + 1} GPUs, but only {len(visible)} are visible: check CUDA_VISIBLE_DEVICES and nvidia-smi"
+                f"vLLM needs {device + 1} GPUs, but only {len(visible)} are visible", advice="Check CUDA_VISIBLE_DEVICES and nvidia-smi"
             )
         return visible[device].total_bytes, visible[device].free_bytes, f"device {device}"
     return int(current_platform.get_device_total_memory(device)), None, f"device {device}"
