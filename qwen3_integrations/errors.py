@@ -31,6 +31,30 @@ from __future__ import annotations
 import copy
 from typing import Any, Self
 
+__all__ = [
+    "AuthenticationFailed",
+    "BadReply",
+    "ConfigError",
+    "EngineClosed",
+    "EngineError",
+    "HandshakeFailed",
+    "InputError",
+    "InvalidText",
+    "MissingExtra",
+    "ModelNotFound",
+    "ModelNotServed",
+    "PromptTooLong",
+    "Qwen3Error",
+    "RateLimited",
+    "RedirectRefused",
+    "RequestRefused",
+    "RouteNotServed",
+    "ServerError",
+    "ServerFailed",
+    "ServerTimeout",
+    "ServerUnreachable",
+]
+
 
 class Qwen3Error(Exception):
     """Base of every error this package raises on purpose. Can be copied and pickled, for example to leave a worker process.

@@ -1,3 +1,5 @@
-"""What the LangChain and the LlamaIndex components share."""
+"""Shared by the LangChain and the LlamaIndex components. Internal."""
 
 from __future__ import annotations
+
+__all__: list[str] = []
