@@ -1,4 +1,4 @@
-"""From texts to finished prompts: templates put on, tokens counted, documents cut to the budget. Pure functions."""
+"""Texts to finished prompts: apply templates, count tokens, cut documents to the budget. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _NO_BODY = PromptPart("", np.empty(0, dtype=np.int32))
 
 
 def document_prompts(documents: Sequence[str], tokenizer: Tokenizer | None, max_tokens: int) -> tuple[Prompt, ...]:
-    """What an embedder reads for documents: the text, cut to the budget, and the end token.
+    """The prompts of an embedder for documents: the text, cut to the budget, and the end token.
 
     Args:
         documents: Checked texts.
-        tokenizer: The model's own; None: nothing is counted or cut here, the engine does it.
+        tokenizer: The model's tokenizer; None if the engine counts and cuts.
         max_tokens: Budget of a whole prompt, in tokens.
     """
     return _finish([_NO_PREFIX] * len(documents), documents, _end(tokenizer), tokenizer, max_tokens)
 
 
 def query_prompts(queries: Sequence[str], instruction: str, tokenizer: Tokenizer | None, max_tokens: int) -> tuple[Prompt, ...]:
-    """What an embedder reads for queries: instruction and query, never cut, and the end token.
+    """The prompts of an embedder for queries: instruction and query, never cut, and the end token.
 
     Raises:
-        PromptTooLong: If one exceeds the budget; names its index.
+        PromptTooLong: If a query exceeds the budget; the error has its index.
     """
     texts = [embedding_query(query, instruction) for query in queries]
     ids: Sequence[Ids | None] = tokenizer.encode(texts) if tokenizer else [None] * len(texts)
@@ -51,8 +51,8 @@ class PairPlanner:
 
     Args:
         instruction: The instruction of all pairs.
-        separator: What joins instruction, query and document.
-        tokenizer: The model's own; None: nothing is counted or cut here, the engine does it.
+        separator: Separator between instruction, query and document.
+        tokenizer: The model's tokenizer; None if the engine counts and cuts.
         max_tokens: Budget of a whole prompt, in tokens.
     """
 
@@ -96,7 +96,7 @@ def rerank_prompts(
 
 
 def _end(tokenizer: Tokenizer | None) -> PromptPart:
-    """The end token; as text it is empty, since a server's own tokenizer appends it."""
+    """The end token. Its text is empty, because a server's tokenizer appends the token."""
     return PromptPart("", np.asarray([tokenizer.end_id], dtype=np.int32) if tokenizer else None)
 
 
@@ -114,7 +114,7 @@ def _finish(
         try:
             prompts.append(fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens))
         except PromptTooLong as error:
-            if shared:  # no single item is at fault, the query of all of them is
+            if shared:  # no single item is at fault, but their common query
                 raise
             raise error.replace(index=len(prompts)) from None
     return tuple(prompts)
@@ -128,7 +128,7 @@ def fit_prompt(prefix: Prefix, body: str, ids: Ids, suffix: PromptPart, tokenize
         body: The part that may be cut.
         ids: The body's ids.
         suffix: With ids.
-        tokenizer: The model's own.
+        tokenizer: The model's tokenizer.
         max_tokens: Budget of the whole, in tokens.
 
     Raises:
@@ -153,7 +153,7 @@ def _is_literal(prefix: Prefix, body: str, tokenizer: Tokenizer | None) -> bool:
 
 
 def prompt_too_long(tokens: int, max_tokens: int, index: int | None = None) -> PromptTooLong:
-    """The error for a query and instruction that leave no room, with both counts and the query's position in a list."""
+    """The error for a query and an instruction that exceed the budget, with both counts and the query's position in a list."""
     return PromptTooLong(
         f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}",
         tokens=tokens,

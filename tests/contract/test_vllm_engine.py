@@ -340,8 +340,8 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
         ({"kv_cache_memory_bytes": "1"}, "kv_cache_memory_bytes must be a whole number"),
         ({"tensor_parallel_size": 0}, "tensor_parallel_size must be a whole number"),
         ({"gpu_memory_utilization": 2}, "gpu_memory_utilization must be a number in"),
-        ({"dtype": "int3"}, "vLLM refused the options for .*embed"),
-        ({"max_model_len": 10**6}, "vLLM refused the options"),
+        ({"dtype": "int3"}, "^dtype is refused by vLLM for .*embed.*: Input should be 'auto'"),
+        ({"max_model_len": 10**6}, r"vLLM refused the options for .*embed.*: .*max_model_len \(1000000\) is greater"),
         ({"kv_cache_memory_bytes": 1 << 50}, r"needs 1048577\.\d\d GiB: weights .* but this machine has .* GiB free\. concurrency="),
     ],
 )

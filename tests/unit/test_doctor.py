@@ -250,8 +250,8 @@ def test_pytorch_against_the_driver(build, found, state, says):
         (CPU_VLLM, TorchBuild("2.13.0+cpu", None), (CARD,), [("warning", "does not use the GPU")]),
         (VLLM, TorchBuild("2.13.0", "13.0"), (), [("note", "needs a GPU")]),
         (replace(VLLM, version="0.20.0"), TorchBuild("2.13.0", "13.0"), (CARD,), [("warning", "not among the tested >=0.24")]),
-        (VLLM, TorchBuild("2.12.0", "13.0"), (CARD,), [("warning", "needs torch==2.13.0; here is 2.12.0")]),
-        (VLLM, None, (CARD,), [("warning", "here is none")]),
+        (VLLM, TorchBuild("2.12.0", "13.0"), (CARD,), [("warning", "needs torch==2.13.0; installed is 2.12.0")]),
+        (VLLM, None, (CARD,), [("warning", "installed is none")]),
     ],
 )
 def test_vllm_usable_or_why_not(installed, build, found, expected):

@@ -29,7 +29,7 @@ class Attention(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedPrefixes:
-    """Where the shared prefixes lie, and which suffixes attend to them.
+    """Positions of the shared prefixes, and the suffixes that attend to them.
 
     Attributes:
         tokens: Tokens of all shared prefixes, which are the first tokens of the batch.

@@ -54,7 +54,8 @@ class TorchEngine(Submitting):
     Raises:
         MissingExtra: If PyTorch or safetensors is not installed.
         ModelNotFound: If the model could not be found or downloaded.
-        ConfigError: If the model is for the other task, the device or dtype does not exist, or the memory is too small (with the sum).
+        ConfigError: If the model is for the other task, the device or dtype does not exist, or the memory is too small
+            (the message has the sum).
     """
 
     backend = "torch"
@@ -85,7 +86,9 @@ class TorchEngine(Submitting):
         self.dtype = _dtype(dtype, self.device)
         self.capabilities = Capabilities(exact=self.dtype == "float32")
         numerics = {"backend": self.backend, "dtype": self.dtype, "quantisation": quantisation_of(files)}
-        self._fingerprint = Fingerprint(folder_identity(files, task, self.tokenizer.digest), numerics)  # now: the folder may change later
+        self._fingerprint = Fingerprint(
+            folder_identity(files, task, self.tokenizer.digest), numerics
+        )  # read now, because the folder may change later
         target = torch.device(self.device)
         if target.type == "cuda" and target.index is None:  # each thread has its own current device, and the engine has threads
             target = torch.device("cuda", torch.cuda.current_device())
@@ -106,7 +109,7 @@ class TorchEngine(Submitting):
         self._finalizer()
 
     def fingerprint(self) -> Fingerprint:
-        """Which model this is, as its folder was when it was opened, and the number format; see `Fingerprint`."""
+        """The model, as its folder was when the engine opened, and the number format; see `Fingerprint`."""
         return self._fingerprint
 
     def _submit(self, job: Job) -> Future[Reply]:

@@ -164,7 +164,7 @@ def _copy_to_host(rows: torch.Tensor, order: np.ndarray[Any, Any]) -> Callable[[
 
 
 def _score_line(files: ModelFiles, tokenizer: Tokenizer) -> tuple[Rows, float]:
-    """Where a score is read: the sigmoid of the last hidden state along a direction, shape (width,), plus a bias."""
+    """Direction, shape (width,), and bias of the score: the score is the sigmoid of (last hidden state @ direction + bias)."""
     return _stored_head(files) if files.classifier else (_yes_minus_no(files, tokenizer), 0.0)
 
 
@@ -177,7 +177,7 @@ def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
 
 
 def _stored_head(files: ModelFiles) -> tuple[Rows, float]:
-    """The direction and bias of a sequence-classification conversion: of its one row, or of "yes" less those of "no"."""
+    """The direction and bias of a sequence-classification conversion: of its one row, or "yes" minus "no"."""
     head = files.stored_head()
     weight = files.rows("score.weight", None)
     bias = files.rows("score.bias", None) if head.bias else np.zeros(head.rows, np.float32)
