@@ -68,7 +68,7 @@ def test_the_command_shows_what_the_diagnosis_finds(monkeypatch):
     assert all(len(line.split()) <= 3 for line in long)  # a path that is longer than the line
 
 
-def test_a_problem_is_a_failure_and_a_warning_is_none(monkeypatch):
+def test_a_problem_sets_the_exit_code_and_a_warning_does_not(monkeypatch):
     found = [Finding("GPU", "GPU 0", "ok", "fine"), Finding("vLLM", "build", "warning", "a CPU build [not markup]", "pip install 'x[y]'")]
     monkeypatch.setattr("qwen3_integrations.diagnosis.diagnose", lambda: found)
     result = CliRunner().invoke(app, ["doctor"])
