@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, as one tree.
+"""All errors that this package raises on purpose, as one tree.
 
     Qwen3Error                              `reason`, `advice`, `index`
     ├── InputError (ValueError)             a text or an argument of a call; `argument`
@@ -6,7 +6,7 @@
     │   └── PromptTooLong                   instruction and query leave no room; `tokens`, `max_tokens`
     ├── ConfigError (ValueError)            a setting that can't work; `option`
     │   ├── MissingExtra (ImportError)      an optional dependency is not installed
-    │   └── ModelNotFound                   no folder, no cache and no hub has it
+    │   └── ModelNotFound                   a model in no folder, no cache and no hub
     └── EngineError (RuntimeError)          the engine or the server behind it
         ├── EngineClosed                    used after `close()`
         ├── BadReply                        an answer of the wrong count, width or value
@@ -22,8 +22,8 @@
             ├── ServerFailed                5xx, after retries
             └── HandshakeFailed             wrong answers for this model; `model`
 
-A program reads the fields and never the message: the message is made from the fields each time it is read. A value that is not a text
-at all is the built-in `TypeError`; its message has the index.
+Programs read the fields, not the message. The message is made from the fields each time it is read. For a value that is not a string,
+the error is the built-in `TypeError`; its message has the index.
 """
 
 from __future__ import annotations
@@ -31,15 +31,39 @@ from __future__ import annotations
 import copy
 from typing import Any, Self
 
+__all__ = [
+    "AuthenticationFailed",
+    "BadReply",
+    "ConfigError",
+    "EngineClosed",
+    "EngineError",
+    "HandshakeFailed",
+    "InputError",
+    "InvalidText",
+    "MissingExtra",
+    "ModelNotFound",
+    "ModelNotServed",
+    "PromptTooLong",
+    "Qwen3Error",
+    "RateLimited",
+    "RedirectRefused",
+    "RequestRefused",
+    "RouteNotServed",
+    "ServerError",
+    "ServerFailed",
+    "ServerTimeout",
+    "ServerUnreachable",
+]
+
 
 class Qwen3Error(Exception):
-    """Base of every error this package raises on purpose. Can be copied and pickled, for example to leave a worker process.
+    """Base of all errors that this package raises on purpose. They can be copied and pickled, for example to send them to another process.
 
     Attributes:
-        reason: What happened, and to what. Where a class has a subject of its own (`argument`, `option`), the reason continues it.
-        advice: What to do about it; None where the reason says it.
-        index: Position of the item at fault in the list that the caller passed, the first one of several; None where no single item
-            is at fault.
+        reason: What happened, and to what. If the message begins with `argument` or `option`, the reason continues that sentence.
+        advice: What to do; None if the reason says it.
+        index: Position of the item at fault in the list that the caller passed (of the first, if there are several); None if no single
+            item is at fault.
     """
 
     reason: str = ""
@@ -54,7 +78,7 @@ class Qwen3Error(Exception):
 
     @property
     def _subject(self) -> str:
-        """Begins the message."""
+        """The beginning of the message."""
         return "" if self.index is None else f"item {self.index} of this call: "
 
     def __str__(self) -> str:
@@ -67,10 +91,10 @@ class Qwen3Error(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def replace(self, **fields: Any) -> Self:
-        """A copy with other values in some fields, and thus with another message. Cause and traceback stay.
+        """A copy with other values in some fields, and thus another message. Cause and traceback are kept.
 
         Args:
-            fields: New values, by the names of the class's attributes.
+            fields: New values by attribute name.
 
         Raises:
             TypeError: For a name that is not a field.
@@ -98,7 +122,7 @@ class Qwen3Error(Exception):
 
 
 def _restored(kind: type[Qwen3Error], args: tuple[Any, ...], fields: dict[str, Any]) -> Qwen3Error:
-    base: Any = kind.__base__  # the one of several bases whose memory layout the class has
+    base: Any = kind.__base__  # of several bases, the one that defines the memory layout
     error: Qwen3Error = base.__new__(kind, *args)
     error.args = args
     error.__dict__.update(fields)
@@ -106,14 +130,14 @@ def _restored(kind: type[Qwen3Error], args: tuple[Any, ...], fields: dict[str, A
 
 
 def own_copy(error: BaseException) -> BaseException:
-    """A copy of an error for one of the callers that it fails.
+    """A copy of an error, for one of several callers.
 
-    Raising an exception adds to its traceback. Callers that raise one shared object from several threads would find each other's calls
-    in it, and the traceback would grow with each of them.
+    Raising an exception extends its traceback. If several threads raised one shared object, its traceback would grow with each of them
+    and contain the calls of all.
 
     Returns:
-        An equal error with the same cause and traceback; for an exception of another library that can't be copied, an `EngineError`
-        that it is the cause of.
+        An equal error with the same cause and traceback. If an exception of another library can't be copied, an `EngineError` with that
+        exception as its cause.
     """
     try:
         copied = _twin(error)
@@ -137,7 +161,7 @@ class InputError(Qwen3Error, ValueError):
     """A text or an argument of a call can't be used.
 
     Attributes:
-        argument: The argument's name, with which the message begins: `documents[3] contains ...`; None where the reason names it.
+        argument: The argument's name. The message begins with it: `documents[3] contains ...`. None if the reason has the name.
     """
 
     argument: str | None = None
@@ -154,14 +178,14 @@ class InputError(Qwen3Error, ValueError):
 
 
 class InvalidText(InputError):
-    """A text that UTF-8 can't express; `index` is None for a query or an instruction."""
+    """A text that can't be encoded as UTF-8; `index` is None for a query or an instruction."""
 
 
 class PromptTooLong(InputError):
     """The parts of a prompt that are never cut (template, instruction, query) exceed the budget.
 
     Attributes:
-        tokens: How many tokens these parts have.
+        tokens: Number of tokens of these parts.
         max_tokens: The budget.
     """
 
@@ -176,8 +200,8 @@ class ConfigError(Qwen3Error, ValueError):
     """A setting that can't work; raised when a component or an engine is made.
 
     Attributes:
-        option: The setting's name, with which the message begins: `max_tokens must be ...`; None where no single setting is at fault.
-            The command line puts its flag there: `--max-tokens must be ...`.
+        option: The setting's name. The message begins with it: `max_tokens must be ...`. None if no single setting is at fault. The
+            command line replaces it by its flag: `--max-tokens must be ...`.
     """
 
     option: str | None = None
@@ -192,7 +216,7 @@ class ConfigError(Qwen3Error, ValueError):
 
 
 class MissingExtra(ConfigError, ImportError):
-    """An optional dependency is not installed; `advice` holds the exact pip line."""
+    """An optional dependency is not installed; `advice` has the pip command."""
 
 
 class ModelNotFound(ConfigError):
@@ -200,7 +224,7 @@ class ModelNotFound(ConfigError):
 
 
 class EngineError(Qwen3Error, RuntimeError):
-    """The engine, or the server behind it, could not do the work."""
+    """The engine, or its server, failed."""
 
 
 class EngineClosed(EngineError):
@@ -212,11 +236,11 @@ class BadReply(EngineError):
 
 
 class ServerError(EngineError):
-    """A server could not be used.
+    """A request to a server failed.
 
     Attributes:
         url: The address of the request, without credentials.
-        status: The HTTP status; None when there was no answer.
+        status: The HTTP status; None if there was no answer.
     """
 
     def __init__(self, reason: str, *, url: str, status: int | None = None, advice: str | None = None, index: int | None = None) -> None:
@@ -226,7 +250,7 @@ class ServerError(EngineError):
 
 
 class ServerUnreachable(ServerError):
-    """No connection, or one that broke: refused, reset, unknown host."""
+    """No connection, or a broken one: refused, reset, unknown host."""
 
 
 class ServerTimeout(ServerError, TimeoutError):
@@ -238,18 +262,18 @@ class AuthenticationFailed(ServerError):
 
 
 class ModelNotServed(ServerError):
-    """The server is there but serves other models."""
+    """The server runs, but serves other models."""
 
 
 class RouteNotServed(ServerError):
-    """The server is there but not for this task."""
+    """The server runs, but not for this task."""
 
 
 class RedirectRefused(ServerError):
-    """301, 302, 303, 307 or 308: the server redirects to another origin, or without end.
+    """301, 302, 303, 307 or 308: the server redirects to another origin, or endlessly.
 
     Attributes:
-        base_url: What to use as `base_url` if the other origin is the right server, without credentials; None where that is not known.
+        base_url: The `base_url` to use if the other origin is the right server, without credentials; None if unknown.
     """
 
     def __init__(
@@ -279,7 +303,7 @@ class ServerFailed(ServerError):
 
 
 class HandshakeFailed(ServerError):
-    """The server answers, but not as this model must: template, end token, width or another model.
+    """The server's answers are wrong for this model: another template, no end token, another width or another model.
 
     Attributes:
         model: The model that the server was expected to serve.

@@ -77,7 +77,8 @@ def attentions(repeats: int) -> None:
 
     from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
     from qwen3_integrations.engines.torch import kernels, short_attention
-    from qwen3_integrations.engines.torch.attention import KernelAttention, kernel_for
+    from qwen3_integrations.engines.torch.attention import KernelAttention
+    from qwen3_integrations.engines.torch.flash_attention import kernel_for
     from qwen3_integrations.engines.torch.packing import pack
 
     device, scale = torch.device("cuda"), HEAD_DIM**-0.5
@@ -135,7 +136,7 @@ def main() -> None:
     chosen = parser.parse_args()
     import torch
 
-    from qwen3_integrations.engines.torch.attention import is_hopper
+    from qwen3_integrations.engines.torch.flash_attention import is_hopper
 
     if not torch.cuda.is_available() or not is_hopper(torch.device("cuda", torch.cuda.current_device())):
         parser.error("the fused kernels need an NVIDIA Hopper GPU (compute capability 9), and PyTorch sees none here")

@@ -7,4 +7,10 @@ fields               types of the settings, with their checks
 strict_model         pydantic's errors as errors of this package
 reranking_retriever  LangChain's `RerankingRetriever`
 call_arguments       which arguments of a call a retriever reads
+
+Internal.
 """
+
+from __future__ import annotations
+
+__all__: list[str] = []

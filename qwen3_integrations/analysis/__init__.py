@@ -1,3 +1,5 @@
-"""Metrics of rankings and arithmetic on embeddings: pure functions and values."""
+"""Metrics of rankings and arithmetic on embeddings: pure functions and values. Public as `measures` and `vectors`."""
 
 from __future__ import annotations
+
+__all__: list[str] = []

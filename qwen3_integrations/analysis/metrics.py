@@ -9,6 +9,13 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from qwen3_integrations.core.validation import optional_whole_number
 from qwen3_integrations.errors import InputError
 
+__all__ = [
+    "hit_rate",
+    "kendall_tau",
+    "mrr",
+    "ndcg",
+]
+
 
 def ndcg(relevances: Iterable[Sequence[float]], k: int | None = None) -> float:
     """Normalised discounted cumulative gain, the mean over queries.

@@ -17,6 +17,23 @@ from qwen3_integrations.core.types import Rows
 from qwen3_integrations.core.validation import optional_whole_number, whole_number
 from qwen3_integrations.errors import InputError
 
+__all__ = [
+    "Health",
+    "Pairs",
+    "Projection",
+    "best_first",
+    "closest_pairs",
+    "cosines",
+    "health",
+    "lengths",
+    "matrix",
+    "matryoshka_widths",
+    "moments",
+    "principal_plane",
+    "recall_of_widths",
+    "unit",
+]
+
 BLOCK = 256
 """Rows of a block. Their cosines with 10,000 other rows take 10 MB."""
 

@@ -10,6 +10,8 @@ from qwen3_integrations import __version__
 from qwen3_integrations.cli import demo, doctor, download, embed, rerank, serve, servers, verify
 from qwen3_integrations.cli.output import EXIT_CODES, Commands
 
+__all__ = ["app"]
+
 app = typer.Typer(
     name="qwen3-integrations",
     cls=Commands,

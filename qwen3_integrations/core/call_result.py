@@ -17,7 +17,7 @@ from qwen3_integrations.errors import BadReply
 
 T = TypeVar("T")
 
-Tell = Callable[[int], object]
+Report = Callable[[int], object]
 """Called in the caller's thread with the number of items of each finished slice."""
 
 
@@ -27,10 +27,10 @@ class CallResult:
 
     Attributes:
         rows: One row for each item, in the order of the items.
-        usage: Of all slices together.
-        truncated: Positions of the items of which a prompt was cut, by the plan or by the engine.
-        max_tokens: The budget that held, where it was less than asked for: a server's own limit.
-        planned_at: When the first slice was planned, by `time.perf_counter`: the engine starts then.
+        usage: The usage of all slices together.
+        truncated: Positions of the items with a cut prompt. The plan or the engine may cut it.
+        max_tokens: The budget that was used, if it is less than the wanted one (a server's own limit); else None.
+        planned_at: Time at which the first slice was planned and the engine started, by `time.perf_counter`.
     """
 
     rows: Rows
@@ -40,36 +40,36 @@ class CallResult:
     planned_at: float
 
 
-def run_call(engine: Engine, work: Work[T], items: Sequence[T], tell: Tell | None = None) -> CallResult:
+def run_call(engine: Engine, work: Work[T], items: Sequence[T], report: Report | None = None) -> CallResult:
     """Run all items and collect their rows; see `pipeline.run_slices`.
 
     Args:
-        engine: What runs the prompts.
-        work: What is done with each item; `Work.finish` must return one row for each item.
+        engine: The engine that runs the prompts.
+        work: How items become prompts, and rows become results; `Work.finish` must return one row for each item.
         items: A list or a tuple.
-        tell: Told of progress.
+        report: Called with the number of items of each finished slice.
 
     Raises:
-        Qwen3Error: What planning or the engine raises; its `index` is the item's position.
-        BadReply: If slices are answered with rows of different widths.
+        Qwen3Error: An error of the planning or the engine; its `index` is the item's position.
+        BadReply: If the rows of slices have different widths.
     """
     whole = _Whole(len(items))
     with closing(run_slices(engine, work, items)) as parts:
         for part in parts:
             whole.take(part)
-            if tell:
-                tell(len(part.items))
+            if report:
+                report(len(part.items))
     return whole.result
 
 
-async def arun_call(engine: Engine, work: Work[T], items: Sequence[T], tell: Tell | None = None) -> CallResult:
+async def arun_call(engine: Engine, work: Work[T], items: Sequence[T], report: Report | None = None) -> CallResult:
     """As `run_call`, without blocking the event loop."""
     whole = _Whole(len(items))
     async with aclosing(arun_slices(engine, work, items)) as parts:
         async for part in parts:
             whole.take(part)
-            if tell:
-                tell(len(part.items))
+            if report:
+                report(len(part.items))
     return whole.result
 
 

@@ -20,7 +20,7 @@ def texts_of(documents: Sequence[Any], component: Any = None) -> list[str]:
         TypeError: For an item of another type; names its index.
     """
     if getattr(component, "document_text", None) is not None and all(hasattr(document, "page_content") for document in documents):
-        return list(component._texts(documents))  # only the adapter can join metadata and content
+        return list(component._texts(documents))  # only the adapter joins metadata and content
     return [_text_of(document, index, getattr(component, "metadata_mode", None)) for index, document in enumerate(documents)]
 
 

@@ -37,10 +37,10 @@ class Embedder:
 
     Args:
         engine: An opened engine for the task `embed`.
-        instruction: What queries are embedded with; one English sentence. Empty: bare queries. None: the prompt that the model's folder
-            declares, else the model card's with the default instruction.
-        dimensions: Width of the vectors (Matryoshka), from 32 to the model's; None for the model's own.
-        max_tokens: Budget of a text, end token included; kept where tokens can be counted (see `HttpEngine`). Longer documents
+        instruction: The instruction before each query; one English sentence. Empty for queries without instruction. None: the prompt
+            that the model's folder declares, else the model card's with the default instruction.
+        dimensions: Width of the vectors (Matryoshka), from 32 to the model's width; None for the model's width.
+        max_tokens: Budget of a text, end token included. It applies if tokens can be counted (see `HttpEngine`). Longer documents
             are cut, which is logged and counted in `usage`; a longer query is an error. None: 8192, or what the model's folder declares
             (`max_seq_length`) where that is less.
 
@@ -48,7 +48,7 @@ class Embedder:
         instruction: The instruction of queries; None where the model's folder declares a prompt of another form (see `query_prompt`).
 
     Raises:
-        ConfigError: For an engine of the other task, or dimensions or a budget that the model does not have.
+        ConfigError: For an engine of the other task, or for dimensions or a budget outside the model's range.
 
     Example:
         >>> from qwen3_integrations import Embedder, open_engine
@@ -87,65 +87,65 @@ class Embedder:
 
     @property
     def usage(self) -> Usage:
-        """What all calls so far have used."""
+        """Total usage of all calls so far."""
         return self._usage
 
     def embed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
-        """Embed texts as they stand.
+        """Embed texts without an instruction.
 
         Args:
-            texts: Any number of strings; an empty one is embedded as the model does.
-            progress: Show a progress bar (tqdm) where it takes more than half a second.
+            texts: Any number of strings; an empty one is embedded like any other.
+            progress: Show a progress bar (tqdm) if the call takes more than half a second.
 
         Returns:
             float32, shape (texts, dimensions), rows of unit length, in the order of `texts`.
 
         Raises:
-            TypeError: For an item that is no string; names its index.
-            InvalidText: For lone surrogates; names the index.
+            TypeError: For an item that is not a string; the message has its index.
+            InvalidText: For lone surrogates; the message has the index.
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
-            MissingExtra: For a bar, if tqdm is not installed.
+            MissingExtra: If `progress` is true and tqdm is not installed.
         """
         checked = checked_texts(texts)
-        with texts_bar(len(checked), shown=progress) as tell:
-            return self._counted(run_call(self.engine, self._documents(_itself), checked, tell))
+        with texts_bar(len(checked), shown=progress) as report:
+            return self._counted(run_call(self.engine, self._documents(_itself), checked, report))
 
     async def aembed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
         """As `embed_documents`, without blocking the event loop."""
         checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
-        with texts_bar(len(checked), shown=progress) as tell:
-            return self._counted(await arun_call(self.engine, self._documents(_itself), checked, tell))
+        with texts_bar(len(checked), shown=progress) as report:
+            return self._counted(await arun_call(self.engine, self._documents(_itself), checked, report))
 
     def iter_documents(self, texts: Iterable[str]) -> Generator[Rows, None, None]:
-        """Embed any number of texts in flat memory: texts are drawn as the engine can use them, and rows are yielded slice by slice.
+        """Embed any number of texts in constant memory: texts are read when the engine needs them, and rows are yielded slice by slice.
 
-        Texts are drawn in the caller's thread, no further ahead than `pipeline.IN_FLIGHT` slices of `slicing.SLICE` texts; a slow consumer
-        slows the drawing down. Closing the generator cancels what is in flight.
+        Texts are read in the caller's thread, at most `pipeline.IN_FLIGHT` slices of `slicing.SLICE` texts ahead of the consumer. Closing
+        the generator cancels the slices in flight.
 
         Args:
             texts: Any iterable of strings, a generator too.
 
         Yields:
-            float32, shape (texts of a slice, dimensions), rows of unit length. Together they are the rows of all texts in their order. No
-            texts, no arrays.
+            float32, shape (texts of a slice, dimensions), rows of unit length. Together they are the rows of all texts in their order.
+            Without texts, there are no arrays.
 
         Raises:
-            TypeError: For an item that is no string; names its index. The texts before it are embedded and yielded first.
-            InvalidText: For lone surrogates; names the index. The texts before it are embedded and yielded first.
+            TypeError: For an item that is not a string; the message has its index. The texts before it are embedded and yielded first.
+            InvalidText: For lone surrogates; the message has the index. The texts before it are embedded and yielded first.
             EngineError: If the engine or its server fails. The slices before it are yielded first.
         """
         return _rows(self.slices(checked_stream(texts), _itself))
 
     def aiter_documents(self, texts: Iterable[str]) -> AsyncGenerator[Rows, None]:
-        """As `iter_documents`, without blocking the event loop: texts are drawn in worker threads, one slice at a time."""
+        """As `iter_documents`, without blocking the event loop: texts are read in worker threads, one slice at a time."""
         return _arows(self.aslices(checked_stream(texts), _itself))
 
     def embed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
-        """Embed queries, each behind the instruction.
+        """Embed queries, each with the instruction before it.
 
         Args:
             texts: Any number of strings.
-            instruction: Instead of the embedder's own; empty for bare queries.
+            instruction: Replaces the embedder's instruction; empty for queries without instruction.
 
         Returns:
             float32, shape (texts, dimensions), rows of unit length, in the order of `texts`.
@@ -166,16 +166,16 @@ class Embedder:
     def slices(
         self, items: Iterable[T], text: Callable[[T], str], *, queries: bool = False, size: SliceSize | None = None
     ) -> Generator[Slice[T], None, None]:
-        """Embed the texts of any items, as finished slices; what `iter_documents`, files and surveys are made of.
+        """Embed the texts of any items, as finished slices. `iter_documents`, files and surveys use it.
 
         Args:
             items: Any iterable.
             text: From an item to its text, which must be checked.
-            queries: Embed the texts as queries behind the embedder's instruction, not as documents.
+            queries: Embed the texts as queries with the embedder's instruction, not as documents.
             size: Bounds of a slice.
 
         Raises:
-            Qwen3Error: As `pipeline.run_slices`.
+            Qwen3Error: As in `pipeline.run_slices`.
         """
         work = self._queries(text, None) if queries else self._documents(text)
         with self._tally() as count, closing(run_slices(self.engine, work, items, size)) as parts:
@@ -215,14 +215,14 @@ class Embedder:
         return unit_rows(rows, len(plan.prompts), self.dimensions, begin)
 
     def _counted(self, result: CallResult) -> Rows:
-        """The rows of a call, after its usage is counted and cut texts are logged."""
+        """The rows of a call; counts its usage and logs the number of cut texts."""
         with self._tally() as count:
             count(result)
         return result.rows
 
     @contextmanager
     def _tally(self) -> Iterator[Callable[[CallResult | Slice[Any]], None]]:
-        """Counts usage as it comes; at the end, logs once how many texts were cut."""
+        """Counts the usage of each part; at the end, logs the number of cut texts once."""
         used, limit = Usage(), self.max_tokens
 
         def count(part: CallResult | Slice[Any]) -> None:
@@ -272,18 +272,18 @@ async def _arows(parts: AsyncGenerator[Slice[str], None]) -> AsyncGenerator[Rows
 
 
 def unit_rows(rows: Rows, count: int, dimensions: int | None, first: int = 0) -> Rows:
-    """Vectors fit for use: counted, finite, cut to `dimensions` and then of unit length.
+    """Checked vectors: the right number, finite, cut to `dimensions`, then normalised to unit length.
 
-    Source: Matryoshka as in the model card: slice, then normalise again.
+    Source: the model card, for Matryoshka: cut, then normalise again.
 
     Args:
-        rows: What the engine answered.
-        count: How many rows there must be.
-        dimensions: Their width; None for the model's own.
-        first: The first row's position in the whole call, for messages.
+        rows: The engine's rows.
+        count: The required number of rows.
+        dimensions: The width; None for the model's width.
+        first: Position of the first row in the whole call, for messages.
 
     Raises:
-        BadReply: If the count, the width, a value or a length can't be right.
+        BadReply: If the count or the width is wrong, or a vector is zero or not finite.
     """
     rows = np.asarray(rows, dtype=np.float32)
     if count == 0:
@@ -304,6 +304,6 @@ def unit_rows(rows: Rows, count: int, dimensions: int | None, first: int = 0) ->
 
 
 def usage_of(job: Job, reply: Reply) -> Usage:
-    """What one job used, with the truncations of plan and engine together."""
+    """The usage of one job. Prompts that the plan or the engine cut count as truncated."""
     cut = {index for index, prompt in enumerate(job.prompts) if prompt.truncated} | reply.truncated
     return Usage(len(job.prompts), reply.total_tokens, len(cut))

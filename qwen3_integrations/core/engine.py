@@ -1,4 +1,4 @@
-"""The protocol of engines: one operation, sync and async, and what an engine says of itself."""
+"""The protocol of engines: one operation, sync and async, and the properties of an engine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What only some engines can do. The defaults are what every engine can.
+    """What only some engines can do. Every engine can do what the defaults say.
 
     Attributes:
-        exact: True where the row of a prompt is the same to 1e-5 whatever other prompts are computed with it: in float32. In
-            bfloat16 and float16 a row depends on the size of its batch.
-        gradients: True where the engine can give gradients of a result with respect to its prompt.
-        modalities: What prompts may hold.
-        devices: On how many devices the model is computed; None where that is not known, such as behind a server.
+        exact: True if the other prompts of a batch change the row of a prompt by at most 1e-5. This holds in float32. In bfloat16
+            and float16 a row depends on the size of its batch.
+        gradients: True if the engine can compute gradients of a result with respect to its prompt.
+        modalities: The kinds of content that prompts may have.
+        devices: Number of devices that compute the model; None if unknown, for example behind a server.
     """
 
     exact: bool = False
@@ -39,12 +39,12 @@ class Capabilities:
 class Engine(Protocol):
     """Turns finished prompts into rows. The only place where this package computes or talks to a server.
 
-    `run` and `arun` may be called from any number of threads and tasks at once, inside a running event loop
-    too; the work of all callers is batched together. `arun` never blocks the loop.
+    Any number of threads and tasks may call `run` and `arun` at once, also inside a running event loop. The work of all callers
+    is batched together. `arun` never blocks the loop.
 
-    Engines may offer more beside it, each by its documented name: `where` (where it computes, in a few words, without
-    credentials), `alive` (False once it has died), `device`, `dtype`, `memory`, `conventions` (what the model's folder declares about its
-    texts). A wrapper (`EngineWrapper`) passes them on.
+    Engines may have more attributes: `where` (a short description of the place where it computes, without credentials), `alive`
+    (False after the engine has died), `device`, `dtype`, `memory`, `conventions`
+    (what the model's folder declares about its texts). A wrapper (`EngineWrapper`) passes them on.
     """
 
     @property
@@ -53,23 +53,23 @@ class Engine(Protocol):
 
     @property
     def task(self) -> Task:
-        """`embed` or `rerank`; jobs of the other are refused."""
+        """`embed` or `rerank`; jobs of the other task are refused."""
 
     @property
     def model(self) -> str:
-        """The model's name as it was asked for."""
+        """The model's name as the caller passed it."""
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """The model's tokenizer; None when the engine counts and cuts itself (see `Job`)."""
+        """The model's tokenizer; None if the engine counts and cuts the prompts itself (see `Job`)."""
 
     @property
     def max_tokens(self) -> int | None:
-        """The longest prompt the model takes, in tokens; None when that is not known before the first call."""
+        """Length of the longest prompt that the model accepts, in tokens; None if it is unknown before the first call."""
 
     @property
     def dimensions(self) -> int | None:
-        """Width of a full embedding; None for a reranker, or when not known before the first call."""
+        """Width of a full embedding; None for a reranker, or if it is unknown before the first call."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -85,28 +85,28 @@ class Engine(Protocol):
         """
 
     def run(self, job: Job) -> Reply:
-        """Run a job and wait for it. An empty job is an empty reply, with no call."""
+        """Run a job and wait for it. The reply to an empty job is empty; the model or the server is not called."""
 
     async def arun(self, job: Job) -> Reply:
         """As `run`, without blocking the event loop."""
 
     def close(self) -> None:
-        """Give back memory, threads and connections. Closing twice is fine; using it afterwards is `EngineClosed`."""
+        """Free memory, threads and connections. It may be called twice. Later runs raise `EngineClosed`."""
 
 
 class Submitting(ABC):
-    """`run` and `arun` of an engine that takes jobs with `_submit` and works elsewhere: in a thread, a process or a server."""
+    """`run` and `arun` for engines that compute elsewhere (in a thread, a process or a server) and get their jobs by `_submit`."""
 
     @abstractmethod
     def _submit(self, job: Job) -> Future[Reply]:
-        """Take a job; cancelling the future drops what has not begun."""
+        """Queue a job. Cancelling the future drops the prompts that are not started."""
 
     def run(self, job: Job) -> Reply:
-        """Run a job and wait for it; an interrupt drops what has not begun. See `Engine.run`."""
+        """Run a job and wait for it. An interrupt drops the prompts that are not started. See `Engine.run`."""
         return waited(self._submit(job))
 
     async def arun(self, job: Job) -> Reply:
-        """Run a job without blocking the event loop; cancelling the task drops what has not begun."""
+        """Run a job without blocking the event loop. Cancelling the task drops the prompts that are not started."""
         return await asyncio.wrap_future(self._submit(job))
 
 

@@ -61,7 +61,7 @@ class BackgroundLoop:
 
     def closed(self) -> EngineClosed:
         """The error for calls after `close`."""
-        return EngineClosed(f"the engine for {self._name} is closed; open it again")
+        return EngineClosed(f"the engine for {self._name} is closed", advice="Open it again")
 
     def _run(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Optional dependencies: imported when needed, and named with their pip line when missing."""
+"""Optional dependencies: imported when needed. If one is missing, the error has the pip command that installs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qwen3_integrations.errors import MissingExtra
 
 
 def installed(module: str) -> bool:
-    """True when a module can be imported; does not import it."""
+    """Whether a module can be imported. It is not imported."""
     return importlib.util.find_spec(module) is not None
 
 
@@ -19,7 +19,7 @@ def require(module: str, extra: str) -> Any:
     """Import an optional dependency.
 
     Args:
-        module: Its import name.
+        module: The import name of the dependency.
         extra: The extra of this package that installs it.
 
     Raises:

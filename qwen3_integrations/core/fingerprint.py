@@ -18,11 +18,11 @@ Fact: TypeAlias = str | int | None
 Part: TypeAlias = Literal["identity", "numerics"]
 
 SAMPLE_TEXT = "The library opens at nine, and the oldest map in it shows a coast that no ship had seen before 1620. 图书馆九点开门。"
-"""The text that a server embeds for `Fingerprint.sample`: no control token, far below any context."""
+"""The text that a server embeds for `Fingerprint.sample`. It has no control token and is much shorter than any context."""
 
 SAME_SAMPLE = 1e-3
 """The largest distance (1 - cosine) between two samples of one model. Another batch order moves the last of the 8 bits of a bfloat16
-value: below 1e-3; in float32 1e-6. Other weights of the same shape are 0.01 to 1 apart."""
+value: the distance is below 1e-3, and 1e-6 in float32. Other weights of the same shape give distances from 0.01 to 1."""
 
 _SAMPLE_VALUES = 256
 _DIGITS = 16
@@ -30,7 +30,7 @@ _DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One fact in which two fingerprints differ. `str()` says it in words.
+    """One fact in which two fingerprints differ. `str()` describes it.
 
     Attributes:
         part: `identity` or `numerics`.
@@ -62,11 +62,11 @@ class Fingerprint:
         identity: The model. Engines that read a folder state `task`, `weights` (a digest), `config` (a digest), `revision` (a
             hub's commit, left out where it is not known), `tokenizer` and `templates` (digests), `pooling`, `prompts` (taken from
             the folder), `adapter` and `width`.
-        numerics: How it is computed: `backend`, `dtype`, `quantisation`, and what else an engine has.
-        sample: The first values of the unit vector of `SAMPLE_TEXT`; empty for an engine that sees its weights. It tells another
-            model, and does not tell bfloat16 from float32.
-        partial: True where the engine does not know all of the facts above, such as an engine over HTTP. Unknown facts are left
-            out of `identity` and `numerics`; a fact that is None is known: there is none.
+        numerics: How it is computed: `backend`, `dtype`, `quantisation`, and further facts of some engines.
+        sample: The first values of the unit vector of `SAMPLE_TEXT`; empty for an engine that reads the weights. It differs
+            between models, but not between bfloat16 and float32.
+        partial: True if the engine does not know all of the facts above, for example over HTTP. Unknown facts are missing in
+            `identity` and `numerics`. A fact with the value None is known: the model has no such thing.
 
     Raises:
         TypeError: If a fact is not a string, an integer or None.
@@ -87,24 +87,24 @@ class Fingerprint:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of identity and numerics, for keys. Equal facts give equal digits; `sample` does not count.
+        """16 hexadecimal digits of identity and numerics, for keys. Equal facts give equal digits; `sample` is not included.
 
-        Of a partial fingerprint, the digits of two models may be equal.
+        Two models with partial fingerprints may have equal digits.
         """
         return digest_of(json.dumps([self.identity, self.numerics], sort_keys=True))
 
     @property
     def identity_digest(self) -> str:
-        """As `digest`, of the identity alone."""
+        """As `digest`, for the identity only."""
         return digest_of(json.dumps(self.identity, sort_keys=True))
 
     def differences(self, other: Fingerprint) -> tuple[Difference, ...]:
         """The facts in which another fingerprint differs from this one, identity first; empty if there are none.
 
-        A fact that one of the two does not state is not compared.
+        A fact that is missing in one of the two is not compared.
 
         Args:
-            other: The later one: messages read "dtype was 'float32' and is 'bfloat16'".
+            other: The later fingerprint. Messages read "dtype was 'float32' and is 'bfloat16'".
         """
         return tuple(self._compared(other))
 
@@ -121,7 +121,7 @@ class Fingerprint:
                     yield Difference("identity", "sample", None, f"{distance:.2g}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
+        """The fingerprint as plain values, for JSON."""
         return {
             "identity": dict(self.identity),
             "numerics": dict(self.numerics),
@@ -134,7 +134,7 @@ class Fingerprint:
         """The inverse of `to_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: If it is not a fingerprint's.
+            KeyError, TypeError, ValueError: If `plain` is not a fingerprint.
         """
         sample = tuple(map(float, plain["sample"]))
         return cls(dict(plain["identity"]), dict(plain["numerics"]), sample, bool(plain["partial"]))
@@ -153,13 +153,13 @@ def digest_of(text: str) -> str:
 
 @cache
 def templates_digest() -> str:
-    """The digest of this package's templates: their version."""
+    """The digest of this package's templates. It serves as their version."""
     rerank = (RERANK_PREFIX, rerank_query("{query}", "{instruction}"), rerank_body("{document}"), RERANK_SUFFIX)
     return digest_of("\0".join((embedding_query("{query}", "{instruction}"), *rerank)))
 
 
 def sample_of(row: Rows) -> tuple[float, ...]:
-    """What a fingerprint keeps of the vector of `SAMPLE_TEXT`.
+    """The part of the vector of `SAMPLE_TEXT` that a fingerprint keeps.
 
     Args:
         row: Shape (width,).

@@ -1,8 +1,8 @@
 """The pipeline: items in, finished slices out, in order.
 
-Every path from many texts to rows runs through here. Items are drawn from any iterable, cut into slices (`core.slicing`), planned into
-prompts, run by an engine with several slices in flight, and finished into rows. At most `IN_FLIGHT` slices are planned, in flight, or
-finished and not yet taken by the consumer: a slow consumer slows the drawing of items down.
+All code that turns many texts into rows uses this pipeline. Items are read from any iterable, cut into slices (`core.slicing`), planned
+into prompts, run by an engine with several slices in flight, and finished into rows. At most `IN_FLIGHT` slices are planned, in flight, or
+finished and not yet read by the consumer. So a slow consumer also slows down the reading of items.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from qwen3_integrations.errors import Qwen3Error
 T = TypeVar("T")
 
 IN_FLIGHT = 8
-"""Slices in flight, at most: 2,048 prompts. While one is planned, seven are with the engine: three and a half passes of 65,536 tokens on
-a GPU (texts of 128 tokens), or the 8 requests of 128 texts that `HttpEngine` sends at once and three quarters as many that wait."""
+"""Maximum number of slices in flight: 2,048 prompts. While one is planned, the engine has seven: three and a half passes of 65,536 tokens
+on a GPU (texts of 128 tokens), or the 8 requests of 128 texts that `HttpEngine` sends at once and three quarters as many that wait."""
 
 QUICK_ITEMS = 32
 QUICK_CHARACTERS = 4096
-"""So few items and characters are planned in about a millisecond. A worker thread costs more than that when many callers share it."""
+"""Calls up to this size are planned in about a millisecond. A worker thread costs more time if many callers share it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,7 @@ class Plan:
 
     Attributes:
         prompts: All prompts, those of one item next to each other, in the order of the items.
-        counts: How many prompts each item has; None: one each.
+        counts: Number of prompts of each item; None if each item has one.
     """
 
     prompts: tuple[Prompt, ...]
@@ -64,10 +64,10 @@ class Work(Generic[T]):
     Attributes:
         task: `embed` or `rerank`.
         max_tokens: Budget of a prompt, in tokens.
-        plan: From the items of a slice to their prompts. Called for one slice after another, in their order, in any thread.
-        finish: From an engine's rows, the plan they answer and the position of the slice's first item to checked rows.
-        characters: Characters of an item's prompts, estimated.
-        prompts: Prompts of an item, estimated.
+        plan: Makes the prompts of a slice's items. It is called for one slice after another, in order, from any thread.
+        finish: Makes checked rows from an engine's rows, their plan, and the position of the slice's first item.
+        characters: Estimated number of characters of an item's prompts.
+        prompts: Estimated number of prompts of an item.
     """
 
     task: Task
@@ -85,11 +85,11 @@ class Slice(Generic[T]):
     Attributes:
         items: The items, in their order.
         begin: The position of the first item in the whole call.
-        rows: What `Work.finish` returned.
+        rows: The result of `Work.finish`.
         usage: Prompts, tokens and cut prompts of this slice.
-        truncated: Positions in the whole call of the items of which a prompt was cut, by the plan or by the engine.
-        max_tokens: The budget that held, where it was less than `Work.max_tokens`: a server's own limit.
-        planned_at: When planning ended, by `time.perf_counter`.
+        truncated: Positions in the whole call of the items with a cut prompt. The plan or the engine may cut it.
+        max_tokens: The budget that was used, if it is less than `Work.max_tokens` (a server's own limit); else None.
+        planned_at: Time at which the planning ended, by `time.perf_counter`.
     """
 
     items: Sequence[T]
@@ -102,7 +102,7 @@ class Slice(Generic[T]):
 
 
 def is_quick(texts: object) -> bool:
-    """Whether texts, still unchecked, are so few and short that an event loop may check them in its own thread."""
+    """Whether unchecked texts are few and short enough to be checked in the event loop's thread."""
     return (
         isinstance(texts, list | tuple)
         and len(texts) <= QUICK_ITEMS
@@ -113,21 +113,21 @@ def is_quick(texts: object) -> bool:
 def run_slices(engine: Engine, work: Work[T], items: Iterable[T], size: SliceSize | None = None) -> Generator[Slice[T], None, None]:
     """Plan, run and finish items, slice after slice.
 
-    Items are drawn and planned in the caller's thread. A list or tuple that fits one slice is run in the caller's thread too; otherwise an
-    event loop in a thread of its own keeps several slices in flight. Closing the generator cancels them.
+    Items are read and planned in the caller's thread. A list or tuple that fits one slice also runs in the caller's thread. Otherwise an
+    event loop in its own thread keeps several slices in flight. Closing the generator cancels them.
 
     Args:
-        engine: What runs the prompts.
-        work: What is done with each item.
-        items: Any iterable. Only of a list or a tuple the length is known.
+        engine: The engine that runs the prompts.
+        work: How items become prompts, and rows become results.
+        items: Any iterable. The length is known only for a list or a tuple.
         size: Bounds of a slice; None for `slicing.DEFAULT_SIZE`.
 
     Yields:
         Finished slices, in the order of the items; one empty slice for an empty list, none for another empty iterable.
 
     Raises:
-        Qwen3Error: What planning or the engine raises, after the slices before it were yielded. Its `index` is the item's position in the
-            whole call.
+        Qwen3Error: An error of the planning or the engine. The slices before it are yielded first. Its `index` is the item's position in
+            the whole call.
     """
     planner = _Planner(work, items, size)
     in_flight: deque[Future[Slice[T]]] = deque()
@@ -140,18 +140,18 @@ def run_slices(engine: Engine, work: Work[T], items: Iterable[T], size: SliceSiz
                     return
                 loop = loop or BackgroundLoop(engine.model)
                 in_flight.append(loop.submit(planned.arun(engine)))
-                del planned  # its prompts may be freed before the next slice is planned
+                del planned  # so that its prompts can be freed before the next slice is planned
             if not in_flight:
                 break
             yield in_flight.popleft().result()
     finally:
         if loop:
-            loop.close(_nothing)  # cancels what is still in flight
+            loop.close(_nothing)  # cancels the slices in flight
     planner.raise_failure()
 
 
 async def arun_slices(engine: Engine, work: Work[T], items: Iterable[T], size: SliceSize | None = None) -> AsyncGenerator[Slice[T], None]:
-    """As `run_slices`, without blocking the event loop: items are drawn and planned in worker threads, one slice at a time.
+    """As `run_slices`, without blocking the event loop: items are read and planned in worker threads, one slice at a time.
 
     A short list is planned in the event loop's thread (see `QUICK_ITEMS`).
     """
@@ -227,7 +227,7 @@ class _Planned(Generic[T]):
 
 
 class _Planner(Generic[T]):
-    """Draws items and plans their prompts, one slice for each `next`. An error ends it and is kept until `raise_failure`."""
+    """Reads items and plans their prompts, one slice per `next`. An error ends the planning; `raise_failure` raises it."""
 
     def __init__(self, work: Work[T], items: Iterable[T], size: SliceSize | None) -> None:
         size = size or slicing.DEFAULT_SIZE
@@ -242,7 +242,7 @@ class _Planner(Generic[T]):
         self.is_quick = listed is not None and len(listed) <= QUICK_ITEMS and sum(map(work.characters, listed)) <= QUICK_CHARACTERS
 
     def wants_next(self, in_flight: Sequence[Future[Slice[T]]] | Sequence[asyncio.Task[Slice[T]]]) -> bool:
-        """Whether to plan another slice now, rather than to hand out the oldest."""
+        """Whether to plan another slice now. Otherwise the oldest one is yielded."""
         return not self._ended and len(in_flight) < IN_FLIGHT and not (in_flight and in_flight[0].done())
 
     def next(self) -> _Planned[T] | None:
@@ -257,7 +257,7 @@ class _Planner(Generic[T]):
         return None
 
     def raise_failure(self) -> None:
-        """Raise the error that ended the planning, if one did."""
+        """Raise the error that ended the planning, if there is one."""
         if self._failure:
             raise self._failure
 

@@ -1,4 +1,4 @@
-"""From texts to finished prompts: templates put on, tokens counted, documents cut to the budget. Pure functions."""
+"""Texts to finished prompts: apply templates, count tokens, cut documents to the budget. Pure functions."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NO_BODY = PromptPart("", np.empty(0, dtype=np.int32))
 def document_prompts(
     documents: Sequence[str], tokenizer: Tokenizer | None, max_tokens: int, conventions: TextConventions = MODEL_CARD
 ) -> tuple[Prompt, ...]:
-    """What an embedder reads for documents: the text behind its prompt, cut to the budget, and the end token.
+    """The prompts of an embedder for documents: the text behind its prompt, cut to the budget, and the end token.
 
     Args:
         documents: Checked texts.
-        tokenizer: The model's own; None: nothing is counted or cut here, the engine does it.
+        tokenizer: The model's tokenizer; None if the engine counts and cuts.
         max_tokens: Budget of a whole prompt, in tokens.
         conventions: What the model's folder declares.
 
@@ -53,7 +53,7 @@ def query_prompts(
     max_tokens: int,
     conventions: TextConventions = MODEL_CARD,
 ) -> tuple[Prompt, ...]:
-    """What an embedder reads for queries: prompt and query, never cut, and the end token.
+    """The prompts of an embedder for queries: prompt and query, never cut, and the end token.
 
     Args:
         queries: Checked texts.
@@ -123,8 +123,8 @@ class PairPlanner:
 
     Args:
         instruction: The instruction of all pairs.
-        separator: What joins instruction, query and document.
-        tokenizer: The model's own; None: nothing is counted or cut here, the engine does it.
+        separator: Separator between instruction, query and document.
+        tokenizer: The model's tokenizer; None if the engine counts and cuts.
         max_tokens: Budget of a whole prompt, in tokens.
     """
 
@@ -186,7 +186,7 @@ def _finish(
         try:
             prompts.append(fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens))
         except PromptTooLong as error:
-            if shared:  # no single item is at fault, the query of all of them is
+            if shared:  # no single item is at fault, but their common query
                 raise
             raise error.replace(index=len(prompts)) from None
     return tuple(prompts)
@@ -200,7 +200,7 @@ def fit_prompt(prefix: Prefix, body: str, ids: Ids, suffix: PromptPart, tokenize
         body: The part that may be cut.
         ids: The body's ids.
         suffix: With ids.
-        tokenizer: The model's own.
+        tokenizer: The model's tokenizer.
         max_tokens: Budget of the whole, in tokens.
 
     Raises:
@@ -225,7 +225,7 @@ def _is_literal(prefix: Prefix, body: str, tokenizer: Tokenizer | None) -> bool:
 
 
 def prompt_too_long(tokens: int, max_tokens: int, index: int | None = None) -> PromptTooLong:
-    """The error for a query and instruction that leave no room, with both counts and the query's position in a list."""
+    """The error for a query and an instruction that exceed the budget, with both counts and the query's position in a list."""
     return PromptTooLong(
         f"template, instruction and query take {tokens} tokens, but max_tokens is {max_tokens}",
         tokens=tokens,

@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from qwen3_integrations.core.extras import require
 
 DELAY_S = 0.5
-"""A call that is done within so many seconds shows no bar."""
+"""Seconds before a bar is shown. Shorter calls show none."""
 
 
 @contextmanager
 def texts_bar(total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
-    """A bar that counts texts; what it yields is told how many more are done.
+    """A bar that counts texts. The yielded function is called with the number of newly finished texts.
 
     Args:
-        total: How many there are.
-        shown: False: nothing is shown.
+        total: Number of texts.
+        shown: Whether to show the bar.
 
     Raises:
-        MissingExtra: If it is to be shown and tqdm is not installed.
+        MissingExtra: If `shown` is true and tqdm is not installed.
     """
     if not shown:
         yield _unseen

@@ -113,7 +113,7 @@ def rerank_query(query: str, instruction: str, separator: Separator = "\n") -> s
 def rerank_body(document: str) -> str:
     """The part of the prompt that belongs to the document.
 
-    The blank between `<Document>:` and the text is here and not in the prefix, because the tokenizer joins it to the first word of the
+    The space between `<Document>:` and the text is here and not in the prefix, because the tokenizer joins it to the first word of the
     text. So prefix and body can be encoded separately, with the same ids as the whole prompt.
     """
     return f" {document}"

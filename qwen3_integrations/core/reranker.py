@@ -30,13 +30,13 @@ class Reranker:
 
     Args:
         engine: An opened engine for the task `rerank`.
-        instruction: What relevance means; one English sentence.
+        instruction: The meaning of relevance; one English sentence.
         max_tokens: Budget of a prompt, template included. Only the document is cut to fit.
-        separator: What joins instruction, query and document: one newline as in the model card, or two as in
-            the official repository's evaluation.
+        separator: Separator between instruction, query and document: one newline as in the model card, or two as in the official
+            repository's evaluation.
 
     Raises:
-        ConfigError: For an engine of the other task, a budget that the model does not have, or another separator.
+        ConfigError: For an engine of the other task, a budget that is not a whole number of at least 1, or another separator.
 
     Example:
         >>> from qwen3_integrations import Reranker, open_engine
@@ -64,7 +64,7 @@ class Reranker:
 
     @property
     def usage(self) -> Usage:
-        """What all calls so far have used."""
+        """Total usage of all calls so far."""
         return self._usage
 
     def rank(
@@ -78,11 +78,11 @@ class Reranker:
         """Rank documents by their relevance to a query.
 
         Args:
-            query: What is searched for.
-            documents: Texts in the order the retriever gave them; an empty one gets a score like any other.
-            top_n: Keep at most so many, at least 1; None for all.
-            score_threshold: Keep those with at least this score, in [0, 1]; None for any.
-            instruction: Instead of the reranker's own.
+            query: The query.
+            documents: Texts in the retriever's order; an empty one gets a score like any other.
+            top_n: Maximum number of documents to keep, at least 1; None for all.
+            score_threshold: Least score of a kept document, in [0, 1]; None for any score.
+            instruction: Replaces the reranker's instruction.
 
         Returns:
             A `Ranking`, best first; equal scores keep the order of `documents`.
@@ -90,15 +90,15 @@ class Reranker:
         Raises:
             PromptTooLong: If template, instruction and query alone exceed `max_tokens`.
             ConfigError: For `top_n` or `score_threshold` outside their range.
-            TypeError: For anything that is no string; names its index.
-            InvalidText: For lone surrogates; names the index.
+            TypeError: For an item that is not a string; the message has its index.
+            InvalidText: For lone surrogates; the message has the index.
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
         """
         top_n, score_threshold = checked_cut(top_n, score_threshold)
         started = time.perf_counter()
         work = self._work(instruction)
         checked_text(query, "query")
-        listed = checked_texts(documents, "documents")  # a list of our own: a data frame's column is indexed by its labels
+        listed = checked_texts(documents, "documents")  # a new list: a column of a data frame is indexed by its labels
         result = run_call(self.engine, work, [(query, document) for document in listed])
         return self._ranking(query, listed, instruction, result, started, top_n, score_threshold)
 
@@ -124,8 +124,8 @@ class Reranker:
         """Score pairs of query and document.
 
         Args:
-            pairs: Any number of `(query, document)`; those with equal queries share their common work.
-            instruction: Instead of the reranker's own.
+            pairs: Any number of `(query, document)`; engines may compute the common prefix of equal queries once.
+            instruction: Replaces the reranker's instruction.
 
         Returns:
             float32, shape (pairs,), the model's probability of "yes" in [0, 1], in the order of `pairs`.
@@ -154,7 +154,7 @@ class Reranker:
         )
 
     def _counted(self, result: CallResult) -> CallResult:
-        """The result of a call, after its usage is counted and cut documents are logged."""
+        """The result of a call; counts its usage and logs the number of cut documents."""
         used = result.usage
         with self._lock:
             self._usage += used
@@ -206,15 +206,15 @@ class Reranker:
 
 
 def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
-    """Scores fit for use: counted, finite and in [0, 1].
+    """Checked scores: the right number, finite and in [0, 1].
 
     Args:
-        rows: What the engine answered.
-        count: How many scores there must be.
-        first: The first score's position in the whole call, for messages.
+        rows: The engine's scores.
+        count: The required number of scores.
+        first: Position of the first score in the whole call, for messages.
 
     Raises:
-        BadReply: If the count or a value can't be right.
+        BadReply: If the count is wrong, or a score is not in [0, 1].
     """
     scores = np.asarray(rows, dtype=np.float32)
     if count == 0:
@@ -236,7 +236,7 @@ def _checked_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _flat(pairs: object) -> list[object] | None:
-    """Queries and documents of pairs, still unchecked; None where that would be too much to look at."""
+    """Queries and documents of unchecked pairs; None for more than `QUICK_ITEMS` pairs."""
     if not isinstance(pairs, list | tuple) or len(pairs) > QUICK_ITEMS:
         return None
     return [text for pair in pairs if isinstance(pair, list | tuple) for text in pair]

@@ -1,4 +1,4 @@
-"""What a call gives back: usage, timing, hits and the ranking that everything else shows."""
+"""The results of a call: usage, timing, hits, and the ranking."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Work done; two of them add up.
+    """Amount of work. Usages can be added.
 
     Attributes:
-        prompts: Prompts the model read.
-        tokens: Prompt tokens, templates included, as the engine counted them; 0 where a server does not say.
-        truncated: Prompts whose document was cut to the budget.
+        prompts: Number of prompts.
+        tokens: Number of prompt tokens, templates included, as the engine counted them; 0 if a server does not report it.
+        truncated: Number of prompts whose document was cut to the budget.
     """
 
     prompts: int = 0
@@ -35,8 +35,8 @@ class Timing:
     """Wall-clock seconds of one call.
 
     Attributes:
-        plan_s: Until the engine gets its first prompts: checks, templates, tokenising and cutting of the first slice.
-        run_s: From then to the last row: the engine, including time in its queue. Later slices are planned meanwhile.
+        plan_s: Time until the engine gets its first prompts: checks, templates, tokenising and cutting of the first slice.
+        run_s: Time from then to the last row: the engine, including its queue. Later slices are planned during this time.
     """
 
     plan_s: float
@@ -44,7 +44,7 @@ class Timing:
 
     @property
     def total_s(self) -> float:
-        """Both together, seconds."""
+        """The sum of both, in seconds."""
         return self.plan_s + self.run_s
 
 
@@ -53,11 +53,11 @@ class Hit:
     """One ranked document.
 
     Attributes:
-        index: Position in the list that was passed, from 0.
-        rank: Position by score, from 0; equal scores keep the order they were passed in.
+        index: Position in the list that the caller passed, from 0.
+        rank: Position by score, from 0; documents with equal scores keep their order.
         score: The model's probability of "yes", in [0, 1].
-        document: The text as it was passed.
-        truncated: True when the model read only its beginning.
+        document: The text as the caller passed it.
+        truncated: True if the model read only the beginning.
     """
 
     index: int
@@ -68,24 +68,24 @@ class Hit:
 
     @property
     def moved(self) -> int:
-        """Places gained by reranking; negative when lost."""
+        """Number of places gained by reranking; negative for a loss."""
         return self.index - self.rank
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Documents in order of relevance to a query. Iterating, indexing and `len` go over `hits`.
+    """Documents in order of relevance to a query. Iteration, indexing and `len` use `hits`.
 
     Attributes:
-        query: The query as it was given.
-        instruction: The instruction that was used.
+        query: The query as the caller passed it.
+        instruction: The instruction of the prompts.
         model: The reranker's name.
-        hits: The documents kept, best first.
-        dropped: The documents below `score_threshold` or behind `top_n`, best first: nothing is lost.
-        usage: Tokens and truncations of this call.
+        hits: The kept documents, best first.
+        dropped: The documents below `score_threshold` or after the first `top_n`, best first.
+        usage: Prompts, tokens and truncations of this call.
         timing: Seconds of this call.
-        top_n: The cut that was asked for; None for all.
-        score_threshold: The least score that was asked for, in [0, 1]; None for any.
+        top_n: The wanted maximum number of hits; None for all.
+        score_threshold: The wanted least score of a hit, in [0, 1]; None for any score.
     """
 
     query: str
@@ -143,14 +143,14 @@ class Ranking:
         top_n: int | None = None,
         threshold: float | None = None,
     ) -> Any:
-        """Look into this ranking in a notebook: what moved, why, and what another instruction would make of it.
+        """Show this ranking as a widget in a notebook: scores, moves and metrics; optionally rerank with another instruction.
 
         Args:
             compare: A second ranking of the same documents.
-            labels: Relevance by position in what was passed, or one value a document.
-            documents: What was ranked, where that were not strings, so that metadata is at hand.
-            reranker: What runs again with another instruction.
-            top_n, threshold: Where the cut begins; this ranking's own unless told.
+            labels: Relevance by position in the passed documents, or one value for each document.
+            documents: The ranked documents, if they have metadata to show.
+            reranker: The reranker that runs with another instruction.
+            top_n, threshold: First values of the two limits; by default those of this ranking.
 
         Returns:
             A widget; see `RankInspector`.
@@ -174,7 +174,7 @@ class Ranking:
     def _repr_html_(self) -> str:
         rows = "".join(_row(hit) for hit in self.hits)
         total = len(self.hits) + len(self.dropped)
-        tokens = f", {self.usage.tokens:,} tokens" if self.usage.tokens else ""  # some servers do not say
+        tokens = f", {self.usage.tokens:,} tokens" if self.usage.tokens else ""  # some servers do not report them
         cut = f", {self.usage.truncated} truncated" if self.usage.truncated else ""
         return (
             f"<table class='{NO_FORMULAS}'><caption style='text-align:left'>"
@@ -187,7 +187,7 @@ class Ranking:
 
 
 NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
-"""HTML classes within which a notebook leaves dollar signs alone: prices in documents are no formulas. Source: MathJax' documentation."""
+"""HTML classes that switch formulas off in a notebook, because dollar signs in documents are prices. Source: MathJax' documentation."""
 
 
 def moved_in_words(moved: int) -> str:

@@ -43,7 +43,7 @@ def split_control(text: str) -> tuple[str, str]:
 def neutral(text: str) -> str:
     """The text with every spelling of a control token broken up, for servers that accept only text.
 
-    A blank is inserted after the `<`: `<|im_end|>` becomes `< |im_end|>`. This is not needed for token ids: `Tokenizer` encodes such
+    A space is inserted after the `<`: `<|im_end|>` becomes `< |im_end|>`. This is not needed for token ids: `Tokenizer` encodes such
     spellings as ordinary characters.
     """
     return _CONTROL.sub(lambda match: f"< {match[0][1:]}", text)
@@ -53,8 +53,8 @@ def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
     """The texts as a list, after the check that each is a `str` that can be encoded as UTF-8.
 
     Raises:
-        TypeError: For a string instead of a list, or an item that is not a string; names the index.
-        InvalidText: For lone surrogates; names the index and the character.
+        TypeError: For a string instead of a list, or an item that is not a string; the message has the index.
+        InvalidText: For lone surrogates; the message has the index and the character.
     """
     if isinstance(texts, str | bytes):
         raise TypeError(f"{name} must be a list of strings, not one {type(texts).__name__}: pass [text]")
@@ -65,7 +65,7 @@ def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
 
 
 def checked_stream(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
-    """The texts of any iterable, each checked when it is drawn; errors as in `checked_texts`."""
+    """The texts of any iterable, each checked when it is read; errors as in `checked_texts`."""
     if isinstance(texts, str | bytes):
         raise TypeError(f"{name} must be an iterable of strings, not one {type(texts).__name__}: pass [text]")
     return _checked_one_by_one(iter(texts), name)

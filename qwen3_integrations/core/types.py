@@ -18,8 +18,8 @@ class PromptPart:
     """Some text of a prompt and its token ids.
 
     Attributes:
-        text: The text as a server must be sent it.
-        ids: Token ids, shape (tokens,), int32; None where no tokenizer is at hand.
+        text: The text, as it must be sent to a server.
+        ids: Token ids, shape (tokens,), int32; None without a tokenizer.
     """
 
     text: str
@@ -28,11 +28,11 @@ class PromptPart:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix(PromptPart):
-    """What a prompt begins with and must keep whole. All documents of one query share one `Prefix` object.
+    """The beginning of a prompt, which is never cut. All documents of one query share one `Prefix` object.
 
     Attributes:
-        query: The query as it was given; None for an embedded document.
-        instruction: The instruction as it was given; None for an embedded document.
+        query: The query as the caller passed it; None for an embedded document.
+        instruction: The instruction as the caller passed it; None for an embedded document.
     """
 
     query: str | None = None
@@ -41,16 +41,16 @@ class Prefix(PromptPart):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """One finished prompt: prefix, body, suffix. Only the body may be cut; this one's has been where `truncated`.
+    """One finished prompt: prefix, body, suffix. Only the body may be cut.
 
     Attributes:
         prefix: Template, instruction and query; empty for an embedded document.
         body: The document; empty for an embedded query.
         suffix: The template's end: the reranker's suffix, or the embedder's end token (as text: empty, since
             the model's own tokenizer appends it).
-        truncated: True when the body was cut to the budget.
-        literal: True when a server that is sent `text` reads exactly `ids`. False when the text holds the
-            spelling of a control token, or was cut inside a character: then only the ids are exact.
+        truncated: True if the body was cut to the budget.
+        literal: True if a server's tokenizer makes exactly `ids` from `text`. False if the text contains the spelling of a control
+            token, or was cut inside a character: then only the ids are exact.
         unpooled: Tokens at the beginning that the model's pooling leaves out.
     """
 
@@ -68,29 +68,29 @@ class Prompt:
 
     @property
     def characters(self) -> int:
-        """Characters of `text`, counted without joining it."""
+        """Number of characters of `text`, counted without joining the parts."""
         return len(self.prefix.text) + len(self.body.text) + len(self.suffix.text)
 
     @property
     def ids(self) -> Ids | None:
-        """The whole prompt as token ids, shape (tokens,), int32; None where no tokenizer was at hand."""
+        """The whole prompt as token ids, shape (tokens,), int32; None without a tokenizer."""
         parts = (self.prefix.ids, self.body.ids, self.suffix.ids)
         known = [part for part in parts if part is not None]
         return np.concatenate(known) if len(known) == len(parts) else None
 
     @property
     def tokens(self) -> int | None:
-        """How many `ids` there are, counted without joining them; None where no tokenizer was at hand."""
+        """Number of `ids`, counted without joining the parts; None without a tokenizer."""
         prefix, body, suffix = self.prefix.ids, self.body.ids, self.suffix.ids
         return None if prefix is None or body is None or suffix is None else len(prefix) + len(body) + len(suffix)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """One call of a user, of which several jobs are slices.
+    """One call of a user. Several jobs may be slices of it.
 
     Attributes:
-        size: Prompts of the whole call; None where the length of the input is not known.
+        size: Number of prompts of the whole call; None if the length of the input is unknown.
     """
 
     size: int | None
@@ -103,8 +103,8 @@ class Job:
     Attributes:
         task: `embed` or `rerank`.
         prompts: In the order in which the rows must come back.
-        max_tokens: The longest prompt allowed, template included. Prompts with ids are within it already; an
-            engine without a tokenizer must count and cut the bodies of the others itself.
+        max_tokens: Length of the longest allowed prompt in tokens, template included. Prompts with ids already have at most this
+            length. An engine without a tokenizer must count and cut the bodies of the other prompts itself.
         call: The call that this job is a slice of; None for a job that is a whole call.
     """
 
@@ -120,23 +120,23 @@ class Job:
 
     @property
     def call_size(self) -> int | None:
-        """Prompts of the whole call; None where the length of its input is not known."""
+        """Number of prompts of the whole call; None if the length of its input is unknown."""
         return len(self.prompts) if self.call is None else self.call.size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reply:
-    """What an engine answers.
+    """The answer of an engine to a job.
 
     Attributes:
         rows: float32. `embed`: shape (prompts, width), as the model gives them or already of unit length.
             `rerank`: shape (prompts,), the probability of "yes" in [0, 1].
-        tokens: Tokens of each prompt as the model read it (after a cut), in the order of the job; None for a prompt that no
-            tokenizer at hand has counted.
-        truncated: Positions whose bodies the engine itself had to cut.
-        max_tokens: The budget that held, where it was less than the job's: a server's own limit. None otherwise.
-        server_tokens: What the server says it has read for this job, in total; None where it does not say, or there is no server.
-            Where several callers share a request, this job's share of it by length.
+        tokens: Number of tokens of each prompt as the model read it (after a cut), in the order of the job; None for a prompt that
+            was not counted, for lack of a tokenizer.
+        truncated: Positions of the prompts whose bodies the engine itself cut.
+        max_tokens: The budget that the engine used, if it is less than the job's (a server's own limit); else None.
+        server_tokens: Total number of tokens that the server reports for this job; None without a server, or if it does not report
+            it. If several callers share a request, the count is divided among them by length.
     """
 
     rows: Rows
@@ -147,5 +147,5 @@ class Reply:
 
     @property
     def total_tokens(self) -> int:
-        """Prompt tokens that the model read: the server's count where it says one, else the sum of those that are known."""
+        """Number of prompt tokens that the model read: the server's count if it reports one, else the sum of the known counts."""
         return sum(count or 0 for count in self.tokens) if self.server_tokens is None else self.server_tokens

@@ -1,4 +1,4 @@
-"""Checks of arguments and options, in one place: the same mistake gets the same words everywhere."""
+"""Checks of arguments and options, in one place, so that the same mistake has the same message everywhere."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_choice(value: object, choices: Iterable[str], name: str) -> None:
 
 
 def whole_number(value: object, name: str, least: int = 1, most: int | None = None, *, note: str = "", of_call: bool = False) -> int:
-    """The value as a plain `int`, after proving that it is a whole number in a range.
+    """The value as an `int`, after the check that it is a whole number in a range.
 
     Whatever counts as an index in Python is a whole number, NumPy's integers too. Booleans, floats and strings are not.
 
@@ -65,8 +65,8 @@ def whole_number(value: object, name: str, least: int = 1, most: int | None = No
         name: The option's name, for the message.
         least: The least allowed value.
         most: The greatest allowed value; None for no limit.
-        note: Ends the message's list of what is allowed: `, or None for all`.
-        of_call: Whether it is an argument of a call and not a setting.
+        note: Other allowed values, for the end of the message: `, or None for all`.
+        of_call: Whether the value is an argument of a call, not a setting.
 
     Raises:
         ConfigError: `NAME must be a whole number from 1 to 10, not 2.5`; for an argument of a call an `InputError`.
@@ -90,12 +90,12 @@ def optional_whole_number(
 
 
 def fraction(value: object, name: str, *, zero: bool = False, note: str = "") -> float:
-    """The value as a plain `float`, after proving that it is a number in (0, 1].
+    """The value as a `float`, after the check that it is a number in (0, 1].
 
     Args:
         value: The value to check.
         name: The option's name, for the message.
-        zero: Whether 0 is allowed too.
+        zero: Whether 0 is also allowed.
         note: As in `whole_number`.
 
     Raises:
@@ -103,11 +103,11 @@ def fraction(value: object, name: str, *, zero: bool = False, note: str = "") ->
     """
     if not _is_real(value) or not (0 <= value <= 1 if zero else 0 < value <= 1):  # type: ignore[operator]
         raise ConfigError(f"must be a number in {'[' if zero else '('}0, 1]{note}, not {_shown(value)}", option=name)
-    return float(value)  # type: ignore[arg-type]  # real numbers are
+    return float(value)  # type: ignore[arg-type]  # a real number can be converted
 
 
 def seconds(value: object, name: str) -> float:
-    """The value as a plain `float`, after proving that it is a positive number of seconds.
+    """The value as a `float`, after the check that it is a positive number of seconds.
 
     Args:
         value: The value to check.
@@ -122,11 +122,11 @@ def seconds(value: object, name: str) -> float:
 
 
 def checked_budget(max_tokens: object, context: int | None) -> int:
-    """A token budget that the model can take: the value, or the model's context where that is less.
+    """The token budget: the value, or the model's context if that is less.
 
     Args:
-        max_tokens: The longest prompt wanted, in tokens.
-        context: The longest prompt the model takes; None where that is not known yet.
+        max_tokens: Length of the longest wanted prompt, in tokens.
+        context: Length of the longest prompt that the model accepts; None if it is not known yet.
 
     Raises:
         ConfigError: If it is not a whole number of at least 1.
@@ -136,15 +136,15 @@ def checked_budget(max_tokens: object, context: int | None) -> int:
 
 
 def checked_dimensions(dimensions: object, width: int | None, model: str) -> int | None:
-    """The dimensions, after proving that they are in the model's range.
+    """The dimensions, after the check that they are in the model's range.
 
     Args:
-        dimensions: The width wanted; None for the model's own.
-        width: The model's own width; None where it is not known yet.
-        model: Its name, for the message.
+        dimensions: The wanted width; None for the model's width.
+        width: The model's width; None if it is not known yet.
+        model: The model's name, for the message.
 
     Raises:
-        ConfigError: If it is not a whole number in [32, width]; a model narrower than 32 has only its own width.
+        ConfigError: If it is not a whole number in [32, width]; for a model with a width below 32, only that width is allowed.
     """
     if width is None:
         return optional_whole_number(dimensions, "dimensions", MIN_DIMENSIONS, note=f" for {model}")
@@ -152,7 +152,7 @@ def checked_dimensions(dimensions: object, width: int | None, model: str) -> int
 
 
 def checked_cut(top_n: object, score_threshold: object) -> tuple[int | None, float | None]:
-    """Both limits of a ranking, after proving that they make sense.
+    """Both limits of a ranking, after the check that they are in range.
 
     Raises:
         ConfigError: If `top_n` is not a whole number of at least 1, or the threshold is not a number in [0, 1].
@@ -162,7 +162,7 @@ def checked_cut(top_n: object, score_threshold: object) -> tuple[int | None, flo
 
 
 def _is_bool(value: object) -> bool:
-    """Also for NumPy's booleans, and for tensors of them, which count as an index."""
+    """Whether a value is a boolean, or a NumPy boolean or tensor of booleans, which Python accepts as an index."""
     return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
 
 

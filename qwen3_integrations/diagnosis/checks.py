@@ -52,19 +52,19 @@ def _guarded(area: str, check: CheckFunction) -> Sequence[Finding]:
 
 def broken_finding(area: str, error: Exception) -> Finding:
     """The finding for a check that raised, with a fix."""
-    said = " ".join(str(error).split())[:300]
+    message = " ".join(str(error).split())[:300]
     fix = "pip check"
     if isinstance(error, OSError):
         path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
-        variable = _mover(area, path)
-        said = f"{path} can't be read or written: {error.strerror}" if path else said
+        variable = _folder_variable(area, path)
+        message = f"{path} can't be read or written: {error.strerror}" if path else message
         fix = f"export {variable}=/a/folder/of/yours" if variable else f"ls -ld {shlex.quote(str(path))}" if path else "df -h"
-    elif isinstance(error, ConfigError) and area == "servers":  # its folder can't be created or read
+    elif isinstance(error, ConfigError) and area == "servers":  # the folder of the records can't be created or read
         fix = f"export {FOLDER_VARIABLE}=/a/folder/of/yours"
-    return Finding(area, "this check", "problem", f"this could not be checked: {type(error).__name__}: {said}", fix)
+    return Finding(area, "this check", "problem", f"this could not be checked: {type(error).__name__}: {message}", fix)
 
 
-def _mover(area: str, path: Path | None) -> str | None:
+def _folder_variable(area: str, path: Path | None) -> str | None:
     """The environment variable that sets the folder of an area."""
     if area == "servers":
         return FOLDER_VARIABLE

@@ -51,7 +51,7 @@ def gpu() -> list[Finding]:
     if not found and has_driver():
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         if hidden is not None:
-            text = f"none can be seen with CUDA_VISIBLE_DEVICES={hidden!r}"
+            text = f"none is visible with CUDA_VISIBLE_DEVICES={hidden!r}"
             return [Finding("GPU", "NVIDIA", "note", text, "unset CUDA_VISIBLE_DEVICES")]
         return [Finding("GPU", "NVIDIA", "note", "a driver, but no GPU: models run on the CPU, or on a server elsewhere", ELSEWHERE)]
     if not found:
@@ -62,7 +62,7 @@ def gpu() -> list[Finding]:
 
 def torch() -> list[Finding]:
     """The build of PyTorch, compared with the driver."""
-    return torch_findings(torch_build(), _seen())
+    return torch_findings(torch_build(), _visible_gpus())
 
 
 def torch_build() -> TorchBuild | None:
@@ -86,7 +86,7 @@ def torch_findings(build: TorchBuild | None, found: Sequence[Gpu]) -> list[Findi
         ]
     if build.cuda is None:
         fix = "pip install --force-reinstall torch"
-        return [Finding("GPU", "PyTorch", "warning", f"{name} is no CUDA build: it does not use the GPU", fix)]
+        return [Finding("GPU", "PyTorch", "warning", f"{name} is not a CUDA build: it does not use the GPU", fix)]
     needed = DRIVER_FOR_CUDA.get(int(build.cuda.partition(".")[0]), 0)
     driver = found[0].driver
     if int(driver.partition(".")[0]) < needed:
@@ -111,7 +111,7 @@ def vllm() -> list[Finding]:
         return [Finding("vLLM", "vllm", "note", text, "pip install 'qwen3-integrations[vllm]'")]
     installed = find_server("vllm")
     needs = [need for need in needs_of(_requires(installed.distribution)) if need.name == "torch"]
-    return vllm_findings(installed, bounds_of("vllm", "vllm"), needs, torch_build(), _seen())
+    return vllm_findings(installed, bounds_of("vllm", "vllm"), needs, torch_build(), _visible_gpus())
 
 
 def vllm_findings(
@@ -133,20 +133,20 @@ def vllm_findings(
         findings.append(Finding("vLLM", "version", "warning", text, f"pip install 'vllm{bounds}'"))
     for need in needs:
         if build is None or not is_within(build.version, need.specifier):
-            text = f"{name} needs torch{need.specifier}; here is {build.version if build else 'none'}"
+            text = f"{name} needs torch{need.specifier}; installed is {build.version if build else 'none'}"
             findings.append(Finding("vLLM", "torch", "warning", text, pip_line([need])))
     if installed.is_cpu_build and found:
         fix = f"pip uninstall -y {installed.distribution} && pip install 'vllm{bounds}'"
         findings.append(Finding("vLLM", "build", "warning", f"{name} is a CPU build: it does not use the GPU", fix))
     if not installed.is_cpu_build and not found:
-        text = f"{name} needs a GPU, and none can be seen: models run on torch here"
+        text = f"{name} needs a GPU, and none is visible: models run on torch here"
         findings.append(Finding("vLLM", "build", "note", text, "pip install 'qwen3-integrations[torch]'"))
     return findings or [Finding("vLLM", "vllm", "ok", f"{name}{', a CPU build' if installed.is_cpu_build else ''}")]
 
 
 def memory() -> list[Finding]:
     """Free memory, and the published models that fit."""
-    return [*(gpu_memory(card) for card in _seen()), host_finding(host_memory())]
+    return [*(gpu_memory(card) for card in _visible_gpus()), host_finding(host_memory())]
 
 
 def gpu_memory(card: Gpu) -> Finding:
@@ -185,7 +185,7 @@ def _requires(distribution: str) -> list[str]:
         return []
 
 
-def _seen() -> tuple[Gpu, ...]:
+def _visible_gpus() -> tuple[Gpu, ...]:
     """The GPUs; none if the driver is broken, which has its own finding."""
     try:
         return gpus()

@@ -1,4 +1,4 @@
-"""Environment variables that matter, and the servers that they or this machine's records name. Shows no secret values."""
+"""The environment variables that this package reads, and the servers in them and on this machine. Secret values are not shown."""
 
 from __future__ import annotations
 
@@ -60,19 +60,21 @@ def environment_findings(variables: Mapping[str, str], cores: int) -> list[Findi
         cores: The number of this machine's cores.
     """
     named = [name for name in URL_VARIABLES.values() if variables.get(name)]
-    with ThreadPoolExecutor() as pool:  # slow servers are waited for concurrently
+    with ThreadPoolExecutor() as pool:  # waits for slow servers concurrently
         findings = list(pool.map(lambda name: url_finding(name, variables[name], variables.get(KEY_VARIABLE)), named))
     findings += [Finding("environment", name, "ok", "set; its value is not shown") for name in SECRETS if variables.get(name)]
     findings += [Finding("environment", name, "ok", shown_url(variables[name])) for name in ADDRESSES if variables.get(name)]
     for name in OFFLINE:
         if variables.get(name, "").lower() in _TRUE:
-            findings.append(Finding("environment", name, "note", "set: no hub is asked, only caches and folders serve", f"unset {name}"))
+            findings.append(
+                Finding("environment", name, "note", "set: models come from caches and folders only, not from a hub", f"unset {name}")
+            )
     if "CUDA_VISIBLE_DEVICES" in variables:
         findings.append(Finding("environment", "CUDA_VISIBLE_DEVICES", "ok", repr(variables["CUDA_VISIBLE_DEVICES"])))
     findings += [Finding("environment", name, "ok", "set; vLLM reads it") for name in sorted(variables) if name.startswith("VLLM_")]
     findings += proxy_findings(variables)
     findings += thread_findings(variables.get("OMP_NUM_THREADS"), cores)
-    return findings or [Finding("environment", "variables", "ok", "none is set that matters here")]
+    return findings or [Finding("environment", "variables", "ok", "none of the variables that this package reads is set")]
 
 
 def url_finding(variable: str, url: str, key: str | None) -> Finding:
@@ -86,8 +88,8 @@ def url_finding(variable: str, url: str, key: str | None) -> Finding:
     except http_library().HTTPStatusError as error:
         status = error.response.status_code
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return Finding("environment", variable, "warning", f"{address} answers, but wants another key", f"export {KEY_VARIABLE}=...")
-        text = f"{address} answers with status {status} where it should list its models"
+            return Finding("environment", variable, "warning", f"{address} answers, but refuses the key", f"export {KEY_VARIABLE}=...")
+        text = f"{address} answers with status {status} instead of a list of its models"
         return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {address}")
     except RedirectRefused as error:
         fix = f"export {variable}={error.base_url}" if error.base_url else f"qwen3-integrations verify {address}"
@@ -106,7 +108,7 @@ def _served(address: Address, key: str | None) -> str:
         from qwen3_integrations.serving.health import is_healthy
 
         if not (Path(address.socket).is_socket() and is_healthy(str(address))):
-            raise ConnectionError("nobody listens there")
+            raise ConnectionError("no server listens on this socket")
         return ""
     authorization = f"Bearer {key}" if key else address.authorization
     headers = {"Authorization": authorization} if authorization else {}
@@ -126,12 +128,12 @@ def proxy_findings(variables: Mapping[str, str]) -> list[Finding]:
     proxies = {name: by_name[name] for name in ("http_proxy", "https_proxy", "all_proxy") if name in by_name}
     if not proxies:
         return []
-    spared = [part.strip().lower() for part in by_name.get("no_proxy", "").split(",")]
-    told = ", ".join(f"{name}={shown_url(value)}" for name, value in proxies.items())
-    caught = [host for host in LOOPBACK if "*" not in spared and host not in spared]
-    if not caught or not {"http_proxy", "all_proxy"} & proxies.keys():
-        return [Finding("environment", "proxies", "ok", told)]
-    text = f"{told}; other clients (curl, openai) would ask it for {' and '.join(caught)} too"
+    exempt = [part.strip().lower() for part in by_name.get("no_proxy", "").split(",")]
+    shown = ", ".join(f"{name}={shown_url(value)}" for name, value in proxies.items())
+    proxied = [host for host in LOOPBACK if "*" not in exempt and host not in exempt]
+    if not proxied or not {"http_proxy", "all_proxy"} & proxies.keys():
+        return [Finding("environment", "proxies", "ok", shown)]
+    text = f"{shown}; other clients (curl, openai) would use the proxy for {' and '.join(proxied)} too"
     fix = f"export NO_PROXY={','.join(LOOPBACK)}${{NO_PROXY:+,$NO_PROXY}} no_proxy={','.join(LOOPBACK)}${{no_proxy:+,$no_proxy}}"
     return [Finding("environment", "proxies", "warning", text, fix)]
 

@@ -17,8 +17,8 @@ from qwen3_integrations.diagnosis.finding import Finding
 
 DISTRIBUTION = "qwen3-integrations"
 
-_ELSEWHERE = ("all", "vllm")
-"""Extras without their own finding: one is the sum of the others, the other is checked with the GPU."""
+_OTHERWISE_CHECKED = ("all", "vllm")
+"""Extras without their own finding: `all` contains the others, and `vllm` is checked with the GPU."""
 
 
 def version_of(name: str) -> str | None:
@@ -61,14 +61,14 @@ def compare(
         install: The pip command that installs all of them.
     """
     versions = {need: find(need.name) for need in needs}
-    lacking = [need.name for need, version in versions.items() if version is None]
+    missing = [need.name for need, version in versions.items() if version is None]
     outside = {need: version for need, version in versions.items() if version is not None and not is_within(version, need.specifier)}
-    if lacking:
-        text = f"{'not installed' if optional else 'broken'}: {', '.join(lacking)} missing"
+    if missing:
+        text = f"{'not installed' if optional else 'broken'}: {', '.join(missing)} missing"
         return Finding(area, subject, "note" if optional else "problem", text, install)
     if outside:
-        told = "; ".join(f"{need.name} {version} is not among the tested {need.specifier}" for need, version in outside.items())
-        return Finding(area, subject, "warning", told, pip_line(outside))
+        text = "; ".join(f"{need.name} {version} is not among the tested {need.specifier}" for need, version in outside.items())
+        return Finding(area, subject, "warning", text, pip_line(outside))
     return Finding(area, subject, "ok", ", ".join(f"{need.name} {version}" for need, version in versions.items()))
 
 
@@ -113,7 +113,7 @@ def extras() -> list[Finding]:
     return [
         compare("extras", extra, needs_of(lines, extra), version_of, optional=True, install=f"pip install '{DISTRIBUTION}[{extra}]'")
         for extra in _metadata("Provides-Extra")
-        if extra not in _ELSEWHERE
+        if extra not in _OTHERWISE_CHECKED
     ]
 
 

@@ -40,7 +40,7 @@ def model_finding(model: LocalModel) -> Finding:
     if not model.missing:
         return Finding("models", model.name, "ok", place)
     source = f" --source {model.hub}" if model.hub else ""
-    text = f"not whole, {', '.join(model.missing)} missing: {place}"
+    text = f"incomplete: {', '.join(model.missing)} missing; {place}"
     return Finding("models", model.name, "note", text, f"qwen3-integrations download {model.name}{source}")
 
 

@@ -20,24 +20,24 @@ _TINY = Path(__file__).parent.parent / "tiny"
 
 
 class FakeEngine:
-    """Answers at once, always the same, and in a way that tests can lean on.
+    """Computes simple, deterministic rows, for tests.
 
-    Prompts, budgets and truncation are the real ones, counted with the tokenizer of the bundled tiny models.
-    Only the model is missing:
+    Prompts, budgets and truncation are the same as with a real engine. Tokens are counted with the tokenizer of the bundled tiny models.
+    Only the model is replaced:
 
-    - `embed`: every token id has a fixed random direction, a text is the sum over its tokens. Texts that share
-      words are near each other, and equal texts are equal. The instruction counts like any other words.
-    - `rerank`: the share of the query's distinct tokens that the document holds, scaled to [0.01, 0.99].
+    - `embed`: every token id has a fixed random direction. The vector of a text is the sum over its tokens. Texts with common words
+      have similar vectors, and equal texts have equal vectors. The instruction counts like other words.
+    - `rerank`: the share of the query's distinct tokens that the document contains, scaled to [0.01, 0.99].
 
     Args:
         task: `embed` or `rerank`.
-        model: A name to show.
+        model: A name for messages.
         dimensions: Width of the vectors.
         score: Called with `(query, document)` instead of the rule above; must return a value in [0, 1].
-        error: Every run raises a copy of it, to show how your code handles it.
+        error: Every run raises a copy of this error, so that tests can check how your code handles it.
 
     Attributes:
-        jobs: Every job that was run, in order: what the model would have read.
+        jobs: All jobs so far, in order. They have the prompts that a model would read.
     """
 
     backend = "fake"
@@ -65,7 +65,7 @@ class FakeEngine:
         self._closed = False
 
     def run(self, job: Job) -> Reply:
-        """Answer a job; see the class for the rules."""
+        """Run a job. The class describes the rules."""
         check_task(self, job)
         if self._closed:
             raise EngineClosed("this FakeEngine is closed", advice="Make a new one")
@@ -77,7 +77,7 @@ class FakeEngine:
         return Reply(rows, tuple(map(len, ids)))
 
     def fingerprint(self) -> Fingerprint:
-        """Of the rule by which it answers; partial where `score` is a function of your own."""
+        """The fingerprint of the rule; partial if `score` is set."""
         identity = {
             "task": self.task,
             "weights": "fake",
@@ -94,7 +94,7 @@ class FakeEngine:
         return Fingerprint(identity, numerics, partial=self._score is not None)
 
     async def arun(self, job: Job) -> Reply:
-        """As `run`; gives the loop one turn, as a real engine would."""
+        """As `run`. Other tasks of the event loop can run first, as with a real engine."""
         await asyncio.sleep(0)
         return self.run(job)
 
@@ -116,8 +116,8 @@ class FakeEngine:
         query, document = prompt.prefix.query or "", prompt.body.text[1:]
         if self._score:
             return self._score(query, document)
-        asked, told = (set(own.tolist()) for own in self.tokenizer.encode([f" {query.lower()}", f" {document.lower()}"]))
-        return 0.01 + 0.98 * len(asked & told) / max(len(asked), 1)
+        query_tokens, document_tokens = (set(own.tolist()) for own in self.tokenizer.encode([f" {query.lower()}", f" {document.lower()}"]))
+        return 0.01 + 0.98 * len(query_tokens & document_tokens) / max(len(query_tokens), 1)
 
     def __repr__(self) -> str:
         return f"FakeEngine({self.task!r})"

@@ -1,4 +1,4 @@
-"""From settings to an open engine: which backend, with which options, and shared within the process."""
+"""Opens engines: choice of the backend, check of the options, and sharing within the process."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ KEY_VARIABLE = "QWEN3_API_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What `auto` decides by.
+    """The facts by which `auto` chooses.
 
     Attributes:
         base_url: A server's address, if there is one.
         vllm, torch: Whether these are installed.
-        cuda: Whether a CUDA device is there; only called when it matters.
+        cuda: Whether there is a CUDA device; called only if the choice depends on it.
     """
 
     base_url: str | None
@@ -56,9 +56,9 @@ class Row:
 
     Attributes:
         path: The class, as `module:Class` within `qwen3_integrations.engines`.
-        extra: The pip extra that it needs; None for none.
-        auto: Gives the reason for which `auto` may choose it, or None where it may not. `auto` takes the first row with a reason.
-        has_url: Whether it talks to a server, at `base_url`.
+        extra: The pip extra that the engine needs; None for none.
+        auto: Returns the reason for which `auto` may choose the engine; None if it may not. `auto` takes the first row with a reason.
+        has_url: Whether the engine uses a server at `base_url`.
     """
 
     path: str
@@ -94,7 +94,7 @@ ROWS: Mapping[str, Row] = {
     "torch": Row("torch.engine:TorchEngine", "torch", _torch),
     "fake": Row("fake:FakeEngine", None, _never),
 }
-"""This package's engines, one row each, in the order in which `auto` looks at them."""
+"""This package's engines, one row each, in the order in which `auto` tries them."""
 
 
 def open_engine(
@@ -106,19 +106,18 @@ def open_engine(
     backend: Backend = "auto",
     **engine_options: Any,
 ) -> SharedEngine:
-    """Open an engine, or share the one that this process has open for the same settings.
+    """Open an engine, or share the engine that is open in this process with the same settings.
 
-    An engine that was opened several times closes with its last user. A user is gone when it called `close()`,
-    or when nothing refers to it any more.
+    A shared engine closes with its last user. A user ends with `close()`, or when no reference to it is left.
 
     Args:
         task: `embed` or `rerank`.
         model: A folder, a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
         base_url: A server's address; else `QWEN3_EMBEDDING_URL` / `QWEN3_RERANKER_URL` from the environment.
         api_key: The server's key; else `QWEN3_API_KEY`, unless the address holds user and password.
-        backend: `auto` means: http with an address; else vllm with CUDA; else torch. `fake`, and an engine that another package
-            has registered, are never chosen by `auto`.
-        engine_options: The engine's own vocabulary; see `TorchEngine`, `VllmEngine`, `HttpEngine`, `FakeEngine`.
+        backend: `auto` chooses http if there is an address, else vllm if there is CUDA, else torch. It never chooses `fake` or an engine
+            of another package.
+        engine_options: Options of the engine; see `TorchEngine`, `VllmEngine`, `HttpEngine`, `FakeEngine`.
 
     Returns:
         A `SharedEngine`: the engine with all of its attributes, for one user.
@@ -126,7 +125,7 @@ def open_engine(
     Raises:
         ConfigError: For an unknown task, backend or option (with a suggestion), or a model of the other task; for a registered
             engine that can't be loaded or is not an `Engine`.
-        MissingExtra: If the backend is not installed; names the pip line.
+        MissingExtra: If the backend is not installed; the message has the pip command.
         ModelNotFound: If the model can't be found or downloaded.
     """
     check_choice(task, get_args(Task), "task")
@@ -149,10 +148,10 @@ def open_engine(
 
 
 def checked_backend(backend: str) -> str:
-    """The name, if it is `auto` or an engine is registered under it.
+    """The name, after the check that it is `auto` or the name of a registered engine.
 
     Raises:
-        ConfigError: If not; lists what is registered.
+        ConfigError: If it is neither; the message lists the registered engines.
     """
     known = isinstance(backend, str) and (backend == "auto" or backend in ROWS or backend in _registered())
     if not known:
@@ -164,31 +163,34 @@ def checked_backend(backend: str) -> str:
 
 
 def backends() -> tuple[str, ...]:
-    """The names of all engines: this package's, then those that other packages have registered, sorted."""
+    """The names of all engines: first those of this package, then those of other packages, sorted."""
     return (*ROWS, *sorted(_registered()))
 
 
-def choose_backend(asked: Backend, base_url: str | None, *, vllm: bool, torch: bool, cuda: Callable[[], bool]) -> tuple[str, str]:
-    """Which engine to use and why: a pure function of what is asked and what is there.
+def choose_backend(wanted: Backend, base_url: str | None, *, vllm: bool, torch: bool, cuda: Callable[[], bool]) -> tuple[str, str]:
+    """Choose an engine: a pure function of the settings and of the machine.
 
     Args:
-        asked: The caller's word, checked.
+        wanted: The caller's backend, checked.
         base_url: A server's address, if there is one.
         vllm, torch: Whether these are installed.
-        cuda: Whether a CUDA device is there; only asked when it matters.
+        cuda: Whether there is a CUDA device; called only if the choice depends on it.
+
+    Returns:
+        The engine's name, and the reason.
 
     Raises:
-        ConfigError: If the backend and the address contradict each other, or nothing is there to run with.
+        ConfigError: If the backend and the address contradict each other, or no engine can run here.
     """
-    if asked != "auto":
-        row = ROWS.get(asked)
+    if wanted != "auto":
+        row = ROWS.get(wanted)
         if row and row.has_url and not base_url:
             variables = " / ".join(URL_VARIABLES.values())
             advice = f"Pass it, or set {variables} in the environment"
-            raise ConfigError(f"is needed for backend={asked!r}", option="base_url", advice=advice)
+            raise ConfigError(f"is needed for backend={wanted!r}", option="base_url", advice=advice)
         if row and not row.has_url and base_url:
-            raise _url_without_use(asked)
-        return asked, (_http(Machine(base_url, vllm, torch, cuda)) if row and row.has_url else None) or "named by the caller"
+            raise _url_without_use(wanted)
+        return wanted, (_http(Machine(base_url, vllm, torch, cuda)) if row and row.has_url else None) or "named by the caller"
     machine = Machine(base_url, vllm, torch, cuda)
     for name, row in ROWS.items():
         if reason := row.auto(machine):
@@ -206,7 +208,7 @@ def _url_without_use(backend: str) -> ConfigError:
 
 
 def _registered() -> dict[str, EntryPoint]:
-    """Engines of other packages, by name. A name of this package's own engines is never another's."""
+    """Engines of other packages, by name. They cannot replace the engines of this package."""
     return {point.name: point for point in entry_points(group=GROUP) if point.name not in ROWS and point.name != "auto"}
 
 
@@ -224,7 +226,7 @@ def _maker(backend: str) -> Callable[..., Engine]:
 
 
 def _made(make: Callable[..., Engine], backend: str, task: Task, model: str, options: Mapping[str, Any]) -> Engine:
-    """Open an engine, after which it must be one."""
+    """Open an engine, and check that it has the protocol."""
     engine = make(task, model, **options)
     if not isinstance(engine, Engine):
         names = [name for name in dir(Engine) if not name.startswith("_") and not hasattr(engine, name)]
@@ -237,7 +239,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def _options_of(make: Callable[..., Engine]) -> list[str]:
-    """The names an engine's constructor takes, or those its `option_names` adds (an engine behind an engine)."""
+    """The names of the constructor's keyword arguments, and those of its `option_names` (options of an embedded engine)."""
     parameters = inspect.signature(make).parameters.values()
     own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     more: Callable[[], Iterable[str]] | None = getattr(make, "option_names", None)
@@ -249,7 +251,7 @@ def _has_cuda() -> bool:
         return False
     import torch
 
-    # Asked through NVML: PyTorch's other way brings CUDA into this process, and vLLM could not fork its own any more.
+    # Use NVML: otherwise PyTorch initialises CUDA in this process, and then vLLM cannot fork its worker process.
     name = "PYTORCH_NVML_BASED_CUDA_CHECK"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -263,7 +265,7 @@ def _has_cuda() -> bool:
 
 
 def _frozen(options: Mapping[str, Any]) -> str:
-    """Options as a key: equal options give equal keys; objects count by identity, paths as they read."""
+    """Options as a key: equal options give equal keys. Objects are compared by identity, paths by their text."""
 
     def plain(value: object) -> object:
         if isinstance(value, Mapping):

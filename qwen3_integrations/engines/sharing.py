@@ -21,21 +21,21 @@ from qwen3_integrations.errors import EngineClosed, own_copy
 @dataclass(slots=True)
 class _Shared:
     engine: Future[Engine]
-    make: Callable[[], Engine]  # kept for the options in it, whose identities are part of the key
+    make: Callable[[], Engine]  # keeps the options alive, because their identities are part of the key
     users: int = 0
 
     @property
     def usable(self) -> bool:
-        """False when it failed to open, or has died since: the next user gets a new one."""
+        """False if the engine did not open, or has died. Then the next user gets a new one."""
         return not self.engine.done() or (self.engine.exception() is None and getattr(self.engine.result(), "alive", True))
 
 
 _open: dict[tuple[str, ...], _Shared] = {}
-_lock = threading.RLock()  # never held while an engine opens: a finalizer in any thread may want to release another
+_lock = threading.RLock()  # not held while an engine opens, because finalizers in other threads may need it
 
 
 def _forget() -> None:
-    """In a forked process: its parent's engines do not work here, and a lock may be held by a thread that is not here."""
+    """Reset in a forked process: the parent's engines do not work here, and a thread that does not exist here may hold the lock."""
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
     _open.clear()
@@ -46,11 +46,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
-    """Open an engine, or share the one that is open under the same key.
+    """Open an engine, or share the open engine with the same key.
 
     Args:
         key: Equal keys mean equal engines.
-        make: Opens a new engine; called without a lock held.
+        make: Opens a new engine. No lock is held during the call.
     """
     with _lock:
         shared = _open.get(key)
@@ -83,7 +83,7 @@ def _release(key: tuple[str, ...], shared: _Shared) -> None:
 
 
 class SharedEngine(EngineWrapper):
-    """One user's hold on an engine that others may use too: what `open_engine` returns, and the first wrapper.
+    """One user's reference to an engine that others may also use. `open_engine` returns it.
 
     The engine closes with its last user. A copy is a user of its own.
     """
@@ -95,7 +95,7 @@ class SharedEngine(EngineWrapper):
         self._release.atexit = True
 
     def around(self, job: Job) -> Around:
-        """Refuse the job after `close`; else pass it on."""
+        """Pass the job on. After `close`, refuse it."""
         self._check_open()
         return (yield from super().around(job))
 
@@ -105,7 +105,7 @@ class SharedEngine(EngineWrapper):
         return super().fingerprint()
 
     def close(self) -> None:
-        """End this user's hold. The engine itself closes with its last user."""
+        """End this use. The engine itself closes with its last user."""
         self._release()
 
     def _check_open(self) -> None:

@@ -21,10 +21,10 @@ Around: TypeAlias = Generator[Step, Any, Reply]
 
 
 class EngineWrapper:
-    """An engine around another one. Subclass it and override `around`; everything else is the wrapped engine's.
+    """An engine around another one. Subclass it and override `around`; everything else is passed on to the wrapped engine.
 
-    A wrapper is an `Engine`: it goes wherever an engine goes, and can be wrapped again. Attributes that an engine has beside the
-    protocol (`memory`, `device`, `dtype`, `where`, `jobs`, ...) are passed on, those with a leading underscore are not.
+    A wrapper is an `Engine`, and can be wrapped again. Further attributes of an engine (`memory`, `device`, `dtype`, `where`, `jobs`, ...)
+    are passed on, except those with a leading underscore.
 
     A wrapper that counts and times jobs, in full:
 
@@ -50,17 +50,17 @@ class EngineWrapper:
         self.engine = engine
 
     def around(self, job: Job) -> Around:
-        """What happens to a job: one generator for `run` and `arun`.
+        """Run a job: one generator for `run` and `arun`.
 
-        Yield a job, the same or another, to run it on the wrapped engine; the reply comes back from the `yield`, and an error is
-        raised there. Yield no job to answer without the engine, several to retry or to split. Return the reply.
+        Yield a job, the same or another, to run it on the wrapped engine. The `yield` returns the reply, or raises the error. Yield no
+        job to answer without the engine, or several jobs to retry or to split. Return the reply.
 
-        Yield a function of no arguments for work that blocks, such as a look-up in a database: `run` calls it, `arun` calls it in
-        a thread. The code between two yields runs on the event loop in `arun`, and must be quick. Many jobs run at once, in
-        several threads: state that they share needs a lock, or operations that are atomic.
+        Yield a function without arguments for work that blocks, such as a database query: `run` calls it, and `arun` calls it in a
+        thread. In `arun` the code between two yields runs on the event loop, so it must be fast. Many jobs run at once in several
+        threads, so shared state needs a lock or atomic operations.
 
         Args:
-            job: What the caller wants.
+            job: The caller's job.
 
         Returns:
             The reply, by the generator's `return`: as many rows as `job` has prompts.
@@ -75,7 +75,7 @@ class EngineWrapper:
         while not isinstance(step, Reply):
             try:
                 result = self.engine.run(step) if isinstance(step, Job) else step()
-            except BaseException as error:  # noqa: BLE001  an interrupt too: `around` may have something to undo
+            except BaseException as error:  # noqa: BLE001  interrupts too, because `around` may have to clean up
                 step = _raised(steps, error)
             else:
                 step = _sent(steps, result)
@@ -88,7 +88,7 @@ class EngineWrapper:
         while not isinstance(step, Reply):
             try:
                 result = await self.engine.arun(step) if isinstance(step, Job) else await asyncio.to_thread(step)
-            except BaseException as error:  # noqa: BLE001  a cancellation too
+            except BaseException as error:  # noqa: BLE001  cancellations too
                 step = _raised(steps, error)
             else:
                 step = _sent(steps, result)
@@ -110,17 +110,17 @@ class EngineWrapper:
 
     @property
     def model(self) -> str:
-        """The model's name as it was asked for."""
+        """The model's name as the caller passed it."""
         return self.engine.model
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """The model's tokenizer, if one is at hand."""
+        """The model's tokenizer, if the engine has one."""
         return self.engine.tokenizer
 
     @property
     def max_tokens(self) -> int | None:
-        """The longest prompt the model takes, in tokens, if known."""
+        """Length of the longest prompt that the model accepts, in tokens, if known."""
         return self.engine.max_tokens
 
     @property
@@ -138,7 +138,7 @@ class EngineWrapper:
         return self.engine.fingerprint()
 
     def __getattr__(self, name: str) -> Any:
-        # Only asked for what the wrapper itself does not have. `engine` is missing while a wrapper is being made.
+        # Python calls this only for attributes that the wrapper does not have. `engine` is missing before `__init__`.
         if name.startswith("_") or name == "engine":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.engine, name)
@@ -153,13 +153,13 @@ class EngineWrapper:
         self.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A wrapper of the same engine, which is never copied; the state of the copy is the original's."""
+        """As `__copy__`: a new wrapper of the same engine, which is never copied."""
         return self.__copy__()
 
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))
         copied.__dict__.update(self.__dict__)
-        if isinstance(self.engine, EngineWrapper):  # one that counts its users must know of one more
+        if isinstance(self.engine, EngineWrapper):  # `SharedEngine` counts its users
             copied.engine = copy.copy(self.engine)
         return copied
 
@@ -180,7 +180,7 @@ def _first(steps: Around) -> Step | Reply:
 
 
 def _sent(steps: Around, result: Any) -> Step | Reply:
-    """The next step; or the reply, when the generator returns."""
+    """The next step; or the reply, if the generator has returned."""
     try:
         return steps.send(result)
     except StopIteration as end:
@@ -188,7 +188,7 @@ def _sent(steps: Around, result: Any) -> Step | Reply:
 
 
 def _raised(steps: Around, error: BaseException) -> Step | Reply:
-    """As `_sent`, with an error raised in the generator at its yield."""
+    """As `_sent`, but raises an error at the generator's `yield`."""
     try:
         return steps.throw(error)
     except StopIteration as end:

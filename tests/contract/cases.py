@@ -1,4 +1,4 @@
-"""What every engine is held to: inputs, and the reference's answers to them."""
+"""Checks for every engine: inputs, and the reference's results for them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,16 @@ import torch
 
 from qwen3_integrations import Embedder, Reranker
 from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
-from qwen3_integrations.engines.torch import attention, forward, fused_gemm, kernel_selection, kernels, qwen3, short_attention
+from qwen3_integrations.engines.torch import (
+    attention,
+    flash_attention,
+    forward,
+    fused_gemm,
+    kernel_selection,
+    kernels,
+    qwen3,
+    short_attention,
+)
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.packing import pack
 from qwen3_integrations.engines.torch.qwen3 import LayerFunctions
@@ -159,7 +168,7 @@ def main() -> None:
     )
     with_short = functions._replace(short_attention=noted(short_attention.short_attention))
     forward.functions_for = lambda *_: functions
-    attention.kernel_for = lambda *_: packed_attention([])
+    flash_attention.kernel_for = lambda *_: packed_attention([])
     with tempfile.TemporaryDirectory() as folder:
         model = write_random_model(Path(folder) / "embed", "embed", SMALL)
         with closing(TorchEngine("embed", str(model), device="cpu", dtype="float32")) as engine:

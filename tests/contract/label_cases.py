@@ -1,4 +1,4 @@
-"""Sequence-classification rerankers whose heads differ, and what any engine must make of them."""
+"""Sequence-classification rerankers whose heads differ, and the scores that every engine must compute."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADS = {
     "no and yes, with a bias": {"names": NO_YES, "order": NO_YES, "bias": [0.4, -0.3]},
     "yes and no, with a bias": {"names": YES_NO, "order": YES_NO, "bias": [0.4, -0.3]},
 }
-"""What `write_classifier` is told."""
+"""Arguments of `write_classifier`."""
 
 
 def check_head(folder: Path, reranker: Path, engine: Engine, head: dict[str, object]) -> None:

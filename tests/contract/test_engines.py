@@ -64,7 +64,7 @@ def reranker(rerank_engine) -> Reranker:
     return Reranker(rerank_engine)
 
 
-def test_an_engine_says_what_it_is(embed_engine, rerank_engine):
+def test_an_engine_has_the_properties_of_the_protocol(embed_engine, rerank_engine):
     for engine, task in ((embed_engine, "embed"), (rerank_engine, "rerank")):
         assert isinstance(engine, Engine)
         assert engine.task == task
@@ -114,7 +114,7 @@ def test_a_ranking_is_in_order_of_score_and_then_of_position(reranker):
     assert ranking.usage.tokens > 60 * len(DOCUMENTS)
 
 
-def test_cuts_keep_what_they_say_and_drop_the_rest(reranker):
+def test_top_n_and_threshold_keep_and_drop_documents(reranker):
     whole = reranker.rank("sort a list", DOCUMENTS)
     cut = reranker.rank("sort a list", DOCUMENTS, top_n=2)
     assert [hit.index for hit in cut] == [hit.index for hit in whole][:2]
@@ -125,7 +125,7 @@ def test_cuts_keep_what_they_say_and_drop_the_rest(reranker):
     assert len(reranker.rank("sort a list", DOCUMENTS, score_threshold=1.0).dropped) == len(DOCUMENTS)
 
 
-def test_no_texts_no_call(embedder, reranker):
+def test_calls_without_texts_do_not_reach_the_engine(embedder, reranker):
     assert embedder.embed_documents([]).shape[0] == 0
     assert embedder.embed_queries([]).shape[0] == 0
     assert len(reranker.rank("query", [])) == 0
@@ -163,13 +163,13 @@ async def test_64_tasks_at_once_get_their_own_answers(embedder, reranker):
     assert np.abs(np.asarray([ranking[0].score for ranking in rankings]) - wanted).max() < TOLERANCE
 
 
-def test_an_engine_serves_loops_that_come_and_go(embedder):
+def test_an_engine_serves_several_event_loops_in_turn(embedder):
     first = asyncio.run(embedder.aembed_documents(["one"]))
     second = asyncio.run(embedder.aembed_documents(["one"]))
     assert np.abs(first - second).max() < TOLERANCE
 
 
-async def test_a_cancelled_task_leaves_the_engine_well(embedder):
+async def test_the_engine_works_after_a_cancelled_task(embedder):
     texts = [f"{number} long text " * 50 for number in range(256)]
     task = asyncio.create_task(embedder.aembed_documents(texts))
     await asyncio.sleep(0.05)
@@ -179,7 +179,7 @@ async def test_a_cancelled_task_leaves_the_engine_well(embedder):
     assert (await embedder.aembed_documents(["one"])).shape[0] == 1
 
 
-def test_long_documents_are_cut_and_said_so(embed_engine, rerank_engine, caplog):
+def test_long_documents_are_cut_and_logged(embed_engine, rerank_engine, caplog):
     embedder = Embedder(embed_engine, max_tokens=20)
     embedder.embed_documents(["short", "word " * 100])
     assert embedder.usage.truncated == 1
@@ -189,7 +189,7 @@ def test_long_documents_are_cut_and_said_so(embed_engine, rerank_engine, caplog)
     assert ranking.usage.truncated == 1
 
 
-def test_what_may_not_be_cut_and_does_not_fit_is_an_error(embed_engine, rerank_engine):
+def test_a_query_that_exceeds_the_budget_is_an_error(embed_engine, rerank_engine):
     with pytest.raises(PromptTooLong, match="max_tokens is 20") as caught:
         Embedder(embed_engine, max_tokens=20).embed_queries(["word " * 100])
     assert caught.value.tokens > caught.value.max_tokens == 20
@@ -198,7 +198,7 @@ def test_what_may_not_be_cut_and_does_not_fit_is_an_error(embed_engine, rerank_e
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"bytes", ["list"]])
-def test_what_is_no_text_is_named_by_its_index(embedder, reranker, wrong):
+def test_an_item_that_is_not_a_string_is_named_by_its_index(embedder, reranker, wrong):
     with pytest.raises(TypeError, match=r"texts\[1\]"):
         embedder.embed_documents(["fine", wrong])
     with pytest.raises(TypeError, match=r"documents\[2\]"):
@@ -237,7 +237,7 @@ def test_a_shared_engine_closes_with_its_last_user(opener):
     second.close()
 
 
-def test_an_engine_says_what_it_can(embed_engine, rerank_engine):
+def test_an_engine_has_capabilities(embed_engine, rerank_engine):
     for engine in (embed_engine, rerank_engine):
         assert engine.capabilities.modalities == {"text"}
         assert not engine.capabilities.gradients
@@ -245,7 +245,7 @@ def test_an_engine_says_what_it_can(embed_engine, rerank_engine):
         assert engine.capabilities.devices == (None if engine.backend == "http" else 1)
 
 
-def test_a_fingerprint_says_model_and_numerics_and_stays_the_same(embed_engine, rerank_engine):
+def test_a_fingerprint_has_identity_and_numerics_and_stays_the_same(embed_engine, rerank_engine):
     one, other = embed_engine.fingerprint(), rerank_engine.fingerprint()
     assert one == embed_engine.fingerprint()
     assert Fingerprint.from_dict(json.loads(json.dumps(one.to_dict()))) == one
@@ -287,7 +287,7 @@ def test_a_reply_counts_the_tokens_of_each_prompt(embed_engine, rerank_engine):
     assert rerank_engine.run(Job("rerank", pairs, 512)).tokens == tuple(prompt.tokens for prompt in pairs)
 
 
-async def test_a_wrapper_is_the_engine_to_whoever_holds_it(embed_engine, rerank_engine):
+async def test_a_wrapper_can_replace_its_engine(embed_engine, rerank_engine):
     for engine in (embed_engine, rerank_engine):
         wrapper = EngineWrapper(engine)
         assert isinstance(wrapper, Engine)

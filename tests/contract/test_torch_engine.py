@@ -58,7 +58,7 @@ def test_a_stored_head_is_read_as_its_labels_say(random_reranker, tmp_path, head
 
 
 @pytest.mark.parametrize("said", [{"problem_type": "regression"}, {"classifier_from_token": ["no", "yes"], "method": "from_2_way_softmax"}])
-def test_a_stored_head_is_what_is_read_whatever_else_the_config_says(random_reranker, tmp_path, said):
+def test_the_stored_head_is_read_independently_of_other_config_fields(random_reranker, tmp_path, said):
     folder = declare(write_classifier(tmp_path / "converted", random_reranker), **said)
     check_scores(TorchEngine("rerank", str(folder), dtype="float32", device="cpu"), random_reranker)
 
@@ -137,7 +137,7 @@ def test_an_interrupt_leaves_the_queue(random_embedder):
     engine.close()
 
 
-def test_neither_a_query_nor_a_corpus_waits_for_ever(random_embedder):
+def test_neither_a_query_nor_a_corpus_is_starved(random_embedder):
     """Short jobs that come without end, and one long one."""
     engine = TorchEngine("embed", str(random_embedder), device="cpu", max_batch_tokens=512)
     embedder = Embedder(engine)
@@ -161,7 +161,7 @@ def test_neither_a_query_nor_a_corpus_waits_for_ever(random_embedder):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_is_told_instead_of_waiting_for_ever(tiny_embedder):
+def test_a_forked_process_gets_an_error_and_does_not_hang(tiny_embedder):
     with open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu") as engine:
         pid = os.fork()
         if not pid:
@@ -288,7 +288,7 @@ def test_passes_grow_again_when_the_memory_is_back(caplog):
     queue.close()
 
 
-def test_a_pass_that_gives_too_few_rows_fails_those_who_wait_and_no_one_else():
+def test_a_pass_with_too_few_rows_fails_its_own_jobs_only():
     forward = OutOfMemoryAt(most=1000)
     queue = JobQueue(forward, 1000, "a model")
     start = forward.start
@@ -300,7 +300,7 @@ def test_a_pass_that_gives_too_few_rows_fails_those_who_wait_and_no_one_else():
     queue.close()
 
 
-def test_a_job_that_is_cancelled_before_it_begins_is_told_to_all_who_wait():
+def test_all_waiters_of_a_cancelled_job_wake_up():
     forward = OutOfMemoryAt(most=1000)
     going, begun = threading.Event(), threading.Event()
     start = forward.start

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from qwen3_integrations import Reranker
-from qwen3_integrations.engines.torch import attention
+from qwen3_integrations.engines.torch import attention, flash_attention
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.kernel_selection import first_correct
 from qwen3_integrations.engines.torch.qwen3 import Qwen3, plain_functions
@@ -63,7 +63,7 @@ def packed_attention(calls):
 def calls(monkeypatch):
     """Gives the engine the replacement kernel; the list of its calls: causal, number of queries, number of keys."""
     made = []
-    monkeypatch.setattr(attention, "kernel_for", lambda *_: packed_attention(made))
+    monkeypatch.setattr(flash_attention, "kernel_for", lambda *_: packed_attention(made))
     return made
 
 

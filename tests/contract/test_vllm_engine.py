@@ -121,7 +121,7 @@ def test_a_stored_head_is_read_as_its_labels_say(here, random_reranker, tmp_path
     with_engine(open_vllm("rerank", folder), lambda engine: check_head(folder, random_reranker, engine, HEADS[head]))
 
 
-def test_a_stored_head_is_what_is_read_whatever_else_the_config_says(here, random_reranker, tmp_path):
+def test_the_stored_head_is_read_independently_of_other_config_fields(here, random_reranker, tmp_path):
     """With these fields, vLLM would make the head from other rows: here from the wrong ones."""
     folder = write_classifier(tmp_path / "converted", random_reranker)
     declare(folder, classifier_from_token=["yes", "no"], method="from_2_way_softmax", is_original_qwen3_reranker=True)
@@ -175,7 +175,7 @@ def close_to(ours, reference):
     assert np.abs(ours - reference).max() < TOLERANCE
 
 
-def test_it_is_an_engine(embedding, reranking, random_embedder):
+def test_it_has_the_protocol_of_engines(embedding, reranking, random_embedder):
     assert isinstance(embedding, Engine)
     assert (embedding.backend, embedding.task, embedding.model) == ("vllm", "embed", str(random_embedder))
     assert (embedding.max_tokens, embedding.dimensions, reranking.dimensions) == (1024, 64, None)
@@ -308,7 +308,7 @@ def test_a_bad_job_fails_alone(embedding, random_embedder):
         )
 
 
-def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
+def test_a_prompt_that_vllm_refuses_fails_alone(embedding, random_embedder):
     """Past this package's own checks."""
     half = [np.asarray(ids, dtype=np.int32) for ids in ([1, 2, 3], [5] * 2000, [1, 2])]
     refused = embedding._worker.submit(half, "whose it is")
@@ -340,8 +340,8 @@ def test_what_vllm_itself_refuses_fails_alone(embedding, random_embedder):
         ({"kv_cache_memory_bytes": "1"}, "kv_cache_memory_bytes must be a whole number"),
         ({"tensor_parallel_size": 0}, "tensor_parallel_size must be a whole number"),
         ({"gpu_memory_utilization": 2}, "gpu_memory_utilization must be a number in"),
-        ({"dtype": "int3"}, "vLLM refused the options for .*embed"),
-        ({"max_model_len": 10**6}, "vLLM refused the options"),
+        ({"dtype": "int3"}, "^dtype is refused by vLLM for .*embed.*: Input should be 'auto'"),
+        ({"max_model_len": 10**6}, r"vLLM refused the options for .*embed.*: .*max_model_len \(1000000\) is greater"),
         ({"kv_cache_memory_bytes": 1 << 50}, r"needs 1048577\.\d\d GiB: weights .* but this machine has .* GiB free\. concurrency="),
     ],
 )
@@ -355,7 +355,7 @@ def test_an_unknown_option_is_refused_by_open_engine_too():
         open_engine("embed", "qwen3-tiny-demo", backend="vllm", enforce_eagre=True)
 
 
-def test_pickled_weights_are_no_model(here, random_embedder, tmp_path):
+def test_pickled_weights_are_refused(here, random_embedder, tmp_path):
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_bytes((random_embedder / name).read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")

@@ -14,7 +14,7 @@ import pytest
 
 from qwen3_integrations import Embedder, Reranker
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
-from qwen3_integrations.engines.torch import attention, forward
+from qwen3_integrations.engines.torch import flash_attention, forward
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.qwen3 import plain_functions
 from tests.contract.cases import check_embeddings, check_scores
@@ -40,10 +40,10 @@ def kernel(request, monkeypatch):
     if request.param != "best":
         monkeypatch.setattr("qwen3_integrations.engines.torch.short_attention.MAX_KEYS", 0)
     if request.param in ("pytorch's", "none"):
-        monkeypatch.setattr(attention, "_flash_3", lambda: None)
-        monkeypatch.setattr(attention, "_flash_3_of_vllm", lambda: None)
+        monkeypatch.setattr(flash_attention, "_flash_3", lambda: None)
+        monkeypatch.setattr(flash_attention, "_flash_3_of_vllm", lambda: None)
     if request.param == "none":
-        monkeypatch.setattr(attention, "_flash_2", lambda: None)
+        monkeypatch.setattr(flash_attention, "_flash_2", lambda: None)
     return request.param
 
 
@@ -97,7 +97,7 @@ def test_four_query_heads_per_kv_head(tmp_path, monkeypatch, caplog):
     pairs = [(query, document) for query in ("one query", "another") for document in DOCUMENTS]
     expected = reference_scores(model, pairs[: len(HOSTILE)])
     assert np.abs(reranker.score(pairs)[: len(HOSTILE)] - expected).max() <= 0.05  # as above
-    assert bool(used) == attention.is_hopper(torch.device("cuda", 0))
+    assert bool(used) == flash_attention.is_hopper(torch.device("cuda", 0))
     assert not caplog.text
 
 

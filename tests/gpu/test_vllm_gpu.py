@@ -30,7 +30,9 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.filterwarnings("default"),  # vLLM, CUDA's libraries and forks of a threaded process warn of much that is not ours
+    pytest.mark.filterwarnings(
+        "default"
+    ),  # vLLM, CUDA's libraries and forks of a threaded process cause warnings that this package cannot avoid
 ]
 
 PUBLISHED = Shape(hidden=1024, heads=16, kv_heads=8, layers=28, tied=True, head_dim=128)

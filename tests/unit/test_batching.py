@@ -81,7 +81,7 @@ async def test_in_a_list_the_bad_text_is_named_by_its_position(concurrency):
 
 
 async def test_a_call_after_another_is_served_with_a_single_place():
-    """The courier that ends must not stand in the way of the next."""
+    """A worker that ends must not block the next one."""
     batcher = make(Server(lambda text: text == "1"), concurrency=1)
     for _ in range(50):
         first, second = await calls(batcher, ["0"], ["1"])

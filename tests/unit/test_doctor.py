@@ -68,7 +68,7 @@ def test_the_command_shows_what_the_diagnosis_finds(monkeypatch):
     assert all(len(line.split()) <= 3 for line in long)  # a path that is longer than the line
 
 
-def test_a_problem_is_a_failure_and_a_warning_is_none(monkeypatch):
+def test_a_problem_sets_the_exit_code_and_a_warning_does_not(monkeypatch):
     found = [Finding("GPU", "GPU 0", "ok", "fine"), Finding("vLLM", "build", "warning", "a CPU build [not markup]", "pip install 'x[y]'")]
     monkeypatch.setattr("qwen3_integrations.diagnosis.diagnose", lambda: found)
     result = CliRunner().invoke(app, ["doctor"])
@@ -250,8 +250,8 @@ def test_pytorch_against_the_driver(build, found, state, says):
         (CPU_VLLM, TorchBuild("2.13.0+cpu", None), (CARD,), [("warning", "does not use the GPU")]),
         (VLLM, TorchBuild("2.13.0", "13.0"), (), [("note", "needs a GPU")]),
         (replace(VLLM, version="0.20.0"), TorchBuild("2.13.0", "13.0"), (CARD,), [("warning", "not among the tested >=0.24")]),
-        (VLLM, TorchBuild("2.12.0", "13.0"), (CARD,), [("warning", "needs torch==2.13.0; here is 2.12.0")]),
-        (VLLM, None, (CARD,), [("warning", "here is none")]),
+        (VLLM, TorchBuild("2.12.0", "13.0"), (CARD,), [("warning", "needs torch==2.13.0; installed is 2.12.0")]),
+        (VLLM, None, (CARD,), [("warning", "installed is none")]),
     ],
 )
 def test_vllm_usable_or_why_not(installed, build, found, expected):

@@ -20,7 +20,7 @@ SERVERS_DIR = "export QWEN3_SERVERS_DIR=/a/folder/of/yours"
         ("extras", ImportError("no numpy"), "ImportError: no numpy", "pip check"),
     ],
 )
-def test_what_is_advised_fits_what_broke(area, error, says, fix):
+def test_the_fix_matches_the_fault(area, error, says, fix):
     def broken() -> list[Finding]:
         raise error
 

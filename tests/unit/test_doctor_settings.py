@@ -139,13 +139,13 @@ def test_no_secret_is_ever_shown():
         ({"HF_HUB_OFFLINE": "0", "PATH": "/bin"}, "ok"),
     ],
 )
-def test_variables_that_change_what_happens(variables, state):
+def test_variables_with_an_effect(variables, state):
     finding = only(environment_findings(variables, cores=4))
     assert finding.state == state
     assert bool(finding.fix) == (state != "ok")
 
 
-def test_the_fix_for_proxies_is_a_fix():
+def test_the_fix_for_proxies_works():
     finding = only(environment_findings({"http_proxy": "http://proxy", "no_proxy": "internal"}, cores=4))
     command = ["bash", "-c", f"{finding.fix}; env"]
     after = subprocess.run(command, env={"no_proxy": "internal"}, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -117,7 +117,7 @@ class Bad(FakeEngine):
 
 
 @pytest.mark.parametrize("texts", [MANY, ["text 300"], MANY[290:]], ids=["sliced", "alone", "in one slice"])
-def test_an_engines_index_is_the_callers(texts):
+def test_the_index_of_an_engines_error_is_the_index_in_the_callers_list(texts):
     for call in (Embedder(Bad("embed")).embed_documents, lambda texts: asyncio.run(Embedder(Bad("embed")).aembed_documents(texts))):
         with pytest.raises(EngineError) as caught:
             call(texts)
@@ -138,7 +138,7 @@ def test_a_query_that_is_too_long_is_named_by_its_index(where):
     assert caught.value.index == where
 
 
-def test_where_the_caller_passed_no_list_there_is_no_index():
+def test_an_error_of_a_single_text_has_no_index():
     with pytest.raises(PromptTooLong) as caught:
         Reranker(FakeEngine("rerank"), max_tokens=256).rank("long " * 400, MANY)
     assert (caught.value.index, str(caught.value)[:8]) == (None, "template")
@@ -151,7 +151,7 @@ def test_where_the_caller_passed_no_list_there_is_no_index():
                 getattr(one, name)("\ud800")
 
 
-def test_a_vector_that_can_not_be_right_is_named_by_its_index():
+def test_an_invalid_vector_is_named_by_its_index():
     class Zero(FakeEngine):
         def run(self, job):
             reply = super().run(job)
@@ -193,7 +193,7 @@ def raised_in_many(call, callers=16):
     return errors
 
 
-def test_a_fake_engines_error_is_each_runs_own():
+def test_each_run_of_a_fake_engine_raises_its_own_error():
     error = RequestRefused("no", url="http://x", status=400)
     embedder = Embedder(FakeEngine("embed", error=error))
     depths = {depth(each) for _ in range(3) for each in raised_in_many(lambda: embedder.embed_documents(["a"]))}
@@ -201,7 +201,7 @@ def test_a_fake_engines_error_is_each_runs_own():
     assert error.__traceback__ is None
 
 
-def test_a_servers_failed_handshake_is_each_callers_own():
+def test_each_caller_gets_its_own_error_of_a_failed_handshake():
     engine = HttpEngine("embed", "m", base_url="http://127.0.0.1:9/v1", max_retries=0)
     embedder = Embedder(engine)
     try:

@@ -75,7 +75,7 @@ def test_it_states_every_fact():
     assert found.numerics == {"backend": "torch", "dtype": "bfloat16", "quantisation": None}
 
 
-def test_another_number_format_is_numerics_and_no_other_identity():
+def test_another_number_format_changes_numerics_but_not_identity():
     one, other = fingerprint("qwen3-tiny-demo"), fingerprint("qwen3-tiny-demo", dtype="bfloat16")
     (difference,) = one.differences(other)
     assert (difference.part, difference.name, difference.before, difference.now) == ("numerics", "dtype", "float32", "bfloat16")
@@ -108,7 +108,7 @@ def test_another_config_or_tokenizer_is_another_identity(folder, name, change, f
     assert names(before, fingerprint(folder)) == [("identity", fact)]
 
 
-def test_what_changes_no_number_is_the_same_identity(folder):
+def test_changes_without_effect_on_numbers_keep_the_identity(folder):
     before = fingerprint(folder)
     edited(folder, "config.json", lambda config: config.update(transformers_version="9.9", torch_dtype="float32"))
     tensors = load_file(folder / "model.safetensors")
@@ -131,7 +131,7 @@ def test_a_folder_that_changes_behind_an_open_engine_does_not_change_its_fingerp
     engine.close()
 
 
-def test_the_tasks_are_told_apart():
+def test_the_tasks_have_different_identities():
     one, other = FakeEngine("embed").fingerprint(), FakeEngine("rerank").fingerprint()
     assert ("identity", "task") in names(one, other)
     assert names(FakeEngine("embed", dimensions=48).fingerprint(), one) == [("identity", "width")]
@@ -169,7 +169,7 @@ def test_samples_of_two_models_differ_and_rounding_does_not():
 
 
 @pytest.mark.parametrize("wrong", [{"identity": 1, "numerics": {}, "sample": [], "partial": False}, {}, {"identity": {}, "numerics": {}}])
-def test_what_is_no_fingerprint_is_refused(wrong):
+def test_invalid_fingerprints_are_refused(wrong):
     with pytest.raises((KeyError, TypeError, ValueError)):
         Fingerprint.from_dict(wrong)
 
@@ -180,7 +180,7 @@ def test_a_fact_is_a_plain_value(value):
         Fingerprint({}, {"dtype": value})
 
 
-def test_a_fingerprint_does_not_change_with_what_it_was_made_from():
+def test_a_fingerprint_copies_its_facts():
     facts = {"width": 64}
     made = Fingerprint(facts, {})
     facts["width"] = 65
@@ -218,7 +218,7 @@ def test_of_a_large_model_every_tensor_counts(folder, large):
     assert len(found) == 1 + len(tensors)
 
 
-def test_of_a_large_model_little_is_read(tmp_path):
+def test_a_small_part_of_a_large_model_is_read(tmp_path):
     from examples.benchmarks.fingerprint import SHAPES, write_sparse
 
     total = write_sparse(tmp_path, *SHAPES["8B"])

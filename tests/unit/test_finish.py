@@ -1,4 +1,4 @@
-"""What comes out of an engine is checked before it leaves: an engine that answers nonsense is caught."""
+"""What comes out of an engine is checked before it leaves: invalid rows are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qwen3_integrations.errors import BadReply, ConfigError
 
 
 class Answering(FakeEngine):
-    """Answers with given rows, whatever it is asked."""
+    """Returns the given rows for any job."""
 
     def __init__(self, task, rows):
         super().__init__(task)
@@ -31,7 +31,7 @@ class Answering(FakeEngine):
         ([[float("inf")] * 64, [1.0] * 64], "item 0 of this call"),
     ],
 )
-def test_vectors_that_cannot_be_right(rows, said):
+def test_invalid_vectors_are_refused(rows, said):
     with pytest.raises(BadReply, match=said):
         Embedder(Answering("embed", rows)).embed_documents(["one", "two"])
 
@@ -45,7 +45,7 @@ def test_vectors_that_cannot_be_right(rows, said):
         ([float("nan"), 0.5], "item 0 of this call"),
     ],
 )
-def test_scores_that_cannot_be_right(rows, said):
+def test_invalid_scores_are_refused(rows, said):
     with pytest.raises(BadReply, match=said):
         Reranker(Answering("rerank", rows)).rank("query", ["one", "two"])
 
@@ -62,19 +62,19 @@ def test_dimensions_outside_the_models_range(dimensions):
 
 
 @pytest.mark.parametrize("max_tokens", [0, -5, 1.5, True, None])
-def test_budgets_that_are_none(max_tokens):
+def test_invalid_budgets_are_refused(max_tokens):
     with pytest.raises(ConfigError, match="max_tokens"):
         Embedder(FakeEngine("embed"), max_tokens=max_tokens)
     with pytest.raises(ConfigError, match="max_tokens"):
         Reranker(FakeEngine("rerank"), max_tokens=max_tokens)
 
 
-def test_a_separator_that_no_source_knows():
+def test_an_unknown_separator_is_refused():
     with pytest.raises(ConfigError, match="separator"):
         Reranker(FakeEngine("rerank"), separator=" ")
 
 
-def test_pairs_that_are_none():
+def test_invalid_pairs_are_refused():
     for wrong in ("ab", ("only one",), ("a", "b", "c")):
         with pytest.raises(TypeError, match=r"pairs\[1\]"):
             Reranker(FakeEngine("rerank")).score([("query", "document"), wrong])

@@ -97,7 +97,7 @@ def test_a_broken_file_is_named(tmp_path, content):
         stored_bytes(tmp_path)
 
 
-def test_a_folder_without_safetensors_is_no_model(tmp_path):
+def test_a_folder_without_safetensors_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickled")
     with pytest.raises(ModelNotFound, match="no safetensors weights"):
@@ -171,7 +171,7 @@ def test_devices_share_the_work():
     assert stages.token_bytes == whole.token_bytes * 8 // 36
 
 
-def test_the_cache_follows_what_is_asked():
+def test_the_size_of_the_cache_follows_the_options():
     def tokens(**wanted):
         return plan_memory("m", SMALL, 0, value_bytes=2, **wanted).cache_tokens - CACHE_BLOCK
 
@@ -183,7 +183,7 @@ def test_the_cache_follows_what_is_asked():
     assert (given.cache_bytes, given.cache_tokens) == (GIB, GIB // given.token_bytes)
 
 
-def test_a_plan_that_does_not_fit_says_what_would():
+def test_the_error_of_a_plan_that_does_not_fit_has_settings_that_fit():
     plan = plan_memory("small", SMALL, GIB, value_bytes=2)
     plan.check(plan.total_bytes, "device 0")
     fixed = plan.total_bytes - plan.cache_bytes

@@ -13,14 +13,14 @@ SMALL = ModelShape(layers=28, hidden_size=1024, query_heads=16, kv_heads=8, head
 LARGE = ModelShape(layers=36, hidden_size=4096, query_heads=32, kv_heads=8, head_dim=128, intermediate_size=12288)
 
 
-def test_the_small_model_on_an_empty_card_is_what_was_measured():
+def test_the_plan_of_the_small_model_is_near_the_measured_memory():
     plan = plan_passes("small", SMALL, 1136 << 20, 2, 79 * GIB, None)
     assert plan.pass_tokens == MAX_PASS_TOKENS
     assert 3710 << 20 < plan.total_bytes < 1.15 * (3710 << 20)  # held on an H100, at every length from 128 to 32,768
     assert "65,536 + 4,096 tokens" in str(plan)
 
 
-def test_passes_get_smaller_with_the_memory_that_is_free():
+def test_less_free_memory_gives_smaller_passes():
     room = [plan_passes("large", LARGE, 15 * GIB, 2, free * GIB, None) for free in (18, 22, 30, 79)]
     tokens = [plan.pass_tokens for plan in room]
     assert tokens == sorted(tokens)
@@ -28,7 +28,7 @@ def test_passes_get_smaller_with_the_memory_that_is_free():
     assert all(plan.total_bytes <= free * GIB for plan, free in zip(room, (18, 22, 30, 79), strict=True))
 
 
-def test_what_does_not_fit_is_refused_with_the_sum():
+def test_a_plan_that_does_not_fit_is_refused_with_the_sum():
     with pytest.raises(ConfigError, match=r"large needs .* GiB: weights 15\.00 GiB .* has 15\.50 GiB free. .*smaller model"):
         plan_passes("large", LARGE, 15 * GIB, 2, int(15.5 * GIB), None)
     with pytest.raises(ConfigError, match="max_batch_tokens"):

@@ -1,4 +1,4 @@
-"""Measures of orders, against values worked out by hand."""
+"""Metrics of rankings, compared with values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Big calls in slices: the same answer as at once, planned no further ahead than said, and errors about the whole call."""
+"""Large calls in slices: the same results as in one slice, a bounded number of planned prompts, and errors with the index in the call."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_slices_give_the_same_vectors_usage_and_truncations(call, monkeypatch, c
     assert told == [f"{sliced.usage.truncated} of {len(TEXTS)} texts were truncated to 16 tokens"]
 
 
-def test_pairs_are_scored_in_slices_too_and_share_their_head_in_each(call, monkeypatch):
+def test_pairs_are_scored_in_slices_and_share_their_prefix_in_each(call, monkeypatch):
     engine = FakeEngine("rerank")
     pairs = [(f"what is number {number // SLICE}", text) for number, text in enumerate(TEXTS)]
     scores = call(Reranker(engine), "score", pairs)
@@ -94,7 +94,7 @@ def test_pairs_are_scored_in_slices_too_and_share_their_head_in_each(call, monke
     assert np.array_equal(scores, Reranker(FakeEngine("rerank")).score(pairs))
 
 
-def test_what_is_no_text_is_found_before_anything_runs(call):
+def test_an_item_that_is_not_a_string_is_refused_before_the_engine_runs(call):
     engine = FakeEngine("embed")
     for wrong, error in ((7, TypeError), ("\ud800", InvalidText)):
         with pytest.raises(error, match=rf"texts\[{len(MANY)}\]"):
@@ -103,7 +103,7 @@ def test_what_is_no_text_is_found_before_anything_runs(call):
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_planning_runs_no_further_ahead_than_the_engine_can_use(call, progress):
+def test_planned_slices_are_bounded(call, progress):
     engine, ahead = Slow(), []
     engine.tokenizer = Watched(engine.tokenizer, lambda texts: ahead.append(len(texts)))
 
@@ -144,7 +144,7 @@ def test_several_slices_are_in_flight_and_no_more(call):
     assert {job.call_size for job in engine.jobs} == {len(MANY)}
 
 
-def test_planning_is_off_the_callers_loop():
+def test_planning_does_not_block_the_event_loop():
     threads = set()
     engine = FakeEngine("embed")
     engine.tokenizer = Watched(engine.tokenizer, lambda texts: threads.add(threading.current_thread()))
@@ -169,7 +169,7 @@ def test_an_error_names_the_position_in_the_whole_call(call):
     assert len(engine.jobs) < 2 * IN_FLIGHT  # the rest was not begun
 
 
-def test_what_an_engine_cut_is_counted_in_the_whole_call(call, caplog):
+def test_prompts_that_the_engine_cut_are_counted_in_the_whole_call(call, caplog):
     embedder = Embedder(Slow(cut=TEXTS[SLICE + 3]))
     call(embedder, "embed_documents", MANY)
     assert embedder.usage.truncated == 9
@@ -182,7 +182,7 @@ def test_a_query_that_does_not_fit_ends_the_call(call):
         call(Embedder(engine, max_tokens=40), "embed_queries", [*TEXTS, "long " * 100, *TEXTS])
 
 
-def test_slices_of_different_widths_are_no_reply(call):
+def test_slices_of_different_widths_are_refused(call):
     with pytest.raises(BadReply, match=r"rows of shape \(32,\) came after rows of shape \(64,\)"):
         call(Embedder(Slow(width=32)), "embed_documents", MANY)
 

@@ -1,4 +1,4 @@
-"""Progress bars: the same answer with and without, and what the bar tells."""
+"""Progress bars: the same answer with and without, and the text of the bar."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_quick_call_shows_no_bar(embedder, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_bar_of_a_start_tells_phase_and_share(capfd):
+def test_the_bar_of_a_start_shows_phase_and_share(capfd):
     from qwen3_integrations.serving import Progress
 
     with start_bar() as tell:

@@ -28,13 +28,13 @@ from tests.models import TINY
         ("fake", None, False, False, False, "fake"),
     ],
 )
-def test_the_backend_follows_from_what_is_asked_and_what_is_there(asked, url, vllm, torch, cuda, chosen):
+def test_the_backend_follows_from_settings_and_machine(asked, url, vllm, torch, cuda, chosen):
     backend, reason = choose_backend(asked, url, vllm=vllm, torch=torch, cuda=lambda: cuda)
     assert backend == chosen
     assert reason
 
 
-def test_with_nothing_to_run_on_the_three_ways_out_are_named():
+def test_the_error_without_any_backend_names_three_solutions():
     with pytest.raises(ConfigError, match=r"base_url.*\[torch\].*\[vllm\]"):
         choose_backend("auto", None, vllm=False, torch=False, cuda=lambda: False)
 
@@ -65,7 +65,7 @@ def test_unknown_words_are_refused(task, settings, said):
         open_engine(task, **settings)
 
 
-def test_a_model_that_is_nowhere_says_where_it_was_looked_for(tmp_path):
+def test_the_error_of_a_missing_model_names_the_searched_places(tmp_path):
     with pytest.raises(ModelNotFound, match=r"folder .* does not exist"):
         open_engine("embed", str(tmp_path / "none"), backend="torch")
     with pytest.raises(ModelNotFound, match="not in a local cache"):

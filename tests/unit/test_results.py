@@ -1,4 +1,4 @@
-"""A ranking shows itself, and gives itself away as plain data."""
+"""A ranking as HTML and as plain data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ranking() -> Ranking:
     return Reranker(engine).rank("<sort> a list", DOCUMENTS, score_threshold=0.3, instruction="Find & rank")
 
 
-def test_hits_say_where_they_were_and_where_they_are(ranking):
+def test_hits_have_their_old_and_new_positions(ranking):
     assert [(hit.index, hit.rank, hit.score, hit.moved) for hit in ranking] == [(2, 0, 1.0, 2), (1, 1, 0.5, 0)]
     assert [(hit.index, hit.rank, hit.moved) for hit in ranking.dropped] == [(0, 2, -2), (3, 3, 0)]
     assert len(ranking) == 2
@@ -45,7 +45,7 @@ def test_a_missing_extra_is_named_with_its_pip_line(ranking, monkeypatch):
         ranking.to_pandas()
 
 
-def test_a_ranking_shows_itself_without_trusting_its_texts(ranking):
+def test_the_html_of_a_ranking_escapes_its_texts(ranking):
     shown = ranking._repr_html_()
     assert "&lt;sort&gt; a list" in shown
     assert "&lt;b&gt;bold&lt;/b&gt; &amp; sort" in shown
@@ -89,7 +89,7 @@ def test_a_threshold_may_be_any_real_number(threshold):
 
 
 @pytest.mark.parametrize("bad", [7, None, "qd", b"qd", ("q",), ("q", "d", "e"), {"q": 1, "d": 2}, {"q", "d"}, numpy.array("q")])
-async def test_what_is_no_pair_is_refused_with_its_index(bad):
+async def test_an_item_that_is_not_a_pair_is_refused_with_its_index(bad):
     reranker = Reranker(FakeEngine("rerank"))
     with pytest.raises(TypeError, match=r"pairs\[1\] must be \(query, document\), not "):
         reranker.score([("q", "d"), bad])
@@ -106,7 +106,7 @@ async def test_pairs_may_be_tuples_lists_or_rows_of_an_array():
 
 
 @pytest.mark.parametrize("make", [list, tuple, iter, lambda texts: pandas.Series(texts, index=[30, 20, 10, 0])])
-def test_documents_may_be_any_iterable_and_stand_in_its_order(make):
+def test_documents_may_be_any_iterable_and_keep_its_order(make):
     """A data frame's column is indexed by its labels, not by position."""
     ranking = Reranker(FakeEngine("rerank")).rank("sort a list", make(DOCUMENTS))
     assert [DOCUMENTS[hit.index] for hit in ranking] == [hit.document for hit in ranking]
@@ -123,7 +123,7 @@ def test_tokens_are_shown_where_they_are_known(ranking):
     assert "tokens" not in replace(ranking, usage=Usage(prompts=4))._repr_html_()
 
 
-def test_prices_are_no_formulas():
+def test_dollar_signs_are_not_rendered_as_formulas():
     """A notebook would set what stands between two dollar signs as one."""
     assert (
         "<table class='mathjax_ignore tex2jax_ignore'>" in Reranker(FakeEngine("rerank")).rank("price", ["was $5, now $10"])._repr_html_()

@@ -56,7 +56,7 @@ def test_the_page_and_the_docstring_show_the_same_wrapper_and_it_has_ten_lines()
     assert len(lines(EngineWrapper.__doc__)) + 1 <= 10
 
 
-def test_a_wrapper_of_ones_own_sees_sync_and_async_jobs(embed):
+def test_a_users_wrapper_gets_sync_and_async_jobs(embed):
     engine = documented("TimedEngine")(FakeEngine("embed"))
     assert isinstance(engine, Engine)
     expected = Embedder(FakeEngine("embed")).embed_documents(["one", "two"])
@@ -79,7 +79,7 @@ def test_the_documented_retry(embed, monkeypatch):
     assert pauses == [0.1, 1.0]
 
 
-def test_what_an_engine_has_beside_the_protocol_is_passed_on_through_every_layer():
+def test_further_attributes_of_an_engine_pass_through_several_wrappers():
     inner = FakeEngine("embed")
     inner.where, inner.memory = "nowhere", 7
     outer = EngineWrapper(EngineWrapper(inner))
@@ -93,7 +93,7 @@ def test_what_an_engine_has_beside_the_protocol_is_passed_on_through_every_layer
             getattr(outer, name)
 
 
-def test_an_opened_engine_hides_nothing():
+def test_an_opened_engine_has_all_attributes_of_its_engine():
     with open_engine("rerank", "qwen3-tiny-demo", backend="fake") as engine:
         assert isinstance(engine, SharedEngine)
         Reranker(engine).rank("query", ["document"])
@@ -179,7 +179,7 @@ def test_an_error_and_a_cancellation_are_raised_at_the_yield(embed):
     assert seen[2:] == [asyncio.CancelledError, "done"]
 
 
-def test_a_wrapper_that_forgets_the_reply_or_the_yield_is_told():
+def test_a_wrapper_without_reply_or_yield_is_refused():
     class Forgetful(EngineWrapper):
         def around(self, job):
             yield job
@@ -194,7 +194,7 @@ def test_a_wrapper_that_forgets_the_reply_or_the_yield_is_told():
         Embedder(Plain(FakeEngine("embed"))).embed_documents(["one"])
 
 
-def test_closing_a_wrapper_closes_what_it_wraps():
+def test_closing_a_wrapper_closes_its_engine():
     inner = FakeEngine("embed")
     with EngineWrapper(inner) as engine:
         pass
@@ -220,7 +220,7 @@ def test_a_copy_is_one_more_user_of_the_same_engine(copied):
         copied(first)
 
 
-def test_a_wrapper_cannot_be_pickled_and_says_so():
+def test_pickling_a_wrapper_is_refused():
     with pytest.raises(ConfigError, match=r"EngineWrapper\(FakeEngine\('embed'\)\) can't be pickled"):
         pickle.dumps(EngineWrapper(FakeEngine("embed")))
 

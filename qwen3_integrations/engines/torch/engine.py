@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
-from qwen3_integrations.core.validation import optional_whole_number
+from qwen3_integrations.core.validation import check_choice, optional_whole_number
 from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
@@ -54,7 +54,8 @@ class TorchEngine(Submitting):
     Raises:
         MissingExtra: If PyTorch or safetensors is not installed.
         ModelNotFound: If the model could not be found or downloaded.
-        ConfigError: If the model is for the other task, the device or dtype does not exist, or the memory is too small (with the sum).
+        ConfigError: If the model is for the other task, the device or dtype does not exist, or the memory is too small
+            (the message has the sum).
     """
 
     backend = "torch"
@@ -87,7 +88,9 @@ class TorchEngine(Submitting):
         self.dtype = _dtype(dtype, self.device)
         self.capabilities = Capabilities(exact=self.dtype == "float32")
         numerics = {"backend": self.backend, "dtype": self.dtype, "quantisation": quantisation_of(files)}
-        self._fingerprint = Fingerprint(folder_identity(files, task, self.tokenizer.digest), numerics)  # now: the folder may change later
+        self._fingerprint = Fingerprint(
+            folder_identity(files, task, self.tokenizer.digest), numerics
+        )  # read now, because the folder may change later
         target = torch.device(self.device)
         if target.type == "cuda" and target.index is None:  # each thread has its own current device, and the engine has threads
             target = torch.device("cuda", torch.cuda.current_device())
@@ -108,7 +111,7 @@ class TorchEngine(Submitting):
         self._finalizer()
 
     def fingerprint(self) -> Fingerprint:
-        """Which model this is, as its folder was when it was opened, and the number format; see `Fingerprint`."""
+        """The model, as its folder was when the engine opened, and the number format; see `Fingerprint`."""
         return self._fingerprint
 
     def _submit(self, job: Job) -> Future[Reply]:
@@ -135,22 +138,23 @@ def _device(torch: Any, wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        kind = torch.device(wanted).type
-    except RuntimeError as error:
-        raise ConfigError(f"PyTorch does not know the device {wanted!r}: use auto, cpu, cuda, cuda:0 or mps") from error
+        kind = torch.device(wanted).type if isinstance(wanted, str) else None
+    except RuntimeError:
+        kind = None
+    if kind is None:
+        raise ConfigError(f"must be auto, cpu, cuda, cuda:0 or mps, not {wanted!r}", option="device")
     available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(kind)
     if available and not available():
-        raise ConfigError(
-            f"device {wanted!r} is not available: PyTorch {torch.__version__} sees no {kind} device. Use another device, or auto"
-        )
+        reason = f"{wanted!r} is not available: PyTorch {torch.__version__} sees no {kind} device"
+        raise ConfigError(reason, option="device", advice="Use another device, or auto")
     if kind == "cuda" and (torch.device(wanted).index or 0) >= (count := torch.cuda.device_count()):
-        raise ConfigError(f"device {wanted!r} is not available: PyTorch sees {count} GPU{'s' * (count > 1)}, cuda:0 to cuda:{count - 1}")
+        reason = f"{wanted!r} is not available: PyTorch sees {count} GPU{'s' * (count > 1)}, cuda:0 to cuda:{count - 1}"
+        raise ConfigError(reason, option="device", advice="Use one of them, or auto")
     return wanted
 
 
 def _dtype(wanted: Dtype, device: str) -> str:
+    check_choice(wanted, get_args(Dtype), "dtype")
     if wanted == "auto":
         return "bfloat16" if device.startswith("cuda") else "float32"
-    if wanted not in ("float32", "bfloat16", "float16"):
-        raise ConfigError(f"dtype must be auto, float32, bfloat16 or float16, not {wanted!r}")
     return wanted

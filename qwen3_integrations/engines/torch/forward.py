@@ -12,7 +12,7 @@ import torch
 
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Prefix, Prompt, PromptPart, Rows, Task
-from qwen3_integrations.engines.torch import attention
+from qwen3_integrations.engines.torch import attention, flash_attention
 from qwen3_integrations.engines.torch.graphs import Graphs
 from qwen3_integrations.engines.torch.kernel_selection import first_line, functions_for
 from qwen3_integrations.engines.torch.packing import PackedBatch, pack
@@ -45,7 +45,7 @@ class TorchForward:
         line = _score_line(files, tokenizer) if task == "rerank" else None
         self._model = Qwen3(files, device, dtype)
         with _current(device):
-            self._kernel = attention.kernel_for(device, dtype, self._model.head_dim)
+            self._kernel = flash_attention.kernel_for(device, dtype, self._model.head_dim)
             self._functions = functions_for(self._model, device, dtype)
             self._graphs = Graphs(self._model, self._kernel, self._functions, device) if self._kernel and device.type == "cuda" else None
         self._reserved = reserved
@@ -175,7 +175,7 @@ def _copy_to_host(rows: torch.Tensor, order: np.ndarray[Any, Any]) -> Callable[[
 
 
 def _score_line(files: ModelFiles, tokenizer: Tokenizer) -> tuple[Rows, float]:
-    """Where a score is read: the sigmoid of the last hidden state along a direction, shape (width,), plus a bias."""
+    """Direction, shape (width,), and bias of the score: the score is the sigmoid of (last hidden state @ direction + bias)."""
     return _stored_head(files) if files.classifier else (_yes_minus_no(files, tokenizer), 0.0)
 
 
@@ -188,7 +188,7 @@ def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
 
 
 def _stored_head(files: ModelFiles) -> tuple[Rows, float]:
-    """The direction and bias of a sequence-classification conversion: of its one row, or of "yes" less those of "no"."""
+    """The direction and bias of a sequence-classification conversion: of its one row, or "yes" minus "no"."""
     head = files.stored_head()
     weight = files.weights.rows("score.weight")
     bias = files.weights.rows("score.bias") if head.bias else np.zeros(head.rows, np.float32)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from qwen3_integrations.core.types import Prompt
-from qwen3_integrations.engines.torch.attention import Kernel, KernelAttention, SequenceLengths
+from qwen3_integrations.engines.torch.attention import KernelAttention
+from qwen3_integrations.engines.torch.flash_attention import Kernel, SequenceLengths
 from qwen3_integrations.engines.torch.memory_plan import CAPTURED_TOKENS
 from qwen3_integrations.engines.torch.packing import PackedBatch, suffix_tokens
 from qwen3_integrations.engines.torch.qwen3 import LayerFunctions, Qwen3

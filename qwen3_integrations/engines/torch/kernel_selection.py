@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
-from qwen3_integrations.engines.torch import attention
+from qwen3_integrations.engines.torch.attention import PlainAttention
+from qwen3_integrations.engines.torch.flash_attention import is_hopper, is_modern
 from qwen3_integrations.engines.torch.packing import pack
 from qwen3_integrations.engines.torch.qwen3 import LayerFunctions, Qwen3, ShortAttentionMaker, plain_functions
 
@@ -38,10 +39,10 @@ _TOLERANCE = 0.02
 
 def functions_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> LayerFunctions:
     """The fastest layer functions that are available for this model."""
-    if not attention.is_modern(device) or model.head_dim & (model.head_dim - 1) or importlib.util.find_spec("triton") is None:
+    if not is_modern(device) or model.head_dim & (model.head_dim - 1) or importlib.util.find_spec("triton") is None:
         return plain_functions
     candidates: dict[Loader, tuple[int, ...]] = {_triton: (_FEW_TOKENS,)}
-    if attention.is_hopper(device) and dtype in (torch.bfloat16, torch.float16):
+    if is_hopper(device) and dtype in (torch.bfloat16, torch.float16):
         candidates = {partial(_fused, model, dtype): (_FEW_TOKENS, _MANY_TOKENS)} | candidates
     return first_correct(candidates, model, device, dtype)
 
@@ -156,7 +157,7 @@ def _check_short_attention(short: ShortAttentionMaker, model: Qwen3, device: tor
     head_counts = [query_heads, query_heads // model.group, query_heads // model.group]
     generator = torch.Generator(device).manual_seed(0)
     qkv = torch.randn((len(batch.ids), sum(head_counts), model.head_dim), generator=generator, device=device).to(dtype)
-    plain = attention.PlainAttention(batch, device, model.scale)
+    plain = PlainAttention(batch, device, model.scale)
     found, expected = (
         by.all_tokens(*torch.split(qkv, head_counts, dim=1)) for by in (short(batch, device, model.scale, model.group, plain), plain)
     )

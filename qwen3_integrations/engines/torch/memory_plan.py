@@ -63,15 +63,15 @@ def plan_passes(model: str, shape: ModelShape, weights_bytes: int, value_bytes: 
     """Plan a device's memory.
 
     Args:
-        model: A name to show.
+        model: The model's name, for messages.
         shape: The model's sizes.
-        weights_bytes: All weights together.
+        weights_bytes: The sum of all weights.
         value_bytes: Bytes of one value: 2 for bfloat16 and float16, 4 for float32.
         free_bytes: Free memory of the device.
         tokens: Tokens of one pass; None for `MAX_PASS_TOKENS`, or fewer so that passes take half of the memory that the weights leave.
 
     Raises:
-        ConfigError: If `MIN_PASS_TOKENS` (or `tokens`) do not fit, with the sum.
+        ConfigError: If `MIN_PASS_TOKENS` (or `tokens`) do not fit; the message has the sum.
     """
     token_bytes = _token_bytes(shape, value_bytes)
     if tokens is None:
@@ -79,17 +79,17 @@ def plan_passes(model: str, shape: ModelShape, weights_bytes: int, value_bytes: 
         tokens = max(MIN_PASS_TOKENS, min(MAX_PASS_TOKENS, int(room / (OVERHEAD * token_bytes)) - CAPTURED_TOKENS))
     plan = PassPlan(model, weights_bytes, token_bytes, tokens)
     if plan.total_bytes > free_bytes:
-        advice = "free some memory, use a smaller model, or lower max_batch_tokens"
-        raise ConfigError(f"{plan}, but the device has {in_gib(free_bytes)} free: {advice}")
+        advice = "Free some memory, use a smaller model, or lower max_batch_tokens"
+        raise ConfigError(f"{plan}, but the device has {in_gib(free_bytes)} free", advice=advice)
     return plan
 
 
 def _token_bytes(shape: ModelShape, value_bytes: int) -> int:
     """Memory of a forward pass per token: intermediate results, and blocks that PyTorch's allocator cannot reuse.
 
-    The values are: residual and normed residual; queries, keys and values; attention output; gate and up, which fit into no freed
-    block; their product, which reuses the block of queries, keys and values if it fits. Besides: log-sum-exps of attention, and the
-    angles of the position.
+    The values are: residual and normed residual; queries, keys and values; attention output; gate and up, which no freed block
+    can hold; their product, which reuses the block of queries, keys and values if it fits. In addition: the log-sum-exps of attention,
+    and the angles of the position.
     """
     qkv = (shape.query_heads + 2 * shape.kv_heads) * shape.head_dim
     product = shape.intermediate_size if shape.intermediate_size > qkv else 0

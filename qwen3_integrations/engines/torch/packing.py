@@ -16,7 +16,7 @@ from qwen3_integrations.core.types import Ids, Prompt
 class PackedBatch:
     """Several sequences in one array, with the boundaries that attention needs.
 
-    A sequence is a shared prefix, a whole prompt, or a suffix: the tokens of a prompt after its shared prefix (its body and end).
+    A sequence is a shared prefix, a whole prompt, or a suffix: the tokens of a prompt after its shared prefix (its body and suffix part).
     The order is: shared prefixes, whole prompts, suffixes. Suffixes have the order of their prefixes. So the tokens that one attention
     call reads or writes are always contiguous.
 
@@ -103,7 +103,7 @@ def count_fitting(prompts: Sequence[Prompt], budget: int) -> int:
 
 
 def suffix_tokens(prompt: Prompt) -> int:
-    """Tokens of a prompt without its prefix: its body and its end."""
+    """Number of tokens of a prompt without its prefix."""
     return sum(map(len, _suffix(prompt)))
 
 

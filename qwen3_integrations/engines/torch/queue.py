@@ -55,7 +55,7 @@ class _PendingJob:
         to_start: Indices of the prompts that are in no pass yet; the next one is the last element.
         unfinished: Number of prompts without a row.
         rows: The rows so far; None before the first.
-        settled: Whether the future is resolved, failed or cancelled.
+        finished: Whether the future is resolved, failed or cancelled.
         future: Future of the reply.
     """
 
@@ -63,7 +63,7 @@ class _PendingJob:
     to_start: list[int]
     unfinished: int
     rows: Rows | None = None
-    settled: bool = False
+    finished: bool = False
     future: Future[Reply] = field(default_factory=Future)
 
 
@@ -78,7 +78,7 @@ _OLDEST_SHARE = 4
 """The oldest job gets 1 / 4 of each pass, so that shorter jobs cannot starve it."""
 
 
-def _left(pending: _PendingJob) -> int:
+def _prompts_left(pending: _PendingJob) -> int:
     return len(pending.to_start)
 
 
@@ -124,7 +124,7 @@ class JobQueue:
             return pending.future
         with self._changed:
             if self._closed:
-                raise EngineClosed(f"the engine for {self._name} is closed; open it again")
+                raise EngineClosed(f"the engine for {self._name} is closed", advice="Open it again")
             self._pending.append(pending)
             self._changed.notify()
         return pending.future
@@ -164,7 +164,7 @@ class JobQueue:
         ready = [pending for pending in self._pending if pending.to_start]
         if not ready:
             return []
-        shares = [(ready[0], self._budget // _OLDEST_SHARE), *((pending, self._budget) for pending in sorted(ready, key=_left))]
+        shares = [(ready[0], self._budget // _OLDEST_SHARE), *((pending, self._budget) for pending in sorted(ready, key=_prompts_left))]
         candidates: PassItems = []
         taken: dict[int, int] = {}
         room = self._budget
@@ -195,8 +195,8 @@ class JobQueue:
         """Re-queue the prompts of a pass that was too large, and halve the size of passes."""
         tokens = sum(suffix_tokens(pending.job.prompts[index]) for pending, index in items)
         if len(items) == 1:
-            advice = f"for one prompt of {tokens} tokens: free memory on the device, or lower max_tokens"
-            self._fail_all(items, PassTooLarge(f"{error}, {advice}"))
+            detail = f"for one prompt of {tokens} tokens: free memory on the device, or lower max_tokens"
+            self._fail_all(items, PassTooLarge(f"{error}, {detail}"))
             return
         self._budget, self._passes_since_error = max(1, min(self._budget, tokens) // 2), 0
         log.warning("%s: a pass of %d tokens was too large (%s); passes now have at most %d", self._name, tokens, error, self._budget)
@@ -210,7 +210,7 @@ class JobQueue:
                     pending.rows = np.empty((len(pending.job.prompts), *np.shape(row)), dtype=np.float32)
                 pending.rows[index] = row
                 pending.unfinished -= 1
-                if not pending.unfinished and not pending.settled:
+                if not pending.unfinished and not pending.finished:
                     self._remove(pending)
                     _resolve(pending)
         except Exception as error:  # noqa: BLE001  as in _start_pass
@@ -222,14 +222,14 @@ class JobQueue:
 
     def _fail_all(self, items: PassItems, error: Exception) -> None:
         for pending in {id(pending): pending for pending, _ in items}.values():
-            if not pending.settled:
+            if not pending.finished:
                 self._remove(pending)
                 failure = EngineError(f"the engine for {self._name} failed: {type(error).__name__}: {error}")
                 failure.__cause__ = error  # an error for each caller: the traceback of a shared one would grow with every caller
                 _fail(pending, failure)
 
     def _remove(self, pending: _PendingJob) -> None:
-        pending.settled = True
+        pending.finished = True
         pending.to_start.clear()
         with self._changed:
             self._pending = [other for other in self._pending if other is not pending]

@@ -81,7 +81,7 @@ class VllmEngine(Submitting):
         MissingExtra: If vLLM is not installed.
         ModelNotFound: If the model could not be found or downloaded.
         ConfigError: For an option that vLLM does not have (with a suggestion) or refuses, or that would give wrong numbers; for a model
-            of the other task; for a memory plan that does not fit the device (with the sum).
+            of the other task; for a memory plan that does not fit the device (the message has the sum).
         EngineError: If vLLM does not start.
     """
 
@@ -111,7 +111,7 @@ class VllmEngine(Submitting):
         self._vocabulary = files.vocabulary
         identity = folder_identity(
             files, task, self.tokenizer.digest, engine_options.get("hf_overrides")
-        )  # now: the folder may change later
+        )  # read now, because the folder may change later
         start = VllmStart(files, model, _engine_args(files, task, engine_options), concurrency)
         worker = VllmWorker(start, task, model, files.labels.positive)
         worker.wait_until_ready()
@@ -140,7 +140,7 @@ class VllmEngine(Submitting):
         return self._worker.alive
 
     def fingerprint(self) -> Fingerprint:
-        """Which model this is, as its folder was when it was opened, and the number format; see `Fingerprint`."""
+        """The model, as its folder was when the engine opened, and the number format; see `Fingerprint`."""
         return self._fingerprint
 
     def _submit(self, job: Job) -> Future[Reply]:
@@ -169,7 +169,7 @@ class VllmEngine(Submitting):
         return ids
 
     def _check_vocabulary(self, ids: Sequence[Ids]) -> None:
-        """Check that the model knows all ids, for all prompts at once. VLLM does not check them if it has no tokenizer."""
+        """Check that the model knows all ids, for all prompts at once. vLLM does not check them if it has no tokenizer."""
         joined = ids[0] if len(ids) == 1 else np.concatenate(ids)
         if joined.min() >= 0 and joined.max() < self._vocabulary:
             return
@@ -210,10 +210,10 @@ def _check_meaning(options: Mapping[str, Any]) -> None:
 
 
 def _checked_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the numbers that memory is planned from as plain ones; vLLM itself checks only some.
+    """The options, after the check of the numbers that the memory plan uses. vLLM itself checks only some of them.
 
     Raises:
-        ConfigError: For the first that is out of range.
+        ConfigError: For the first number that is out of range.
     """
     checked = dict(options)
     for name in options:
@@ -227,9 +227,9 @@ def _checked_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stored_head(files: ModelFiles) -> dict[str, Any]:
-    """The overrides for a sequence-classification conversion, after proving that its head fits its labels."""
+    """The overrides for a sequence-classification conversion, after the check that its head fits its labels."""
     head = files.stored_head()
-    undeclared = {"num_labels": head.rows} if files.labels.count is None else {}  # vLLM would make a head of two rows
+    undeclared = {"num_labels": head.rows} if files.labels.count is None else {}  # vLLM would create a head of two rows
     return stored_head_overrides(files.config) | undeclared
 
 

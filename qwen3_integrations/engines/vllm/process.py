@@ -1,4 +1,4 @@
-"""Where an embedded vLLM engine computes: in a process of its own, or in this one; and how it is shut down."""
+"""The process of an embedded vLLM engine (its own, or this one), and its shutdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _in_process = _InProcess()
 
 
 def computes_here(engine: Any) -> bool:
-    """Whether an engine has no process of its own (VLLM_ENABLE_V1_MULTIPROCESSING=0)."""
+    """Whether an engine computes in this process (VLLM_ENABLE_V1_MULTIPROCESSING=0)."""
     return hasattr(engine.engine_core, "engine_core")
 
 
@@ -39,7 +39,7 @@ def register(engine: Any) -> None:
 
 
 def shut_down(engine: Any) -> None:
-    """Shut an engine down, with its process if it has one."""
+    """Shut an engine down, and its process if it has one."""
     engine.renderer.shutdown()
     if computes_here(engine):
         with PROCESS_WIDE:

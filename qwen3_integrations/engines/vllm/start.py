@@ -34,7 +34,7 @@ class VllmStart:
         plan: After the call: the memory plan; None if the caller leaves the sizes to vLLM.
         max_tokens: After the call: length of the longest prompt, in tokens.
         numerics: After the call: number format, quantisation, and the options that change numbers.
-        devices: After the call: on how many devices it computes.
+        devices: After the call: number of devices.
     """
 
     def __init__(self, files: ModelFiles, name: str, options: Mapping[str, Any], concurrency: int) -> None:
@@ -66,7 +66,7 @@ class VllmStart:
             try:
                 config = EngineArgs(**self._options).create_engine_config(UsageContext.LLM_CLASS)
             except Exception as error:
-                raise ConfigError(f"vLLM refused the options for {self._name}: {first_line(error)}") from error
+                raise refusal(error, self._options, self._name) from error
             _check_kernels(self._files)
             self._apply_plan(config)
             try:
@@ -111,8 +111,28 @@ class VllmStart:
                 cache.gpu_memory_utilization = self.plan.share(total)
 
 
+def refusal(error: Exception, options: Mapping[str, Any], name: str) -> ConfigError:
+    """The error for options that vLLM refuses. vLLM checks most options with pydantic, whose errors name the field.
+
+    Args:
+        error: From `EngineArgs` or `create_engine_config`.
+        options: The options that were passed.
+        name: The model's name, for the message.
+    """
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return ConfigError(f"vLLM refused the options for {name}: {first_line(error)}")
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")[:400]
+    fields = [str(part) for part in first["loc"][:1]]
+    if fields and fields[0] in options:
+        return ConfigError(f"is refused by vLLM for {name}: {reason}", option=fields[0])
+    return ConfigError(f"vLLM refused the options for {name}: {': '.join([*fields, reason])}")
+
+
 def _check_kernels(files: ModelFiles) -> None:
-    """Refuse 4-bit weights where vLLM's CPU build has no kernel for them: it would die with its first pass.
+    """Refuse 4-bit weights if vLLM's CPU build has no kernel for them: vLLM would die in its first pass.
 
     Source: vLLM 0.32: `cpu_gemm_wna16` is in the libraries for AVX-512, not in the one for AVX2.
     """
@@ -176,7 +196,7 @@ def device_memory(device: int) -> tuple[int, int | None, str]:
         visible = gpus()
         if device >= len(visible):
             raise ConfigError(
-                f"vLLM needs {device + 1} GPUs, but only {len(visible)} are visible: check CUDA_VISIBLE_DEVICES and nvidia-smi"
+                f"vLLM needs {device + 1} GPUs, but only {len(visible)} are visible", advice="Check CUDA_VISIBLE_DEVICES and nvidia-smi"
             )
         return visible[device].total_bytes, visible[device].free_bytes, f"device {device}"
     return int(current_platform.get_device_total_memory(device)), None, f"device {device}"

@@ -41,7 +41,7 @@ class _PendingJob:
         added: Number of prompts that were added to vLLM, from the first on.
         done: Number of prompts with a row.
         tokens: Number of tokens of the added prompts.
-        settled: Whether the future is resolved, failed or cancelled.
+        finished: Whether the future is resolved, failed or cancelled.
         in_flight: Request ids of the prompts that vLLM computes.
         rows: The rows so far; None before the first.
         future: Future of the reply.
@@ -51,7 +51,7 @@ class _PendingJob:
     fairness_key: object
     added: int = 0
     done: int = 0
-    settled: bool = False
+    finished: bool = False
     in_flight: set[str] = field(default_factory=set)
     rows: Rows | None = None
     future: Future[Reply] = field(default_factory=Future)
@@ -72,7 +72,7 @@ class VllmWorker:
         start: Creates the `vllm.v1.engine.llm_engine.LLMEngine`; called once, in the thread.
         task: `embed` or `rerank`.
         name: The model's name, for messages.
-        positive: Of a reranker's two labels, the one that means "yes".
+        positive: Index of the label that means "yes", of a reranker's two labels.
     """
 
     def __init__(self, start: Callable[[], Any], task: Task, name: str, positive: int = 1) -> None:
@@ -90,10 +90,10 @@ class VllmWorker:
         self._in_flight: dict[str, tuple[_PendingJob, int]] = {}
         self._request_ids = count()
         self._ready: Future[None] = Future()
-        self._gate = threading.Lock()  # no job may enter the inbox after the end
+        self._gate = threading.Lock()  # so that no job enters the inbox after the end
         self._ended: Callable[[], EngineError] | None = None
         self._stopped = threading.Event()
-        self._thread = _WorkerThread(target=self._live, name=f"qwen3 vllm {name}", daemon=True)
+        self._thread = _WorkerThread(target=self._run, name=f"qwen3 vllm {name}", daemon=True)
         self._thread.start()
 
     def wait_until_ready(self) -> None:
@@ -143,7 +143,7 @@ class VllmWorker:
 
     # All methods below run in the thread.
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             self._open()
         except BaseException as error:  # noqa: BLE001  `wait_until_ready` raises it
@@ -180,14 +180,14 @@ class VllmWorker:
 
     def _serve(self) -> None:
         guard: AbstractContextManager[Any] = PROCESS_WIDE if computes_here(self._engine) else nullcontext()
-        while self._take():
-            self._feed()
+        while self._read_inbox():
+            self._add_prompts()
             if self._in_flight:
                 with guard:
                     outputs = self._engine.step()
                 self._collect(outputs)
 
-    def _take(self) -> bool:
+    def _read_inbox(self) -> bool:
         """Read the inbox; wait if there is nothing to do.
 
         Returns:
@@ -207,14 +207,14 @@ class VllmWorker:
             else:
                 self._waiting.setdefault(pending.fairness_key, deque()).append(pending)
 
-    def _feed(self) -> None:
+    def _add_prompts(self) -> None:
         """Add prompts to vLLM: callers in turn, and the jobs of each caller one after another."""
         while self._waiting and (room := self._window - len(self._in_flight)) > 0:
             key, jobs = next(iter(self._waiting.items()))  # removed only afterwards: if vLLM dies here, `_end` must fail the job
             pending = jobs[0]
-            if not pending.settled:
+            if not pending.finished:
                 self._add(pending, min(room, _FAIR_SHARE))
-            if pending.settled or pending.added == len(pending.ids):
+            if pending.finished or pending.added == len(pending.ids):
                 jobs.popleft()
             if jobs:
                 self._waiting.move_to_end(key)
@@ -262,18 +262,18 @@ class VllmWorker:
             pending.rows[position] = row
             pending.done += 1
         for pending in dict.fromkeys(pending for pending, _, _ in computed):
-            if pending.done == len(pending.ids) and not pending.settled:
+            if pending.done == len(pending.ids) and not pending.finished:
                 self._resolve(pending)
 
     def _resolve(self, pending: _PendingJob) -> None:
-        pending.settled = True
+        pending.finished = True
         if pending.rows is not None and pending.future.set_running_or_notify_cancel():
             rows = pending.rows if self._task == "embed" else probabilities_of(pending.rows, self._positive)
             pending.future.set_result(Reply(rows, tuple(map(len, pending.ids))))
 
     def _drop(self, pending: _PendingJob) -> None:
         """Remove a job's prompts from vLLM."""
-        pending.settled = True
+        pending.finished = True
         if pending.in_flight:
             self._engine.abort_request(list(pending.in_flight))
             for request_id in pending.in_flight:
@@ -301,7 +301,7 @@ class VllmWorker:
         self._in_flight.clear()
         self._waiting.clear()
         for pending in jobs.values():
-            if not pending.settled and not pending.future.cancelled() and pending.future.set_running_or_notify_cancel():
+            if not pending.finished and not pending.future.cancelled() and pending.future.set_running_or_notify_cancel():
                 pending.future.set_exception(reason())
 
     def _watch(self, client: Any) -> None:
