@@ -1,3 +1,3 @@
-"""Files and pipes in and out: records from lines, vectors and rankings into files."""
+"""Bulk jobs over files and pipes: read records from lines, write vectors and rankings."""
 
 from __future__ import annotations

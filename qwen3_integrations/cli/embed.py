@@ -16,8 +16,8 @@ from qwen3_integrations.cli.output import messages, print_json
 from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
+    from qwen3_integrations.bulk.part_file import PartFile
     from qwen3_integrations.bulk.run import Summary
-    from qwen3_integrations.bulk.sinks import PartFile
     from qwen3_integrations.bulk.sources import Lines, Mark
 
 
@@ -65,8 +65,9 @@ def embed(
     what it answers to a fixed text, while another number format or a light quantisation may not be.
     """
     from qwen3_integrations.bulk.formats import choose_format, make_format
+    from qwen3_integrations.bulk.part_file import PartFile
     from qwen3_integrations.bulk.run import embed_records
-    from qwen3_integrations.bulk.sinks import PartFile, StandardOutput
+    from qwen3_integrations.bulk.sinks import StandardOutput
     from qwen3_integrations.bulk.sources import STDIN
     from qwen3_integrations.core.embedder import Embedder
     from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from qwen3_integrations.bulk.formats import OutputFormat, make_format
+from qwen3_integrations.bulk.part_file import PartFile
 from qwen3_integrations.bulk.run import Summary, embed_records
-from qwen3_integrations.bulk.sinks import PartFile
 from qwen3_integrations.bulk.sources import InputFormat, Lines
 from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.engines.fake import FakeEngine
@@ -164,7 +164,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
 def test_a_model_of_another_width_is_refused(tmp_path):
     out = tmp_path / "out"
     stopped(out)
-    with pytest.raises(InputError, match=r"begun with another model.*width was 32 and is 64.*--restart"):
+    with pytest.raises(InputError, match=r"started with another model.*width was 32 and is 64.*--restart"):
         run(out, dimensions=64)
     assert run(out).resumed == 20
 
@@ -314,7 +314,7 @@ def test_a_part_file_with_a_second_name_is_not_gone_on_with(tmp_path):
 
 def test_a_pipe_in_the_way_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "out.part")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         run(tmp_path / "out")
 
 
