@@ -422,7 +422,7 @@ def test_it_can_be_kept_detached_from_and_stopped(panel, running):
     tell(made, "keep", on=False)
     assert not attach(record.name).keep_running
     tell(made, "detach")
-    assert (made.state, made.note, made.server) == ("stopped", "embed-model-8000 runs on without this panel", None)
+    assert (made.state, made.note, made.server) == ("stopped", "embed-model-8000 continues to run without this panel", None)
     assert attach(record.name).is_running
     made.attach(record.name)
     made.stop()

@@ -129,7 +129,7 @@ def test_the_form_and_the_plan_are_what_is_seen_first(bare, idle):
           - text: Longest prompt in tokens, template included. Concurrency
           - textbox "Concurrency":
             - /placeholder: "4"
-          - text: Longest prompts that the key-value cache holds at once. Precision
+          - text: How many prompts of max_tokens the key-value cache can hold at once. Precision
           - combobox "Precision":
             - option "auto" [selected]
             - option "bfloat16"

@@ -143,7 +143,7 @@ def test_a_second_panel_finds_it_and_takes_it(ready):
         assert until(lambda: [each["name"] for each in other.others] == [ready.server.name])
         tell(other, "start")
         assert settled(other) == "ready"
-        assert other.note == "it ran already, with these options"
+        assert other.note == "reused: it was already running with these options"
         assert other.server.url == ready.server.url
         other.detach()
         tell(other, "attach", name=ready.server.name)
