@@ -123,7 +123,7 @@ def test_other_vectors_are_refused_before_anything_is_timed(module):
     wrong = VECTORS.copy()
     wrong[4] = wrong[0]
     with pytest.raises(compare.Unequal, match=r"b and a: 1 - cosine is up to 0\.\d+ \(item 4; .*nothing was timed"):
-        compare.compare([side(module, "a"), side(module, "b", wrong)], texts(module), told=lambda *_: timed.append(1))
+        compare.compare([side(module, "a"), side(module, "b", wrong)], texts(module), on_time=lambda *_: timed.append(1))
     assert not timed
 
 
