@@ -80,7 +80,7 @@ def test_sides_take_turns_and_never_see_the_same_words_twice(module):
     assert [len(numbers.seconds) for numbers in measured] == [3, 3]
 
 
-def test_what_is_prepared_and_what_is_reset_is_done_once_a_repeat(module):
+def test_preparation_and_reset_happen_once_per_repeat(module):
     compare = module("compare")
     calls = []
     sides = [
@@ -238,7 +238,7 @@ def test_every_row_can_be_imported(module):
     assert all(callable(row.run) for row in module("rows").ROWS.values())
 
 
-def test_results_are_on_record_with_what_is_needed_to_read_them(module, run):
+def test_results_are_recorded_with_the_facts_to_interpret_them(module, run):
     def row(bench):
         bench.measure("embed-128", [side(module, "ours, torch engine"), side(module, "vLLM, token ids")], texts(module), missing={"x": "y"})
 
@@ -290,7 +290,7 @@ def test_only_some_peers(module, run):
     assert run(row, words=["--only", "vllm"])[-1]["kind"] == "result"
 
 
-def test_what_is_open_is_shared_and_closed_last_first(module, run):
+def test_open_objects_are_shared_and_closed_in_reverse_order(module, run):
     closed = []
 
     def row(bench):
@@ -317,7 +317,7 @@ def result(rates, measurement="embed-128", **more):
 RATES = {"ours, torch engine": 440.0, "vLLM, token ids": 200.0, "vLLM, texts": 200.0}
 
 
-def test_the_report_says_what_was_met_and_what_fell_short_by_how_much(module):
+def test_the_report_shows_met_targets_and_the_margin_of_missed_ones(module):
     report = module("report")
     table = report.targets_table([result(RATES)]).splitlines()
     assert "| at least 2.2x of vLLM, token ids | 2.20x | met | A GPU, 16 cores of A CPU | 2026-01-02 |" in table[2]
@@ -344,7 +344,7 @@ def test_the_newest_result_of_a_machine_counts_and_dry_runs_do_not(module):
     assert found[0]["sides"][2]["rate"] == 100.0
 
 
-def test_tables_are_made_anew_between_their_marks(module):
+def test_tables_are_replaced_between_their_marks(module):
     report = module("report")
     text = "Before.\n\n<!-- table targets -->\nold\n<!-- end -->\n\nBetween.\n<!-- table rates --><!-- end -->\nAfter.\n"
     once = report.filled(text, [result(RATES)])

@@ -157,7 +157,7 @@ def test_bad_lines_stop_or_are_counted(tmp_path):
         (["{in}", "--backend", "fak"], "did you mean 'fake'?"),
     ],
 )
-def test_what_can_not_work_is_refused_in_one_line(text_file, tmp_path, monkeypatch, arguments, said):
+def test_invalid_options_are_refused_in_one_line(text_file, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     result = invoke(*FAKE, *(argument.format(**{"in": text_file}) for argument in arguments), code=2)
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -242,7 +242,7 @@ def _wait(until: Callable[[], bool], meanwhile: Callable[[], None] = lambda: Non
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_signal_leaves_a_part_file_that_the_next_run_goes_on_with(tmp_path, sent, code):
+def test_a_signal_leaves_a_part_file_that_the_next_run_continues(tmp_path, sent, code):
     out = tmp_path / "out.parquet"
     lines = [f"text number {number}".encode() for number in range(5000)]
     todo = iter(lines)

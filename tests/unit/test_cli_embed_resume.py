@@ -82,7 +82,7 @@ def test_another_number_format_is_refused_and_named(job):
     np.testing.assert_allclose(made, vectors("qwen3-tiny-demo", "float32"), atol=1e-5)
 
 
-def test_a_restart_begins_anew_in_the_other_format(job):
+def test_a_restart_begins_again_in_the_other_format(job):
     model = ("--model", "qwen3-tiny-demo", *TORCH)
     job.begin(*model, "--option", "dtype=float32")
     job.run(*model, "--option", "dtype=bfloat16", "--restart")
@@ -143,7 +143,7 @@ def test_another_folder_with_other_weights_is_refused(job, folder):
     assert "weights was" in job.refused("--model", str(moved), *TORCH)
 
 
-def test_what_changes_no_number_is_no_other_model(job, folder):
+def test_a_change_without_effect_on_numbers_is_the_same_model(job, folder):
     model = ("--model", str(folder), *TORCH)
     job.begin(*model)
     edit("config.json", lambda config: config.update(transformers_version="9.9"))(folder)
@@ -188,7 +188,7 @@ def test_a_server_may_move_and_its_model_may_not_change(job, stand_ins, tiny_emb
     job.goes_on(*over_http(moved))  # that it computes in bfloat16 can't be known
 
 
-def test_a_fine_tuned_model_behind_the_same_name_is_told(job, stand_ins, folder):
+def test_a_fine_tuned_model_with_the_same_name_is_detected(job, stand_ins, folder):
     tensors = load_file(folder / "model.safetensors")
     name = next(name for name in sorted(tensors, reverse=True) if name.endswith("down_proj.weight"))
     first = stand_ins(folder)
@@ -219,7 +219,7 @@ def test_a_tokenizer_that_was_not_there_before_is_refused(job, stand_ins, tiny_e
     assert "tokenizer was None and is '" in job.refused(*over_http(server, "--option", f"tokenizer={tiny_embedder}"))
 
 
-def test_a_file_of_a_server_is_not_gone_on_with_here(job, stand_ins, tiny_embedder):
+def test_a_file_started_with_a_server_is_not_continued_in_process(job, stand_ins, tiny_embedder):
     server = stand_ins(tiny_embedder, name="qwen3-tiny-demo")
     job.begin("--model", "qwen3-tiny-demo", "--base-url", server.url, "--option", "handshake=off", "--chunk", "2")
     assert "backend was 'http' and is 'torch'" in job.refused("--model", "qwen3-tiny-demo", *TORCH)

@@ -97,7 +97,7 @@ def test_the_engine_has_several_chunks_at_once_and_order_stays():
     assert np.array_equal(np.concatenate(target.vectors), Embedder(FakeEngine("embed")).embed_documents(texts))
 
 
-def test_an_endless_input_is_read_no_further_than_what_is_in_flight():
+def test_an_endless_input_is_read_only_as_far_as_the_texts_in_flight():
     taken = 0
 
     def endless() -> Iterator[bytes]:
@@ -144,7 +144,7 @@ def test_memory_does_not_grow_with_the_input():
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_what_came_before_a_bad_line_is_written(chunk):
+def test_rows_before_a_bad_line_are_written(chunk):
     good = [f'{{"text": "{number}"}}' for number in range(10)]
     target = Kept()
     with pytest.raises(InputError, match=r"in\.txt, line 11: is not JSON"):

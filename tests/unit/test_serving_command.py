@@ -45,7 +45,7 @@ def test_vllm_serves_an_embedder():
     assert not any(word.startswith(("--tensor", "--data", "--api-server", "--quant")) for word in flags)
 
 
-def test_vllm_serves_a_reranker_that_says_yes_and_no_behind_the_official_prompt():
+def test_vllm_serves_a_reranker_with_yes_and_no_and_the_official_prompt():
     flags = pairs(words(ServerOptions(task="rerank", model="qwen3-tiny-demo")))
     assert json.loads(flags["--hf-overrides"]) == {
         "architectures": ["Qwen3ForSequenceClassification"],
@@ -66,7 +66,7 @@ def test_a_sequence_classification_conversion_needs_no_overrides(tmp_path):
         build_command(options, read_model(tmp_path, "rerank"), SGLANG, port=1, api_key=None)
 
 
-def test_the_key_is_in_the_environment_and_nowhere_else():
+def test_the_key_is_only_in_the_environment():
     options = ServerOptions(task="embed", model="qwen3-tiny-demo", api_key=KEY)
     command = words(options)
     assert command.env["VLLM_API_KEY"] == KEY
@@ -97,7 +97,7 @@ def test_sglang_embeds_and_generates():
 
 
 @pytest.mark.parametrize(("name", "value"), [("uds", "/tmp/socket"), ("api_server_count", 2)])
-def test_what_sglang_lacks_is_said(name, value):
+def test_an_option_that_sglang_lacks_is_refused_with_its_name(name, value):
     with pytest.raises(ConfigError, match=rf"{name} has no equivalent in SGLang"):
         words(ServerOptions(task="embed", model="m", engine="sglang", **{name: value}), SGLANG)
 
@@ -213,7 +213,7 @@ def test_a_version_without_pooling_runners_is_refused():
         ("--chat_template", "prompts and scores"),
     ],
 )
-def test_flags_that_would_break_what_this_is_for_are_refused(extra, says):
+def test_flags_that_would_break_the_results_are_refused(extra, says):
     with pytest.raises(ConfigError, match=says):
         words(ServerOptions(task="embed", model="m", extra_args=(extra,)))
 

@@ -100,7 +100,7 @@ def test_a_server_is_ready_once_its_own_process_answers(supervised):
     assert server.listening().owner == "own"
 
 
-def test_what_another_process_answers_makes_no_server_ready(supervised, stranger):
+def test_an_answer_of_another_process_does_not_make_a_server_ready(supervised, stranger):
     port = free_port()
     other = stranger(port)
     server = supervised(["import time; time.sleep(60)"], f"http://127.0.0.1:{port}")
@@ -138,7 +138,7 @@ def test_a_server_on_another_address_of_the_same_port_is_no_matter(supervised):
         assert server.state == "ready"
 
 
-def test_who_listens_on_a_unix_socket_is_asked_of_the_system(supervised, socket_folder):
+def test_the_system_names_the_listener_on_a_unix_socket(supervised, socket_folder):
     path = socket_folder / "s"
     script = "import socket, sys, time; own = socket.socket(socket.AF_UNIX); own.bind(sys.argv[1]); own.listen(); time.sleep(60)"
     server = supervised([script, str(path)], f"unix://{path}")
@@ -177,7 +177,7 @@ def test_a_port_that_is_held_over_the_other_protocol_is_not_free(asked, held):
         assert not is_free(other.getsockname()[1], asked)
 
 
-def test_a_bound_port_that_nobody_listens_on_yet_is_not_free():
+def test_a_port_that_is_bound_without_a_listener_is_not_free():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         assert not is_free(other.getsockname()[1])
@@ -204,14 +204,14 @@ def test_a_port_whose_connections_were_just_closed_is_free():
     check_free("127.0.0.1", port)
 
 
-def test_an_address_of_another_machine_is_said():
+def test_an_address_of_another_machine_is_refused():
     with pytest.raises(ConfigError, match=r"host '192\.0\.2\.1' can't be used to listen on"):
         check_free("192.0.2.1", 8000)
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 @pytest.mark.parametrize("listening", [False, True])
-def test_a_unix_socket_that_somebody_holds_is_not_removed(socket_folder, kind, listening):
+def test_a_unix_socket_in_use_is_not_removed(socket_folder, kind, listening):
     path = socket_folder / "s"
     with socket.socket(socket.AF_UNIX, kind) as other:
         other.bind(str(path))
@@ -224,7 +224,7 @@ def test_a_unix_socket_that_somebody_holds_is_not_removed(socket_folder, kind, l
     clear_socket(path)
 
 
-def test_a_link_in_the_place_of_a_unix_socket_is_said(tmp_path):
+def test_a_link_instead_of_a_unix_socket_is_refused(tmp_path):
     (tmp_path / "s").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="is a file and not a socket"):
         clear_socket(tmp_path / "s")
@@ -232,7 +232,7 @@ def test_a_link_in_the_place_of_a_unix_socket_is_said(tmp_path):
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("status", [200, 401])
-def test_a_start_on_a_taken_port_is_refused_at_once(stranger, folder, status):
+def test_a_start_on_a_taken_port_is_refused_immediately(stranger, folder, status):
     port = free_port()
     other = stranger(port, status)
     with pytest.raises(ConfigError, match=rf"port {port} of 127\.0\.0\.1 is taken by process {other.pid}"):
@@ -242,7 +242,7 @@ def test_a_start_on_a_taken_port_is_refused_at_once(stranger, folder, status):
 
 
 @pytest.mark.vllm
-def test_a_port_that_another_server_takes_while_this_one_starts_is_said(stranger):
+def test_a_port_that_another_server_takes_during_the_start_is_reported(stranger):
     """Between the look at the port and the moment in which the server itself takes it: the other one answers as a healthy server does."""
     port = free_port()
     options = ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=512, enforce_eager=True, port=port)

@@ -48,7 +48,7 @@ def test_options_without_a_secret_are_pickled():
     assert pickle.loads(pickle.dumps(options)) == options
 
 
-def test_what_writes_fields_out_leaves_secrets_out():
+def test_serialised_fields_contain_no_secrets():
     for written in (
         repr(SECRET),
         dataclasses.asdict(SECRET),
@@ -117,7 +117,7 @@ def server(tmp_path, monkeypatch):
     return attach()
 
 
-def test_a_server_is_pickled_without_its_key_which_the_other_process_reads_anew(server):
+def test_a_server_is_pickled_without_its_key_which_the_other_process_reads_again(server):
     assert server.api_key == KEY
     written = pickle.dumps(server)
     assert holds_none(written)

@@ -57,7 +57,7 @@ def needs_root():
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o1777])
-def test_a_folder_that_others_can_write_is_refused_with_the_command_that_mends_it(folder, mode):
+def test_a_folder_that_others_can_write_is_refused_with_the_command_that_repairs_it(folder, mode):
     servers_folder()
     folder.chmod(mode)
     damaged = folder / "x.json"
@@ -226,7 +226,7 @@ def test_a_process_of_another_account_is_no_supervisor(folder):
             os.killpg(theirs.pid, 9)
 
 
-def test_what_lies_in_the_place_of_a_lock_or_a_record_is_not_written_through(folder, tmp_path):
+def test_an_existing_link_at_the_path_of_a_lock_or_record_is_not_followed(folder, tmp_path):
     servers_folder()
     target = tmp_path / "target"
     target.write_text("precious")

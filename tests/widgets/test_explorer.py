@@ -165,7 +165,7 @@ def test_documents_of_frameworks_are_read(explorer):
         ({"vectors": np.eye(1), "texts": ["a"], "colour": "red"}, TypeError, "colour"),
     ],
 )
-def test_what_cannot_work_is_refused_at_once(settings, error, said):
+def test_invalid_arguments_are_refused_immediately(settings, error, said):
     with pytest.raises(error, match=said):
         EmbeddingExplorer(**settings)
 
@@ -173,7 +173,7 @@ def test_what_cannot_work_is_refused_at_once(settings, error, said):
 # In the background.
 
 
-def test_embedding_leaves_the_kernel_free_and_says_how_far_it_is(explorer):
+def test_embedding_does_not_block_the_kernel_and_shows_progress(explorer):
     engine = Gated(runs=1)
     widget = explorer(embedder(engine), named(300))
     assert engine.waiting.wait(10)
@@ -187,7 +187,7 @@ def test_embedding_leaves_the_kernel_free_and_says_how_far_it_is(explorer):
     assert len(widget.vectors) == 300
 
 
-def test_embedding_is_cancelled_and_goes_on_where_it_was(explorer):
+def test_cancelled_embedding_continues_where_it_stopped(explorer):
     engine = Gated(runs=1)
     widget = explorer(embedder(engine), named(300))
     assert engine.waiting.wait(10)
@@ -241,7 +241,7 @@ def test_closing_ends_the_thread_in_the_middle_of_work():
 # What a person does.
 
 
-def test_a_query_is_embedded_behind_the_instruction_and_its_nearest_texts_are_listed(explorer):
+def test_a_query_is_embedded_with_the_instruction_and_its_nearest_texts_are_listed(explorer):
     engine = FakeEngine("embed")
     widget = settled(explorer(embedder(engine, instruction="Find fruit"), TEXTS, focused=2))
     told(widget, do="query", text="  red apple ")
@@ -267,7 +267,7 @@ def test_a_query_is_embedded_behind_the_instruction_and_its_nearest_texts_are_li
     assert "query_cosine" not in widget.to_pandas()
 
 
-def test_an_answer_that_comes_late_is_not_taken_for_the_next_query(explorer):
+def test_a_late_answer_is_not_used_for_the_next_query(explorer):
     """The query before is answered in the very moment in which the next one is set."""
     widget = settled(explorer(embedder(), TEXTS, focused=1))
     late = embedder().embed_queries(["another"])[0]
@@ -333,7 +333,7 @@ def test_the_focused_text_shows_what_a_smaller_width_keeps_loses_and_gains(explo
     assert {row["fate"] for row in widget._nearest["rows"]} == {"kept"}
 
 
-def test_recall_is_measured_at_the_widths_asked_for(explorer):
+def test_recall_is_measured_at_the_requested_widths(explorer):
     vectors = rows(40)
     widget = settled(explorer(vectors=vectors, texts=named(40), widths=[3, 12], dimensions=5))
     assert list(widget.recall) == [3, 5, 12, 48]
@@ -451,7 +451,7 @@ def test_variance_is_shown_in_bars(explorer):
 
 
 @pytest.mark.parametrize("settings", [{"embedder": None}, {"vectors": []}, {"vectors": np.empty((0, 8))}])
-def test_no_texts_are_an_explorer_that_says_so(explorer, settings):
+def test_an_explorer_without_texts_shows_a_message(explorer, settings):
     if "embedder" in settings:
         settings = {"embedder": embedder()}
     widget = explorer(texts=[], **settings)
@@ -514,7 +514,7 @@ def test_the_static_form_reads_without_scripts_and_trusts_no_text(explorer):
     assert "<img" not in shown
 
 
-def test_the_static_form_says_that_vectors_are_not_there_yet(explorer, monkeypatch):
+def test_the_static_form_shows_that_there_are_no_vectors_yet(explorer, monkeypatch):
     monkeypatch.setattr("qwen3_integrations.notebook.explorer.PATIENCE_S", 0.05)
     widget = explorer(embedder(Gated()), TEXTS)
     assert "6 texts, no vectors yet" in widget._static_html()

@@ -210,7 +210,7 @@ def test_no_text_becomes_markup(small):
 
 def test_no_texts_say_so(bare):
     view = bare("explorer", state_of(EmbeddingExplorer(vectors=[], texts=[])))
-    expect(view.page.get_by_role("group", name="Embedding explorer")).to_contain_text("There are no texts to look at.")
+    expect(view.page.get_by_role("group", name="Embedding explorer")).to_contain_text("There are no texts.")
     assert view.page.get_by_role("tab").count() == 0
 
 
@@ -224,11 +224,11 @@ def test_one_text_is_a_point_without_neighbours(shown):
     expect(view.page.get_by_text("One text has no neighbours to lose.")).to_be_visible()
 
 
-def test_work_is_shown_cancelled_and_gone_on_with(small):
+def test_work_is_shown_and_can_be_cancelled_and_continued(small):
     empty = {"_map": {}, "_heat": {}, "_recall": {}, "_health": {}, "ready": False}
     view = small(over=empty | {"busy": "Embedding: 256 of 300 texts"})
     expect(view.page.get_by_text("Embedding: 256 of 300 texts…")).to_be_visible()
-    expect(view.page.get_by_text("Not there yet: it is being computed.").first).to_be_visible()
+    expect(view.page.get_by_text("Not available yet: it is being computed.").first).to_be_visible()
     expect(stage(view)).to_be_hidden()
     view.page.get_by_role("button", name="Cancel").click()
     view.state(busy="")
@@ -548,7 +548,7 @@ def test_a_query_is_sent_drawn_listed_and_removed(bound):
     view = bound(Embedder(engine, instruction="Find texts"), texts)
     page = view.page.page
     box = page.get_by_role("textbox", name="Query")
-    assert box.get_attribute("title") == "Embedded behind the instruction: Find texts"
+    assert box.get_attribute("title") == "Embedded with the instruction: Find texts"
     before = painted(view.page, 1)["all"]
     box.fill("text about 2")
     box.press("Enter")
@@ -556,7 +556,7 @@ def test_a_query_is_sent_drawn_listed_and_removed(bound):
     view.pump()
     side = page.get_by_role("complementary")
     expect(side.get_by_role("heading")).to_have_text("Query")
-    expect(side).to_contain_text("Behind the instruction “Find texts”")
+    expect(side).to_contain_text("With the instruction “Find texts”")
     best = view.widget._nearest["rows"][0]
     expect(side.get_by_role("button").first).to_have_attribute(
         "aria-label", re.compile(f"^Text {best['index']}: .*cosine {best['cosine']:.3f}$")
@@ -568,7 +568,7 @@ def test_a_query_is_sent_drawn_listed_and_removed(bound):
     assert view.widget.query == ""
 
 
-def test_health_names_what_is_wrong_and_leads_to_it(shown):
+def test_health_names_faults_and_links_to_their_texts(shown):
     vectors, _ = clusters(40)
     vectors[4], vectors[9, 1], vectors[11] = np.inf, np.nan, 0
     vectors[20], vectors[:, 5] = vectors[3], np.where(np.isfinite(vectors[:, 5]), 0.5, vectors[:, 5])
@@ -655,7 +655,7 @@ def test_words_and_marks_stand_out_from_their_background(shown, theme):
     assert low["marks"] >= 3
 
 
-def test_it_may_be_rendered_before_it_is_in_the_page_and_taken_off_again(small):
+def test_it_can_be_rendered_outside_the_page_and_removed_again(small):
     view = small(labels=["a", "b", "c", "d"])
     view.page.evaluate(
         """async () => {

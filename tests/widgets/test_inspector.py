@@ -232,7 +232,7 @@ def test_closing_ends_the_run_and_its_thread(inspector):
     assert not [thread for thread in threading.enumerate() if "RankInspector" in thread.name]
 
 
-def test_an_error_stands_under_the_widget(inspector):
+def test_an_error_is_shown_under_the_widget(inspector):
     refused = ServerUnreachable("http://127.0.0.1:9 refused the connection", url="http://127.0.0.1:9")
     ranking = reranker().rank(QUERY, DOCUMENTS)
     widget = inspector(ranking, reranker=Reranker(FakeEngine("rerank", error=refused)))
@@ -267,7 +267,7 @@ def test_labels_give_measures_of_all_orders(inspector):
     assert widget._measures == []
 
 
-def test_all_can_be_taken_away(inspector):
+def test_all_documents_can_be_dropped(inspector):
     compare = reranker(OTHER).rank(QUERY, DOCUMENTS)
     widget = inspector(reranker(), QUERY, DOCUMENTS, compare=compare, labels={2: 1}, threshold=0.5)
     widget.selection = [2, 4, 2]
@@ -345,7 +345,7 @@ def state_of(page):
     return json.loads(re.search(r"id='state'>(.*?)</script>", page, re.DOTALL)[1])
 
 
-def test_a_trait_says_itself_whether_a_page_holds_it(inspector):
+def test_a_tag_of_a_trait_decides_whether_a_page_contains_it(inspector):
     class Annotated(RankInspector):
         colour = traitlets.Unicode("red").tag(sync=True, exported=True)
         pressed = traitlets.Bool(False).tag(sync=True, exported=False)
@@ -369,7 +369,7 @@ def test_a_trait_says_itself_whether_a_page_holds_it(inspector):
     )
 
 
-def test_every_trait_that_the_browser_reads_says_whether_a_page_holds_it(inspector):
+def test_every_trait_that_the_browser_reads_has_the_tag_exported(inspector):
     widget = inspector(reranker().rank(QUERY, DOCUMENTS))
     read = set(re.findall(r'model\.[gs]et\("(\w+)"', widget._esm))
     assert read
@@ -410,7 +410,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(inspector):
         ((1, QUERY, DOCUMENTS), {}, TypeError, "not int"),
     ],
 )
-def test_what_does_not_fit_is_refused(words, settings, error, said):
+def test_values_that_do_not_fit_are_refused(words, settings, error, said):
     made = {"reranker": reranker(), "ranking": reranker().rank(QUERY, DOCUMENTS), "fewer": reranker().rank(QUERY, DOCUMENTS[:2])}
     named = {name: made.get(value, value) if isinstance(value, str) else value for name, value in settings.items()}
     with pytest.raises(error, match=said):
@@ -449,7 +449,7 @@ def test_the_html_of_a_ranking_needs_no_widgets():
 # What a person does while work is on its way
 
 
-def test_a_value_that_is_refused_goes_back_and_is_said(inspector):
+def test_a_refused_value_is_reset_in_the_browser_and_reported(inspector):
     widget = inspector(reranker(), QUERY, DOCUMENTS)
     for name, value, before in (("threshold", 5.0, 0.0), ("top_n", 0, None), ("selection", [99], []), ("k", 0, 10), ("labels", [1], None)):
         kept = getattr(widget, name)
@@ -463,7 +463,7 @@ def test_a_value_that_is_refused_goes_back_and_is_said(inspector):
     assert widget.threshold == 0.5
 
 
-def test_a_run_that_begins_while_another_ends_stays_busy_and_can_be_cancelled(inspector):
+def test_a_run_that_starts_while_another_ends_stays_busy_and_can_be_cancelled(inspector):
     engine = Waiting()
     widget = inspector(Reranker(engine), QUERY, DOCUMENTS)
     engine.arun, waiting = engine.__class__.__mro__[1].arun.__get__(engine), engine.arun

@@ -74,7 +74,7 @@ def rows(page):
     return page.page.locator("[role=row][data-item]")
 
 
-def test_an_inspector_goes_round(notebook):
+def test_an_inspector_works_in_jupyterlab(notebook):
     lab = notebook(TORCH, INSPECT)
     page = lab.page
     inspector = page.get_by_role("region", name="Rank inspector")

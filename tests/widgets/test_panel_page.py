@@ -101,7 +101,7 @@ def shown(widget):
 # Before a start
 
 
-def test_the_form_and_the_plan_are_what_is_seen_first(bare, idle):
+def test_the_form_and_the_plan_are_visible_first(bare, idle):
     page = bare("panel", idle).page
     expect(page.locator(".q3-panel")).to_match_aria_snapshot("""
       - region "Server panel":
@@ -158,7 +158,7 @@ def test_the_form_and_the_plan_are_what_is_seen_first(bare, idle):
         assert page.get_by_role("button", name=name, exact=True).is_hidden()
 
 
-def test_what_is_typed_and_chosen_is_asked_for_once(bare, idle):
+def test_each_input_is_sent_once(bare, idle):
     widget = bare("panel", idle)
     page = widget.page
     page.get_by_label("Task").select_option("rerank")
@@ -174,7 +174,7 @@ def test_what_is_typed_and_chosen_is_asked_for_once(bare, idle):
     ]
 
 
-def test_typing_is_asked_for_after_a_moment_and_not_overwritten(bare, idle):
+def test_typed_text_is_sent_after_a_pause_and_not_overwritten(bare, idle):
     widget = bare("panel", idle)
     field = widget.page.get_by_label("Concurrency")
     field.press_sequentially("16", delay=20)
@@ -193,7 +193,7 @@ def test_enter_in_a_field_starts_with_what_was_typed(bare, idle):
     assert words[-1] == {"do": "start"}
 
 
-def test_an_error_stands_under_its_field_and_keeps_from_starting(bare, idle):
+def test_an_error_is_shown_under_its_field_and_prevents_a_start(bare, idle):
     widget = bare("panel", idle)
     page = widget.page
     widget.state(wrong={"port": "port must be a number", "revision": "revision is wrong"})
@@ -219,14 +219,14 @@ def test_the_model_is_proposed_for_its_task(bare, idle):
     assert proposed == ["Qwen/Qwen3-Reranker-0.6B", "Qwen/Qwen3-Reranker-4B", "Qwen/Qwen3-Reranker-8B", "qwen3-tiny-demo"]
 
 
-def test_how_many_of_the_hidden_options_are_set_is_said(bare, idle):
+def test_the_number_of_hidden_options_that_are_set_is_shown(bare, idle):
     widget = bare("panel", idle)
     expect(widget.page.locator("form summary")).to_have_text("More options")
     widget.state(form=idle["form"] | {"prefix_caching": False, "host": "0.0.0.0", "dtype": "float32"})
     expect(widget.page.locator("form summary")).to_have_text("More options2 set")
 
 
-def test_a_plan_that_does_not_fit_says_so_in_words_and_keeps_from_starting(bare, idle):
+def test_a_plan_that_does_not_fit_is_explained_and_prevents_a_start(bare, idle):
     widget = bare(
         "panel", idle | {"preview": planned(4 * GIB, refusal="m needs 5.75 GiB, but GPU 0 has 4.00 GiB free. concurrency=1 would fit")}
     )
@@ -249,7 +249,7 @@ def test_the_parts_of_the_bar_have_their_shares(bare, idle):
     assert widths == pytest.approx([37 / 80, 1 / 80, 3 / 80, 0.25 / 80, 1.5 / 80], abs=0.003)
 
 
-def test_a_model_that_is_not_here_and_a_public_host_are_told_of(bare, idle):
+def test_a_missing_model_and_a_public_host_are_mentioned(bare, idle):
     view = preview_view(Preview(False, devices=(Device("GPU 0", 8 * GIB, 8 * GIB),)), ServerOptions(task="embed", host="0.0.0.0"))
     text = shown(bare("panel", idle | {"preview": view}))
     assert "Qwen/Qwen3-Embedding-0.6B is not on this machine yet: Start downloads it" in text
@@ -299,7 +299,7 @@ def test_every_state_has_its_word_and_its_light(bare, ready, state, kind):
     assert widget.page.locator(".q3-light").get_attribute("data-kind") == kind
 
 
-def test_a_failure_lifts_the_first_error_up_and_keeps_the_log_and_the_form(bare, idle):
+def test_a_failure_shows_the_first_error_and_keeps_the_log_and_the_form(bare, idle):
     widget = bare(
         "panel", idle | {"state": "failed", "note": "it did not start (exit code 1)", "first_error": f"ValueError: {HOSTILE}", "tail": LOG}
     )
@@ -314,7 +314,7 @@ def test_a_failure_lifts_the_first_error_up_and_keeps_the_log_and_the_form(bare,
 # A server that is ready
 
 
-def test_a_ready_server_shows_where_it_is_and_what_it_does(bare, ready):
+def test_a_ready_server_shows_its_address_and_load(bare, ready):
     page = bare("panel", ready).page
     expect(page.locator(".q3-panel")).to_match_aria_snapshot("""
       - region "Server panel":
@@ -369,7 +369,7 @@ def test_a_ready_server_shows_where_it_is_and_what_it_does(bare, ready):
 
 
 @pytest.mark.parametrize("name", ["Detach", "Restart", "Stop"])
-def test_what_can_be_done_with_it_is_asked_of_python(bare, ready, name):
+def test_actions_on_a_server_are_sent_to_python(bare, ready, name):
     widget = bare("panel", ready)
     widget.page.get_by_role("button", name=name, exact=True).click()
     assert asked(widget, name.lower()) == [{"do": name.lower()}]
@@ -413,7 +413,7 @@ COPIED = """() => {
 }"""
 
 
-def test_the_key_comes_on_a_click_and_goes_to_the_clipboard_alone(bare, ready):
+def test_a_click_copies_the_key_only_to_the_clipboard(bare, ready):
     widget = bare("panel", ready)
     page = widget.page
     page.evaluate(COPIED)
@@ -441,7 +441,7 @@ def test_address_snippets_log_and_commands_can_be_copied(bare, ready):
     assert page.evaluate("copied") == [f"{URL}/v1", INFO["snippets"]["curl"], "\n".join(LOG["lines"]), INFO["cli"], INFO["command"]]
 
 
-def test_a_server_that_does_not_answer_is_said_to_be_ill(bare, ready):
+def test_a_server_that_does_not_answer_is_shown_as_unhealthy(bare, ready):
     widget = bare("panel", ready | {"load": LOAD | {"healthy": False, "running": None, "waiting": None, "requests": None, "rates": []}})
     expect(widget.page.get_by_text("no answer")).to_be_visible()
     expect(widget.page.get_by_role("img", name="nothing yet")).to_be_visible()
@@ -460,7 +460,7 @@ def more(count, first=0):
     return LOG | {"first": first, "lines": [f"INFO line {number}" for number in range(first, count)]}
 
 
-def test_the_log_follows_what_comes_until_the_reader_scrolls_up(bare, ready):
+def test_the_log_follows_new_lines_until_the_reader_scrolls_up(bare, ready):
     widget = bare("panel", ready)
     page = widget.page
     page.wait_for_function("document.querySelector('.q3-log').scrollTop > 0")
@@ -515,7 +515,7 @@ def test_errors_and_warnings_stand_out_and_lines_stay_text(bare, ready):
 # Being seen
 
 
-def test_python_is_told_when_the_panel_is_seen_and_when_not(bare, ready):
+def test_python_gets_a_message_when_the_panel_becomes_visible_or_hidden(bare, ready):
     widget = bare("panel", ready)
     page = widget.page
     page.wait_for_function("model.sent.some((message) => message.do === 'show')")

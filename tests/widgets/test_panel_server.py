@@ -94,7 +94,7 @@ def test_the_states_go_through_the_start(ready):
     assert any("Application startup complete" in line for line in ready.tail["lines"])
 
 
-def test_the_server_is_the_one_that_start_gives(ready, tiny_embedder):
+def test_the_server_is_the_result_of_start(ready, tiny_embedder):
     server = ready.server
     assert server.owned
     assert server.state == "ready"
@@ -105,7 +105,7 @@ def test_the_server_is_the_one_that_start_gives(ready, tiny_embedder):
     assert ready.info["command"].split()[1:3] == list(server.command[1:3])
 
 
-def test_its_load_is_shown_while_somebody_sees_it_and_not_else(ready):
+def test_its_load_is_polled_only_while_it_is_visible(ready):
     assert until(lambda: ready.load.get("rates"))
     assert ready.load["healthy"]
     before = ready.load["tokens"]
@@ -123,7 +123,7 @@ def test_its_load_is_shown_while_somebody_sees_it_and_not_else(ready):
     assert until(lambda: ready.load["tokens"] > hidden["tokens"])
 
 
-def test_the_key_is_nowhere_but_in_the_message(ready, monkeypatch):
+def test_the_key_is_only_in_the_message(ready, monkeypatch):
     key = ready.server.api_key
     assert len(key) >= 32
     assert key not in json.dumps(ready.get_state(), default=str)
@@ -136,7 +136,7 @@ def test_the_key_is_nowhere_but_in_the_message(ready, monkeypatch):
     assert sent == [{"view": "v", "key": key}]
 
 
-def test_a_second_panel_finds_it_and_takes_it(ready):
+def test_a_second_panel_finds_it_and_attaches_to_it(ready):
     other = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024, enforce_eager=True)
     try:
         tell(other, "show", view="a")
@@ -176,7 +176,7 @@ def test_a_restart_keeps_address_key_and_options(ready):
         assert len(Embedder(engine).embed_documents(TEXTS)) == 2
 
 
-def test_a_server_that_dies_is_a_failure_with_its_log(ready):
+def test_a_killed_server_is_a_failure_with_its_log(ready):
     psutil.Process(ready.server.pid).kill()
     assert until(lambda: ready.state == "failed")
     assert "ended with exit code 137" in ready.note
