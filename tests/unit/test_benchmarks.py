@@ -1,4 +1,4 @@
-"""The benchmarks' harness: it measures in turns, compares before it measures, and tells what it could not measure."""
+"""The benchmarks' harness: it compares results before it measures, measures alternately, and reports what it could not measure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An interrupted `embed` goes on with the model that began the file, and with no other: one file, one model, one number format."""
+"""An interrupted `embed` continues only with the model that started the file: one file, one model, one number format."""
 
 from __future__ import annotations
 

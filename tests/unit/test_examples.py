@@ -1,4 +1,4 @@
-"""The examples run, say what they are meant to say, and are short."""
+"""The examples run, print the expected output, and are short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The streaming run: order, what is in flight, flat memory, and which line is at fault."""
+"""The streaming run: order, texts in flight, constant memory, and the line of an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written can be read by those who read such files, to the last bit."""
+"""Written files can be read with the usual libraries, equal to the last bit."""
 
 from __future__ import annotations
 

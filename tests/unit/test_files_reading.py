@@ -1,4 +1,4 @@
-"""Records from lines: what is a text, what is a bad line, and how far the reading is."""
+"""Records from lines: texts, bad lines, and the position of the reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part file: whatever ends a run, the next one goes on to the same file, or says why it can't."""
+"""The part file: after any interruption, the next run continues the same file, or says why it can't."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From options to a command line: pure, for both programs and several of their versions."""
+"""The command line from options: pure functions, tested for both programs and several of their versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose server it is that answers: taken ports and sockets are refused before a start, and only a server's own answers make it ready."""
+"""Who listens at an address: taken ports and sockets are refused, and only a server's own answers make it ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a log says: lines as vLLM 0.24, vLLM 0.32 and SGLang 0.5 write them."""
+"""Reading a log: lines of vLLM 0.24, vLLM 0.32 and SGLang 0.5."""
 
 from __future__ import annotations
 

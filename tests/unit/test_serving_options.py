@@ -1,4 +1,4 @@
-"""An option of a server is declared once; everything that knows options knows it from there."""
+"""An option of a server is declared once; the command line, the form and argv are made from the declaration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a start would do, and the words that start the same from a terminal."""
+"""The preview of a start, and the command line that starts the same server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written of running servers: who may read it, and what becomes of records that outlived their servers."""
+"""Records of running servers: who may read them, and how records of ended servers are removed."""
 
 from __future__ import annotations
 

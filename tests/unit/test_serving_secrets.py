@@ -1,4 +1,4 @@
-"""A server's key and environment stay in their process: what writes values out leaves them out, or refuses."""
+"""A server's key and environment stay in their process: serialisation omits them or is refused."""
 
 from __future__ import annotations
 

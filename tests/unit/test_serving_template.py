@@ -1,4 +1,4 @@
-"""The template that servers are given renders the official prompt, in each program's way of rendering it."""
+"""The chat template for servers renders the official prompt in each program's renderer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A planted record is not believed: what others can write neither deletes, reads nor ends anything. Most need a second account."""
+"""A forged record is not trusted: files of other users delete, read and end nothing. Most tests need a second account."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_folder_of_another_account_is_refused(folder):
 def test_a_folder_above_that_others_can_write_is_refused(folder, mode):
     servers_folder()
     folder.parent.chmod(mode)
-    with pytest.raises(ConfigError, match=rf"{folder.parent} on its way .* mode {mode:o}.*chmod go-w {folder.parent}"):
+    with pytest.raises(ConfigError, match=rf"{folder.parent} on its path .* mode {mode:o}.*chmod go-w {folder.parent}"):
         servers()
     folder.parent.chmod(mode | 0o1000)  # as /tmp is
     assert servers() == ()
@@ -93,7 +93,7 @@ def test_a_folder_above_that_is_another_accounts_is_refused(folder):
     needs_root()
     servers_folder()
     os.chown(folder.parent, NOBODY, NOBODY)
-    with pytest.raises(ConfigError, match="on its way belongs to nobody"):
+    with pytest.raises(ConfigError, match="on its path belongs to nobody"):
         servers()
 
 
@@ -132,7 +132,7 @@ def test_a_file_of_another_account_or_that_others_can_write_is_no_record(folder,
     for _ in range(2):
         assert servers() == ()
     assert {path.name for path in folder.glob("*.json")} == {"theirs.json", "loose.json", "link.json", "pipe.json"}
-    assert len([line for line in caplog.messages if "is not believed" in line]) == 4
+    assert len([line for line in caplog.messages if "is not trusted" in line]) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A real JupyterLab on this machine, with a token, and nothing that asks the network; notebooks of it in a browser's page."""
+"""A real JupyterLab on this machine, with a token and without network access; notebooks in a browser's page."""
 
 from __future__ import annotations
 

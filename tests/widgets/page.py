@@ -1,4 +1,4 @@
-"""A widget's real JavaScript in a bare page, on a small stand-in for the kernel's model."""
+"""A widget's real JavaScript in an empty page, with a small replacement for the kernel's model."""
 
 from __future__ import annotations
 

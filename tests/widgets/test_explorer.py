@@ -1,4 +1,4 @@
-"""The explorer without a browser: what goes in, what is computed behind it, what Python reads, and the static form."""
+"""The explorer without a browser: arguments, computed values, the values that Python reads, and the static form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The explorer's real JavaScript in a browser: what a person sees, points at and types."""
+"""The explorer's real JavaScript in a browser: the visible content, pointer and keyboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inspector without a browser: what goes in, what a message does, what Python reads, and the static form."""
+"""The inspector without a browser: arguments, messages, the values that Python reads, and the static form."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_cancel_really_cancels(inspector):
     send(widget, "cancel")
     assert engine.cancelled.wait(10)
     assert widget.busy == widget.error == ""
-    assert widget._note == "Cancelled: the ranking from before stands"
+    assert widget._note == "Cancelled: the previous ranking is kept"
     assert widget.ranking is before
 
 

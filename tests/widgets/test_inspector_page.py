@@ -1,4 +1,4 @@
-"""The inspector's real JavaScript in a browser: what a person sees, clicks and types."""
+"""The inspector's real JavaScript in a browser: the visible content, clicks and keys."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_run_again_and_cancel(shown):
     box.press("Escape")
     page.page.get_by_role("button", name="Cancel").click()
     assert page.sent[1:] == [{"do": "cancel"}, {"do": "cancel"}]
-    page.state(busy="", _note="Cancelled: the ranking from before stands")
+    page.state(busy="", _note="Cancelled: the previous ranking is kept")
     expect(page.page.get_by_role("status").filter(has_text="Cancelled")).to_be_visible()
     expect(page.page.get_by_role("button", name="Cancel")).to_be_disabled()
     box.press("Control+Enter")

@@ -1,4 +1,4 @@
-"""One widget in a real marimo: it shows itself, and what is done there reaches Python."""
+"""A widget in a real marimo: it is shown, and actions reach Python."""
 
 from __future__ import annotations
 

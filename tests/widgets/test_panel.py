@@ -1,4 +1,4 @@
-"""The panel's Python side: options, messages, states and what is in its traits. Only starts that must fail are stood in for."""
+"""The panel's Python side: options, messages, states and traits. Only starts that must fail are replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panel's real JavaScript in a browser: what is shown in every state, what clicks and keys ask for, and where the key goes."""
+"""The panel's real JavaScript in a browser: each state, the messages of clicks and keys, and the use of the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real `vllm serve`, driven through the panel's Python side: started, watched, used, restarted, kept, stopped and cancelled."""
+"""A real `vllm serve`, controlled by the panel's Python side: started, polled, used, restarted, kept, stopped and cancelled."""
 
 from __future__ import annotations
 

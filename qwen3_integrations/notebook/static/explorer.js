@@ -243,8 +243,8 @@ function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
     if (inList) text.focus(); // the chosen row was replaced
 
     function rowOf(row) {
-      const told = `Text ${row.index}: ${textOf(row.index)}; cosine ${three(row.cosine)}${cut ? `, at ${width} dimensions ${three(row.cut)}, ${row.fate}` : ""}`;
-      return h("li", {}, h("button", { type: "button", "aria-label": told, title: textOf(row.index), onclick: () => focus(row.index) },
+      const label = `Text ${row.index}: ${textOf(row.index)}; cosine ${three(row.cosine)}${cut ? `, at ${width} dimensions ${three(row.cut)}, ${row.fate}` : ""}`;
+      return h("li", {}, h("button", { type: "button", "aria-label": label, title: textOf(row.index), onclick: () => focus(row.index) },
         h("span", { class: "q3-line" }, h("span", { class: "q3-soft q3-num" }, row.index), " ", textOf(row.index)),
         h("span", { class: "q3-num" }, three(row.cosine)),
         cut ? h("span", { class: "q3-num" }, three(row.cut)) : null));

@@ -49,7 +49,7 @@ function drawAbout(about, { view, count, documents, truncated }, run) {
   about.replaceChildren(
     h("h3", {}, view.query),
     h("div", { class: "q3-soft q3-num" }, words.filter(Boolean).join(" · ")),
-    run ? "" : h("div", { class: "q3-told" }, h("span", { class: "q3-soft" }, "Instruction "), view.instruction || "none"),
+    run ? "" : h("div", { class: "q3-used-instruction" }, h("span", { class: "q3-soft" }, "Instruction "), view.instruction || "none"),
   );
 }
 
