@@ -395,8 +395,8 @@ def published_vocabulary(url: str) -> Iterator[str]:
 def embedding_rows(handshake: str) -> list[Row]:
     options = {"handshake": handshake}
     check_ordinary("embedding", [*QUERIES, *DOCUMENTS])
-    asked = tuple(embedding_query(query) for query in QUERIES)
-    queries, documents, hostile = (reference_embeddings(texts) for texts in (asked, DOCUMENTS, HOSTILE))
+    prompts = tuple(embedding_query(query) for query in QUERIES)
+    queries, documents, hostile = (reference_embeddings(texts) for texts in (prompts, DOCUMENTS, HOSTILE))
     first = _first(queries @ documents.T)
 
     def row(path: str, wrong: str, read: Callable[[], Any], write: Callable[[], Any]) -> Row:
@@ -439,7 +439,7 @@ def embedding_rows(handshake: str) -> list[Row]:
             row(
                 "the same, instruction written into every query by hand",
                 "nothing, if every caller writes it",
-                lambda: [text.embed_query(query) for query in asked],
+                lambda: [text.embed_query(query) for query in prompts],
                 lambda: text.embed_documents(list(DOCUMENTS)),
             ),
             row(
@@ -451,7 +451,7 @@ def embedding_rows(handshake: str) -> list[Row]:
             row(
                 "the same, instruction written into every query by hand",
                 "newlines become blanks, also those of the template",
-                lambda: [like.get_query_embedding(query) for query in asked],
+                lambda: [like.get_query_embedding(query) for query in prompts],
                 lambda: like.get_text_embedding_batch(list(DOCUMENTS)),
             ),
             row(

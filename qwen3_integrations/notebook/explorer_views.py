@@ -68,11 +68,11 @@ def point_view(plane: Projection, rows: Rows) -> list[list[float]]:
 
 def heat_view(space: Space, selection: Sequence[int], groups: dict[str, Any]) -> dict[str, Any]:
     """The similarity heat map: of a selection of two or more texts, otherwise of the first texts; sorted by group, if any."""
-    asked: Sequence[int] = [index for index in selection if space.place(index) is not None]
-    chosen = len(asked) > 1
+    wanted: Sequence[int] = [index for index in selection if space.place(index) is not None]
+    chosen = len(wanted) > 1
     if not chosen:
-        asked = space.usable.tolist()
-    indices, values = space.similarities(asked[:MOST_CELLS])
+        wanted = space.usable.tolist()
+    indices, values = space.similarities(wanted[:MOST_CELLS])
     order = list(range(len(indices)))
     if groups:
         order.sort(key=lambda place: groups["of"][indices[place]])
@@ -80,7 +80,7 @@ def heat_view(space: Space, selection: Sequence[int], groups: dict[str, Any]) ->
         "indices": [indices[place] for place in order],
         "values": np.round(values[np.ix_(order, order)].astype(np.float64), 6).tolist(),
         "chosen": chosen,
-        "of": len(asked),
+        "of": len(wanted),
     }
 
 

@@ -20,7 +20,7 @@ VECTORS = np.eye(6, 8) + 0.1
 
 @pytest.fixture
 def module(monkeypatch):
-    """Imports a module of the harness as `run.py` does; all of them, and the environment that it sets, are forgotten afterwards."""
+    """Imports a module of the harness as `run.py` does; all of them, and the environment that it sets, are removed afterwards."""
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
     with mock.patch.dict(os.environ):
@@ -33,7 +33,7 @@ def module(monkeypatch):
 
 @pytest.fixture
 def run(module, tmp_path):
-    """Runs one made-up row as the command line would; answers the lines on record."""
+    """Runs one made-up row as the command line would; returns the recorded lines."""
 
     def ran(*bodies, words=(), code=0):
         rows = module("rows")
@@ -75,7 +75,7 @@ def test_sides_take_turns_and_never_see_the_same_words_twice(module):
 
     measured = compare.compare([noting("a"), noting("b")], texts(module), repeats=3)
     assert [name for name, _ in seen] == ["a", "b"] + ["a", "b"] * 3
-    assert [salt for _, salt in seen[:2]] == [0, 0]  # what is compared is the same for all
+    assert [salt for _, salt in seen[:2]] == [0, 0]  # all sides compare the same work
     assert len({salt for _, salt in seen[2:]}) == 6
     assert [len(numbers.seconds) for numbers in measured] == [3, 3]
 
@@ -191,7 +191,7 @@ def test_texts_have_the_wanted_lengths(module):
         assert 0.1 * tokens < found.std() < 0.35 * tokens
         assert len(set(work.items)) == 60
         alike = inputs.lengths(TOKENIZER, prose.texts(20, tokens, spread=0.0).texts)
-        assert max(alike) <= tokens  # a model's whole context can be asked for
+        assert max(alike) <= tokens  # the whole context of a model is possible
         assert min(alike) > 0.5 * tokens
     work = prose.texts(8, 64)
     assert not set(work.salted(1).texts) & set(work.salted(2).texts)
@@ -353,7 +353,7 @@ def test_tables_are_replaced_between_their_marks(module):
     assert report.filled(once, [result(RATES)]) == once
     with pytest.raises(ValueError, match="there is no table 'x'"):
         report.filled("<!-- table x --><!-- end -->", [])
-    with pytest.raises(ValueError, match="never ended"):
+    with pytest.raises(ValueError, match="has no end"):
         report.filled("<!-- table rates -->", [])
 
 

@@ -86,7 +86,7 @@ def test_queries_dimensions_and_budget_are_the_embedders(text_file):
     embedder = Embedder(FakeEngine("embed"), max_tokens=5)
     assert np.array_equal(vectors_of(shown.stdout), embedder.embed_documents(TEXTS))
     assert f"{embedder.usage.truncated} truncated to the budget" in shown.stderr
-    assert "were cut" not in shown.stderr  # the log's line, once a chunk
+    assert "were cut" not in shown.stderr  # the log line of each chunk
 
 
 def test_standard_input_is_the_input_and_standard_output_the_output(text_file, json_file):
@@ -178,8 +178,8 @@ def test_other_settings_need_a_restart(tmp_path):
 
 
 def test_engine_options_are_json_where_they_read_as_json():
-    told = engine_options(["device=cpu", "concurrency=16", "enforce_eager=true", 'headers={"a": "b=c"}', "path=", "name=a=b"])
-    assert told == {"device": "cpu", "concurrency": 16, "enforce_eager": True, "headers": {"a": "b=c"}, "path": "", "name": "a=b"}
+    parsed = engine_options(["device=cpu", "concurrency=16", "enforce_eager=true", 'headers={"a": "b=c"}', "path=", "name=a=b"])
+    assert parsed == {"device": "cpu", "concurrency": 16, "enforce_eager": True, "headers": {"a": "b=c"}, "path": "", "name": "a=b"}
     with pytest.raises(ConfigError, match="--base-url"):
         engine_options(["base_url=http://x"])
 

@@ -20,7 +20,7 @@ from qwen3_integrations.errors import EngineError, InputError, PromptTooLong, Re
 
 
 class Kept:
-    """A target that keeps what it is given."""
+    """A target that stores all rows."""
 
     def __init__(self, most: float = float("inf")) -> None:
         self.rows = 0
@@ -71,7 +71,7 @@ def test_rows_are_the_embedders_own_in_the_order_of_the_lines(chunk, queries):
 
 
 class Gathering(FakeEngine):
-    """Answers nothing until `IN_FLIGHT` jobs are there, and then the last first."""
+    """Waits for `IN_FLIGHT` jobs, and then answers the last one first."""
 
     def __init__(self) -> None:
         super().__init__("embed")
@@ -139,7 +139,7 @@ def test_memory_does_not_grow_with_the_input():
             tracemalloc.stop()
             assert target.rows == count
 
-    peak(500)  # what is made once: tokenizer, directions
+    peak(500)  # for objects that are made once: tokenizer, directions
     assert peak(20_000) < 1.5 * peak(4000)  # both fill all places in flight
 
 

@@ -109,7 +109,7 @@ def test_whole_rows_are_counted_up_to_the_last_whole_one():
 
 
 @pytest.mark.parametrize(
-    ("output", "asked", "chosen"),
+    ("output", "wanted", "chosen"),
     [
         (None, None, "jsonl"),
         ("x.jsonl", None, "jsonl"),
@@ -120,8 +120,8 @@ def test_whole_rows_are_counted_up_to_the_last_whole_one():
         ("x.npy", OutputFormat.JSONL, "jsonl"),
     ],
 )
-def test_the_suffix_or_the_option_determines_the_format(output, asked, chosen):
-    assert choose_format(Path(output) if output else None, asked) == chosen
+def test_the_suffix_or_the_option_determines_the_format(output, wanted, chosen):
+    assert choose_format(Path(output) if output else None, wanted) == chosen
 
 
 def test_an_unknown_format_is_refused():

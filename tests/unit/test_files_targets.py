@@ -256,7 +256,7 @@ def test_no_lines_give_a_valid_file(tmp_path, chosen):
 
 
 PREDICTABLE = ("out.part", "out.part.json", "out.part.json.new", "out.part.parquet")
-"""Names that anybody who can write the folder can take first."""
+"""Names that any user who can write to the folder can create first."""
 
 
 @pytest.mark.parametrize("name", PREDICTABLE)

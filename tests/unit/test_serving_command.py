@@ -128,7 +128,7 @@ def test_switches():
 
 
 def test_no_prompt_of_the_greatest_length_is_computed_in_parts():
-    """Such a one never ends, in vLLM 0.24."""
+    """vLLM 0.24 never finishes such a prompt."""
     whole = words(ServerOptions(task="embed", model="m", max_tokens=4096))
     assert "--no-enable-chunked-prefill" in whole.argv
     assert pairs(whole)["--max-model-len"] == "4096"
@@ -299,7 +299,7 @@ def moved(name, to):
 
 
 def python_of(folder):
-    """This interpreter under a name of its own: what was found for a name is kept."""
+    """This interpreter under another path, because results are cached by path."""
     import sys
 
     path = folder / "python"
@@ -326,7 +326,7 @@ def test_flags_whose_definitions_moved_are_unknown_and_nothing_is_refused(tmp_pa
     assert str(tmp_path / "vllm") in caplog.text
     command = words(ServerOptions(task="embed", model="m", max_num_seqs=8, extra_args=("--seed", "1")), found)
     assert pairs(command)["--runner"] == "pooling"
-    assert "--disable-uvicorn-access-log" not in command.argv  # not needed, so not tried where it may not exist
+    assert "--disable-uvicorn-access-log" not in command.argv  # not necessary, so it is left out if it may not exist
 
 
 def test_flags_whose_definitions_are_found_are_known(tmp_path, monkeypatch, caplog):

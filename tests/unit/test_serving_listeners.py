@@ -73,7 +73,7 @@ def until(condition, seconds=20.0):
 
 @pytest.fixture
 def stranger():
-    """(port, status) -> a process of somebody else that answers there."""
+    """(port, status) -> another process that answers at that port."""
     with ExitStack() as stack:
 
         def begin(port, status=200):
@@ -113,7 +113,7 @@ def test_an_answer_of_another_process_does_not_make_a_server_ready(supervised, s
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
 def test_another_process_that_shares_the_port_is_seen(supervised, address):
-    """The kernel gives requests to both, where both have set SO_REUSEPORT."""
+    """The kernel distributes requests if both have set SO_REUSEPORT."""
     port = free_port()
     sharing = (
         "import socket, sys, time; own = socket.socket(); own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1);"
@@ -152,29 +152,29 @@ def test_the_system_names_the_listener_on_a_unix_socket(supervised, socket_folde
 
 
 @pytest.mark.parametrize(
-    ("asked", "held"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1")]
+    ("wanted", "held"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1")]
 )
 @pytest.mark.parametrize("reuse", [False, True])
-def test_a_port_that_is_held_at_the_address_is_not_free(asked, held, reuse):
+def test_a_port_that_is_held_at_the_address_is_not_free(wanted, held, reuse):
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
         other.bind((held, 0))
         other.listen()
         with pytest.raises(
-            ConfigError, match=rf"port {other.getsockname()[1]} of {asked} is taken by process {os.getpid()} .*0 for a free one"
+            ConfigError, match=rf"port {other.getsockname()[1]} of {wanted} is taken by process {os.getpid()} .*0 for a free one"
         ):
-            check_free(asked, other.getsockname()[1])
+            check_free(wanted, other.getsockname()[1])
         port = other.getsockname()[1]
-    check_free(asked, port)
+    check_free(wanted, port)
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-@pytest.mark.parametrize(("asked", "held"), [("::1", "::1"), ("::", "::1"), ("::1", "::"), ("127.0.0.1", "::"), ("::", "127.0.0.1")])
-def test_a_port_that_is_held_over_the_other_protocol_is_not_free(asked, held):
+@pytest.mark.parametrize(("wanted", "held"), [("::1", "::1"), ("::", "::1"), ("::1", "::"), ("127.0.0.1", "::"), ("::", "127.0.0.1")])
+def test_a_port_that_is_held_over_the_other_protocol_is_not_free(wanted, held):
     with socket.socket(socket.AF_INET6 if ":" in held else socket.AF_INET) as other:
         other.bind((held, 0))
         other.listen()
-        assert not is_free(other.getsockname()[1], asked)
+        assert not is_free(other.getsockname()[1], wanted)
 
 
 def test_a_port_that_is_bound_without_a_listener_is_not_free():
@@ -183,14 +183,14 @@ def test_a_port_that_is_bound_without_a_listener_is_not_free():
         assert not is_free(other.getsockname()[1])
 
 
-@pytest.mark.parametrize("asked", ["127.0.0.1", "0.0.0.0", "localhost"])
-def test_a_port_of_a_server_that_still_loads_is_not_free(asked):
+@pytest.mark.parametrize("wanted", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_a_port_of_a_server_that_still_loads_is_not_free(wanted):
     """vLLM binds its port with these options before it loads, and listens when it is ready; a second one could bind it too."""
     with socket.socket() as loading:
         for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
             loading.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
         loading.bind(("127.0.0.1", 0))
-        assert not is_free(loading.getsockname()[1], asked)
+        assert not is_free(loading.getsockname()[1], wanted)
 
 
 def test_a_port_whose_connections_were_just_closed_is_free():
@@ -243,7 +243,7 @@ def test_a_start_on_a_taken_port_is_refused_immediately(stranger, folder, status
 
 @pytest.mark.vllm
 def test_a_port_that_another_server_takes_during_the_start_is_reported(stranger):
-    """Between the look at the port and the moment in which the server itself takes it: the other one answers as a healthy server does."""
+    """The other process binds the port after the check and before the server does, and answers like a healthy server."""
     port = free_port()
     options = ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=512, enforce_eager=True, port=port)
     outcome = start(options, on_server=lambda _: stranger(port))

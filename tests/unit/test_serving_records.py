@@ -45,7 +45,7 @@ def record(folder):
 
 @pytest.fixture
 def supervised(record):
-    """The record of a server that really runs: a script that sleeps."""
+    """The record of a running server: a script that sleeps."""
     record.write()
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     words = [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), "1", "--", *command]
@@ -79,7 +79,7 @@ def test_a_running_server_is_listed_and_can_be_stopped_by_another_process(superv
 
 
 def test_a_server_has_stopped_once_its_supervisor_has_ended_too(record):
-    """Which may take its time behind removing the record: whoever started it would still find it running."""
+    """The supervisor may end some time after it removed the record; until then its process still runs."""
     script = "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (os.unlink(sys.argv[1]), time.sleep(0.7), sys.exit()))"
     script += "; print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script, str(record.path)], stdout=subprocess.PIPE) as process:
@@ -118,7 +118,7 @@ def test_a_process_that_got_the_same_number_is_not_the_supervisor(record):
 
 
 def test_a_server_without_supervisor_is_ended_and_its_record_removed(record):
-    """Where the kernel does not do so by itself: all that carry the record's name, and nobody else in a group of that number."""
+    """If the kernel does not end them: all processes with the record's path are killed, and no others of the group."""
     command = [sys.executable, "-c", "import time; time.sleep(61)"]
     orphan = subprocess.Popen(command, process_group=0, env=os.environ | {MARK: str(record.path)})
     stranger = subprocess.Popen(command, process_group=orphan.pid)

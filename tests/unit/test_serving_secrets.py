@@ -134,7 +134,7 @@ def test_a_server_shows_no_key(server):
 
 
 def test_the_state_of_a_servers_parts_shows_no_key(server):
-    """As tools read it that write objects out by their state."""
+    """Tools that serialise objects by their state read it like this."""
     assert server.api_key == KEY
     for part in vars(server).values():
         try:

@@ -85,7 +85,7 @@ def test_a_folder_above_that_others_can_write_is_refused(folder, mode):
     folder.parent.chmod(mode)
     with pytest.raises(ConfigError, match=rf"{folder.parent} on its path .* mode {mode:o}.*chmod go-w {folder.parent}"):
         servers()
-    folder.parent.chmod(mode | 0o1000)  # as /tmp is
+    folder.parent.chmod(mode | 0o1000)  # as for /tmp
     assert servers() == ()
 
 
@@ -145,7 +145,7 @@ def test_a_file_of_another_account_or_that_others_can_write_is_no_record(folder,
     ],
 )
 def test_a_record_that_names_files_elsewhere_deletes_and_reads_nothing(folder, tmp_path, planted):
-    """As one that was written while the folder was open to others."""
+    """Such a record could be written while other users could write to the folder."""
     servers_folder()
     target = tmp_path / "precious.json"
     target.write_text('api-key: "root-only"')

@@ -26,7 +26,7 @@ NAMES = ["red apple", "car", HOSTILE, "green apple"]
 
 
 def traits_of(widget):
-    """What the browser is sent of a widget."""
+    """The state of a widget in the browser."""
     left_out = re.compile(r"_esm|_css|_dom_classes|_model_|_view_|_anywidget|layout|tabbable|tooltip|comm")
     return {name: getattr(widget, name) for name in widget.keys if not left_out.match(name)}
 
@@ -67,20 +67,20 @@ def many():
 
 
 class Bound:
-    """A page and the Python widget behind it: what a person does reaches Python, what Python answers reaches the page."""
+    """A page and the Python widget behind it: actions in the page reach Python, and answers of Python reach the page."""
 
     def __init__(self, bare, widget):
         self.widget = widget
         self.page = bare("explorer", traits_of(widget) | {"busy": ""})
-        self.heard = 0
+        self.read_count = 0
 
     def pump(self):
         saved = {name: value for name, value in self.page.saved.items() if getattr(self.widget, name) != value}
         if saved:
             self.widget.set_state(saved)
-        for message in self.page.sent[self.heard :]:
+        for message in self.page.sent[self.read_count :]:
             self.widget._handle_custom_msg(message, [])
-            self.heard += 1
+            self.read_count += 1
         self.widget.wait(30)
         self.page.state(**traits_of(self.widget) | {"busy": ""})
 
@@ -108,7 +108,7 @@ def heat(view):
 
 
 def spots(view):
-    """Where the points stand, in the page: as the map places them, from the same numbers."""
+    """The positions of the points in the page, computed from the same numbers as in the map."""
     box = stage(view).bounding_box()
     known = [(index, point) for index, point in enumerate(view.get("_map")["points"]) if point]
     points = np.array([point for _, point in known])
@@ -344,7 +344,7 @@ def test_arrows_walk_to_the_nearest_point_enter_selects_and_escape_clears(small)
     assert view.get("focused") is not None
     view.page.keyboard.press("Escape")
     assert view.get("focused") is None
-    view.page.keyboard.press("ArrowUp")  # from nowhere: the point nearest to the middle
+    view.page.keyboard.press("ArrowUp")  # without a focused point: the point nearest to the middle
     assert view.get("focused") is not None
 
 
@@ -388,7 +388,7 @@ def test_a_search_dims_the_rest_and_enter_walks_the_matches(bound):
     box = stage(page).bounding_box()
     left, top, right, low = box["x"] + 4, box["y"] + 4, box["x"] + box["width"] - 4, box["y"] + box["height"] - 4
     lasso(page, (left, top), (right, top), (right, low), (left, low))
-    assert page.saved["selection"] == [5, 50, 150]  # what is dimmed is not selected
+    assert page.saved["selection"] == [5, 50, 150]  # dimmed points are not selected
     page.page.get_by_role("button", name="Clear").click()
     search.press("Escape")
     view.pump()
@@ -450,7 +450,7 @@ def test_ten_thousand_points_are_drawn_hovered_and_lassoed(bare, many):
     assert len(inside) > 300
     assert inside <= set(chosen)
     assert len(chosen) < 1.1 * len(inside)
-    assert view.page.locator(".q3 *").count() < 500  # points are no elements
+    assert view.page.locator(".q3 *").count() < 500  # points are not elements of the page
 
 
 # The other views.
@@ -500,7 +500,7 @@ def test_the_heat_map_of_sixty_texts_clips_its_labels(shown):
     assert len(boxes) == 30
     left = heat(view).bounding_box()
     assert all(box["right"] < left["x"] + left["width"] * 158 / 620 for box in boxes)
-    assert all(lower["top"] > upper["top"] + 11 for upper, lower in pairwise(boxes))  # none touches the next
+    assert all(lower["top"] > upper["top"] + 11 for upper, lower in pairwise(boxes))  # no label touches the next
 
 
 def test_the_slider_shows_recall_and_what_the_text_in_focus_loses(bound):
@@ -526,11 +526,11 @@ def test_the_slider_shows_recall_and_what_the_text_in_focus_loses(bound):
     expect(side).to_contain_text(f"− {len(lost)} lost at 4")
     expect(side).to_contain_text(f"+ {len(lost)} gained at 4")
     first = lost[0]
-    told = f"Text {first['index']}: text {first['index']}; cosine {first['cosine']:.3f}, at 4 dimensions {first['cut']:.3f}, lost"
-    side.get_by_role("button", name=told).click()
+    label = f"Text {first['index']}: text {first['index']}; cosine {first['cosine']:.3f}, at 4 dimensions {first['cut']:.3f}, lost"
+    side.get_by_role("button", name=label).click()
     view.pump()
     expect(side.get_by_role("heading")).to_have_text(f"Text {first['index']}")
-    expect(page.get_by_role("region", name="The text in focus")).to_be_focused()  # not lost with the row
+    expect(page.get_by_role("region", name="The text in focus")).to_be_focused()  # the focus is kept when the row is replaced
 
 
 def test_neighbours_are_drawn_in_the_map(small):

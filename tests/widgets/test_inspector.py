@@ -31,18 +31,18 @@ def reranker(scores=SCORES, **settings) -> Reranker:
     return Reranker(FakeEngine("rerank", score=lambda query, document: scores[document]), **settings)
 
 
-def other_for(told: str, scores=SCORES, other=OTHER) -> Reranker:
-    """Scores otherwise when it is told `told`."""
+def other_for(wanted: str, scores=SCORES, other=OTHER) -> Reranker:
+    """A reranker with other scores for the instruction `wanted`."""
 
     class Engine(FakeEngine):
         def _score_of(self, prompt):
-            return (other if prompt.prefix.instruction == told else scores)[prompt.body.text[1:]]
+            return (other if prompt.prefix.instruction == wanted else scores)[prompt.body.text[1:]]
 
     return Reranker(Engine("rerank"))
 
 
 class Waiting(FakeEngine):
-    """Answers the first run, and lets every later one wait for ever."""
+    """Answers the first run; later runs never end."""
 
     def __init__(self):
         super().__init__("rerank", score=lambda query, document: SCORES[document])
@@ -75,7 +75,7 @@ def send(widget, what, **words):
     widget._handle_custom_msg({"do": what, **words}, [])
 
 
-def settle(widget):
+def wait_until_idle(widget):
     """Wait until nothing runs."""
     until = time.monotonic() + 30
     while widget.busy:
@@ -122,7 +122,7 @@ def test_langchain_documents_keep_their_metadata(inspector):
     assert widget._documents[1]["about"]["page"] == "1"
     assert len(widget._documents[1]["about"]["long"]) == 200
     send(widget, "run", instruction="Find lists")
-    settle(widget)
+    wait_until_idle(widget)
     assert widget.ranking.instruction == "Find lists"
 
     titled = Qwen3Rerank(engine=FakeEngine("rerank"), document_text="page")
@@ -184,7 +184,7 @@ def test_run_again_works_in_the_background_and_keeps_the_ranking_before(inspecto
     threads = []
     widget.observe(lambda change: threads.append(threading.current_thread()), "ranking")
     send(widget, "run", instruction="Find lists")
-    settle(widget)
+    wait_until_idle(widget)
     assert widget.error == ""
     assert threads != [threading.current_thread()]
     assert len(threads) == 1
@@ -201,8 +201,8 @@ def test_run_again_works_in_the_background_and_keeps_the_ranking_before(inspecto
 
     second = widget.ranking
     widget.run_again("Find sorting")
-    settle(widget)
-    assert widget.previous is widget.compare is second  # the comparison goes along
+    wait_until_idle(widget)
+    assert widget.previous is widget.compare is second  # the comparison moves too
     send(widget, "compare", on=False)
     assert widget.compare is None
     assert widget._other is None
@@ -237,7 +237,7 @@ def test_an_error_is_shown_under_the_widget(inspector):
     ranking = reranker().rank(QUERY, DOCUMENTS)
     widget = inspector(ranking, reranker=Reranker(FakeEngine("rerank", error=refused)))
     send(widget, "run", instruction="Find lists")
-    settle(widget)
+    wait_until_idle(widget)
     assert widget.error == "http://127.0.0.1:9 refused the connection"
     assert widget.ranking is ranking
     send(widget, "run", instruction="lone \ud800")
@@ -245,7 +245,7 @@ def test_an_error_is_shown_under_the_widget(inspector):
     with pytest.raises(InputError):
         widget.run_again("lone \ud800")
 
-    send(ranking.inspect(), "run", instruction="")  # no button asks for it
+    send(ranking.inspect(), "run", instruction="")  # no button does this
     with pytest.raises(ConfigError, match="reranker="):
         ranking.inspect().run_again()
 
@@ -446,7 +446,7 @@ def test_the_html_of_a_ranking_needs_no_widgets():
     assert not {"anywidget", "ipywidgets", "traitlets", "numpy"} & set(loaded)
 
 
-# What a person does while work is on its way
+# Actions while work is in progress
 
 
 def test_a_refused_value_is_reset_in_the_browser_and_reported(inspector):

@@ -429,7 +429,7 @@ def test_of_a_thousand_documents_only_those_in_view_are_drawn(bare, thousand):
     page.page.keyboard.press("Home")
     expect(row(page, best[0])).to_be_focused()
     page.page.mouse.move(500, 700)
-    page.page.mouse.wheel(0, 4000)  # the focused row leaves the view, but not the page: it holds the keyboard
+    page.page.mouse.wheel(0, 4000)  # the focused row leaves the view, but stays in the page, because it has the focus
     expect(row(page, best[30])).to_have_count(0)
     expect(row(page, best[0])).to_be_focused()
     expect(row(page, best[0])).not_to_be_in_viewport()

@@ -50,7 +50,7 @@ def panel():
 
 @pytest.fixture
 def running(folder):
-    """(name) -> a server that really runs, as far as records and processes know: a script that sleeps and logs."""
+    """(name) -> a running server with record and process: a script that sleeps and logs."""
     processes = []
 
     def started(name="embed-model-8000", port=8000):
@@ -98,7 +98,7 @@ def tell(panel, what, **words):
 
 
 def everything(panel):
-    """All that reaches the browser or a saved notebook by itself."""
+    """Everything in the browser's state and in a saved notebook."""
     bundle = panel._repr_mimebundle_()
     return json.dumps([panel.get_state(), bundle[0] if isinstance(bundle, tuple) else bundle], default=str) + repr(panel)
 
@@ -220,7 +220,7 @@ def test_an_invalid_message_has_no_effect(panel, message):
 def test_the_plan_is_shown_before_a_start_without_a_running_server(panel):
     made = panel(task="rerank", **TINY)
     assert made.preview == {}
-    assert not threads()  # nobody looks yet
+    assert not threads()  # no view is visible yet
     tell(made, "show", view="a")
     assert until(lambda: made.preview)
     shown = made.preview
@@ -258,7 +258,7 @@ def test_a_model_that_is_not_here_is_not_downloaded_for_the_plan(panel):
     tell(made, "show", view="a")
     assert until(lambda: made.preview)
     assert (made.preview["is_here"], made.preview["parts"], made.preview["refusal"]) == (False, [], "")
-    made.start()  # no hub is asked in the tests
+    made.start()  # the tests use no hub
     assert until(lambda: made.error)
     assert "not in a local cache" in made.error
     assert made.state == "stopped"
@@ -281,7 +281,7 @@ def test_a_flag_that_is_owned_is_refused_before_a_start_and_at_its_field(panel):
 
 @contextmanager
 def standing_in(monkeypatch, act):
-    """`start` gives what `act(options, **words)` gives."""
+    """Replace `serving.start` by `act`."""
     monkeypatch.setattr(serving, "start", act)
     yield
 
@@ -322,7 +322,7 @@ def test_an_unexpected_error_ends_in_the_state_failed(panel, monkeypatch, caplog
 
 @contextmanager
 def starting(panel, monkeypatch, came=None):
-    """A panel whose start waits until it is cancelled; `came` is what comes of it, as if that had been too late."""
+    """A panel whose start waits until it is cancelled; `came` is the result of the start if it ends before it sees the cancellation."""
     cancelled = threading.Event()
 
     def waits(options, *, cancel, on_progress, **more):
@@ -332,7 +332,7 @@ def starting(panel, monkeypatch, came=None):
         if came is not None:
             return came
         on_progress(Progress("downloading", 1.0, "2 B of 2 B", 1.0))
-        raise AssertionError("a download that was cancelled goes on")
+        raise AssertionError("a cancelled download continues")
 
     made = panel(task="embed", **TINY)
     with standing_in(monkeypatch, waits):

@@ -71,7 +71,7 @@ OTHER = {"name": "embed-x-8001", "model": "x", "task": "embed", "program": "vllm
 
 @pytest.fixture(scope="module")
 def idle():
-    """The traits of a panel that nothing has happened to."""
+    """The traits of a new panel."""
     panel = ServerPanel(task="embed")
     state = panel.get_state()
     panel.close()
@@ -89,12 +89,12 @@ def planned(free, refusal="", **more):
     )
 
 
-def asked(widget, what):
+def sent_actions(widget, what):
     return [message for message in widget.sent if message["do"] == what]
 
 
 def shown(widget):
-    """What can be seen."""
+    """The visible text."""
     return widget.page.locator(".q3-panel").inner_text()
 
 
@@ -167,7 +167,7 @@ def test_each_input_is_sent_once(bare, idle):
     page.get_by_text("More options").click()
     page.get_by_label("Ask for no key").check()
     page.wait_for_timeout(600)
-    assert asked(widget, "set") == [
+    assert sent_actions(widget, "set") == [
         {"do": "set", "name": "task", "value": "rerank"},
         {"do": "set", "name": "max_tokens", "value": "1024"},
         {"do": "set", "name": "without_key", "value": True},
@@ -181,7 +181,7 @@ def test_typed_text_is_sent_after_a_pause_and_not_overwritten(bare, idle):
     widget.state(form=idle["form"] | {"concurrency": "1"}, wrong={})  # an older answer
     assert field.input_value() == "16"
     widget.page.wait_for_function("model.sent.some((message) => message.do === 'set')")
-    assert asked(widget, "set")[0] == {"do": "set", "name": "concurrency", "value": "16"}
+    assert sent_actions(widget, "set")[0] == {"do": "set", "name": "concurrency", "value": "16"}
 
 
 def test_enter_in_a_field_starts_with_what_was_typed(bare, idle):
@@ -204,7 +204,7 @@ def test_an_error_is_shown_under_its_field_and_prevents_a_start(bare, idle):
         expect(field).to_have_accessible_description(message)
     assert page.get_by_role("button", name="Start").is_disabled()
     page.get_by_label("Port").press("Enter")
-    assert not asked(widget, "start")
+    assert not sent_actions(widget, "start")
     widget.state(wrong={})
     expect(page.get_by_label("Port")).to_have_accessible_description("The port to listen on; 0 for a free one.")
     assert page.get_by_role("button", name="Start").is_enabled()
@@ -263,7 +263,7 @@ def test_running_servers_can_be_attached_to_and_keep_the_focus(bare, idle):
     widget.state(others=[{**OTHER, "name": "embed-w-8002"}, OTHER])
     expect(attach).to_be_focused()
     widget.page.keyboard.press("Enter")
-    assert asked(widget, "attach") == [{"do": "attach", "name": "embed-x-8001"}]
+    assert sent_actions(widget, "attach") == [{"do": "attach", "name": "embed-x-8001"}]
 
 
 # A start
@@ -282,7 +282,7 @@ def test_a_download_shows_how_much_is_there(bare, idle):
     assert page.get_by_role("progressbar").get_attribute("aria-valuenow") is None
     expect(page.get_by_role("status")).to_have_text(re.compile("loading"))
     page.get_by_role("button", name="Cancel").click()
-    assert asked(widget, "cancel") == [{"do": "cancel"}]
+    assert sent_actions(widget, "cancel") == [{"do": "cancel"}]
     widget.state(busy="Cancelling")
     expect(page.get_by_role("status")).to_have_text(re.compile("Cancelling…"))
     assert page.get_by_role("button", name="Cancel").is_disabled()
@@ -372,7 +372,7 @@ def test_a_ready_server_shows_its_address_and_load(bare, ready):
 def test_actions_on_a_server_are_sent_to_python(bare, ready, name):
     widget = bare("panel", ready)
     widget.page.get_by_role("button", name=name, exact=True).click()
-    assert asked(widget, name.lower()) == [{"do": name.lower()}]
+    assert sent_actions(widget, name.lower()) == [{"do": name.lower()}]
     widget.state(busy="Working")
     assert widget.page.get_by_role("button", name=name, exact=True).is_disabled()
 
@@ -380,7 +380,7 @@ def test_actions_on_a_server_are_sent_to_python(bare, ready, name):
 def test_keep_running_is_a_switch(bare, ready):
     widget = bare("panel", ready)
     widget.page.get_by_label("Keep running").check()
-    assert asked(widget, "keep") == [{"do": "keep", "on": True}]
+    assert sent_actions(widget, "keep") == [{"do": "keep", "on": True}]
     widget.state(info=INFO | {"keep_running": True})
     assert "until somebody stops it" in shown(widget)
     widget.state(info=INFO | {"owned": False})
@@ -418,7 +418,7 @@ def test_a_click_copies_the_key_only_to_the_clipboard(bare, ready):
     page = widget.page
     page.evaluate(COPIED)
     page.get_by_role("button", name="Copy key").click()
-    (question,) = asked(widget, "key")
+    (question,) = sent_actions(widget, "key")
     page.evaluate("() => model.fire('msg:custom', { view: 'another', key: 'not for here' })")
     page.evaluate("(view) => model.fire('msg:custom', { view, key: 'the-secret' })", question["view"])
     page.wait_for_function("copied.length > 0")
@@ -437,7 +437,7 @@ def test_address_snippets_log_and_commands_can_be_copied(bare, ready):
     page.get_by_text("Command line").click()
     buttons = page.get_by_role("button", name="Copy", exact=True)
     for _ in range(buttons.count()):
-        buttons.first.click()  # it says "Copied" then, so the next is the first
+        buttons.first.click()  # its label becomes "Copied", so the next button is the first one
     assert page.evaluate("copied") == [f"{URL}/v1", INFO["snippets"]["curl"], "\n".join(LOG["lines"]), INFO["cli"], INFO["command"]]
 
 
@@ -519,13 +519,13 @@ def test_python_gets_a_message_when_the_panel_becomes_visible_or_hidden(bare, re
     widget = bare("panel", ready)
     page = widget.page
     page.wait_for_function("model.sent.some((message) => message.do === 'show')")
-    (first,) = asked(widget, "show")
+    (first,) = sent_actions(widget, "show")
     page.evaluate("() => { document.body.style.paddingTop = '5000px'; }")
     page.wait_for_function("model.sent.some((message) => message.do === 'hide')")
     page.evaluate("() => { document.body.style.paddingTop = ''; }")
     page.wait_for_function("model.sent.filter((message) => message.do === 'show').length === 2")
     page.evaluate("() => cleanup()")
-    assert asked(widget, "hide") == [{"do": "hide", "view": first["view"]}] * 2
+    assert sent_actions(widget, "hide") == [{"do": "hide", "view": first["view"]}] * 2
     listening = page.evaluate("Object.values(model.listeners).flat().length")
     assert listening == 0
 
@@ -537,7 +537,7 @@ OUTSIDE = """(all, [left, right]) => all.filter((each) => {
   const box = each.getBoundingClientRect();
   return box.left < left - 1 || box.right > right + 1;
 }).map((each) => each.className || each.tagName)"""
-"""Names what reaches over the panel's edges; what scrolls or is cut short inside its own box is not asked."""
+"""Names the elements that exceed the panel's edges, except those in a box that scrolls or clips."""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
