@@ -63,7 +63,7 @@ def test_a_folder_that_others_can_write_is_refused_with_the_command_that_repairs
     damaged = folder / "x.json"
     damaged.write_text("{")
     for call in (servers, servers_folder, attach):
-        with pytest.raises(ConfigError, match=rf"servers is not trusted.*has mode {mode:o}.*chmod 700 {folder}"):
+        with pytest.raises(ConfigError, match=rf"servers, the folder of .* is not trusted.*has mode {mode:o}.*chmod 700 {folder}"):
             call()
     assert damaged.exists()
     folder.chmod(0o700)
@@ -106,7 +106,7 @@ def test_an_own_link_to_an_own_folder_is_followed_and_another_accounts_is_not(fo
     record_in(link, started_at=time.time()).write()
     assert [server.name for server in servers()] == ["embed-model-8000"]
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
-    with pytest.raises(ConfigError, match=r"link is not trusted.* belongs to nobody"):
+    with pytest.raises(ConfigError, match=r"link, the folder of .* is not trusted.* belongs to nobody"):
         servers()
 
 
