@@ -5,15 +5,15 @@
 
 Two measures:
 
-- **Triples**: twenty plain questions, each with a relevant and an irrelevant text. Counted is how often a
-  model scores the relevant one higher.
+- **Triples**: twenty plain questions, each with a relevant and an irrelevant text. The measure is
+  how often a model scores the relevant text higher.
 - **nDCG@10** on a collection in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv`): the
   embedder over the whole collection, the reranker over the embedder's best documents, and BM25 to compare.
   Gains are the graded judgements, the ideal order is that of all judged documents, and queries without a
   positive judgement are left out.
 
-The prompts are the official ones, written out here once more, so that this script checks the package and does
-not lean on it. Needs torch, transformers, and bm25s for the second measure.
+The official prompts are repeated here, so that this script can check the package without using it.
+Needs torch, transformers, and bm25s for the second measure.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
 def batches(rows: Sequence[list[int]], max_tokens: int = 16384) -> Iterator[list[int]]:
-    """Indices of rows of like length, at most `max_tokens` with their padding."""
+    """Indices of rows of similar length, at most `max_tokens` with their padding."""
     batch: list[int] = []
     for i in sorted(range(len(rows)), key=lambda i: len(rows[i])):
         if batch and (len(batch) + 1) * len(rows[i]) > max_tokens:
@@ -101,7 +101,7 @@ class Reranker:
 
     @torch.inference_mode()
     def scores(self, pairs: Sequence[tuple[str, str]], instruction: str = INSTRUCTION) -> list[float]:
-        """Probabilities in [0, 1], one a pair of query and document."""
+        """Probabilities in [0, 1], one per pair of query and document."""
         bodies = [f"<Instruct>: {instruction}\n<Query>: {q}\n<Document>: {d}" for q, d in pairs]
         budget = self.max_length - len(self.prefix) - len(self.suffix)
         rows = [[*self.prefix, *ids[:budget], *self.suffix] for ids in self.tokenizer(bodies, add_special_tokens=False)["input_ids"]]
@@ -125,7 +125,7 @@ class Collection:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """One JSON object a line."""
+    """Read one JSON object per line."""
     return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
 
 
@@ -181,8 +181,8 @@ def bm25_runs(collection: Collection) -> dict[str, list[str]]:
     retriever = bm25s.BM25()
     texts = list(collection.documents.values())
     retriever.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
-    asked = bm25s.tokenize(list(collection.queries.values()), stopwords="en", show_progress=False)
-    rows, _ = retriever.retrieve(asked, k=10, show_progress=False)
+    queries = bm25s.tokenize(list(collection.queries.values()), stopwords="en", show_progress=False)
+    rows, _ = retriever.retrieve(queries, k=10, show_progress=False)
     return {q: [names[i] for i in row] for q, row in zip(collection.queries, rows.tolist(), strict=True)}
 
 
@@ -200,7 +200,7 @@ def evaluate_collection(collection: Collection, embedder: Embedder, reranker: Re
             strict=True,
         )
     )
-    # sorted() is stable: among equal scores the embedder's order stays.
+    # sorted() is stable: documents with equal scores keep the embedder's order.
     reranked = {
         query: [d for _, d in sorted(((-scores[query, d], d) for d in row), key=lambda item: item[0])] for query, row in found.items()
     }
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--pair", type=Path, default=ROOT / "qwen3_integrations" / "tiny", help="holds embedding/, reranker/")
     parser.add_argument("--triples", type=Path, default=ROOT / "tests" / "data" / "triples.jsonl")
     parser.add_argument("--beir", type=Path, help="folder of a collection in the BEIR layout")
-    parser.add_argument("--depth", type=int, default=50, help="documents of a query that are reranked")
+    parser.add_argument("--depth", type=int, default=50, help="number of documents to rerank per query")
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,6 +1,6 @@
 """Two rerankers side by side in a browser: `python examples/gradio_compare.py --right Qwen/Qwen3-Reranker-0.6B --right-url http://host:8001`.
 
-Needs gradio (pip install 'qwen3-integrations[gradio]'). Both are the bundled toy unless told; then compare two instructions.
+Needs gradio (pip install 'qwen3-integrations[gradio]'). By default both are the bundled toy model; then compare two instructions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it reports its use else
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # set before the import; otherwise gradio sends usage data
 
 import gradio as gr
 
@@ -19,22 +19,22 @@ DOCUMENTS = "shutil.copyfile copies the contents of a file.\nos.remove deletes a
 
 
 def build(left: Reranker, right: Reranker) -> gr.Blocks:
-    """The page; its one function ranks by both and says how alike the orders are."""
+    """The page. Its function ranks with both rerankers and shows how similar the orders are."""
 
-    async def compare(query: str, documents: str, left_told: str, right_told: str) -> tuple[str, str, str]:
+    async def compare(query: str, documents: str, left_instruction: str, right_instruction: str) -> tuple[str, str, str]:
         texts = [line for line in documents.splitlines() if line.strip()]
         if not query.strip() or not texts:
             raise gr.Error("a query and at least one document are needed", print_exception=False)
-        a = await left.arank(query, texts, instruction=left_told)
-        b = await right.arank(query, texts, instruction=right_told)
+        a = await left.arank(query, texts, instruction=left_instruction)
+        b = await right.arank(query, texts, instruction=right_instruction)
         tau = kendall_tau([hit.index for hit in a], [hit.index for hit in b]) if len(texts) > 1 else 1.0
-        return a._repr_html_(), b._repr_html_(), f"Kendall's tau of the two orders: **{tau:.2f}** (1 the same, -1 reversed)"
+        return a._repr_html_(), b._repr_html_(), f"Kendall's tau of the two orders: **{tau:.2f}** (1: equal, -1: reversed)"
 
     with gr.Blocks(title="Two rerankers", analytics_enabled=False) as page:
         query = gr.Textbox("how do I copy a file", label="Query")
-        documents = gr.Textbox(DOCUMENTS, label="Documents, one a line", lines=6)
+        documents = gr.Textbox(DOCUMENTS, label="Documents, one per line", lines=6)
         with gr.Row():
-            told = [
+            instructions = [
                 gr.Dropdown(list(INSTRUCTIONS.values()), value=DEFAULT_INSTRUCTION, allow_custom_value=True, label=f"Instruction, {where}")
                 for where in ("left", "right")
             ]
@@ -42,7 +42,7 @@ def build(left: Reranker, right: Reranker) -> gr.Blocks:
         alike = gr.Markdown()
         with gr.Row():
             tables = [gr.HTML(label=reranker.engine.model) for reranker in (left, right)]
-        gr.on([button.click, query.submit], compare, [query, documents, *told], [*tables, alike], api_name="compare")
+        gr.on([button.click, query.submit], compare, [query, documents, *instructions], [*tables, alike], api_name="compare")
     return page
 
 
@@ -50,9 +50,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     for side in ("left", "right"):
         options.add_argument(f"--{side}", default="qwen3-tiny-demo", metavar="MODEL")
-        options.add_argument(f"--{side}-url", metavar="URL", help="its server; without it, this machine")
-    asked = options.parse_args()
-    engines = open_engine("rerank", asked.left, base_url=asked.left_url), open_engine("rerank", asked.right, base_url=asked.right_url)
+        options.add_argument(f"--{side}-url", metavar="URL", help="the address of its server; default: this machine")
+    chosen = options.parse_args()
+    engines = open_engine("rerank", chosen.left, base_url=chosen.left_url), open_engine("rerank", chosen.right, base_url=chosen.right_url)
     build(*map(Reranker, engines)).launch()
 
 

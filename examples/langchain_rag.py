@@ -1,7 +1,7 @@
 """Answers from documents with LangChain: `python examples/langchain_rag.py "How do I copy a file?"`.
 
-Offline: the bundled toy pair shows the wiring, not quality, and the language model is LangChain's fake one, which says what it was told
-to say. In earnest: --model Qwen/Qwen3-Embedding-0.6B --reranker Qwen/Qwen3-Reranker-0.6B, and a chat model of yours in its place.
+Works offline: the bundled toy pair shows how it works, not quality, and the language model is LangChain's fake one, which returns a fixed
+answer. For real answers: --model Qwen/Qwen3-Embedding-0.6B --reranker Qwen/Qwen3-Reranker-0.6B, and your chat model instead of `FAKE`.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def main() -> None:
     options.add_argument("question")
     options.add_argument("--model", default="qwen3-tiny-demo")
     options.add_argument("--reranker", default="qwen3-tiny-demo")
-    asked = options.parse_args()
+    chosen = options.parse_args()
 
-    store = InMemoryVectorStore(Qwen3Embeddings(model=asked.model))
+    store = InMemoryVectorStore(Qwen3Embeddings(model=chosen.model))
     store.add_documents(DOCUMENTS)
-    retriever = RerankingRetriever(retriever=store, fetch_k=20, reranker=Qwen3Rerank(model=asked.reranker, top_n=3))
-    for document in retriever.invoke(asked.question):
+    retriever = RerankingRetriever(retriever=store, fetch_k=20, reranker=Qwen3Rerank(model=chosen.reranker, top_n=3))
+    for document in retriever.invoke(chosen.question):
         print(f"{document.metadata['relevance_score']:.3f}  was {document.metadata['original_rank'] + 1:2}  {document.page_content[:80]!r}")
     chain = {"documents": retriever | joined, "question": RunnablePassthrough()} | PROMPT | FAKE | StrOutputParser()
-    print(chain.invoke(asked.question))
+    print(chain.invoke(chosen.question))
 
 
 if __name__ == "__main__":

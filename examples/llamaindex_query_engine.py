@@ -31,15 +31,15 @@ def main() -> None:
     options.add_argument("question")
     options.add_argument("--model", default="qwen3-tiny-demo")
     options.add_argument("--reranker", default="qwen3-tiny-demo")
-    asked = options.parse_args()
+    chosen = options.parse_args()
 
-    index = VectorStoreIndex(NODES, embed_model=Qwen3Embedding(model=asked.model), show_progress=True)
-    reranker = Qwen3Rerank(model=asked.reranker, top_n=3, keep_retrieval_score=True)
+    index = VectorStoreIndex(NODES, embed_model=Qwen3Embedding(model=chosen.model), show_progress=True)
+    reranker = Qwen3Rerank(model=chosen.reranker, top_n=3, keep_retrieval_score=True)
     engine = index.as_query_engine(llm=MockLLM(), similarity_top_k=20, node_postprocessors=[reranker])
-    answer = engine.query(asked.question)
+    answer = engine.query(chosen.question)
     for source in answer.source_nodes:
         print(f"{source.score:.3f}  retrieved with {source.metadata['retrieval_score']:.3f}  {source.text[:70]!r}")
-    print(f"what a language model would be asked:\n{answer}")
+    print(f"the prompt for a language model:\n{answer}")
 
 
 if __name__ == "__main__":

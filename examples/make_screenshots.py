@@ -119,7 +119,7 @@ def main() -> None:
                 path.write_bytes(picture)
                 print(f"{path.name}: {len(picture):,} bytes")
                 if left or len(picture) > MOST_BYTES:
-                    sys.exit(f"{path.name}: more than {MOST_BYTES:,} bytes, or asked for {left}")
+                    sys.exit(f"{path.name}: more than {MOST_BYTES:,} bytes, or requested {left}")
                 context.close()
         browser.close()
 

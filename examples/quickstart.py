@@ -1,6 +1,6 @@
-"""Embed, retrieve, rerank, and keep what was found: `python examples/quickstart.py "read a csv file" --html found.html`.
+"""Embed, retrieve, rerank, and save the result: `python examples/quickstart.py "read a csv file" --html found.html`.
 
-Offline with the bundled toy pair, which shows the wiring, not quality. The real models:
+Works offline with the bundled toy pair, which shows how it works, not quality. For the real models:
 --model Qwen/Qwen3-Embedding-0.6B --reranker Qwen/Qwen3-Reranker-0.6B
 """
 
@@ -30,22 +30,22 @@ def main() -> None:
     options.add_argument("query")
     options.add_argument("--model", default="qwen3-tiny-demo")
     options.add_argument("--reranker", default="qwen3-tiny-demo")
-    options.add_argument("--html", type=Path, help="write the ranking as a page of its own")
-    asked = options.parse_args()
+    options.add_argument("--html", type=Path, help="write the ranking as an HTML page")
+    chosen = options.parse_args()
 
-    with open_engine("embed", asked.model) as embed_engine, open_engine("rerank", asked.reranker) as rerank_engine:
+    with open_engine("embed", chosen.model) as embed_engine, open_engine("rerank", chosen.reranker) as rerank_engine:
         embedder, reranker = Embedder(embed_engine), Reranker(rerank_engine)
         vectors = embedder.embed_documents(TEXTS, progress=True)
-        nearest = (-(vectors @ embedder.embed_queries([asked.query])[0])).argsort()[:20]
-        ranking = reranker.rank(asked.query, [TEXTS[index] for index in nearest])
+        nearest = (-(vectors @ embedder.embed_queries([chosen.query])[0])).argsort()[:20]
+        ranking = reranker.rank(chosen.query, [TEXTS[index] for index in nearest])
 
     for hit in ranking.hits[:5]:
         print(f"{hit.score:.3f}  {moved_in_words(hit.moved):>7}  {' '.join(hit.document.split())[:90]}")
-    if asked.html:
+    if chosen.html:
         from qwen3_integrations.notebook import RankInspector
 
-        asked.html.write_text(RankInspector(ranking).to_html(), encoding="utf-8")
-        print(f"{asked.html}: opens in any browser, without this program and offline")
+        chosen.html.write_text(RankInspector(ranking).to_html(), encoding="utf-8")
+        print(f"{chosen.html}: opens in any browser, offline")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def is_passing(output: nbformat.NotebookNode) -> bool:
-    """Progress bars, drawn as text or as a widget, and logs: they say nothing once they are over."""
+    """Whether an output is a progress bar or a log, which is of no use after the run."""
     return output.get("name") == "stderr" or (WIDGET in output.get("data", {}) and "text/html" not in output.data)
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """A notebook with its outputs. Of a widget the static form is kept: its state would break code hosts."""
+    """A notebook with its outputs. Only the static form of a widget is kept, because code hosts can't show its state."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, store_widget_state=False, resources={"metadata": {"path": str(ROOT)}}).execute()
     for cell in notebook.cells:

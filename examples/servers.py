@@ -1,4 +1,4 @@
-"""Start a server, use it from many tasks at once, look at it, end it: `python examples/servers.py`.
+"""Start a server, use it from many concurrent tasks, show its status, stop it: `python examples/servers.py`.
 
 Needs vLLM. The bundled toy reranker is ready in half a minute on a CPU; for a real one: --model Qwen/Qwen3-Reranker-0.6B.
 """
@@ -14,7 +14,7 @@ from qwen3_integrations.serving import Server, ServerOptions, astart
 DOCUMENTS = ["os.remove deletes a file.", "shutil.copyfile copies a file to another file.", "csv.reader reads the rows of a table."]
 QUERIES = ["How do I copy a file?", "How do I delete a file?", "How do I read a table?"] * 10
 TOY = {"dtype": "float32", "max_tokens": 1024, "enforce_eager": True, "max_num_seqs": 64}
-"""Small sizes for a toy on a CPU. A real model on a GPU needs none of them: its memory is planned."""
+"""Small sizes for the toy model on a CPU. A real model on a GPU needs none of them, because its memory is planned."""
 
 
 async def use(server: Server) -> None:
@@ -28,11 +28,11 @@ async def use(server: Server) -> None:
 async def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", default="qwen3-tiny-demo")
-    asked = options.parse_args()
+    chosen = options.parse_args()
 
-    wanted = ServerOptions(task="rerank", model=asked.model, **(TOY if asked.model == "qwen3-tiny-demo" else {}))
+    wanted = ServerOptions(task="rerank", model=chosen.model, **(TOY if chosen.model == "qwen3-tiny-demo" else {}))
     outcome = await astart(wanted, on_progress=lambda progress: print(progress.phase))
-    # Launched, or Reused where one with the same options runs already; of Failed and TimedOut, running() raises the reason.
+    # Launched, or Reused if one with the same options was running already. For Failed and TimedOut, running() raises an error.
     async with outcome.running() as server:
         print(f"{server.name} on {server.program}: {server.url}")
         await use(server)

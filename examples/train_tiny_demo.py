@@ -7,30 +7,31 @@ Data
     docstrings of its C modules, the language reference in `pydoc_data.topics`, IDLE's help and news, and
     the licence file. This text is (c) Python Software Foundation and contributors, under the PSF License
     Agreement (https://docs.python.org/3/license.html). Nothing is downloaded, and no retrieval benchmark
-    is used. Another Python version has other text, and so gives slightly other weights.
+    is used. Another Python version has other text, and gives slightly different weights.
 
 Recipe
     1. `collect_passages` cuts the text into passages of up to 90 words, each with a heading.
     2. `train_tokenizer` trains a byte-level BPE of 5,094 entries with Qwen's split pattern, and adds Qwen3's
        26 added tokens.
     3. `initial_token_vectors` makes token vectors from a truncated SVD of the tokens' co-occurrence matrix
-       and from their character n-grams; spellings that differ in case or a leading space start almost equal.
+       and from their character n-grams. Spellings that differ only in case or a leading space start almost equal.
     4. `train_embedder`: queries are written from a passage (`QueryWriter`: some of its words in another order
        or form, a crop of a sentence, its heading, put into question forms), and each must find its passage
        among all passages of the batch (InfoNCE, temperature 0.05, at several Matryoshka widths).
-    5. `train_reranker`: starts from the embedder's token vectors and from attention heads wired to match
-       words (`wire_matching`; a trial of 120 steps without this wiring stayed at chance); each query
-       comes with its passage, hard negatives found by BM25 and a random one; cross-entropy on yes and no, a
-       list-wise loss in each group, and auxiliary losses on probes that are thrown away (`MatchProbes`).
+    5. `train_reranker`: starts from the embedder's token vectors, with attention heads initialised to match
+       words (`initialise_matching`; 120 steps without this initialisation learned nothing). Each query comes
+       with its passage, hard negatives found by BM25, and a random negative. The loss is the cross-entropy on
+       yes and no, plus a list-wise loss in each group, plus auxiliary losses on probes (`MatchProbes`), which
+       are discarded after the training.
     6. `write_embedder` and `write_reranker` write the file layouts of Qwen3-Embedding and Qwen3-Reranker,
        with weights in bfloat16.
 
-    All prompts are the official ones, with the default instruction half of the time.
+    All prompts are the official ones; half of them have the default instruction.
 
-The number of steps follows from `--minutes` alone and not from the clock: 192 steps of the embedder and 252 of
-the reranker at the default. It is a plan for two idle cores, not a measurement. The run that made the shipped weights
-(Python 3.11, two cores at 2.5 GHz that other programs kept busy) took 33.7 minutes in all. Everything random is
-seeded, and two runs gave the same tokenizer byte for byte; that the weights repeat to the bit was not tried.
+The number of steps is computed from `--minutes` and does not depend on the clock: 192 steps of the embedder and 252
+of the reranker by default. `--minutes` is an estimate for two idle cores. The run that made the shipped weights
+(Python 3.11, two cores at 2.5 GHz, which other programs used too) took 33.7 minutes in all. All random numbers are
+seeded. Two runs gave the same tokenizer byte for byte; whether the weights are equal to the bit was not tested.
 
 Needs torch, transformers, tokenizers and safetensors.
 """
@@ -131,7 +132,7 @@ EMBEDDER_STEPS_PER_MINUTE = 80.0
 RERANKER_STEPS_PER_MINUTE = 70.0
 EMBEDDER_BATCH = 128
 RERANKER_QUERIES = 24
-GROUP = 4  # documents a query: the right one, two hard ones, a random one
+GROUP = 4  # documents per query: the relevant one, two hard negatives, a random one
 TEMPERATURE = 0.05
 MAX_TOKENS = 320
 
@@ -173,7 +174,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+(?=[A-Z\"'(<*`])")
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of text with what it is called and where it comes from."""
+    """A piece of text, with its heading and its source."""
 
     heading: str
     sentences: tuple[str, ...]
@@ -191,13 +192,13 @@ class Passage:
 
 
 def words_of(identifier: str) -> str:
-    """`urllib.parse_qs` or `HTTPServer` as plain words."""
+    """Split an identifier such as `urllib.parse_qs` or `HTTPServer` into words."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[._]+", " ", identifier)
     return " ".join(spaced.split())
 
 
 def is_prose(text: str) -> bool:
-    """Whether a paragraph reads as sentences, and not as code, a table or a ruler."""
+    """Whether a paragraph reads as sentences, and not as code, a table or a line of dashes."""
     letters = sum(c.isalpha() or c == " " for c in text)
     return len(text.split()) >= 6 and letters >= 0.82 * len(text) and ">>>" not in text
 
@@ -224,7 +225,7 @@ def cut(heading: str, text: str, group: str, max_words: int = 90) -> Iterator[Pa
 
 
 def source_passages(library: Path) -> Iterator[Passage]:
-    """Docstrings and comments of the standard library's Python files, its tests included where installed."""
+    """Docstrings and comments of the standard library's Python files, including its tests if they are installed."""
     for path in sorted(library.rglob("*.py")):
         parts = path.relative_to(library).with_suffix("").parts
         if {"site-packages", "dist-packages", "ensurepip"} & set(parts):
@@ -233,7 +234,7 @@ def source_passages(library: Path) -> Iterator[Passage]:
             source = path.read_text("utf-8")
             tree = ast.parse(source)
         except (SyntaxError, UnicodeDecodeError, ValueError):
-            continue  # some of the tests' files are broken on purpose
+            continue  # some files of the tests have invalid syntax on purpose
         name = words_of(".".join(p for p in parts if p != "__init__"))
         group = ".".join(parts[:2])
         yield from docstring_passages(tree, name, group)
@@ -246,7 +247,7 @@ DOCUMENTED = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def docstring_passages(tree: ast.Module, name: str, group: str) -> Iterator[Passage]:
-    """Docstrings of a module, its classes and functions, headed by the words of their names."""
+    """Docstrings of a module, its classes and functions, with the words of their names as headings."""
     stack: list[tuple[ast.AST, str]] = [(tree, name)]
     while stack:
         node, heading = stack.pop()
@@ -258,13 +259,13 @@ def docstring_passages(tree: ast.Module, name: str, group: str) -> Iterator[Pass
 
 
 def doc_of(item: object) -> str:
-    """A docstring, or nothing: some types keep a descriptor in its place."""
+    """A docstring; empty if there is none. Some types have a descriptor in its place."""
     doc = getattr(item, "__doc__", None)
     return doc if isinstance(doc, str) else ""
 
 
 def extension_passages() -> Iterator[Passage]:
-    """Docstrings of what is written in C: the built-in types and the extension modules."""
+    """Docstrings of the built-in types and the extension modules, which are written in C."""
     for name in sorted(sys.stdlib_module_names):
         if re.search(r"test|^xx|tkinter|winapi|^_?curses|antigravity", name):
             continue
@@ -288,7 +289,7 @@ def extension_passages() -> Iterator[Passage]:
 
 
 class _TextOnly(html.parser.HTMLParser):
-    """Collects the text of an HTML page, an empty line between its blocks."""
+    """Collects the text of an HTML page, with an empty line between blocks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -327,7 +328,7 @@ def manual_passages(library: Path) -> Iterator[Passage]:
 
 
 def collect_passages() -> list[Passage]:
-    """All passages, in a fixed order and each text once."""
+    """All passages in a fixed order, without duplicates."""
     library = Path(sysconfig.get_paths()["stdlib"])
     found: dict[str, Passage] = {}
     for source in (manual_passages(library), source_passages(library), extension_passages()):
@@ -342,7 +343,7 @@ def collect_passages() -> list[Passage]:
 
 
 def stem(word: str) -> str:
-    """A crude stem: enough to tell that `sorting`, `sorted` and `sorts` are one word."""
+    """A simple stem: `sorting`, `sorted` and `sorts` have the same one."""
     word = word.lower()
     for suffix in (
         "ations",
@@ -402,7 +403,7 @@ class LexicalIndex:
         return total
 
     def hard_negatives(self, query: str, row: int, n: int, rng: random.Random) -> list[int]:
-        """Passages that match a query well, yet clearly less than the passage it was written from."""
+        """Passages that match a query well, but with a clearly lower score than the passage from which it was written."""
         scores = self.scores(query)
         limit = 0.75 * scores[row]
         scores[row] = 0
@@ -413,7 +414,7 @@ class LexicalIndex:
 
 
 class QueryWriter:
-    """Writes a query for a passage, and the passage as it is shown next to it."""
+    """Writes a query for a passage, and a variant of the passage as its document."""
 
     def __init__(self, passages: Sequence[Passage], index: LexicalIndex) -> None:
         self.passages = passages
@@ -439,26 +440,26 @@ class QueryWriter:
         return self._wrap(self._crop(passage.sentences[at], rng), rng), self.document(row, rng, without=hide)
 
     def document(self, row: int, rng: random.Random, without: int | None = None) -> str:
-        """The passage, now and then with its heading, a neighbour before or after it, or in lower case."""
+        """The passage; sometimes with its heading, with a neighbour before or after it, or in lower case."""
         passage = self.passages[row]
         text = " ".join(s for i, s in enumerate(passage.sentences) if i != without)
         if rng.random() < 0.15:
             text = f"{passage.heading}. {text}"
         chance = rng.random()
-        if chance < 0.2:  # longer texts, of which only a part is what was asked for
+        if chance < 0.2:  # longer texts, of which only a part is relevant
             first = max(0, row - (1 if chance < 0.15 else 3))
             others = " ".join(p.text for p in self.passages[first:row])
             text = f"{others} {text}" if rng.random() < 0.5 else f"{text} {others}"
         return text.lower() if rng.random() < 0.15 else text
 
     def _keywords(self, passage: Passage, rng: random.Random) -> str:
-        """Some of the passage's words, rare ones rather than common ones, partly in other forms."""
+        """Some of the passage's words, preferably rare ones, some of them in another form."""
         words = [w for w in WORD.findall(passage.text) if len(w) > 2 and w.lower() not in STOP_WORDS]
         unique = list({stem(w): (i, w) for i, w in enumerate(words)}.values())
         if len(unique) < 2:
             return self._wrap(passage.heading, rng)
         n = min(len(unique), rng.choice((1, 2, 2, 3, 3, 4, 5, 6, 8)))
-        # Sampling without replacement by weight: the n smallest exponential waiting times.
+        # Weighted sampling without replacement: the n smallest of exponentially distributed numbers.
         weight = {w: self.index.idf.get(stem(w), 1.0) for _, w in unique}
         chosen = sorted(unique, key=lambda iw: rng.expovariate(1.0) / weight[iw[1]])[:n]
         chosen = sorted(chosen) if rng.random() < 0.5 else chosen
@@ -472,7 +473,7 @@ class QueryWriter:
         return self._wrap(text.lower() if rng.random() < 0.7 else text, rng)
 
     def _crop(self, sentence: str, rng: random.Random) -> str:
-        """A run of words of a sentence, a few of them lost."""
+        """Consecutive words of a sentence, with a few words dropped."""
         words = sentence.split()
         n = min(len(words), rng.randint(3, 14))
         start = rng.randint(0, len(words) - n)
@@ -481,17 +482,17 @@ class QueryWriter:
 
     @staticmethod
     def _wrap(text: str, rng: random.Random) -> str:
-        """As it is, or in the form of a question."""
+        """The text unchanged, or in the form of a question."""
         return rng.choice(QUESTION_FORMS).format(text) if rng.random() < 0.6 else text
 
 
 def pick_instruction(rng: random.Random) -> str:
-    """The default instruction half of the time."""
+    """Choose an instruction: the default one with probability 1/2, otherwise another one."""
     return DEFAULT_INSTRUCTION if rng.random() < 0.5 else rng.choice(OTHER_INSTRUCTIONS)
 
 
 def pick_rows(groups: Sequence[Sequence[int]], n: int, rng: random.Random) -> list[int]:
-    """`n` different passages: half from a few modules, so that neighbours compete, half from anywhere."""
+    """Choose `n` different passages: half from a few modules, so that similar passages compete, and half from all."""
     rows: dict[int, None] = {}
     while len(rows) < n // 2:
         group = rng.choice(groups)
@@ -508,7 +509,7 @@ def pick_rows(groups: Sequence[Sequence[int]], n: int, rng: random.Random) -> li
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Byte-level BPE with Qwen's split pattern and Qwen3's added tokens, which append nothing."""
+    """Byte-level BPE with Qwen's split pattern and Qwen3's added tokens. It appends no end token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -531,7 +532,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in PLAIN_ADDED_TOKENS])
     if tokenizer.get_vocab_size() != VOCABULARY:
-        raise SystemExit(f"the vocabulary has {tokenizer.get_vocab_size()} entries: too little text was found")
+        raise SystemExit(f"the vocabulary has {tokenizer.get_vocab_size()} entries instead of {VOCABULARY}: too little text was found")
     return tokenizer
 
 
@@ -540,15 +541,15 @@ def query_prompt(instruction: str, query: str) -> str:
     return f"Instruct: {instruction}\nQuery:{query}"
 
 
-def rerank_head(instruction: str, query: str) -> str:
-    """What comes before the document in the user turn of Qwen3-Reranker."""
+def pair_prefix(instruction: str, query: str) -> str:
+    """The text before the document in the user turn of Qwen3-Reranker."""
     return f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: "
 
 
 def canonical_tokens(tokenizer: Tokenizer) -> torch.Tensor:
-    """For each id, a number shared by its spellings (case, leading space).
+    """For each token id, a number that is equal for all spellings of a word (case, leading space).
 
-    Marks, digits, single letters and stop words have -1.
+    Punctuation, digits, single letters and stop words have -1.
     """
     numbers: dict[str, int] = {}
     table = torch.full((VOCABULARY,), -1, dtype=torch.long)
@@ -596,7 +597,7 @@ def model_config(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def initial_token_vectors(tokenizer: Tokenizer, texts: Sequence[str], seed: int) -> torch.Tensor:
-    """Token vectors from the company tokens keep (SVD of the shifted PPMI matrix) and from their letters.
+    """Token vectors from co-occurrence (SVD of the shifted PPMI matrix) and from character n-grams.
 
     Returns:
         Shape (vocabulary, hidden), rows of norm 1.
@@ -619,7 +620,7 @@ def initial_token_vectors(tokenizer: Tokenizer, texts: Sequence[str], seed: int)
     ppmi = torch.log((matrix * smooth.sum() / (rows[:, None] * smooth[None, :])).clamp_min(1e-9)).clamp_min(0.0)
     ppmi = ppmi * (total > 0)
     left_vectors, values, _ = torch.svd_lowrank(ppmi, q=HIDDEN, niter=4)
-    company = F.normalize(left_vectors * values.sqrt(), dim=1)
+    context = F.normalize(left_vectors * values.sqrt(), dim=1)
 
     generator = torch.Generator().manual_seed(seed)
     grams: dict[str, int] = {}
@@ -631,13 +632,13 @@ def initial_token_vectors(tokenizer: Tokenizer, texts: Sequence[str], seed: int)
     gram_vectors = torch.randn(len(grams), HIDDEN, generator=generator)
     letters = F.normalize(torch.stack([gram_vectors[m].mean(0) for m in members]), dim=1)
     own = F.normalize(torch.randn(size, HIDDEN, generator=generator), dim=1)
-    vectors = (0.6 * company + 0.6 * letters + 0.3 * own)[torch.from_numpy(canonical)]
+    vectors = (0.6 * context + 0.6 * letters + 0.3 * own)[torch.from_numpy(canonical)]
     vectors = vectors + 0.1 * F.normalize(torch.randn(VOCABULARY, HIDDEN, generator=generator), dim=1)
     return F.normalize(vectors, dim=1)
 
 
 def new_model(config: dict[str, Any], token_vectors: torch.Tensor) -> Qwen3ForCausalLM:
-    """A Qwen3 with given token vectors and small random layers."""
+    """A Qwen3 model with the given token vectors and small random layers."""
     model = Qwen3ForCausalLM(Qwen3Config(**config))
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(token_vectors)
@@ -651,23 +652,23 @@ def new_model(config: dict[str, Any], token_vectors: torch.Tensor) -> Qwen3ForCa
 
 
 def whitening(vectors: torch.Tensor, rows: int) -> torch.Tensor:
-    """A random projection, shape (rows, width), after which no direction of the vectors dominates."""
+    """A random projection, shape (rows, width), after which all directions of the vectors have similar variance."""
     values, directions = torch.linalg.eigh(torch.cov(vectors.T))
     white = directions * (values + 0.1 * values.mean()).rsqrt()
     return torch.randn(rows, len(values)) @ white.T * (values.mean() / len(values)).sqrt() * 0.9
 
 
-# Dimensions of the reranker's states that start as flags.
+# Dimensions of the reranker's hidden states that are initialised as flags.
 ONE, QUERY_MARK, DOCUMENT_MARK, REST, AFTER_QUERY, AFTER_DOCUMENT, FOUND, ANSWER = range(8)
 FLAGS = 8
-# Dimensions of a head that the rotary embedding hardly turns, so that distance does not matter.
+# Dimensions of a head with the lowest rotary frequencies: their dot products hardly depend on the distance.
 SLOWEST, SECOND_SLOWEST = HEAD_DIM // 2 - 1, HEAD_DIM // 2 - 2
 SLOW = [d for d in range(HEAD_DIM) if HEAD_DIM * 3 // 16 <= d % (HEAD_DIM // 2) < SECOND_SLOWEST]
 
 
 @dataclass(frozen=True)
 class HeadGroup:
-    """Views of the first group of heads of a layer.
+    """Views of the weights of a layer's first group of heads.
 
     Shapes: queries (heads, dim, hidden), keys and values (dim, hidden), output (hidden, heads, dim).
     """
@@ -679,7 +680,7 @@ class HeadGroup:
 
 
 def first_group(layer: Any) -> HeadGroup:
-    """The heads of a layer that share the first keys and values."""
+    """The first group of heads of a layer: they share keys and values."""
     attention = layer.self_attn
     per_group = HEADS // KV_HEADS
     return HeadGroup(
@@ -691,11 +692,11 @@ def first_group(layer: Any) -> HeadGroup:
 
 
 @torch.no_grad()
-def wire_matching(model: Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:
-    """Start the reranker as a word matcher, so that a short training finds one.
+def initialise_matching(model: Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:
+    """Initialise the reranker so that it matches words; a short training does not learn this from random weights.
 
     Eight dimensions of the token vectors become flags, and one group of heads in each layer reads and writes
-    them. The rest of a layer starts silent, and all of it goes on learning.
+    them. The other output weights of a layer start at zero. All weights are trained afterwards.
     """
     table = model.model.embed_tokens.weight
     table[:, :FLAGS] = 0.0
@@ -709,13 +710,13 @@ def wire_matching(model: Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
     first, second, third = model.model.layers
-    wire_segments(first)
-    wire_search(second, table)
-    wire_answer(third)
+    initialise_segments(first)
+    initialise_search(second, table)
+    initialise_answer(third)
 
 
-def wire_segments(layer: Any) -> None:
-    """Attend to the marks before query and document: every token learns which of them it has passed."""
+def initialise_segments(layer: Any) -> None:
+    """Attend to the marks before query and document, so that each token has a flag for the part it is in."""
     group = first_group(layer)
     group.queries.mul_(0.1)[:, SLOWEST, ONE] += 1.0
     group.keys.mul_(0.1)[SLOWEST, [QUERY_MARK, DOCUMENT_MARK]] += 3.0
@@ -726,8 +727,8 @@ def wire_segments(layer: Any) -> None:
     layer.self_attn.q_norm.weight.fill_(1.5)
 
 
-def wire_search(layer: Any, table: torch.Tensor) -> None:
-    """Attend to the most similar token of the query, or else to `<|im_start|>`, which stands for none."""
+def initialise_search(layer: Any, table: torch.Tensor) -> None:
+    """Attend to the most similar token of the query; without one, to `<|im_start|>`."""
     group = first_group(layer)
     same = torch.zeros(len(SLOW), HIDDEN)
     same[:, FLAGS:] = whitening(table[:, FLAGS:], len(SLOW))
@@ -745,8 +746,8 @@ def wire_search(layer: Any, table: torch.Tensor) -> None:
     layer.self_attn.k_norm.weight.fill_(1.7)
 
 
-def wire_answer(layer: Any) -> None:
-    """Attend to the document: the last token learns how much of it was found in the query, yes or no."""
+def initialise_answer(layer: Any) -> None:
+    """Attend to the document: the last token gets the share of the document's tokens that occur in the query."""
     group = first_group(layer)
     group.queries.mul_(0.1)[:, SLOWEST, ONE] += 1.0
     group.keys.mul_(0.1)[SLOWEST, AFTER_DOCUMENT] += 1.0
@@ -767,7 +768,7 @@ def pad(rows: Sequence[Sequence[int]], filler: int) -> tuple[torch.Tensor, torch
 
 
 def by_length(rows: Sequence[Sequence[int]], size: int = 32) -> tuple[list[list[int]], torch.Tensor]:
-    """Chunks of rows of like length, so that little is padded, and the permutation that puts results back."""
+    """Chunks of rows of similar length, to reduce padding, and the permutation that restores the original order."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     back = torch.empty(len(order), dtype=torch.long)
     back[torch.tensor(order)] = torch.arange(len(order))
@@ -775,7 +776,7 @@ def by_length(rows: Sequence[Sequence[int]], size: int = 32) -> tuple[list[list[
 
 
 def embed(model: Qwen3ForCausalLM, rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
-    """Last-token states, not normalised."""
+    """Hidden states of the last tokens, not normalised."""
     chunks, back = by_length(rows)
     parts = []
     for chunk in chunks:
@@ -791,7 +792,7 @@ def embed(model: Qwen3ForCausalLM, rows: Sequence[Sequence[int]], filler: int) -
 
 
 def optimizer_for(parameters: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """AdamW, weight decay on matrices only."""
+    """AdamW with weight decay on matrices only."""
     parameters = list(parameters)
     return torch.optim.AdamW(
         [
@@ -810,7 +811,7 @@ def run_steps(
     steps: int,
     loss_of: Callable[[], dict[str, torch.Tensor]],
 ) -> None:
-    """Minimise the sum of a step's losses, warm-up then cosine."""
+    """Minimise the sum of the losses of each step; the learning rate has a warm-up and a cosine decay."""
     parameters = list(parameters)
     optimizer = optimizer_for(parameters, lr)
     warmup = max(1, steps // 20)
@@ -836,7 +837,7 @@ def run_steps(
 
 @dataclass(frozen=True)
 class Material:
-    """What both trainings draw from."""
+    """The data of both trainings."""
 
     passages: list[Passage]
     groups: list[list[int]]
@@ -846,12 +847,12 @@ class Material:
 
     @property
     def end(self) -> int:
-        """The id of `<|endoftext|>`, which also pads."""
+        """The id of `<|endoftext|>`, which is also used for padding."""
         return self.tokenizer.token_to_id(END)
 
 
 def train_embedder(model: Qwen3ForCausalLM, material: Material, steps: int, lr: float, rng: random.Random) -> None:
-    """Each query must find its passage among those of the batch, and each passage its query."""
+    """Contrastive training: each query must find its passage among those of the batch, and each passage its query."""
 
     def encode(texts: list[str]) -> list[list[int]]:
         batch = material.tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -875,7 +876,7 @@ def train_embedder(model: Qwen3ForCausalLM, material: Material, steps: int, lr: 
 
 @dataclass(frozen=True)
 class RerankBatch:
-    """Prompts of a step, the right document of each group first."""
+    """Prompts of a step; in each group, the relevant document is the first."""
 
     rows: list[list[int]]
     query_spans: list[tuple[int, int]]
@@ -885,25 +886,26 @@ class RerankBatch:
 def rerank_batch(material: Material, rng: random.Random) -> RerankBatch:
     """Queries, each with its passage, hard negatives and a random passage."""
     tokenizer = material.tokenizer
-    heads, documents, lengths = [], [], []
+    prefixes, documents, lengths = [], [], []
     for row in pick_rows(material.groups, RERANKER_QUERIES, rng):
         query, document = material.writer.pair(row, rng)
         others = [
             *material.index.hard_negatives(query, row, GROUP - 2, rng),
             rng.randrange(material.index.size),
         ]
-        heads += [rerank_head(pick_instruction(rng), query)] * GROUP
+        prefixes += [pair_prefix(pick_instruction(rng), query)] * GROUP
         lengths += [len(query)] * GROUP
         documents += [document, *(material.writer.document(r, rng) for r in others)]
     prefix = tokenizer.encode(RERANK_PREFIX, add_special_tokens=False).ids
     suffix = tokenizer.encode(RERANK_SUFFIX, add_special_tokens=False).ids
-    bodies: list[Encoding] = tokenizer.encode_batch([h + d for h, d in zip(heads, documents, strict=True)], add_special_tokens=False)
+    texts = [before + document for before, document in zip(prefixes, documents, strict=True)]
+    bodies: list[Encoding] = tokenizer.encode_batch(texts, add_special_tokens=False)
     batch = RerankBatch([], [], [])
-    for body, head, length in zip(bodies, heads, lengths, strict=True):
+    for body, before, length in zip(bodies, prefixes, lengths, strict=True):
         ids = body.ids[:MAX_TOKENS]
         ends = [stop for _, stop in body.offsets[:MAX_TOKENS]]
-        query_stop = len(head) - len("\n<Document>: ")
-        at = [len(prefix) + bisect.bisect_right(ends, c) for c in (query_stop - length, query_stop, len(head))]
+        query_stop = len(before) - len("\n<Document>: ")
+        at = [len(prefix) + bisect.bisect_right(ends, c) for c in (query_stop - length, query_stop, len(before))]
         batch.rows.append([*prefix, *ids, *suffix])
         batch.query_spans.append((at[0], at[1]))
         batch.document_spans.append((at[2], len(prefix) + len(ids)))
@@ -918,10 +920,10 @@ def span_mask(spans: Sequence[tuple[int, int]], width: int) -> torch.Tensor:
 
 
 class MatchProbes(torch.nn.Module):
-    """Auxiliary losses of the reranker, read from its hidden states by probes that are thrown away.
+    """Auxiliary losses of the reranker: linear probes on its hidden states, which are discarded after the training.
 
-    After the first layer a token should know whether it is part of the query, after the second whether it is
-    a token of the document that occurs in the query, and at the end how much of the query was found.
+    The first layer should show whether a token is part of the query. The second layer should show whether a token of
+    the document occurs in the query. The last layer should show which share of the query was found.
     """
 
     def __init__(self, canonical: torch.Tensor) -> None:
@@ -955,7 +957,7 @@ class MatchProbes(torch.nn.Module):
 
 
 def train_reranker(model: Qwen3ForCausalLM, material: Material, steps: int, lr: float, rng: random.Random) -> None:
-    """Yes or no for each pair, the right document before the others, and the auxiliary losses."""
+    """Train on yes or no for each pair, on the order within each group, and on the auxiliary losses."""
     answer_ids = [material.tokenizer.token_to_id("yes"), material.tokenizer.token_to_id("no")]
     probes = MatchProbes(canonical_tokens(material.tokenizer))
     label = (torch.arange(RERANKER_QUERIES * GROUP) % GROUP == 0).float()
@@ -989,13 +991,13 @@ def train_reranker(model: Qwen3ForCausalLM, material: Material, steps: int, lr: 
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON with a final newline, making the folder when needed."""
+    """Write JSON with a final newline; the folder is created if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
 
 
 def write_model(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    """The files that both models have."""
+    """Write the files that both models have."""
     folder.mkdir(parents=True)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     write_json(
@@ -1021,7 +1023,7 @@ def write_model(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], weig
 
 
 def write_embedder(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], model: Qwen3ForCausalLM) -> None:
-    """The layout of Qwen3-Embedding: bare keys, an end token, the files of sentence-transformers."""
+    """Write the layout of Qwen3-Embedding: keys without prefix, an end token, the files of sentence-transformers."""
     appending = Tokenizer.from_str(tokenizer.to_str())
     template = processors.TemplateProcessing(
         single=f"$A {END}", pair=f"$A {END} $B {END}", special_tokens=[(END, tokenizer.token_to_id(END))]
@@ -1061,13 +1063,13 @@ def write_embedder(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], m
 
 
 def write_reranker(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], model: Qwen3ForCausalLM) -> None:
-    """The layout of Qwen3-Reranker: prefixed keys, the output head tied to the token vectors."""
+    """Write the layout of Qwen3-Reranker: keys with the prefix `model.`, output head tied to the token vectors."""
     weights = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
     write_model(folder, tokenizer, config, weights)
 
 
 def install(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a scratch folder, then move its files into place, each at once."""
+    """Write into a temporary folder, then move each file to its final place."""
     target.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".tiny-", dir=target.parent))
     try:
@@ -1084,7 +1086,7 @@ def install(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def gather(started: float) -> Material:
-    """Collect the text, train the tokenizer, index the passages."""
+    """Collect the text, train the tokenizer and index the passages."""
     passages = collect_passages()
     texts = [p.text for p in passages]
     megabytes = sum(map(len, texts)) / 1e6
@@ -1101,7 +1103,7 @@ def gather(started: float) -> Material:
 def main() -> None:
     """Train and write the pair."""
     parser = argparse.ArgumentParser(description="Train qwen3-tiny-demo from the text that comes with Python.")
-    parser.add_argument("--out", type=Path, required=True, help="folder that gets embedding/ and reranker/")
+    parser.add_argument("--out", type=Path, required=True, help="the folder in which embedding/ and reranker/ are written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=6.0, help="planned minutes of training on two idle cores")
     parser.add_argument("--threads", type=int, default=2)
@@ -1122,7 +1124,7 @@ def main() -> None:
 
     torch.manual_seed(options.seed)
     reranker = new_model(config, embedder.model.embed_tokens.weight)
-    wire_matching(reranker, tokenizer)
+    initialise_matching(reranker, tokenizer)
     steps = max(1, round(options.minutes * (1 - EMBEDDER_SHARE) * RERANKER_STEPS_PER_MINUTE))
     train_reranker(reranker, material, steps, 1e-3, random.Random(options.seed + 1))
     install(options.out / "reranker", lambda folder: write_reranker(folder, tokenizer, config, reranker))

@@ -135,7 +135,7 @@ class Measured:
         }
 
 
-Told = Callable[[str, int, float], object]
+OnTime = Callable[[str, int, float], object]
 """Called with each measured time: side, repeat, seconds."""
 
 
@@ -147,7 +147,7 @@ def compare(
     check: Work | None = None,
     reference: Rows | None = None,
     bounds: Bounds | None = None,
-    told: Told = lambda *_: None,
+    on_time: OnTime = lambda *_: None,
     broken: dict[str, str] | None = None,
 ) -> list[Measured]:
     """Check that all sides give equal results, then time them alternately: A B C, A B C, ...
@@ -159,7 +159,7 @@ def compare(
         check: Work for the comparison, which is also the warm-up; None for `work`.
         reference: fp32 results of the first items of `check`.
         bounds: Tolerance between results.
-        told: Called with each measured time.
+        on_time: Called with each measured time.
         broken: Receives the name of each side (except the first) that fails in its first run, with the reason; this side is skipped.
             Without it, the error is raised.
 
@@ -176,7 +176,7 @@ def compare(
             numbers.items = 1 if side.each else len(own)
             seconds = _timed(side, side.prepare(own.salted(salt)))
             numbers.seconds.append(seconds)
-            told(side.name, repeat, seconds)
+            on_time(side.name, repeat, seconds)
     return [numbers for _, numbers in agreed]
 
 

@@ -4,8 +4,8 @@
     python examples/benchmarks/concurrency.py --backend http --base-url http://localhost:8000/v1 --model Qwen/Qwen3-Embedding-0.6B
     python examples/benchmarks/concurrency.py --backend vllm --task rerank --option max_model_len=4096 --option dtype=bfloat16
 
-Prints calls per second for one caller, for threads and for tasks of one event loop, which take turns; medians over the repeats,
-and the middle half. A ratio is one of medians. Every call has a text of its own, so that no cache answers.
+Prints calls per second for one caller, for threads and for tasks of one event loop, which run alternately: the median and the
+interquartile range of the repeats. Ratios are ratios of medians. Every call has a different text, so that no cache answers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from qwen3_integrations import Embedder, Reranker, open_engine
 
 
 def paragraphs(count: int, words: int) -> list[str]:
-    """Passages of Python's own documentation, each different from its first word on."""
+    """Passages of Python's own documentation, which differ from the first word on."""
     text = " ".join(topics.values()).split()
     return [f"{number} " + " ".join(text[(at := number * words % (len(text) - words)) : at + words]) for number in range(count)]
 
@@ -82,7 +82,7 @@ def main() -> None:
             }
             list(pool.map(call, next(batches)))  # warm
             rates = [[rate(run, next(batches)) for run in ways.values()] for _ in range(chosen.repeats)]
-        print(f"{engine!r}: {chosen.words} words a call, {chosen.calls} calls, median of {chosen.repeats} (middle half)")
+        print(f"{engine!r}: {chosen.words} words a call, {chosen.calls} calls, median of {chosen.repeats} (interquartile range)")
         one, *_ = map(statistics.median, zip(*rates, strict=True))
         for name, found in zip(ways, zip(*rates, strict=True), strict=True):
             low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def option(text: str) -> tuple[str, Any]:
-    """`name=value`, the value as JSON where it is JSON."""
+    """Parse `name=value`; the value is JSON if it can be parsed as JSON, otherwise a string."""
     name, _, value = text.partition("=")
     try:
         return name, json.loads(value)

@@ -22,9 +22,9 @@ def main() -> None:
             total = write_sparse(Path(folder), *shape)
             times = []
             for _ in range(REPEATS):
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 weights_digest(Path(folder))
-                times.append(time.perf_counter() - begun)
+                times.append(time.perf_counter() - started)
             print(
                 f"{size}: {total / 1e9:.1f} GB, median {statistics.median(times):.3f} s, best {min(times):.3f} s, worst {max(times):.3f} s"
             )

@@ -112,15 +112,15 @@ class Prose:
     def searches(
         self, queries: int, documents: int, *, instruction: str, query_tokens: int = 16, document_tokens: int = 127, seed: int = 0
     ) -> Searches:
-        """Queries of about so many tokens, salt included, and so many documents for each."""
+        """Queries of about `query_tokens` tokens, salt included, each with `documents` documents."""
         chance = random.Random(seed)
-        asked = [self.text(chance, max(1, query_tokens - SALT_TOKENS)) for _ in range(queries)]
+        texts = [self.text(chance, max(1, query_tokens - SALT_TOKENS)) for _ in range(queries)]
         found = self.texts(queries * documents, document_tokens + SALT_TOKENS, seed + 1).items
-        return Searches(tuple((query, found[n * documents : (n + 1) * documents]) for n, query in enumerate(asked)), instruction)
+        return Searches(tuple((query, found[n * documents : (n + 1) * documents]) for n, query in enumerate(texts)), instruction)
 
 
 def corpus(file: Path, count: int) -> Texts:
-    """The first texts of a JSON-lines file with a field `text`, a title before it where there is one."""
+    """The first texts of a JSON-lines file: its field `text`, after the field `title` if there is one."""
     with file.open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     texts = [" ".join(filter(None, [record.get("title"), record["text"]])) for record in records if record["text"].strip()]

@@ -1,6 +1,6 @@
 """Savings of the fused kernels for large passes, on a Hopper GPU with the shapes of the 0.6B models, bfloat16.
 
-    python examples/benchmarks/kernels.py                                       # each function, random matrices
+    python examples/benchmarks/kernels.py                                       # each function with random matrices
     python examples/benchmarks/kernels.py --model Qwen/Qwen3-Embedding-0.6B     # also 4,096 texts of ~128 tokens on one engine
 
 Prints medians: seconds of embedding with and without the kernels (alternating); microseconds of PyTorch's product with a separate kernel,
@@ -72,7 +72,7 @@ def functions(repeats: int) -> None:
 
 
 def attentions(repeats: int) -> None:
-    """Attention of 65,536 tokens: whole texts, and suffixes of which 100 share a prefix. Tokens of prefixes come in addition."""
+    """Attention of 65,536 tokens: whole texts, and suffixes of which 100 share a prefix. The tokens of the prefixes are additional."""
     import torch
 
     from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
@@ -120,10 +120,10 @@ def embedding(model: str, repeats: int) -> None:
         for name, functions in ways.items():
             forward._functions = functions  # type: ignore[attr-defined]
             texts = work.salted(next(salts)).texts
-            begun = time.perf_counter()
+            started = time.perf_counter()
             embedder.embed_documents(texts)
             if repeat:
-                times[name].append(time.perf_counter() - begun)
+                times[name].append(time.perf_counter() - started)
     for name, seconds in times.items():
         print(f"{name}: {statistics.median(seconds):.3f} s ({min(seconds):.3f} to {max(seconds):.3f})")
     engine.close()

@@ -18,11 +18,11 @@ class Peaks:
     """Measures while it is entered.
 
     Args:
-        device: `cuda` or `cuda:1` measures that GPU too, as PyTorch in this process counts it.
+        device: With `cuda` or `cuda:1`, PyTorch's memory on that GPU is measured too.
 
     Attributes:
-        host: Bytes that this process had in memory at most; 0 where the system does not say.
-        allocated, reserved: Bytes that PyTorch gave out on the GPU at most, and kept for itself at most.
+        host: Peak memory of this process, in bytes; 0 if the system does not report it.
+        allocated, reserved: Peak of PyTorch's allocated and of its reserved GPU memory, in bytes.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -35,7 +35,7 @@ class Peaks:
         if self._device:
             import torch
 
-            torch.cuda.init()  # type: ignore[no-untyped-call]  # counters of a device that nothing has used yet can't be reset
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # the counters of an unused device can't be reset
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
         return self
@@ -49,14 +49,14 @@ class Peaks:
             self.reserved = torch.cuda.max_memory_reserved(self._device)
 
     def to_dict(self) -> dict[str, Any]:
-        """In MiB; without a GPU only the host's."""
+        """The peaks in MiB; without a GPU only that of the host."""
         host = {"host_mib": round(self.host / MIB)}
         gpu = {"gpu_allocated_mib": round(self.allocated / MIB), "gpu_reserved_mib": round(self.reserved / MIB)}
         return host | gpu if self._device else host
 
 
 def held_of_gpu() -> int:
-    """Bytes of the first GPU that this process holds, CUDA's own included. Source: NVML."""
+    """Memory of this process on the first GPU, in bytes, including CUDA's own. Source: NVML."""
     import os
 
     import pynvml
@@ -70,12 +70,12 @@ def held_of_gpu() -> int:
 
 
 def peak_of(command: Sequence[str]) -> int:
-    """Bytes of memory that a process has at most, run to its end.
+    """Run a process to its end, and return its peak memory in bytes.
 
     Raises:
-        RuntimeError: If it fails, or the system does not say.
+        RuntimeError: If it fails, or the system does not report its memory.
     """
-    # Not `ru_maxrss`: in Linux it includes the memory of the parent at the start of the child.
+    # Not `ru_maxrss`: on Linux it includes the memory of the parent at the start of the child.
     peak = 0
     with subprocess.Popen(command) as process:
         while process.poll() is None:
@@ -84,7 +84,7 @@ def peak_of(command: Sequence[str]) -> int:
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     if not peak:
-        raise RuntimeError("this system does not say what a process holds at most: Linux does")
+        raise RuntimeError("this system does not report the peak memory of a process: run this on Linux")
     return peak
 
 

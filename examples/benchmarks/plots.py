@@ -121,7 +121,7 @@ def _sparse(value: float, _: int) -> str:
 
 
 def _kind(name: str) -> str:
-    """A side's name without the number of callers, so that the points of a curve are one line."""
+    """A side's name without the number of callers, so that all points of a curve have the same name."""
     return re.sub(r"^\d+ (?=threads|tasks)", "", name)
 
 
@@ -151,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("logs", nargs="+", type=Path, metavar="FILE", help="JSON lines of run.py")
     parser.add_argument("--folder", type=Path, default=Path("docs/images/benchmarks"))
-    parser.add_argument("--small", action="store_true", help="of dry runs")
+    parser.add_argument("--small", action="store_true", help="use the results of dry runs")
     chosen = parser.parse_args()
     lines = newest([line for log in chosen.logs for line in record.read(log)], small=chosen.small)
     for path in drawn(lines, chosen.folder):

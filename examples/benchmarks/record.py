@@ -19,7 +19,7 @@ class Log:
     """A file of JSON lines; each line is on the disk before the next measurement.
 
     Args:
-        path: Is appended to; None writes nothing.
+        path: The file to append to; None to write nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -53,7 +53,7 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, this package (with its commit, if it is a checkout) and everything that is measured."""
+    """Versions of Python, of this package (with its commit, if it is a checkout) and of everything that is measured."""
     import qwen3_integrations
 
     found = {"Python": platform.python_version(), "qwen3-integrations": qwen3_integrations.__version__ + _commit()}
@@ -69,10 +69,10 @@ def versions() -> dict[str, str]:
 def _commit() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except OSError:
         return ""
-    return f"+{said.stdout.strip()}" if said.returncode == 0 else ""
+    return f"+{done.stdout.strip()}" if done.returncode == 0 else ""
 
 
 def hardware() -> dict[str, Any]:

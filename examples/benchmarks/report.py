@@ -3,8 +3,8 @@
     python examples/benchmarks/report.py results.jsonl                                     # print them
     python examples/benchmarks/report.py results.jsonl --into examples/benchmarks/RESULTS.md
 
-In the file each table stands between `<!-- table NAME -->` and `<!-- end -->` and is made anew; what is written around it stays.
-Of several results of one measurement on one kind of hardware the newest counts.
+In the file, each table between `<!-- table NAME -->` and `<!-- end -->` is replaced; the other text is unchanged. If one measurement has
+several results on the same hardware, the newest is used.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Line = dict[str, Any]
 
 
 def newest(lines: Sequence[Line], *, small: bool = False) -> list[Line]:
-    """Results only, the newest of each measurement, point and hardware, in the order in which the targets stand.
+    """Results only, the newest of each measurement, point and hardware, in the order of the targets.
 
     Args:
-        lines: Of one or several logs.
-        small: Those of dry runs instead.
+        lines: Lines of one or several logs.
+        small: Return results of dry runs instead.
     """
     found: dict[tuple[Any, ...], Line] = {}
     for line in lines:
@@ -49,7 +49,7 @@ def targets_table(lines: Sequence[Line]) -> str:
     """One line per target: figure, verdict, hardware and date."""
     judged = [(line, verdict) for line in lines for verdict in verdicts(line["measurement"], line["sides"])]
     rows = [
-        [line["measurement"], made.target.side, _against(made), _figure(made), _fate(made), machine(line), line["date"][:10]]
+        [line["measurement"], made.target.side, _against(made), _figure(made), _result(made), machine(line), line["date"][:10]]
         for line, made in judged
     ]
     return _table(["measurement", "side", "target", "measured", "", "hardware", "date"], rows)
@@ -111,7 +111,7 @@ def filled(text: str, lines: Sequence[Line]) -> str:
     """A document with its tables rewritten.
 
     Raises:
-        ValueError: For a mark that names no table, or is never ended.
+        ValueError: For a mark with an unknown table, or without an end.
     """
 
     def table(match: re.Match[str]) -> str:
@@ -121,7 +121,7 @@ def filled(text: str, lines: Sequence[Line]) -> str:
         return f"<!-- table {name} -->\n\n{TABLES[name](lines)}\n\n<!-- end -->"
 
     if len(re.findall(r"<!-- table ", text)) != len(re.findall(r"<!-- end -->", text)):
-        raise ValueError("a table's mark is never ended: write <!-- end --> behind it")
+        raise ValueError("the mark of a table has no end: write <!-- end --> after the table")
     return re.sub(r"<!-- table (\S+) -->.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
@@ -139,7 +139,7 @@ def _figure(verdict: Verdict) -> str:
     return f"{verdict.figure:.1%}" if target.kind == "of the ceiling" else f"{verdict.figure:.3g} {target.unit}"
 
 
-def _fate(verdict: Verdict) -> str:
+def _result(verdict: Verdict) -> str:
     return "met" if verdict.met else f"**{abs(verdict.margin):.1%} short**"
 
 
@@ -167,8 +167,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("logs", nargs="+", type=Path, metavar="FILE", help="JSON lines of run.py")
-    parser.add_argument("--into", type=Path, default=None, metavar="FILE", help="a Markdown file with marks; printed unless told")
-    parser.add_argument("--small", action="store_true", help="of dry runs")
+    parser.add_argument("--into", type=Path, default=None, metavar="FILE", help="a Markdown file with marks; default: print the tables")
+    parser.add_argument("--small", action="store_true", help="use the results of dry runs")
     chosen = parser.parse_args()
     lines = newest([line for log in chosen.logs for line in record.read(log)], small=chosen.small)
     if chosen.into:

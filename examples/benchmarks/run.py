@@ -6,9 +6,9 @@
     python examples/benchmarks/run.py cpu-embed --texts corpus.jsonl
     python examples/benchmarks/run.py embed --small                 # a dry run on the bundled tiny pair, on any machine
 
-Both sides of a row run in one process, or against one server, take turns on the clock, and must agree before they are timed.
-Without models, random weights of the 0.6B architecture are made (weights.py). Rows that are named together share what they open.
-`report.py` makes tables of the results, `plots.py` pictures.
+All sides of a row run in one process, or against one server. Their results are compared first; then they are timed alternately. Without
+models, random weights of the 0.6B architecture are made (weights.py). Rows of one command share their models and servers. `report.py`
+makes tables from the results, `plots.py` makes pictures.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help="see --list")
-    parser.add_argument("--list", action="store_true", help="name the rows with their targets, and end")
-    parser.add_argument("--device", default="cpu", help="of both sides in process: cpu, cuda or cuda:0")
-    parser.add_argument("--dtype", default=None, choices=["bfloat16", "float32"], help="bfloat16 unless told; float32 with --small")
-    parser.add_argument("--repeats", type=int, default=3, help="times each side is timed")
+    parser.add_argument("--list", action="store_true", help="list the rows with their targets, and exit")
+    parser.add_argument("--device", default="cpu", help="device of the sides that run in this process: cpu, cuda or cuda:0")
+    parser.add_argument("--dtype", default=None, choices=["bfloat16", "float32"], help="default: bfloat16; float32 with --small on a CPU")
+    parser.add_argument("--repeats", type=int, default=3, help="number of timed repeats per side")
     parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="JSON lines are appended to it")
     parser.add_argument("--small", action="store_true", help="small numbers of items on the bundled tiny pair")
     parser.add_argument("--embedder", default=None, metavar="MODEL", help="a folder or a hub's name")
     parser.add_argument("--reranker", default=None, metavar="MODEL", help="a folder or a hub's name")
-    parser.add_argument("--models", type=Path, default=None, metavar="DIR", help="where random weights are, or are made")
+    parser.add_argument("--models", type=Path, default=None, metavar="DIR", help="folder of the random weights; they are made if missing")
     parser.add_argument("--tokenizer", type=Path, default=None, metavar="FILE", help="tokenizer.json for random weights")
     parser.add_argument("--texts", type=Path, default=None, metavar="FILE", help="cpu-embed: JSON lines with a field text")
-    parser.add_argument("--tokens", type=int, action="append", default=[], help="embed: length of the texts; 128 and 512 unless told")
-    parser.add_argument("--curve", action="append", default=[], help="scaling: texts, tokens, documents or callers; all unless told")
-    parser.add_argument("--only", action="append", default=[], metavar="WORD", help="only peers whose name has this word; ours always")
-    parser.add_argument("--no-reference", action="store_true", help="compare sides with each other alone, not with fp32")
+    parser.add_argument("--tokens", type=int, action="append", default=[], help="embed: length of the texts; default: 128 and 512")
+    parser.add_argument("--curve", action="append", default=[], help="scaling: texts, tokens, documents or callers; default: all")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="WORD", help="only peers whose name contains this word; our sides always run"
+    )
+    parser.add_argument("--no-reference", action="store_true", help="compare the sides only with each other, not with fp32")
     for name, whose in (
         ("torch", "our torch engine's"),
         ("engine", "our vLLM engine's"),
@@ -102,7 +104,7 @@ def main(words: list[str] | None = None) -> int:
             if shares not in (None, row.shares):
                 bench.close()
             shares = row.shares
-            bench.tell(f"{name}: {row.about}")
+            bench.show(f"{name}: {row.about}")
             started = time.perf_counter()
             try:
                 row.run(bench)
@@ -110,11 +112,11 @@ def main(words: list[str] | None = None) -> int:
                 failed.append(name)
                 traceback.print_exc()
                 words_of = f"{type(error).__name__}: {error}"
-                bench.tell(f"  {name} failed: {words_of}")
+                bench.show(f"  {name} failed: {words_of}")
                 if not isinstance(error, Unequal):
                     bench.close()  # an open engine may be broken
                 bench.log.write(kind="failed", row=name, error=words_of, date=record.now(), small=bench.small)
-            bench.tell(f"  {name} took {time.perf_counter() - started:.1f} s")
+            bench.show(f"  {name} took {time.perf_counter() - started:.1f} s")
     finally:
         bench.close()
     return 1 if failed else 0

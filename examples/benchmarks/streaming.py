@@ -1,10 +1,10 @@
-"""How soon does the engine start, and how well is it kept busy? The pipeline against planning everything first and one slice at a time.
+"""Time to the first prompt, and throughput of the pipeline, compared with planning everything first and with one slice at a time.
 
     python examples/benchmarks/streaming.py
     python examples/benchmarks/streaming.py --documents 600 --texts 1024 --repeats 3
 
-The engine is a double with a fixed latency, so that only this package is measured. Sides take turns; medians over the repeats, and the
-middle half. A ratio is one of medians.
+The engine is a double with a fixed latency, so that only this package is measured. The sides run alternately. The output has the
+median and the interquartile range of the repeats; ratios are ratios of medians.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ QUERY = "How do I use it?"
 
 
 class Waiting(FakeEngine):
-    """Answers each job after a fixed time, and notes when the first one came."""
+    """Answers each job after a fixed time, and stores the time of the first job."""
 
     def __init__(self, task: Task, latency_s: float = 0.0) -> None:
         super().__init__(task)
@@ -56,13 +56,13 @@ def _reply(job: Job) -> Reply:
 
 
 def paragraphs(count: int, words: int) -> list[str]:
-    """Passages of Python's own documentation, each different from its first word on."""
+    """Passages of Python's own documentation, which differ from the first word on."""
     text = " ".join(topics.values()).split()
     return [f"{number} " + " ".join(text[(at := number * words % (len(text) - words)) : at + words]) for number in range(count)]
 
 
 def turns(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each side, which take turns."""
+    """Seconds of each side; the sides run alternately."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
@@ -70,13 +70,13 @@ def turns(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, list
     return found
 
 
-def tell(title: str, found: dict[str, list[float]]) -> None:
-    """A table of medians; the ratio is the first side's to each."""
+def show(title: str, found: dict[str, list[float]]) -> None:
+    """Print a table of medians; the ratio is the speed relative to the first side."""
     print(title)
-    base = statistics.median(next(iter(found.values())))
+    first = statistics.median(next(iter(found.values())))
     for name, seconds in found.items():
         low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
-        print(f"  {name:52}{middle:9.3f} s ({low:.3f} to {high:.3f}){base / middle:8.1f}x")
+        print(f"  {name:52}{middle:9.3f} s ({low:.3f} to {high:.3f}){first / middle:8.1f}x")
 
 
 def first_prompt(documents: list[str]) -> dict[str, Callable[[], float]]:
@@ -136,12 +136,12 @@ def main() -> None:
     chosen = parser.parse_args()
 
     documents = paragraphs(chosen.documents, chosen.words)
-    tell(
-        f"Until the engine's first prompt: one query, {chosen.documents:,} documents of {chosen.words} words",
+    show(
+        f"Time until the engine's first prompt: one query, {chosen.documents:,} documents of {chosen.words} words",
         turns(first_prompt(documents), chosen.repeats),
     )
-    tell(
-        f"{chosen.texts:,} texts of 20 words, {chosen.latency} s a job",
+    show(
+        f"{chosen.texts:,} texts of 20 words, {chosen.latency} s per job",
         turns(whole_corpus(paragraphs(chosen.texts, 20), chosen.latency), chosen.repeats),
     )
 

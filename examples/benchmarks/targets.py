@@ -33,11 +33,11 @@ class Target:
     """One figure to reach.
 
     Attributes:
-        side: Whose.
-        bound: Times as fast as `against`; or a share of the ceiling, in [0, 1]; or the most there may be, in `unit`.
-        kind: Which of the three.
-        against: The side that is compared with.
-        unit: Of what may be at most.
+        side: The side that must reach it.
+        bound: The smallest speed relative to `against`; or the smallest share of the ceiling, in [0, 1]; or the largest value, in `unit`.
+        kind: The kind of the bound: one of these three.
+        against: The side to compare with.
+        unit: Unit of the largest value.
     """
 
     side: str
@@ -104,7 +104,7 @@ def verdicts(measurement: str, sides: list[dict[str, Any]]) -> list[Verdict]:
 
     Args:
         measurement: A key of `TARGETS`; others have no targets.
-        sides: As `Measured.to_dict` gives them; with `of_ceiling` or `value` where a target asks for it.
+        sides: As `Measured.to_dict` gives them; with `of_ceiling` or `value` where a target needs it.
     """
     by_name = {side["name"]: side for side in sides}
     found = []
@@ -125,8 +125,8 @@ def verdicts(measurement: str, sides: list[dict[str, Any]]) -> list[Verdict]:
 def in_words(verdict: Verdict) -> str:
     """`2.4x of vLLM, token ids; at least 2.2x: met, 9 % over`."""
     target = verdict.target
-    fate = "met" if verdict.met else "missed"
-    margin = f"{fate}, {abs(verdict.margin):.0%} {'to spare' if verdict.met else 'short'}"
+    result = "met" if verdict.met else "missed"
+    margin = f"{result}, {abs(verdict.margin):.0%} {'to spare' if verdict.met else 'short'}"
     if target.kind == "times":
         return f"{verdict.figure:.2f}x of {target.against}; at least {target.bound:g}x: {margin}"
     if target.kind == "of the ceiling":

@@ -1,9 +1,9 @@
 """Random weights of the exact architecture of Qwen3-Embedding-0.6B and Qwen3-Reranker-0.6B, in the published layouts.
 
     python examples/benchmarks/weights.py DIR                                # DIR/embedding and DIR/reranker, 1.2 GB each
-    python examples/benchmarks/weights.py DIR --tokenizer tokenizer.json.gz  # else it is rebuilt from the ranks in dashscope
+    python examples/benchmarks/weights.py DIR --tokenizer tokenizer.json.gz  # default: rebuilt from the ranks in dashscope
 
-They compute as fast as the published ones and mean nothing. Scores spread around one half; none saturates.
+They have the speed of the published weights, but their results have no meaning. Scores spread around one half; none saturates.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DEVIATION = 0.02
-"""Of the weights. Source: `initializer_range` in the published config.json."""
+"""Standard deviation of the weights. Source: `initializer_range` in the published config.json."""
 NORM_DEVIATION = 0.1
-"""Of the norms' weights around one."""
+"""Standard deviation of the norms' weights; their mean is 1."""
 CONTEXT = {"embedding": 32768, "reranker": 40960}
 END = {"embedding": 151643, "reranker": 151645}
 """`eos_token_id`. Source: the published config.json files."""
@@ -29,7 +29,7 @@ CHAT_TEMPLATE = (
     "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%- endif %}"
 )
-"""The published one without its tools. By there being one, sentence-transformers knows a model that reads messages."""
+"""The published template without its tools. sentence-transformers recognises a model for messages by its template."""
 
 
 def config(kind: str, **changes: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def config(kind: str, **changes: Any) -> dict[str, Any]:
 
     Args:
         kind: `embedding` or `reranker`.
-        changes: Entries to set otherwise, such as fewer layers for a test.
+        changes: Entries with other values, such as fewer layers for a test.
     """
     return {
         "architectures": ["Qwen3ForCausalLM"],
@@ -69,7 +69,7 @@ def config(kind: str, **changes: Any) -> dict[str, Any]:
 
 
 def tensors(shape: dict[str, Any], prefix: str, seed: int) -> dict[str, Any]:
-    """The weights by name, bfloat16, made on the GPU where there is one."""
+    """The weights by name, bfloat16; computed on the GPU if there is one."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -105,13 +105,15 @@ def tensors(shape: dict[str, Any], prefix: str, seed: int) -> dict[str, Any]:
 
 
 def tokenizer_spec(file: Path | None) -> dict[str, Any]:
-    """The genuine tokenizer.json: read from a file (plain or gzipped), else rebuilt from the ranks in dashscope."""
+    """The published tokenizer.json: read from a file (plain or gzipped); without a file, rebuilt from the ranks in dashscope."""
     if file is not None:
         opened = gzip.open if file.suffix == ".gz" else open
         with opened(file, "rt", encoding="utf-8") as text:
             return dict(json.load(text))
     if importlib.util.find_spec("dashscope") is None:
-        raise SystemExit("no tokenizer: pip install --no-deps dashscope==1.24.0, or pass --tokenizer with the published tokenizer.json")
+        raise SystemExit(
+            "there is no tokenizer: run pip install --no-deps dashscope==1.24.0, or pass the published tokenizer.json with --tokenizer"
+        )
     root = str(HERE.parent.parent)
     sys.path.append(root)
     try:
@@ -122,7 +124,7 @@ def tokenizer_spec(file: Path | None) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, kind: str, spec: dict[str, Any]) -> None:
-    """The tokenizer's files; the embedder's appends the end token, the reranker's nothing."""
+    """Write the tokenizer's files. The embedder's tokenizer appends the end token; the reranker's appends nothing."""
     ids = {token["content"]: token["id"] for token in spec["added_tokens"]}
     end, byte_level = "<|endoftext|>", {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     single = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": end, "type_id": 0}}]
@@ -152,7 +154,7 @@ def write_tokenizer(folder: Path, kind: str, spec: dict[str, Any]) -> None:
 
 
 def write_sentence_transformers(folder: Path, hidden: int) -> None:
-    """The files by which sentence-transformers knows an embedder: last token, then unit length."""
+    """Write the files that sentence-transformers needs for an embedder: pooling of the last token, then unit length."""
     modules = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
     listed = [
         {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"} for n, (path, kind) in enumerate(modules)
@@ -169,10 +171,10 @@ def write_sentence_transformers(folder: Path, hidden: int) -> None:
 
 
 def write_model(folder: Path, kind: str, spec: dict[str, Any], **changes: Any) -> Path:
-    """Write one model; the weights last, so that a folder which has them is whole.
+    """Write one model. The weights are written last, so that a folder with weights is complete.
 
     Args:
-        folder: Where.
+        folder: The folder to write.
         kind: `embedding` or `reranker`.
         spec: The tokenizer.json.
         changes: See `config`.
@@ -193,7 +195,7 @@ def write_model(folder: Path, kind: str, spec: dict[str, Any], **changes: Any) -
 
 
 def write_pair(folder: Path, tokenizer: Path | None = None, **changes: Any) -> None:
-    """Write both models, unless they are there."""
+    """Write both models, unless they exist."""
     missing = [kind for kind in CONTEXT if not (folder / kind / "model.safetensors").is_file()]
     spec = tokenizer_spec(tokenizer) if missing else {}
     for kind in missing:

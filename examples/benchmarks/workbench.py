@@ -1,4 +1,4 @@
-"""Shared by all rows: models, prose, and engines, which stay open until no row needs them."""
+"""What all rows share: models, texts, and engines, which stay open until no row needs them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Workbench:
     """One run of the benchmarks.
 
     Args:
-        options: The command line's; see `run.py`.
+        options: The options of the command line; see `run.py`.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -47,7 +47,7 @@ class Workbench:
     # Sizes ----------------------------------------------------------------------------------------------------------
 
     def count(self, full: int, small: int) -> int:
-        """A number of items: the full one, or the dry run's."""
+        """A number of items: `small` in a dry run, otherwise `full`."""
         return small if self.small else full
 
     @property
@@ -57,13 +57,13 @@ class Workbench:
 
     @property
     def dtype(self) -> str:
-        """Number format of both sides: bfloat16; float32 in a dry run on a CPU, which is quicker there for so small a model."""
+        """Number format of both sides: bfloat16; float32 in a dry run on a CPU, where it is faster for the tiny pair."""
         return str(self.options.dtype or ("float32" if self.small and self.device == "cpu" else "bfloat16"))
 
     # Models ---------------------------------------------------------------------------------------------------------
 
     def folder(self, task: str) -> Path:
-        """The model's folder; random weights are made on first use where no model is named."""
+        """The model's folder; without a named model, random weights are made on first use."""
         if task not in self._folders:
             self._folders[task] = self._found(task)
         return self._folders[task]
@@ -86,29 +86,29 @@ class Workbench:
 
     @cached_property
     def prose(self) -> Prose:
-        """Texts by the embedder's tokenizer, which is the reranker's too."""
+        """Texts, measured with the embedder's tokenizer; the reranker has the same."""
         return Prose(self.tokenizer("embed"))
 
-    # What is open ---------------------------------------------------------------------------------------------------
+    # Open objects ---------------------------------------------------------------------------------------------------
 
     def opened(self, key: str, make: Callable[[], Any], close: Callable[[Any], object] = lambda _: None) -> Any:
-        """The object with this key; it is opened if it is not open."""
+        """Return the object with this key, and open it if necessary."""
         if key not in self._open:
             started = time.perf_counter()
             self._open[key] = (make(), close)
             seconds = time.perf_counter() - started
-            self.tell(f"  opened {key} in {seconds:.1f} s")
+            self.show(f"  opened {key} in {seconds:.1f} s")
             self.log.write(kind="opened", what=key, seconds=round(seconds, 2), small=self.small)
         return self._open[key][0]
 
     def close(self) -> None:
-        """Close everything, the last opened first."""
+        """Close everything, in reverse order of opening."""
         while self._open:
             key, (thing, close) = self._open.popitem()
             try:
                 close(thing)
-            except Exception as error:  # noqa: BLE001 - the others still have to close
-                self.tell(f"  {key} did not close: {error}")
+            except Exception as error:  # noqa: BLE001 - the others must still be closed
+                self.show(f"  {key} did not close: {error}")
             del thing
         gc.collect()
         if self.device.startswith("cuda"):
@@ -158,17 +158,17 @@ class Workbench:
         options = {"dtype": self.dtype, "without_key": True, "served_name": f"qwen3-{task}"} | small | dict(self.options.server_option)
 
         def started() -> Any:
-            # Random weights can't tell a relevant document from another: the first answer need only have read the right tokens.
-            asked = ServerOptions(task=task, model=str(self.folder(task)), **options)  # type: ignore[arg-type]
-            return start(asked, reuse=False, handshake="counts").running()
+            # Random weights do not recognise relevant documents, so only the token counts of the first answer are checked.
+            wanted = ServerOptions(task=task, model=str(self.folder(task)), **options)  # type: ignore[arg-type]
+            return start(wanted, reuse=False, handshake="counts").running()
 
         return self.opened(f"vllm serve for {task}", started, lambda server: server.stop())
 
     # Measuring ------------------------------------------------------------------------------------------------------
 
-    def tell(self, words: str) -> None:
+    def show(self, text: str) -> None:
         """Print progress."""
-        print(words, flush=True)
+        print(text, flush=True)
 
     def sides(self, *openers: tuple[str, Callable[[], Side]]) -> tuple[list[Side], dict[str, str]]:
         """Open sides; a peer that can't be opened is skipped, with the reason. Our sides come first and must open.
@@ -188,7 +188,7 @@ class Workbench:
                 if not found:
                     raise
                 missing[name] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-                self.tell(f"  without {name}: {missing[name]}")
+                self.show(f"  without {name}: {missing[name]}")
         return found, missing
 
     def measure(
@@ -211,20 +211,20 @@ class Workbench:
         """Compare sides, and record the result.
 
         Args:
-            measurement: Its name, which `targets.TARGETS` may know.
+            measurement: Its name; a key of `targets.TARGETS` if it has targets.
             sides, work, check, reference, bounds: See `compare.compare`.
             missing: Peers that could not be opened, and why.
-            tokens: Length of each item, where the share of the matmul ceiling is wanted; of the task's model.
-            task: Whose weights these are.
-            unit: Of the rates.
-            repeats: Instead of the run's own.
-            device: Where it is measured, if not on the run's own.
-            facts: More to record.
+            tokens: Length of each item, to compute the share of the matmul ceiling; None for no share.
+            task: The task of the model.
+            unit: Unit of the rates.
+            repeats: Number of repeats; None for that of the run.
+            device: The device of the measurement; None for that of the run.
+            facts: More facts to record.
         """
-        self.tell(f"  {measurement}: {len(work):,} items; {', '.join(side.name for side in sides)}")
+        self.show(f"  {measurement}: {len(work):,} items; {', '.join(side.name for side in sides)}")
 
-        def told(side: str, repeat: int, seconds: float) -> None:
-            self.tell(f"    {side}: {seconds:.4g} s")
+        def on_time(side: str, repeat: int, seconds: float) -> None:
+            self.show(f"    {side}: {seconds:.4g} s")
             self.log.write(kind="time", measurement=measurement, side=side, repeat=repeat, seconds=seconds, small=self.small)
 
         started = time.perf_counter()
@@ -237,11 +237,11 @@ class Workbench:
                 check=check,
                 reference=reference,
                 bounds=bounds,
-                told=told,
+                on_time=on_time,
                 broken=broken,
             )
         for name, reason in broken.items():
-            self.tell(f"    without {name}: {reason}")
+            self.show(f"    without {name}: {reason}")
         listed = [numbers.to_dict() for numbers in measured]
         place = device or self.device
         if tokens is not None and place.startswith("cuda"):
@@ -267,13 +267,13 @@ class Workbench:
         for side in sides:
             if "rate" in side:
                 spread = f"{side['min']:.4g} to {side['max']:.4g} s"
-                self.tell(
+                self.show(
                     f"    {side['name']}: {side['rate']:,.5g} {facts.get('unit', '')} ({side['median']:.4g} s; {spread}){_apart(side)}"
                 )
             else:
-                self.tell(f"    {side['name']}: {side['value']:.5g} {side.get('unit', '')}")
+                self.show(f"    {side['name']}: {side['value']:.5g} {side.get('unit', '')}")
         for verdict in judged:
-            self.tell(f"    {in_words(verdict)}")
+            self.show(f"    {in_words(verdict)}")
         facts.setdefault("device", self.device)
         self.log.write(
             kind="result",
@@ -325,12 +325,12 @@ def _apart(side: dict[str, Any]) -> str:
     distance = side["reference_distance"]
     if distance is None:
         return ""
-    loud = side["name"].startswith("ours") and not compare.ours_within(distance, scores=side["scores"])
-    return f"; {distance:.2g} from fp32{': BEYOND THE BOUNDS FOR OURS' if loud else ''}"
+    outside = side["name"].startswith("ours") and not compare.ours_within(distance, scores=side["scores"])
+    return f"; {distance:.2g} from fp32{': BEYOND THE BOUNDS FOR OURS' if outside else ''}"
 
 
 def quiet_environment() -> None:
-    """Settings of the libraries that every run needs, unless the environment has its own; before any of them is imported."""
+    """Set environment variables for the libraries, unless they are set. Call it before any of them is imported."""
     for name, value in {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

@@ -1,4 +1,4 @@
-"""A survey of a corpus: its texts, their vectors, and what is found out about them, step by step. Complete without a browser."""
+"""A survey of a corpus: its texts, their vectors, and the results of each step of the analysis. Needs no browser."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ SLICES = SliceSize(first=SLICE)
 """Progress is shown after every `SLICE` texts, from the first slice on."""
 
 MOST_QUERIES = 1000
-"""Texts that recall is measured with in a larger corpus: its standard error is then below 0.01."""
+"""Number of texts to measure recall with in a larger corpus: the standard error is then below 0.01."""
 
 MOST_PAIRS = 200
-"""Nearest pairs kept; near-duplicates are all counted."""
+"""Number of nearest pairs to keep; all near-duplicates are counted."""
 
 
 class Survey:
     """Texts and what is known of their vectors.
 
-    Each coroutine finds out one thing, tells through `say` what it does, and may be cancelled; embedding goes on where it was.
+    Each coroutine computes one result, reports its work through `say`, and may be cancelled. Embedding continues where it stopped.
 
     Args:
-        embedder: An `Embedder`, or a LangChain or LlamaIndex component of this package; None where `vectors` are all there is.
+        embedder: An `Embedder`, or a LangChain or LlamaIndex component of this package; None if only `vectors` are given.
         texts: Strings, LangChain documents or LlamaIndex nodes.
         vectors: Their vectors, shape (texts, dimensions); None to embed them.
         labels: A group for each text.
-        widths: Dimensions to compare; None for `matryoshka_widths`. The vectors' own is always among them.
-        dimensions: One more width, to begin with.
-        above: The least cosine of a near-duplicate, in (0, 1].
+        widths: Dimensions to compare; None for `matryoshka_widths`. The vectors' own width is always included.
+        dimensions: The first width to show; it is compared too.
+        above: The smallest cosine of a near-duplicate, in (0, 1].
 
     Attributes:
         space: The vectors; None until `open`.
         plane: Their map; None until `draw`.
         recall: Width -> recall@10 against the full width, in [0, 1]; empty until `compare`.
         pairs: The nearest pairs; None until `pair`.
-        query_vector: Of the last query, unit length; None without one.
-        query_of: That query, and the instruction it was asked behind.
+        query_vector: Vector of the last query, of unit length; None without a query.
+        query_of: That query and its instruction.
 
     Raises:
         ConfigError, InputError, TypeError: As `EmbeddingExplorer`.
@@ -102,7 +102,7 @@ class Survey:
         self.widths = tuple(whole_number(each, "widths") for each in (() if widths is None else widths))
         self.dimensions = optional_whole_number(dimensions, "dimensions")
         if self._rows is not None and len(self._rows):
-            self._settle_widths(self._rows.shape[1])
+            self._set_widths(self._rows.shape[1])
         self.space: Space | None = None
         self.plane: Projection | None = None
         self.recall: dict[int, float] = {}
@@ -112,30 +112,30 @@ class Survey:
 
     @property
     def instruction(self) -> str:
-        """What queries are embedded with; a component's may be assigned at any time."""
+        """The instruction for queries. A component's instruction may change at any time."""
         return "" if self._component is None else str(self._component.instruction)
 
     @property
     def k(self) -> int:
-        """Neighbours that recall is about: 10, or all others of a smaller corpus."""
+        """Number of neighbours in recall: 10, or all other texts of a smaller corpus."""
         return 0 if self.space is None else max(min(NEIGHBOURS, len(self.space.unit) - 1), 0)
 
     @property
     def asked(self) -> int:
-        """Texts that recall is measured with."""
+        """Number of texts in the measurement of recall."""
         return 0 if self.space is None else min(MOST_QUERIES, len(self.space.unit))
 
     async def open(self, say: Say) -> Space:
-        """Embed the texts, unless vectors were passed, and look the vectors over.
+        """Embed the texts, unless vectors were passed, and compute the properties of the vectors.
 
         Raises:
             EngineError: If the engine or its server fails.
             ConfigError: For a width that the vectors don't have.
         """
         rows = self._rows if self._rows is not None else await self._embed(say)
-        say("Looking the vectors over")
+        say("Checking the vectors")
         space = await asyncio.to_thread(Space, rows)
-        self._settle_widths(space.width)
+        self._set_widths(space.width)
         self.space, self._rows, self._batches = space, None, []
         return space
 
@@ -160,7 +160,7 @@ class Survey:
         self.pairs = Pairs(tuple((usable[first], usable[second], cosine) for first, second, cosine in found.best), found.above)
 
     async def ask(self, query: str, say: Say) -> None:
-        """Embed a query behind the embedder's instruction.
+        """Embed a query with the embedder's instruction.
 
         Raises:
             PromptTooLong, EngineError: As `Embedder.embed_queries`.
@@ -219,7 +219,7 @@ class Survey:
 
     @property
     def _opened(self) -> Space:
-        assert self.space is not None, "open comes first"
+        assert self.space is not None, "call open first"
         return self.space
 
     async def _embed(self, say: Say) -> Rows:
@@ -234,7 +234,7 @@ class Survey:
                     say(f"Embedding: {done:,} of {len(self.texts):,} texts")
         return np.concatenate(self._batches)
 
-    def _settle_widths(self, width: int) -> None:
+    def _set_widths(self, width: int) -> None:
         """Fix the widths to compare, once the vectors' own is known."""
         widths = {whole_number(each, "widths", 1, width) for each in self.widths or matryoshka_widths(width)}
         self.dimensions = width if self.dimensions is None else whole_number(self.dimensions, "dimensions", 1, width)

@@ -1,4 +1,4 @@
-"""Files and pipes in and out: records from lines, vectors and rankings into files. Internal: use the command line."""
+"""Bulk jobs over files and pipes: read records from lines, write vectors and rankings. Internal."""
 
 from __future__ import annotations
 

@@ -50,20 +50,20 @@ class Format(Protocol):
         """Complete a part file with `rows` rows, and return the path of the complete file. A repeated call after an interrupt works."""
 
 
-def choose_format(output: Path | None, asked: OutputFormat | None) -> OutputFormat:
+def choose_format(output: Path | None, wanted: OutputFormat | None) -> OutputFormat:
     """Choose the format: the given one, else by the file's suffix; JSON lines for standard output.
 
     Raises:
         ConfigError: If the suffix is unknown, or the format can't be written to standard output.
     """
     if output is None:
-        if asked not in (None, OutputFormat.JSONL):
+        if wanted not in (None, OutputFormat.JSONL):
             raise ConfigError(
-                f"{asked} can't be written to standard output, since its header is written last", advice="Name a file with --output"
+                f"{wanted} can't be written to standard output, since its header is written last", advice="Name a file with --output"
             )
         return OutputFormat.JSONL
     suffixes = {".jsonl": OutputFormat.JSONL, ".ndjson": OutputFormat.JSONL, ".npy": OutputFormat.NPY, ".parquet": OutputFormat.PARQUET}
-    chosen = asked or suffixes.get(output.suffix)
+    chosen = wanted or suffixes.get(output.suffix)
     if chosen is None:
         raise ConfigError(
             f"the suffix of {output} is not that of a known format",
@@ -128,9 +128,9 @@ class Npy:
     def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:
         """Compute the number of rows from the file's size."""
         head, row = len(self.head(width)), 4 * width
-        there = os.fstat(part.fileno()).st_size - head
-        rows = min(most, there // row)
-        return (rows, head + rows * row) if there >= 0 else (0, 0)
+        data = os.fstat(part.fileno()).st_size - head
+        rows = min(most, data // row)
+        return (rows, head + rows * row) if data >= 0 else (0, 0)
 
     def finish(self, part: Path, rows: int, width: int) -> Path:
         """Write the number of rows into the header."""
@@ -183,7 +183,11 @@ class Parquet:
         schema = arrow.schema([*columns, (VECTOR, arrow.list_(arrow.float32(), width))])
         whole = part.with_name(f"{part.name}.parquet")
         whole.unlink(missing_ok=True)
-        with part.open("rb") as file, whole.open("xb") as new, self._parquet.ParquetWriter(new, schema) as writer:  # never through a link
+        with (
+            part.open("rb") as file,
+            whole.open("xb") as new,
+            self._parquet.ParquetWriter(new, schema) as writer,
+        ):  # "x": not through a link
             for group in _groups(map(json.loads, file), ROW_GROUP):
                 arrays = [arrow.array([_cell(fields.get(name), kind) for fields, _ in group], types[kind]) for name, kind in kinds.items()]
                 vectors = np.frombuffer(b"".join(base64.b64decode(packed) for _, packed in group), dtype="<f4")

@@ -1,4 +1,4 @@
-"""The streaming run: reading, the model and writing go on at the same time, and memory stays flat."""
+"""The streaming run: reading, embedding and writing overlap, and memory stays constant."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Summary:
 
     Attributes:
         rows: Rows in the output.
-        resumed: How many of them an earlier run had written.
-        skipped: Lines left out since they held no text, those that were read again included.
-        tokens: Tokens this run's texts took.
+        resumed: Number of these rows that an earlier run wrote.
+        skipped: Number of lines without a text, including lines that were read again.
+        tokens: Number of tokens of this run's texts.
         truncated: Texts of this run that were cut to the budget.
         dimensions: Width of the vectors.
-        seconds: Wall-clock time of this run, the opening of the engine not included.
+        seconds: Wall-clock time of this run, without the time to open the engine.
     """
 
     rows: int
@@ -57,27 +57,27 @@ def embed_records(
     Memory holds at most `pipeline.IN_FLIGHT` chunks, whatever the length of the input.
 
     Args:
-        embedder: What embeds.
-        lines: The input, for its marks.
-        records: What is to do, from `Target.resume`.
-        target: Where the rows go.
-        queries: Embed the texts as queries, behind the embedder's instruction.
-        chunk: Texts handed to the engine and written at once, at least 1.
-        progress: Called after each write with the rows written, and how far the input was read for them.
+        embedder: The embedder.
+        lines: The input; its marks are saved with the rows.
+        records: The remaining records, from `Target.resume`.
+        target: The destination of the rows.
+        queries: Embed the texts as queries, with the embedder's instruction in front.
+        chunk: Number of texts that are embedded and written at once, at least 1.
+        progress: Called after each write with the number of rows and the position in the input.
 
     Raises:
-        InputError: For a bad line, and for a query that exceeds the budget; names the line. What came before a bad line is
-            written. Also if an earlier run has written rows with another model, or in another number format.
+        InputError: For a bad line, and for a query that exceeds the budget; names the line. Rows before a bad line are written.
+            Also if an earlier run wrote rows with another model, or in another number format.
         EngineError: If the engine or its server fails.
     """
     chunk = whole_number(chunk, "chunk")
     target.match(partial(_made_by, embedder))
-    begun, resumed, width, used = time.perf_counter(), target.rows, 0, Usage()
-    drawn: deque[Record] = deque()  # those not written yet, for the place of one at fault
+    started, resumed, width, used = time.perf_counter(), target.rows, 0, Usage()
+    unwritten: deque[Record] = deque()  # an error gives an index into these; the message names the line
 
     def marked() -> Iterator[tuple[Record, Mark]]:
         for record in records:
-            drawn.append(record)
+            unwritten.append(record)
             yield record, lines.mark()
 
     parts = embedder.slices(marked(), lambda item: item[0].text, queries=queries, size=SliceSize(most=chunk, first=chunk))
@@ -85,7 +85,7 @@ def embed_records(
     try:
         with closing(parts):
             for part in parts:
-                done = [drawn.popleft() for _ in part.items]
+                done = [unwritten.popleft() for _ in part.items]
                 mark = part.items[-1][1]
                 target.write(done, part.rows, mark)
                 written, width, used = written + len(done), part.rows.shape[1], used + part.usage
@@ -94,8 +94,8 @@ def embed_records(
     except (PromptTooLong, EngineError) as error:
         if error.index is None:
             raise
-        raise _placed(error, lines.place(drawn[error.index - written].line)) from error.__cause__
-    # Only a run that had nothing to do asks for the width; a server of an unknown model tells it with its first answer.
+        raise _placed(error, lines.place(unwritten[error.index - written].line)) from error.__cause__
+    # Only a run without records has no width yet. A server of an unknown model shows its width in its first answer.
     width = width or embedder.embed_documents([]).shape[1] or embedder.embed_documents([""]).shape[1]
     target.finish(width)
     return Summary(
@@ -105,18 +105,18 @@ def embed_records(
         tokens=used.tokens,
         truncated=used.truncated,
         dimensions=width,
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - started,
     )
 
 
 def _made_by(embedder: Embedder) -> Fingerprint:
-    """What the rows depend on besides the settings, the budget that holds included."""
+    """What the rows depend on besides the settings: the engine's fingerprint and the effective budget."""
     engine = embedder.engine
     found = engine.fingerprint()
-    budget = min(embedder.max_tokens, engine.max_tokens or embedder.max_tokens)  # a server's is known once it was asked
+    budget = min(embedder.max_tokens, engine.max_tokens or embedder.max_tokens)  # a server's budget is known after the first contact
     return replace(found, numerics={**found.numerics, "budget in tokens": budget})
 
 
 def _placed(error: Qwen3Error, place: str) -> Qwen3Error:
-    """The same error, with the place of the text at fault instead of its index: the caller passed a file and no list."""
+    """The same error with a line number instead of an index, because the caller passed a file and not a list."""
     return error.replace(reason=f"{place}: {error.reason}", index=None)

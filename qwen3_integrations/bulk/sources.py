@@ -146,11 +146,11 @@ class Lines:
         try:
             return self._parsed(line, number)
         except ValueError as error:
-            said = f"{self.place(number)}: {error}"
+            message = f"{self.place(number)}: {error}"
             if not self._skip_bad:
-                raise InputError(said, advice="Repair the line, or leave such lines out with --skip-bad") from None
+                raise InputError(message, advice="Repair the line, or leave such lines out with --skip-bad") from None
             self.skipped += 1
-            self.first_bad = self.first_bad or said
+            self.first_bad = self.first_bad or message
             return None
 
     def _parsed(self, line: bytes, number: int) -> Record | None:

@@ -32,8 +32,8 @@ app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(__version__)
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""`python -m qwen3_integrations.cli`, for where the command is not on the path."""
+"""`python -m qwen3_integrations.cli`: the command line if the command is not on the path."""
 
 from qwen3_integrations.cli import app
 

@@ -89,7 +89,7 @@ def collect_docstrings(most: int | None = None) -> list[DocString]:
 def _docstrings_of(path: Path, module: str) -> Iterator[DocString]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError, ValueError):  # the library ships some broken files on purpose
+    except (SyntaxError, UnicodeDecodeError, ValueError):  # some files of the library have invalid syntax on purpose
         return
     todo: list[tuple[ast.AST, str]] = [(tree, module)]
     while todo:
@@ -120,7 +120,7 @@ def run_demo(
 
     Args:
         query: The query.
-        model, reranker: Names or folders; None for the real 0.6B model where its address is given, else for the bundled toy.
+        model, reranker: Names or folders; None for the real 0.6B model if a server's address is given, otherwise for the bundled toy.
         base_url, reranker_url: Servers' addresses. Addresses in the environment are used for named models, not for the toy.
         instruction: The task instruction; None for the preset `documentation`.
         retrieve: How many texts to retrieve and rerank.
@@ -131,18 +131,20 @@ def run_demo(
         Qwen3Error: If a model or a server can't be used.
     """
     checked_text(query, "query")
-    told = instruction or INSTRUCTIONS["documentation"]
+    used_instruction = instruction or INSTRUCTIONS["documentation"]
     with _opened("embed", model, base_url) as embed_engine, _opened("rerank", reranker, reranker_url) as rerank_engine:
-        embedder = Embedder(embed_engine, instruction=told, max_tokens=MAX_TOKENS)
-        ranker = Reranker(rerank_engine, instruction=told, max_tokens=2 * MAX_TOKENS)
-        asked = time.perf_counter()
-        wanted = embedder.embed_queries([query])[0]  # first: one that is too long fails before thousands of texts are embedded
+        embedder = Embedder(embed_engine, instruction=used_instruction, max_tokens=MAX_TOKENS)
+        ranker = Reranker(rerank_engine, instruction=used_instruction, max_tokens=2 * MAX_TOKENS)
+        begin = time.perf_counter()
+        query_vector = embedder.embed_queries([query])[
+            0
+        ]  # first, so that a query that is too long fails before thousands of texts are embedded
         start = time.perf_counter()
         corpus = collect_docstrings(most_texts)
         collected = time.perf_counter()
         vectors = embedder.embed_documents([docstring.text for docstring in corpus])
         embedded = time.perf_counter()
-        similarities = vectors @ wanted
+        similarities = vectors @ query_vector
         nearest = np.argsort(-similarities, kind="stable")[:retrieve]
         retrieved = time.perf_counter()
         ranking = ranker.rank(query, [corpus[index].text for index in nearest])
@@ -153,7 +155,7 @@ def run_demo(
             corpus_size=len(corpus),
             collect_s=collected - start,
             embed_s=embedded - collected,
-            retrieve_s=start - asked + retrieved - embedded,
+            retrieve_s=start - begin + retrieved - embedded,
             engines=(repr(embed_engine), repr(rerank_engine)),
             toy=TINY in (embed_engine.model, rerank_engine.model),
         )

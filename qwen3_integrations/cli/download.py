@@ -41,6 +41,6 @@ def download(
         if as_json:
             print_json(asdict(here) | {"folder": str(here.folder), "missing": list(here.missing), "downloaded": found is None})
             continue
-        told = [here.name, here.task, decimal(here.size_bytes), here.revision and f"revision {here.revision}", found and "already here"]
-        console().print(", ".join(str(part) for part in told if part), markup=False, highlight=False, soft_wrap=True)
+        facts = [here.name, here.task, decimal(here.size_bytes), here.revision and f"revision {here.revision}", found and "already here"]
+        console().print(", ".join(str(part) for part in facts if part), markup=False, highlight=False, soft_wrap=True)
         console().print(f"  {here.folder}", markup=False, highlight=False, soft_wrap=True)

@@ -16,8 +16,8 @@ from qwen3_integrations.cli.output import messages, print_json
 from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
+    from qwen3_integrations.bulk.part_file import PartFile
     from qwen3_integrations.bulk.run import Summary
-    from qwen3_integrations.bulk.sinks import PartFile
     from qwen3_integrations.bulk.sources import Lines, Mark
 
 
@@ -44,7 +44,7 @@ def embed(
         int | None, typer.Option(min=1, help="Dimensions of the vectors. Default: the model's own.", show_default=False)
     ] = None,
     max_tokens: parameters.MaxTokens = 8192,
-    chunk: Annotated[int, typer.Option(min=1, help="Texts handed over at once; eight times as many are in flight.")] = 256,
+    chunk: Annotated[int, typer.Option(min=1, help="Number of texts per job of the engine; up to eight jobs are in flight.")] = 256,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start from the beginning instead of resuming an interrupted run.")] = False,
     quiet: parameters.Quiet = False,
@@ -59,14 +59,15 @@ def embed(
     (--field). Output is JSON lines (the input's fields and `embedding`), NPY (a float32 array of shape (texts, dimensions), no
     fields; opens with numpy.load(mmap_mode="r")) or Parquet (the fields as columns, and `embedding`; needs the extra parquet).
 
-    The output appears when it is whole. Until then rows are in OUTPUT.part: after Ctrl-C, a crash or a bad line, the same
-    command with the same input goes on from there, if the model, its weights, the backend and the number format are the same too
-    (--restart begins again). A server may have another address then. What it computes with is not known: another model is told by
-    what it answers to a fixed text, while another number format or a light quantisation may not be.
+    The output file appears when it is complete. Until then, its rows are in OUTPUT.part. After Ctrl-C, a crash or a bad line, the
+    same command with the same input continues there, if model, weights, backend and number format are the same (--restart starts
+    again). A server may have another address. Its weights and number format are not known: another model is recognised by its
+    vector for a fixed text, but another number format or a slight quantisation may not be recognised.
     """
     from qwen3_integrations.bulk.formats import choose_format, make_format
+    from qwen3_integrations.bulk.part_file import PartFile
     from qwen3_integrations.bulk.run import embed_records
-    from qwen3_integrations.bulk.sinks import PartFile, StandardOutput
+    from qwen3_integrations.bulk.sinks import StandardOutput
     from qwen3_integrations.bulk.sources import STDIN
     from qwen3_integrations.core.embedder import Embedder
     from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
@@ -74,25 +75,25 @@ def embed(
 
     if instruction is not None and not queries:
         raise ConfigError("applies only to queries", option="instruction", advice="Add --queries, or leave it out")
-    told = DEFAULT_INSTRUCTION if instruction is None else instruction
+    used_instruction = DEFAULT_INSTRUCTION if instruction is None else instruction
     out = None if output == Path(STDIN) else output
     chosen = choose_format(out, output_format)
     with parameters.open_input(source, input_format, field, skip_bad) as lines, parameters.ending_in_order():
         settings = {
-            "model": _noted(checked_model(model, "embed")),
+            "model": _saved_name(checked_model(model, "embed")),
             "dimensions": dimensions,
             "max-tokens": max_tokens,
             "queries": queries,
-            "instruction": told if queries else None,
+            "instruction": used_instruction if queries else None,
             "input-format": lines.kind.value,
             "field": field,
             "output-format": chosen.value,
         }
         part = PartFile(out, make_format(chosen), settings, overwrite=overwrite, restart=restart) if out else None
-        with _told_what_is_kept(part), part or nullcontext(StandardOutput()) as target:
+        with _message_about_kept_rows(part), part or nullcontext(StandardOutput()) as target:
             records = target.resume(lines)
             with parameters.open_engine_from("embed", model, base_url, api_key, backend, option) as engine:
-                embedder = Embedder(engine, instruction=told, dimensions=dimensions, max_tokens=max_tokens)
+                embedder = Embedder(engine, instruction=used_instruction, dimensions=dimensions, max_tokens=max_tokens)
                 with _progress(lines, quiet) as progress, parameters.no_log_line_per_chunk():
                     summary = embed_records(embedder, lines, records, target, queries=queries, chunk=chunk, progress=progress)
     if json:
@@ -102,25 +103,25 @@ def embed(
         messages().print(_sentence(summary, lines, out), markup=False, highlight=False, soft_wrap=True)
 
 
-def _noted(model: str) -> str:
-    """What a part file's note says of a model's name: a folder may move, since its weights are noted too."""
+def _saved_name(model: str) -> str:
+    """The model's name in the saved state. A folder has no name there: it may move, because its weights are in the state too."""
     return "a folder" if Path(model).is_dir() else model
 
 
 def _sentence(summary: Summary, lines: Lines, out: Path | None) -> str:
     here = summary.rows - summary.resumed
-    said = f"{here:,} texts, {summary.tokens:,} tokens in {summary.seconds:.1f} s ({here / summary.seconds:,.0f} texts/s)"
+    text = f"{here:,} texts, {summary.tokens:,} tokens in {summary.seconds:.1f} s ({here / summary.seconds:,.0f} texts/s)"
     if summary.resumed:
-        said += f", after {summary.resumed:,} from an earlier run"
+        text += f", after {summary.resumed:,} from an earlier run"
     if summary.truncated:
-        said += f"; {summary.truncated:,} truncated to the budget"
+        text += f"; {summary.truncated:,} truncated to the budget"
     if summary.skipped:
-        said += f"; {summary.skipped:,} lines skipped, the first: {lines.first_bad}"
-    return said + (f"\n{out}: {summary.rows:,} vectors of {summary.dimensions} dimensions" if out else "")
+        text += f"; {summary.skipped:,} lines skipped, the first: {lines.first_bad}"
+    return text + (f"\n{out}: {summary.rows:,} vectors of {summary.dimensions} dimensions" if out else "")
 
 
 @contextmanager
-def _told_what_is_kept(part: PartFile | None) -> Iterator[None]:
+def _message_about_kept_rows(part: PartFile | None) -> Iterator[None]:
     try:
         yield
     except BaseException:

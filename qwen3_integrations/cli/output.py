@@ -1,4 +1,4 @@
-"""Output that all commands share: where results and messages go, the form of errors, the meaning of exit codes."""
+"""Output of all commands: consoles for results and messages, the form of errors, the exit codes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
     BROKEN_PIPE = 141
     """The reader of the output closed the pipe, as `head` does."""
     TERMINATED = 143
-    """SIGTERM; as after Ctrl-C."""
+    """SIGTERM; otherwise as after Ctrl-C."""
 
 
 EXIT_CODES = (
@@ -54,16 +54,16 @@ _HINTS: tuple[tuple[type[Qwen3Error], str], ...] = (
 
 
 _FLAGS = {"served_name": "name", "score_threshold": "threshold", "timeout_s": "timeout"}
-"""Parameters of commands for settings of other names."""
+"""Option of an error -> parameter of a command, where the names differ."""
 
 
 def console() -> Console:
-    """Where results go: standard output. Made for each call, so that a redirection is heeded."""
+    """Console for results: standard output. Created for each call, so that a redirection has an effect."""
     return Console(file=sys.stdout)
 
 
 def messages() -> Console:
-    """Where progress, warnings and errors go: standard error."""
+    """Console for progress, warnings and errors: standard error."""
     return Console(file=sys.stderr)
 
 
@@ -77,7 +77,7 @@ class Commands(TyperGroup):
     """The command group: turns the errors of all commands into one line, a hint and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the requested command."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # so that a broken pipe raises here and not when the interpreter exits

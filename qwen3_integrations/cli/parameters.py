@@ -58,15 +58,15 @@ def open_engine_from(
     """
     from qwen3_integrations.engines import open_engine
 
-    told = engine_options(options or ())
-    return open_engine(task, model, base_url=base_url, api_key=api_key, backend=backend, **told)
+    own_options = engine_options(options or ())
+    return open_engine(task, model, base_url=base_url, api_key=api_key, backend=backend, **own_options)
 
 
 def engine_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Engine options from `NAME=VALUE`: the value is JSON where it reads as JSON, else a string.
+    """Engine options from `NAME=VALUE`: the value is JSON if it can be parsed as JSON, otherwise a string.
 
     Raises:
-        ConfigError: For one without a name or a value, or with a name that has an option of its own.
+        ConfigError: For a pair without a name or a value, or for a name that has an option of its own.
     """
     options: dict[str, Any] = {}
     for pair in pairs:

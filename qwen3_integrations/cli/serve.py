@@ -1,4 +1,4 @@
-"""`qwen3-integrations serve embed|rerank MODEL`: start a server, in the foreground or to be left running."""
+"""`qwen3-integrations serve embed|rerank MODEL`: start a server, in the foreground or in the background."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ def serve(
     ctx: typer.Context,
     *,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until the server is ready.")] = 900.0,
-    keep_running: Annotated[bool, typer.Option("--keep-running", help="Return once the server is ready, and leave it running.")] = False,
-    reuse: Annotated[bool, typer.Option(help="Take a running server with the same options.")] = True,
-    handshake: Annotated[Literal["full", "counts", "off"], typer.Option(help="How much the first answer must prove.")] = "full",
+    keep_running: Annotated[
+        bool, typer.Option("--keep-running", help="Return when the server is ready, and let it continue to run.")
+    ] = False,
+    reuse: Annotated[bool, typer.Option(help="Use a running server with the same options, if there is one.")] = True,
+    handshake: Annotated[Literal["full", "counts", "off"], typer.Option(help="How thoroughly the first answer is checked.")] = "full",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show command and memory plan, and start nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
     **given: Any,
@@ -32,14 +34,14 @@ def serve(
     """Start a server with the flags that these models need, and wait for its first correct answer.
 
     The server runs in the foreground. It ends with Ctrl-C, or when this process ends for any reason; with --keep-running it stays.
-    Words behind -- are passed to the engine: serve embed -- --seed 1
+    Words after -- are passed to the engine: serve embed -- --seed 1
     """
     from qwen3_integrations.serving import Failed, Reused, ServerOptions, TimedOut, prepare, start
 
     if given["without_key"]:  # the environment may hold a key
         given["api_key"] = None
     passed_on = list(ctx.args)
-    if (given["model"] or "").startswith("-"):  # without MODEL, the parser takes the first word behind -- for it
+    if (given["model"] or "").startswith("-"):  # without MODEL, the parser reads the first word after -- as MODEL
         passed_on.insert(0, given["model"])
         given["model"] = None
     options = ServerOptions(**given, extra_args=tuple(passed_on))
@@ -98,14 +100,14 @@ def _show_failure(outcome: Failed | TimedOut, *, as_json: bool) -> None:
     from qwen3_integrations.serving import Failed
 
     if isinstance(outcome, Failed):
-        said = {"outcome": "failed", "exit_code": outcome.exit_code, "error": outcome.error, "log": str(outcome.log)}
+        facts = {"outcome": "failed", "exit_code": outcome.exit_code, "error": outcome.error, "log": str(outcome.log)}
         text = f"the server did not start: {outcome.error}\nhint: the whole log is in {outcome.log}"
     else:
         outcome.server.stop()
-        said = {"outcome": "timedout", "phase": outcome.phase, "log": str(outcome.server.log_path)}
+        facts = {"outcome": "timedout", "phase": outcome.phase, "log": str(outcome.server.log_path)}
         text = f"the server was not ready after {outcome.seconds:.0f} s ({outcome.phase}) and was stopped\nhint: use a longer --timeout"
     if as_json:
-        print_json(said)
+        print_json(facts)
     messages().print(f"error: {text}", markup=False, highlight=False, soft_wrap=True)
 
 

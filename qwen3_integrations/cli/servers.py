@@ -50,7 +50,7 @@ def stop(
     for server in chosen:
         try:
             server.stop()
-        except EngineError as error:  # the other servers are stopped all the same
+        except EngineError as error:  # the other servers are stopped nevertheless
             failure = error
             continue
         stopped.append(server.name)

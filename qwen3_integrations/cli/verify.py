@@ -22,7 +22,7 @@ COLOURS = {"passed": "green", "warned": "yellow", "failed": "bold red", "skipped
 
 def verify(
     url: Annotated[str, typer.Argument(help="The server's address, with or without /v1; or the name of a server of this machine.")],
-    task: Annotated[Literal["embed", "rerank"] | None, typer.Option(help="The server's task. Default: found out by a request.")] = None,
+    task: Annotated[Literal["embed", "rerank"] | None, typer.Option(help="The server's task. Default: determined by a request.")] = None,
     model: Annotated[str | None, typer.Option(help="The model's name on the server. Default: the first that it lists.")] = None,
     api_key: Annotated[
         str | None, typer.Option(help="The server's key. Default: the known key of a server of this machine, otherwise QWEN3_API_KEY.")
@@ -30,7 +30,7 @@ def verify(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder with the model's tokenizer.json. Default: a local copy of the model, if there is one.")
     ] = None,
-    dialect: Annotated[str, typer.Option(help=f"The server's dialect: {', '.join(DIALECT_NAMES)}; auto finds it out.")] = "auto",
+    dialect: Annotated[str, typer.Option(help=f"The server's dialect: {', '.join(DIALECT_NAMES)}; auto determines it.")] = "auto",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
@@ -86,7 +86,7 @@ def _started_here(url: str) -> Server | None:
 
 
 def show_report(report: Report, out: Console) -> None:
-    """Print a report: a table on a terminal, elsewhere one line per check. Text to copy stands below, unwrapped."""
+    """Print a report: a table on a terminal, elsewhere one line per check. Text to copy follows the table, without line breaks."""
     from rich.table import Table
     from rich.text import Text
 

@@ -81,8 +81,8 @@ def parsed(magic: Any, line: str) -> Namespace:
         words = list(lexer)
     except ValueError:
         raise UsageError("a double quote is not closed") from None
-    asked: Namespace = magic.parser.parse_args(words)
-    return asked
+    arguments: Namespace = magic.parser.parse_args(words)
+    return arguments
 
 
 def texts_in(cell: str, paragraphs: bool) -> list[str]:

@@ -111,7 +111,7 @@ class EmbeddingExplorer(Widget):
         super().__init__(selection=list(selection), focused=focused, query=query, search=search, view=view)
         self._texts = [clipped(text) for text in self.texts]
         self._groups = groups_view(self._survey.labels or [])
-        self._tell()
+        self._show_facts()
         if self.texts:
             self._go()
         else:
@@ -129,12 +129,12 @@ class EmbeddingExplorer(Widget):
 
     @property
     def health(self) -> Health | None:
-        """The health of the vectors; None until it is computed."""
+        """Properties of the vectors; None until it is computed."""
         return self._survey.space.health if self._survey.space else None
 
     @property
     def recall(self) -> dict[int, float]:
-        """Width -> the share of the 10 nearest neighbours that it keeps, in [0, 1]; empty until it is computed."""
+        """Width -> recall@10: the share of the 10 nearest neighbours that this width keeps, in [0, 1]; empty until it is computed."""
         return dict(self._survey.recall)
 
     @property
@@ -189,21 +189,21 @@ class EmbeddingExplorer(Widget):
             self.query = text
 
     @traitlets.validate("selection")
-    def _sound_selection(self, proposal: Any) -> list[int]:
+    def _valid_selection(self, proposal: Any) -> list[int]:
         wrong = [index for index in proposal.value if not 0 <= index < len(self.texts)]
         if wrong:
             raise InputError(f"contains {wrong[0]}, but texts are numbered from 0 to {len(self.texts) - 1}", argument="selection")
         return sorted(set(proposal.value))
 
     @traitlets.validate("focused")
-    def _sound_focus(self, proposal: Any) -> int | None:
+    def _valid_focus(self, proposal: Any) -> int | None:
         index: int | None = proposal.value
         if index is not None and not 0 <= index < len(self.texts):
             raise InputError(f"is {index}, but texts are numbered from 0 to {len(self.texts) - 1}", argument="focused")
         return index
 
     @traitlets.validate("dimensions")
-    def _sound_dimensions(self, proposal: Any) -> int:
+    def _valid_dimensions(self, proposal: Any) -> int:
         width: int = proposal.value
         if width and width not in self._survey.widths:
             measured = ", ".join(map(str, self._survey.widths))
@@ -213,7 +213,7 @@ class EmbeddingExplorer(Widget):
         return width
 
     @traitlets.validate("query")
-    def _sound_query(self, proposal: Any) -> str:
+    def _valid_query(self, proposal: Any) -> str:
         query: str = proposal.value.strip()
         if query and self._survey.embedder is None:
             raise ConfigError("needs an embedder", option="query", advice="Pass one: EmbeddingExplorer(embedder, texts, vectors=array)")
@@ -233,13 +233,13 @@ class EmbeddingExplorer(Widget):
     # Background work. A step whose result exists is skipped, so that cancelled work continues where it stopped.
 
     def _go(self) -> None:
-        self._last = self._begin("Looking", self._work(), lambda _: None)
+        self._last = self._begin("Starting", self._work(), lambda _: None)
 
     async def _work(self) -> None:
         survey, failed = self._survey, None
         if survey.space is None:
             await survey.open(self._say)
-            self._tell()
+            self._show_facts()
             self.dimensions = survey.dimensions
             self._show_heat()
             self._show_health()
@@ -274,7 +274,7 @@ class EmbeddingExplorer(Widget):
 
     # State for the browser.
 
-    def _tell(self) -> None:
+    def _show_facts(self) -> None:
         survey = self._survey
         self._facts = {
             "count": len(self.texts),
@@ -293,9 +293,9 @@ class EmbeddingExplorer(Widget):
             near = nearest_view(survey.near_query(self.dimensions) if self._is_asked else ())
             self._nearest = near | {"of": None, "text": self.query if self._is_asked else ""}
         else:
-            sound = survey.space.place(index) is not None
+            has_direction = survey.space.place(index) is not None
             near = nearest_view(survey.near_text(index, self.dimensions))
-            self._nearest = near | {"of": index, "text": self.texts[index][:MOST_READ], "sound": sound}
+            self._nearest = near | {"of": index, "text": self.texts[index][:MOST_READ], "sound": has_direction}
 
     @traitlets.observe("selection")
     def _show_heat(self, _: Any = None) -> None:

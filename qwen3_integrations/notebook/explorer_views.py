@@ -67,12 +67,12 @@ def point_view(plane: Projection, rows: Rows) -> list[list[float]]:
 
 
 def heat_view(space: Space, selection: Sequence[int], groups: dict[str, Any]) -> dict[str, Any]:
-    """The similarity heat map: of the selection where it holds two texts or more, else of the first texts; by group where there are any."""
-    asked: Sequence[int] = [index for index in selection if space.place(index) is not None]
-    chosen = len(asked) > 1
+    """The similarity heat map: of a selection of two or more texts, otherwise of the first texts; sorted by group, if any."""
+    wanted: Sequence[int] = [index for index in selection if space.place(index) is not None]
+    chosen = len(wanted) > 1
     if not chosen:
-        asked = space.usable.tolist()
-    indices, values = space.similarities(asked[:MOST_CELLS])
+        wanted = space.usable.tolist()
+    indices, values = space.similarities(wanted[:MOST_CELLS])
     order = list(range(len(indices)))
     if groups:
         order.sort(key=lambda place: groups["of"][indices[place]])
@@ -80,7 +80,7 @@ def heat_view(space: Space, selection: Sequence[int], groups: dict[str, Any]) ->
         "indices": [indices[place] for place in order],
         "values": np.round(values[np.ix_(order, order)].astype(np.float64), 6).tolist(),
         "chosen": chosen,
-        "of": len(asked),
+        "of": len(wanted),
     }
 
 
@@ -92,7 +92,7 @@ def nearest_view(neighbours: Sequence[Neighbour]) -> dict[str, Any]:
 
 
 def recall_view(survey: Survey) -> dict[str, Any]:
-    """The curve of recall by width, and over how many texts it was measured."""
+    """The curve of recall by width, and the number of texts in its measurement."""
     curve = {"widths": list(survey.recall), "recall": [round(value, 6) for value in survey.recall.values()]}
     return curve | {"k": survey.k, "asked": survey.asked}
 
@@ -125,7 +125,7 @@ def health_view(space: Space, pairs: Pairs | None, above: float, texts: Sequence
 
 
 def named(indices: Sequence[int]) -> dict[str, Any]:
-    """The first of some indices, and how many there are."""
+    """The first indices, and the number of all."""
     return {"count": len(indices), "first": list(indices[:MOST_NAMED])}
 
 

@@ -150,27 +150,27 @@ class RankInspector(Widget):
         return None if self.compare is None else kendall_tau(order_of(self.compare), order_of(self.ranking))
 
     def run_again(self, instruction: str | None = None) -> None:
-        """Rank again in the background, as the button does; the ranking before becomes `previous`.
+        """Rank again in the background, as the button does; the present ranking becomes `previous`.
 
         Args:
             instruction: The instruction; None for the one in the box.
 
         Raises:
             ConfigError: If there is no reranker.
-            TypeError, InvalidText: For an instruction that is no text.
+            TypeError, InvalidText: For an instruction that is not a text.
         """
         if self._reranker is None:
             raise ConfigError("is missing, so the ranking can't be run again", option="reranker", advice="Pass reranker= to the inspector")
-        told = self.instruction = checked_text(self.instruction if instruction is None else instruction, "instruction")
+        used = self.instruction = checked_text(self.instruction if instruction is None else instruction, "instruction")
         self._note = ""
-        work = self._reranker.arank(self.ranking.query, self._texts, instruction=told)
+        work = self._reranker.arank(self.ranking.query, self._texts, instruction=used)
         self._begin(f"Reranking {len(self._texts):,} documents", work, self._show)
 
     def cancel(self) -> None:
         """Cancel the running work; the present ranking stays."""
         if self.busy:
             self._cancel()
-            self._note = "Cancelled: the ranking from before stands"
+            self._note = "Cancelled: the previous ranking is kept"
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """All documents, best first, as in `Ranking.to_dicts` and: kept, selected, duplicate_of, label, and metadata.

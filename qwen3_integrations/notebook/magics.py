@@ -92,7 +92,7 @@ class Qwen3Magics(Magics):
     def qwen3_serve(self, line: str) -> Server:
         """Start a server, or reuse one with the same options, and wait for its first correct answer.
 
-        The result is a `Server`. It ends with this kernel unless --keep-running is given. Words behind -- are passed to
+        The result is a `Server`. It ends with this kernel unless --keep-running is given. Words after -- are passed to
         the engine:
 
             server = %qwen3_serve rerank qwen3-tiny-demo --port 8001 -- --seed 1
@@ -103,18 +103,18 @@ class Qwen3Magics(Magics):
             from qwen3_integrations.serving.progress_bar import start_bar
 
             own, _, extra = f"{line} ".partition(" -- ")
-            asked = parsed(self.qwen3_serve, own)
-            told = {name: getattr(asked, name) for name in SERVER_ARGUMENTS} | {"extra_args": tuple(shlex.split(extra))}
-            given = checked_options(asked.option, told)
+            arguments = parsed(self.qwen3_serve, own)
+            values = {name: getattr(arguments, name) for name in SERVER_ARGUMENTS} | {"extra_args": tuple(shlex.split(extra))}
+            given = checked_options(arguments.option, values)
             check_options(given, [each.name for each in OPTIONS], "a server")
-            options = ServerOptions(**told | given)
-            with start_bar() as tell:
+            options = ServerOptions(**values | given)
+            with start_bar() as report:
                 outcome = start(
                     options,
-                    timeout_s=asked.timeout,
-                    keep_running=asked.keep_running,
-                    reuse=not asked.new,
-                    on_progress=tell,
+                    timeout_s=arguments.timeout,
+                    keep_running=arguments.keep_running,
+                    reuse=not arguments.new,
+                    on_progress=report,
                 )
             return outcome.running()
 
@@ -129,8 +129,8 @@ class Qwen3Magics(Magics):
         with self._short_errors("qwen3_status"):
             from qwen3_integrations.serving import attach, servers
 
-            asked = parsed(self.qwen3_status, line)
-            return attach(asked.name).status() if asked.name else ServerStatuses(server.status() for server in servers())
+            arguments = parsed(self.qwen3_status, line)
+            return attach(arguments.name).status() if arguments.name else ServerStatuses(server.status() for server in servers())
 
     @magic_arguments()
     @argument("names", nargs="*", help="Names or addresses of servers; not needed if only one runs.")
@@ -141,8 +141,8 @@ class Qwen3Magics(Magics):
         with self._short_errors("qwen3_stop"):
             from qwen3_integrations.serving import attach, servers
 
-            asked = parsed(self.qwen3_stop, line)
-            chosen = list(servers()) if asked.all else [attach(name) for name in asked.names] or [attach()]
+            arguments = parsed(self.qwen3_stop, line)
+            chosen = list(servers()) if arguments.all else [attach(name) for name in arguments.names] or [attach()]
             for server in chosen:
                 server.stop()
             return tuple(server.name for server in chosen)
@@ -173,10 +173,12 @@ class Qwen3Magics(Magics):
         with self._short_errors("%qwen3_rank"):
             from qwen3_integrations.core.reranker import Reranker
 
-            asked = parsed(self.qwen3_rank, line)
-            texts = texts_in(cell, asked.paragraphs)
-            reranker = Reranker(self._engine("rerank", asked))
-            return self._kept(asked, reranker.rank(" ".join(asked.query), texts, asked.top_n, asked.threshold, asked.instruction))
+            arguments = parsed(self.qwen3_rank, line)
+            texts = texts_in(cell, arguments.paragraphs)
+            reranker = Reranker(self._engine("rerank", arguments))
+            return self._kept(
+                arguments, reranker.rank(" ".join(arguments.query), texts, arguments.top_n, arguments.threshold, arguments.instruction)
+            )
 
     @magic_arguments("%qwen3_embed")
     @argument("--queries", action="store_true", help="Embed the texts as queries, with the instruction in front.")
@@ -203,13 +205,17 @@ class Qwen3Magics(Magics):
         with self._short_errors("%qwen3_embed"):
             from qwen3_integrations.core.embedder import Embedder
 
-            asked = parsed(self.qwen3_embed, line)
-            if asked.instruction is not None and not asked.queries:
+            arguments = parsed(self.qwen3_embed, line)
+            if arguments.instruction is not None and not arguments.queries:
                 raise ConfigError("applies only to queries", option="--instruction", advice="Add --queries, or leave it out")
-            embedder = Embedder(self._engine("embed", asked), dimensions=asked.dimensions)
-            texts = texts_in(cell, asked.paragraphs)
-            done = embedder.embed_queries(texts, asked.instruction) if asked.queries else embedder.embed_documents(texts, progress=True)
-            return self._kept(asked, done)
+            embedder = Embedder(self._engine("embed", arguments), dimensions=arguments.dimensions)
+            texts = texts_in(cell, arguments.paragraphs)
+            done = (
+                embedder.embed_queries(texts, arguments.instruction)
+                if arguments.queries
+                else embedder.embed_documents(texts, progress=True)
+            )
+            return self._kept(arguments, done)
 
     def close(self) -> None:
         """Close the engines."""
@@ -217,31 +223,31 @@ class Qwen3Magics(Magics):
             engine.close()
         self._held.clear()
 
-    def _engine(self, task: Task, asked: Namespace) -> SharedEngine:
+    def _engine(self, task: Task, arguments: Namespace) -> SharedEngine:
         """The requested engine: the open one if it fits, otherwise a new one in its place."""
-        wanted = (asked.model, asked.server, asked.base_url, asked.backend, asked.option)
+        wanted = (arguments.model, arguments.server, arguments.base_url, arguments.backend, arguments.option)
         held = self._held.get(task)
         if held and held[0] != wanted:
             self._held.pop(task)[1].close()  # first: memory may not hold two models
-        options = checked_options(asked.option, ("task", "model", "base_url", "backend"))
-        if asked.server:
-            if asked.model or asked.base_url or asked.backend != "auto":
+        options = checked_options(arguments.option, ("task", "model", "base_url", "backend"))
+        if arguments.server:
+            if arguments.model or arguments.base_url or arguments.backend != "auto":
                 advice = "Leave out --model, --base-url and --backend"
                 raise ConfigError("determines the model and its address", option="--server", advice=advice)
             from qwen3_integrations.serving import attach
 
-            engine = attach(asked.server, task=task).engine(**options)
+            engine = attach(arguments.server, task=task).engine(**options)
         else:
-            engine = open_engine(task, asked.model, base_url=asked.base_url, backend=asked.backend, **options)
+            engine = open_engine(task, arguments.model, base_url=arguments.base_url, backend=arguments.backend, **options)
         if held:
             held[1].close()  # this cell's own reference keeps it open
         self._held[task] = (wanted, engine)
         return engine
 
-    def _kept(self, asked: Namespace, value: Any) -> Any:
-        if asked.output:
+    def _kept(self, arguments: Namespace, value: Any) -> Any:
+        if arguments.output:
             assert self.shell is not None
-            self.shell.user_ns[asked.output] = value
+            self.shell.user_ns[arguments.output] = value
         return value
 
     @contextmanager

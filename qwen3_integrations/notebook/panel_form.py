@@ -114,6 +114,6 @@ def _read(field: Option, typed: str | bool) -> Any:
     if field.kind in ("number", "share"):
         try:
             return int(text.replace(",", "").replace("_", "")) if field.kind == "number" else float(text)
-        except ValueError:  # the options' own check has the better message
+        except ValueError:  # the options' own check gives a better message
             return text
     return text

@@ -1,4 +1,4 @@
-"""Traits of widgets that take the numbers that the rest of the package takes, and refuse others in the same words."""
+"""Traits of widgets for numbers, with the checks and the error messages of `core.validation`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from qwen3_integrations.core.validation import fraction, whole_number
 
 
 class WholeNumber(traitlets.Int[Any, Any]):
-    """A whole number in a range, as a plain `int`; NumPy's integers are taken too.
+    """A whole number in a range, as a plain `int`; NumPy's integers are allowed.
 
     Args:
-        default: The value at first.
-        least: The least allowed value.
+        default: The initial value.
+        least: The smallest allowed value.
         note, of_call: As in `whole_number`.
         of: For an item of a list, the list's name: such a trait has no name of its own.
         settings: As in `traitlets.Int`.
@@ -38,7 +38,7 @@ class WholeNumber(traitlets.Int[Any, Any]):
 
 
 class UnitNumber(traitlets.Float[Any, Any]):
-    """A number in [0, 1], as a plain `float`; NumPy's numbers are taken too.
+    """A number in [0, 1], as a plain `float`; NumPy's numbers are allowed.
 
     Raises:
         ConfigError: On assignment of another value.

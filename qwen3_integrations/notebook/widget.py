@@ -152,7 +152,7 @@ class Widget(anywidget.AnyWidget):
         self.error = str(error) or type(error).__name__
 
     def close(self) -> None:
-        """End the background work and its thread, and take the widget off the page. Twice is fine."""
+        """End the background work and its thread, and remove the widget from the page. May be called twice."""
         self._is_closed = True
         self._running = None  # the work is cancelled with its loop
         background, self._background = self._background, None
@@ -163,7 +163,7 @@ class Widget(anywidget.AnyWidget):
     def _page_state(self) -> dict[str, Any]:
         """The traits of a page without a kernel, as JSON values: each trait's tag `exported` decides.
 
-        True: the present value. False: the default, since the trait means nothing without a kernel. No tag: the page does not have it.
+        True: the present value. False: the default, because the trait has no meaning without a kernel. No tag: the page does not have it.
         """
         kept: dict[str, Any] = self.get_state(self.trait_names(exported=True))
         return kept | {name: trait.default() for name, trait in self.traits(exported=False).items()}

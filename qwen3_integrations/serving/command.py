@@ -20,7 +20,7 @@ from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import OPTIONS, TITLES, ServerOptions
 
 TEMPLATE = Path(__file__).parent / "qwen3_reranker.jinja"
-"""The official prompt for the routes on which the server puts query and document together: /score, /rerank, /v1/rerank."""
+"""The official prompt for the routes on which the server combines query and document: /score, /rerank, /v1/rerank."""
 
 KEY_FILE = "{key-file}"
 """Placeholder in a command for the path of the file that holds the key; see `Command.key_config`."""
@@ -134,7 +134,7 @@ def _vllm(
         flags.add("chat_template", str(TEMPLATE))
     if not _is_chunked(options, files):
         flags.switch("no_enable_chunked_prefill")
-    if "disable_uvicorn_access_log" in installed.flags:  # a line for each request would hide what matters, and fill the disk
+    if "disable_uvicorn_access_log" in installed.flags:  # a log line for each request would hide other lines and fill the disk
         flags.switch("disable_uvicorn_access_log")
     env = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": api_key or ""} | dict(options.env or {})
     return Command((*start, *flags.words, *options.extra_args), env)
@@ -144,12 +144,12 @@ def _stored_head(files: ModelFiles) -> dict[str, Any]:
     """The overrides for a sequence-classification conversion.
 
     Raises:
-        ConfigError: If its labels are in the order that clients would read upside down.
+        ConfigError: If clients would invert its scores because of the order of its labels.
     """
     if files.labels.count == 2 and files.labels.positive == 0:
         raise ConfigError(
             f"{files.folder / 'config.json'} has 'yes' as label 0 (id2label), and clients take the last label that a server answers for "
-            "'yes', so scores would be upside down: swap the two rows of score.weight (and score.bias) and the names in id2label, or open "
+            "'yes', so scores would be inverted: swap the two rows of score.weight (and score.bias) and the names in id2label, or open "
             "the folder in process (backend='torch' or 'vllm'), which reads it as it is"
         )
     return stored_head_overrides(files.config)
@@ -190,9 +190,9 @@ def _sglang(
 
 
 def _common_values(options: ServerOptions, port: int) -> dict[str, object]:
-    """The options whose flags are always given, with values that are worked out here; None for no flag."""
+    """The options whose flags are always given, with values that are computed here; None for no flag."""
     return {
-        "model": None,  # it stands at the front of the command
+        "model": None,  # the command begins with it
         "served_name": options.name,
         "host": options.host,
         "port": port,

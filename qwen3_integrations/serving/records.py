@@ -2,7 +2,7 @@
 
 Records contain no secrets. Only their user can access folder and files (modes 700 and 600); a folder or file that another user can
 change is not trusted (`trust`). A record is valid only while the supervisor that it names runs and was started with this record, and
-the files that it names lie beside it.
+the files that it names are in the same folder.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def servers_folder() -> Path:
     folder = _folder()
     try:
         for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
-            missing.mkdir(exist_ok=True, mode=0o700)  # `parents=True` would leave those above to the umask
+            missing.mkdir(exist_ok=True, mode=0o700)  # `parents=True` would create the parent folders with the mode of the umask
         check_folder(folder)
         (folder / _STARTING).touch(mode=0o600)
     except OSError as error:
@@ -213,7 +213,7 @@ def _read(path: Path) -> ServerRecord | None:
     except OSError:
         return None
     if read is None:
-        _warn(path, "it is a link, or somebody else can write it: remove it if it is not yours")
+        _warn(path, "it is a link, or another user can write it: remove it if it is not yours")
         return None
     try:
         content = json.loads(read)
@@ -225,20 +225,20 @@ def _read(path: Path) -> ServerRecord | None:
         record = ServerRecord(**{name: value for name, value in content.items() if name in known} | {"command": tuple(content["command"])})
         if not _is_well_formed(record):
             raise TypeError
-        if record.name != path.stem or not _lies_beside(record.log, path, ".log"):
+        if record.name != path.stem or not _is_beside(record.log, path, ".log"):
             raise ValueError
-        if record.key_config and not _lies_beside(record.key_config, path, ".key.yaml"):
+        if record.key_config and not _is_beside(record.key_config, path, ".key.yaml"):
             raise ValueError
     except (AttributeError, TypeError, KeyError):  # written by another version of this package
         return None
     except ValueError:
-        _warn(path, "it names files that do not lie beside it: remove it")
+        _warn(path, "it names files outside its folder: remove it")
         return None
     return record
 
 
 def _is_well_formed(record: ServerRecord) -> bool:
-    """Whether the values are of the kinds that their fields say."""
+    """Whether the values have the types of their fields."""
     texts = (record.name, record.task, record.model, record.engine, record.url, record.log, record.folder, record.key_config)
     numbers = (record.owner_pid, record.supervisor_pid, record.server_pid)
     return (
@@ -253,10 +253,10 @@ def _warn(path: Path, why: str) -> None:
     """Warn once about a record that is not trusted; a panel reads the records every few seconds."""
     if path not in _warned:
         _warned.add(path)
-        logger.warning("%s is not believed: %s", path, why)
+        logger.warning("%s is not trusted: %s", path, why)
 
 
-def _lies_beside(named: str, record: Path, ending: str) -> bool:
+def _is_beside(named: str, record: Path, ending: str) -> bool:
     """Whether a file named in a record has the record's name with this ending, in the record's folder."""
     path = Path(named)
     return path.name == f"{record.stem}{ending}" and path.parent.resolve() == record.parent.resolve()

@@ -61,7 +61,7 @@ class Server:
 
     @property
     def model(self) -> str:
-        """The name clients ask for."""
+        """The model's name for clients."""
         return self._record.model
 
     @property
@@ -71,19 +71,19 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Its address, without `/v1`; of a Unix socket `unix:///path`."""
+        """Its address, without `/v1`; for a Unix socket `unix:///path`."""
         return self._record.url
 
     @property
     def api_key(self) -> str | None:
         """The key that clients must send; None for none."""
-        if self._key.value is None and self._record.has_key:  # it is read from a process that may just be starting
+        if self._key.value is None and self._record.has_key:  # the process from which it is read may just be starting
             self._key.value = key_of(self._now())
         return self._key.value
 
     @property
     def pid(self) -> int:
-        """The server's process, which leads the process group that ends with it."""
+        """The server's process, the leader of its process group."""
         return self._now().server_pid
 
     @property
@@ -93,12 +93,12 @@ class Server:
 
     @property
     def log_path(self) -> Path:
-        """The file it writes to; kept for a week after its end."""
+        """Its log file; kept for a week after its end."""
         return Path(self._record.log)
 
     @property
     def model_folder(self) -> Path | None:
-        """The model's folder, with its tokenizer; None if that is gone."""
+        """The model's folder, with its tokenizer; None if it no longer exists."""
         folder = Path(self._record.folder)
         return folder if folder.is_dir() else None
 
@@ -109,7 +109,7 @@ class Server:
 
     @property
     def options(self) -> ServerOptions:
-        """What it was started with, and its key; the environment that it was given is not known.
+        """The options of its start, with its key; the environment variables are not known.
 
         Raises:
             ConfigError: If another version of this package started it, with options that this one refuses.
@@ -119,7 +119,7 @@ class Server:
 
     @property
     def keep_running(self) -> bool:
-        """Whether it goes on when the process that started it is gone. May be assigned."""
+        """Whether it continues after the process that started it has ended. May be assigned."""
         return self._now().keep_running
 
     @keep_running.setter
@@ -129,7 +129,7 @@ class Server:
 
     @property
     def is_running(self) -> bool:
-        """False once it has ended, of whatever cause."""
+        """False once it has ended for any reason."""
         if self._process is not None:
             return self._process.poll() is None
         record = self._record.fresh()
@@ -137,13 +137,13 @@ class Server:
 
     @property
     def exit_code(self) -> int | None:
-        """Of a server started here that has ended; 128 + the signal that ended it. None for others."""
+        """Exit code of a server that this process started and that has ended; 128 + signal if a signal ended it; otherwise None."""
         code = self._process.poll() if self._process is not None else None
         return code if code is None or code >= 0 else 128 - code
 
     @property
     def state(self) -> ServerState:
-        """`starting`, `ready` or `stopped`; asks the server. What another process answers at its address makes it not ready."""
+        """`starting`, `ready` or `stopped`; sends a request to the server. It is not `ready` if another process listens at its address."""
         if not self.is_running:
             return "stopped"
         return "ready" if is_healthy(self.url) and self.listening().owner == "own" else "starting"
@@ -155,7 +155,7 @@ class Server:
         return who_listens(record.url, supervisor, record.server_pid)
 
     def status(self) -> ServerStatus:
-        """How it is now; asks the server."""
+        """Its present status; sends requests to the server."""
         record = self._now()
         state = self.state
         return ServerStatus(
@@ -177,7 +177,7 @@ class Server:
         return tail_of(self.log_path, whole_number(lines, "lines", 0, of_call=True))
 
     def stop(self) -> None:
-        """End it with all its processes, and wait until they are gone and the port is free. Twice is fine.
+        """End it with all its processes, and wait until they have ended and the port is free. May be called twice.
 
         Raises:
             EngineError: If it does not end within 25 seconds; names the processes.
@@ -228,7 +228,7 @@ class Server:
         return snippets(self.task, self.model, self.url, has_key=self._record.has_key)
 
     def _now(self) -> ServerRecord:
-        """Its present record, or the last one; the record of a later server with the same name does not count."""
+        """Its present record, or the last one; the record of a later server with the same name is ignored."""
         record = self._record.fresh()
         return record if record is not None and self._is_of(record) else self._record
 

@@ -55,7 +55,7 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
 def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:
     """The memory of one of the server's processes; None where `gpu_memory_utilization` leaves the sizes to the server.
 
-    The size of the weights is that of the checkpoint's safetensors files, so a quantised checkpoint counts as it is stored.
+    The weights have the size of the checkpoint's safetensors files, so a quantised checkpoint has its stored size.
 
     Args:
         options: The options.

@@ -14,7 +14,7 @@ SAMPLES = ("What is the capital of China?", "The capital of China is Beijing.")
 
 
 def snippets(task: Task, model: str, url: str, *, has_key: bool) -> dict[str, str]:
-    """Code by client: `curl`, `openai` (embeddings alone), `langchain`, `llama_index`.
+    """Code by client: `curl`, `openai` (only for embeddings), `langchain`, `llama_index`.
 
     Args:
         task: `embed` or `rerank`.
@@ -54,7 +54,7 @@ def _openai(model: str, url: str, *, has_key: bool) -> str:
         )
     return (
         ("import os\n" if has_key else "") + f"{imports}\n\nclient = {client}\n"
-        '# a query goes behind its instruction: f"Instruct: {instruction}\\nQuery:{query}"; a document as it is\n'
+        '# a query is sent with its instruction: f"Instruct: {instruction}\\nQuery:{query}"; a document is sent unchanged\n'
         f'answer = client.embeddings.create(model={_literal(model)}, input=["{SAMPLES[1]}"])\n'
         "vector = answer.data[0].embedding"
     )
@@ -67,7 +67,7 @@ if openai.__version__.startswith("2."):
     import httpx
 else:  # since version 3, openai is built on httpx2
     import httpx2 as httpx"""
-"""A transport must be of the library that the client is built on: with the other, openai ends in a bare AssertionError."""
+"""The transport must be of the library that the client uses; with the other one, openai raises an AssertionError without a message."""
 
 
 def _components(task: Task, model: str, url: str, *, has_key: bool) -> dict[str, str]:

@@ -33,7 +33,7 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """A server with the same options that ran already. It ends with the process that started it.
+    """A server with the same options that was already running. It ends with the process that started it.
 
     Attributes:
         server: The server.
@@ -54,9 +54,9 @@ class Failed:
     """No server: it ended before it was ready, or its first answer was wrong and it was ended.
 
     Attributes:
-        exit_code: The server's; 128 + the signal that ended it; None where it was ended because it answered wrongly, or the
+        exit_code: The server's exit code; 128 + signal if a signal ended it; None if it was ended because of a wrong answer, or the
             start was cancelled.
-        error: What went wrong: the first error line of its log, or what its first answer lacked.
+        error: The reason: the first error line of its log, or the fault of its first answer.
         tail: The last lines of its log.
         log: The whole log.
         port_taken: Whether another process listens at the address.
@@ -69,10 +69,10 @@ class Failed:
     port_taken: bool = False
 
     def running(self) -> Server:
-        """No server: raises.
+        """Raise, because there is no server.
 
         Raises:
-            EngineError: With the first error line, and where the log is.
+            EngineError: With the first error line and the path of the log.
         """
         how = "" if self.exit_code is None else f" (exit code {self.exit_code})"
         raise EngineError(f"the server did not start{how}: {self.error}", advice=f"Its log is {self.log}")
@@ -84,12 +84,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """Not ready in time, and still trying; `server.stop()` ends it, waiting goes on with `server.state`.
+    """A server that was not ready in time and is still starting. `server.stop()` ends it; `server.state` shows when it is ready.
 
     Attributes:
         server: The server.
-        seconds: How long it was waited for.
-        phase: What it was doing.
+        seconds: Seconds of waiting.
+        phase: The phase of the start at that time.
     """
 
     server: Server
@@ -102,13 +102,13 @@ class TimedOut:
         return self.server.pid
 
     def running(self) -> Server:
-        """Not ready: raises.
+        """Raise, because the server is not ready.
 
         Raises:
             EngineError: With the phase it is in, and its process.
         """
         raise EngineError(
-            f"the server was not ready after {self.seconds:.0f} s and still starts as process {self.pid} ({self.phase})",
+            f"the server was not ready after {self.seconds:.0f} s and is still starting as process {self.pid} ({self.phase})",
             advice="Raise timeout_s, or stop it",
         )
 

@@ -1,4 +1,4 @@
-"""Supervise a server: end all its processes when it ends itself, on a signal, or when its owner is gone.
+"""Supervise a server: end all its processes when the server ends, on a signal, or when its owner has ended.
 
 Run as a script, `python supervise.py RECORD OWNER_PID GRACE_S -- COMMAND...`. It uses the standard library alone, so that it
 starts at once in any environment. It leads a session of its own, so that a terminal's Ctrl-C does not reach it, and the server
@@ -62,7 +62,7 @@ def main(record: str, owner: int, grace_s: float, command: list[str]) -> int:
 
 
 def _clear(record: str) -> None:
-    """Remove the record, if it still is this server's, and what stood beside it: a file with the key, a Unix socket."""
+    """Remove the record, if it still is this server's, and its other files: the key file and the Unix socket."""
     with locked(Path(record).parent):
         content = _read(record)
         if content.get("supervisor_pid") != os.getpid():

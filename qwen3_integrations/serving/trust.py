@@ -17,7 +17,7 @@ _LINKS = 40
 
 
 def check_folder(folder: Path) -> None:
-    """Check that only this user and root can change what is in a folder.
+    """Check that only this user and root can change the content of a folder.
 
     The folder must belong to the user, and only the user may write to it. All folders and links on the path must belong to the user or
     root; a folder that others can write to must have the sticky bit, as /tmp has.
@@ -40,7 +40,7 @@ def check_folder(folder: Path) -> None:
     if about.st_uid != os.geteuid():
         raise _refusal(folder, folder, about, "name a folder of your own in QWEN3_SERVERS_DIR")
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _refusal(folder, folder, about, f"look at what is in it, then chmod 700 {folder}")
+        raise _refusal(folder, folder, about, f"check its content, then run chmod 700 {folder}")
 
 
 def is_own_file(descriptor: int) -> bool:
@@ -76,7 +76,7 @@ def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
         if stat.S_ISLNK(about.st_mode):
             links += 1
             if links > _LINKS:
-                raise ConfigError(f"{folder} has too many symbolic links on its way")
+                raise ConfigError(f"the path of {folder} has too many symbolic links")
             yield step, about
             target = step.readlink()
             at, left = (Path(target.anchor) if target.is_absolute() else at), [*target.parts[target.is_absolute() :], *left]
@@ -99,15 +99,15 @@ def _is_private(about: os.stat_result) -> bool:
     return group.gr_name == name and set(group.gr_mem) <= {name}
 
 
-def _refusal(folder: Path, step: Path, about: os.stat_result, mend: str) -> ConfigError:
+def _refusal(folder: Path, step: Path, about: os.stat_result, fix: str) -> ConfigError:
     import pwd
 
     try:
         owner = pwd.getpwuid(about.st_uid).pw_name
     except KeyError:
         owner = str(about.st_uid)
-    where = f"{step} on its way" if step != folder else "it"
+    where = f"{step} on its path" if step != folder else "it"
     return ConfigError(
-        f"{folder} is not trusted, where servers are noted: {where} belongs to {owner} and has mode {stat.S_IMODE(about.st_mode):o}, "
-        f"so others can change what is in it: {mend}"
+        f"{folder}, the folder of the servers' records, is not trusted: {where} belongs to {owner} and has mode "
+        f"{stat.S_IMODE(about.st_mode):o}, so others can change its content: {fix}"
     )

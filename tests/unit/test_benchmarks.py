@@ -1,4 +1,4 @@
-"""The benchmarks' harness: it measures in turns, compares before it measures, and tells what it could not measure."""
+"""The benchmarks' harness: it compares results before it measures, measures alternately, and reports what it could not measure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VECTORS = np.eye(6, 8) + 0.1
 
 @pytest.fixture
 def module(monkeypatch):
-    """Imports a module of the harness as `run.py` does; all of them, and the environment that it sets, are forgotten afterwards."""
+    """Imports a module of the harness as `run.py` does; all of them, and the environment that it sets, are removed afterwards."""
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
     with mock.patch.dict(os.environ):
@@ -33,7 +33,7 @@ def module(monkeypatch):
 
 @pytest.fixture
 def run(module, tmp_path):
-    """Runs one made-up row as the command line would; answers the lines on record."""
+    """Runs one made-up row as the command line would; returns the recorded lines."""
 
     def ran(*bodies, words=(), code=0):
         rows = module("rows")
@@ -75,12 +75,12 @@ def test_sides_take_turns_and_never_see_the_same_words_twice(module):
 
     measured = compare.compare([noting("a"), noting("b")], texts(module), repeats=3)
     assert [name for name, _ in seen] == ["a", "b"] + ["a", "b"] * 3
-    assert [salt for _, salt in seen[:2]] == [0, 0]  # what is compared is the same for all
+    assert [salt for _, salt in seen[:2]] == [0, 0]  # all sides compare the same work
     assert len({salt for _, salt in seen[2:]}) == 6
     assert [len(numbers.seconds) for numbers in measured] == [3, 3]
 
 
-def test_what_is_prepared_and_what_is_reset_is_done_once_a_repeat(module):
+def test_preparation_and_reset_happen_once_per_repeat(module):
     compare = module("compare")
     calls = []
     sides = [
@@ -123,7 +123,7 @@ def test_other_vectors_are_refused_before_anything_is_timed(module):
     wrong = VECTORS.copy()
     wrong[4] = wrong[0]
     with pytest.raises(compare.Unequal, match=r"b and a: 1 - cosine is up to 0\.\d+ \(item 4; .*nothing was timed"):
-        compare.compare([side(module, "a"), side(module, "b", wrong)], texts(module), told=lambda *_: timed.append(1))
+        compare.compare([side(module, "a"), side(module, "b", wrong)], texts(module), on_time=lambda *_: timed.append(1))
     assert not timed
 
 
@@ -191,7 +191,7 @@ def test_texts_have_the_wanted_lengths(module):
         assert 0.1 * tokens < found.std() < 0.35 * tokens
         assert len(set(work.items)) == 60
         alike = inputs.lengths(TOKENIZER, prose.texts(20, tokens, spread=0.0).texts)
-        assert max(alike) <= tokens  # a model's whole context can be asked for
+        assert max(alike) <= tokens  # the whole context of a model is possible
         assert min(alike) > 0.5 * tokens
     work = prose.texts(8, 64)
     assert not set(work.salted(1).texts) & set(work.salted(2).texts)
@@ -238,7 +238,7 @@ def test_every_row_can_be_imported(module):
     assert all(callable(row.run) for row in module("rows").ROWS.values())
 
 
-def test_results_are_on_record_with_what_is_needed_to_read_them(module, run):
+def test_results_are_recorded_with_the_facts_to_interpret_them(module, run):
     def row(bench):
         bench.measure("embed-128", [side(module, "ours, torch engine"), side(module, "vLLM, token ids")], texts(module), missing={"x": "y"})
 
@@ -290,7 +290,7 @@ def test_only_some_peers(module, run):
     assert run(row, words=["--only", "vllm"])[-1]["kind"] == "result"
 
 
-def test_what_is_open_is_shared_and_closed_last_first(module, run):
+def test_open_objects_are_shared_and_closed_in_reverse_order(module, run):
     closed = []
 
     def row(bench):
@@ -317,7 +317,7 @@ def result(rates, measurement="embed-128", **more):
 RATES = {"ours, torch engine": 440.0, "vLLM, token ids": 200.0, "vLLM, texts": 200.0}
 
 
-def test_the_report_says_what_was_met_and_what_fell_short_by_how_much(module):
+def test_the_report_shows_met_targets_and_the_margin_of_missed_ones(module):
     report = module("report")
     table = report.targets_table([result(RATES)]).splitlines()
     assert "| at least 2.2x of vLLM, token ids | 2.20x | met | A GPU, 16 cores of A CPU | 2026-01-02 |" in table[2]
@@ -344,7 +344,7 @@ def test_the_newest_result_of_a_machine_counts_and_dry_runs_do_not(module):
     assert found[0]["sides"][2]["rate"] == 100.0
 
 
-def test_tables_are_made_anew_between_their_marks(module):
+def test_tables_are_replaced_between_their_marks(module):
     report = module("report")
     text = "Before.\n\n<!-- table targets -->\nold\n<!-- end -->\n\nBetween.\n<!-- table rates --><!-- end -->\nAfter.\n"
     once = report.filled(text, [result(RATES)])
@@ -353,7 +353,7 @@ def test_tables_are_made_anew_between_their_marks(module):
     assert report.filled(once, [result(RATES)]) == once
     with pytest.raises(ValueError, match="there is no table 'x'"):
         report.filled("<!-- table x --><!-- end -->", [])
-    with pytest.raises(ValueError, match="never ended"):
+    with pytest.raises(ValueError, match="has no end"):
         report.filled("<!-- table rates -->", [])
 
 

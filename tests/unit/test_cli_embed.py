@@ -86,7 +86,7 @@ def test_queries_dimensions_and_budget_are_the_embedders(text_file):
     embedder = Embedder(FakeEngine("embed"), max_tokens=5)
     assert np.array_equal(vectors_of(shown.stdout), embedder.embed_documents(TEXTS))
     assert f"{embedder.usage.truncated} truncated to the budget" in shown.stderr
-    assert "were cut" not in shown.stderr  # the log's line, once a chunk
+    assert "were cut" not in shown.stderr  # the log line of each chunk
 
 
 def test_standard_input_is_the_input_and_standard_output_the_output(text_file, json_file):
@@ -157,7 +157,7 @@ def test_bad_lines_stop_or_are_counted(tmp_path):
         (["{in}", "--backend", "fak"], "did you mean 'fake'?"),
     ],
 )
-def test_what_can_not_work_is_refused_in_one_line(text_file, tmp_path, monkeypatch, arguments, said):
+def test_invalid_options_are_refused_in_one_line(text_file, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     result = invoke(*FAKE, *(argument.format(**{"in": text_file}) for argument in arguments), code=2)
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -178,8 +178,8 @@ def test_other_settings_need_a_restart(tmp_path):
 
 
 def test_engine_options_are_json_where_they_read_as_json():
-    told = engine_options(["device=cpu", "concurrency=16", "enforce_eager=true", 'headers={"a": "b=c"}', "path=", "name=a=b"])
-    assert told == {"device": "cpu", "concurrency": 16, "enforce_eager": True, "headers": {"a": "b=c"}, "path": "", "name": "a=b"}
+    parsed = engine_options(["device=cpu", "concurrency=16", "enforce_eager=true", 'headers={"a": "b=c"}', "path=", "name=a=b"])
+    assert parsed == {"device": "cpu", "concurrency": 16, "enforce_eager": True, "headers": {"a": "b=c"}, "path": "", "name": "a=b"}
     with pytest.raises(ConfigError, match="--base-url"):
         engine_options(["base_url=http://x"])
 
@@ -242,7 +242,7 @@ def _wait(until: Callable[[], bool], meanwhile: Callable[[], None] = lambda: Non
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_signal_leaves_a_part_file_that_the_next_run_goes_on_with(tmp_path, sent, code):
+def test_a_signal_leaves_a_part_file_that_the_next_run_continues(tmp_path, sent, code):
     out = tmp_path / "out.parquet"
     lines = [f"text number {number}".encode() for number in range(5000)]
     todo = iter(lines)

@@ -1,4 +1,4 @@
-"""An interrupted `embed` goes on with the model that began the file, and with no other: one file, one model, one number format."""
+"""An interrupted `embed` continues only with the model that started the file: one file, one model, one number format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAKE = ("--backend", "fake", "--chunk", "2")
 
 
 class Job:
-    """A file of lines whose first run stops at a bad line, which is mended afterwards."""
+    """A file of lines whose first run stops at a bad line, which is repaired afterwards."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.out = folder / "in.jsonl", folder / "out.npy"
@@ -44,7 +44,7 @@ class Job:
         return result.stderr
 
     def refused(self, *arguments: str) -> str:
-        """What the run says that is refused; it spoils nothing."""
+        """The message of a refused run, which must leave the files unchanged."""
         before = self.part.read_bytes()
         said = self.run(*arguments, code=2)
         assert self.part.read_bytes() == before
@@ -52,7 +52,7 @@ class Job:
         assert "--restart" in said
         return said
 
-    def goes_on(self, *arguments: str) -> np.ndarray:
+    def continues(self, *arguments: str) -> np.ndarray:
         assert "after 6 from an earlier run" in self.run(*arguments)
         return np.load(self.out)
 
@@ -78,11 +78,11 @@ def test_another_number_format_is_refused_and_named(job):
     model = ("--model", "qwen3-tiny-demo", *TORCH)
     job.begin(*model, "--option", "dtype=float32")
     assert "dtype was 'float32' and is 'bfloat16'" in job.refused(*model, "--option", "dtype=bfloat16")
-    made = job.goes_on(*model)  # auto is float32 on a CPU
+    made = job.continues(*model)  # auto is float32 on a CPU
     np.testing.assert_allclose(made, vectors("qwen3-tiny-demo", "float32"), atol=1e-5)
 
 
-def test_a_restart_begins_anew_in_the_other_format(job):
+def test_a_restart_begins_again_in_the_other_format(job):
     model = ("--model", "qwen3-tiny-demo", *TORCH)
     job.begin(*model, "--option", "dtype=float32")
     job.run(*model, "--option", "dtype=bfloat16", "--restart")
@@ -133,7 +133,7 @@ def test_a_folder_of_the_same_name_that_has_changed_is_refused(job, folder, chan
 
 def test_a_folder_may_move(job, folder):
     job.begin("--model", str(folder), *TORCH)
-    job.goes_on("--model", str(folder.rename(folder.with_name("moved"))), *TORCH)
+    job.continues("--model", str(folder.rename(folder.with_name("moved"))), *TORCH)
 
 
 def test_another_folder_with_other_weights_is_refused(job, folder):
@@ -143,7 +143,7 @@ def test_another_folder_with_other_weights_is_refused(job, folder):
     assert "weights was" in job.refused("--model", str(moved), *TORCH)
 
 
-def test_what_changes_no_number_is_no_other_model(job, folder):
+def test_a_change_without_effect_on_numbers_is_the_same_model(job, folder):
     model = ("--model", str(folder), *TORCH)
     job.begin(*model)
     edit("config.json", lambda config: config.update(transformers_version="9.9"))(folder)
@@ -155,7 +155,7 @@ def test_what_changes_no_number_is_no_other_model(job, folder):
     index = {"weight_map": {each: name for name, own in parts.items() for each in own}}
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    job.goes_on(*model)
+    job.continues(*model)
 
 
 @pytest.mark.parametrize("made_by", ["missing", None, {}, {"identity": 1, "numerics": {}, "sample": []}])
@@ -185,10 +185,10 @@ def test_a_server_may_move_and_its_model_may_not_change(job, stand_ins, tiny_emb
     job.begin(*over_http(first))
     said = job.refused(*over_http(other))
     assert "the vector of a fixed text is" in said or "width was" in said
-    job.goes_on(*over_http(moved))  # that it computes in bfloat16 can't be known
+    job.continues(*over_http(moved))  # its number format, bfloat16, is not known
 
 
-def test_a_fine_tuned_model_behind_the_same_name_is_told(job, stand_ins, folder):
+def test_a_fine_tuned_model_with_the_same_name_is_detected(job, stand_ins, folder):
     tensors = load_file(folder / "model.safetensors")
     name = next(name for name in sorted(tensors, reverse=True) if name.endswith("down_proj.weight"))
     first = stand_ins(folder)
@@ -213,13 +213,13 @@ def test_a_server_that_describes_itself_otherwise_is_refused(job, stand_ins, tin
 
 
 def test_a_tokenizer_that_was_not_there_before_is_refused(job, stand_ins, tiny_embedder):
-    """With one, texts are cut here and control tokens in them go as ids: other numbers for such texts."""
+    """With a tokenizer, texts are cut here and control tokens are sent as ids, so such texts get other numbers."""
     server = stand_ins(tiny_embedder)
     job.begin(*over_http(server))
     assert "tokenizer was None and is '" in job.refused(*over_http(server, "--option", f"tokenizer={tiny_embedder}"))
 
 
-def test_a_file_of_a_server_is_not_gone_on_with_here(job, stand_ins, tiny_embedder):
+def test_a_file_started_with_a_server_is_not_continued_in_process(job, stand_ins, tiny_embedder):
     server = stand_ins(tiny_embedder, name="qwen3-tiny-demo")
     job.begin("--model", "qwen3-tiny-demo", "--base-url", server.url, "--option", "handshake=off", "--chunk", "2")
     assert "backend was 'http' and is 'torch'" in job.refused("--model", "qwen3-tiny-demo", *TORCH)

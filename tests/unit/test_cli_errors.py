@@ -1,4 +1,4 @@
-"""What the command line says of a setting that can't work: its own flag, not the name in Python."""
+"""Errors of the command line name the command's own flag, not the parameter's name in Python."""
 
 from __future__ import annotations
 

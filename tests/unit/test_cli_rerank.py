@@ -55,13 +55,13 @@ def test_text_lines_come_from_a_pipe_and_go_into_a_table():
 
 
 def test_cuts_are_the_rerankers(json_file):
-    asked = (QUERY, json_file, "--field", "body", "--json", *FAKE)
+    arguments = (QUERY, json_file, "--field", "body", "--json", *FAKE)
     ranking = Reranker(FakeEngine("rerank")).rank(QUERY, TEXTS)
-    assert [json.loads(line)["index"] for line in invoke(*asked, "--top-n", "1").stdout.splitlines()] == [ranking[0].index]
-    cut = invoke(*asked, "--threshold", ranking[1].score)
+    assert [json.loads(line)["index"] for line in invoke(*arguments, "--top-n", "1").stdout.splitlines()] == [ranking[0].index]
+    cut = invoke(*arguments, "--threshold", ranking[1].score)
     assert [json.loads(line)["index"] for line in cut.stdout.splitlines()] == [hit.index for hit in ranking.hits[:2]]
     assert "2 of 3 documents" in cut.stderr
-    short = invoke(*asked, "--max-tokens", "90")
+    short = invoke(*arguments, "--max-tokens", "90")
     assert [json.loads(line)["truncated"] for line in short.stdout.splitlines()] == [
         hit.truncated for hit in Reranker(FakeEngine("rerank"), max_tokens=90).rank(QUERY, TEXTS)
     ]

@@ -1,4 +1,4 @@
-"""The examples run, say what they are meant to say, and are short."""
+"""The examples run, print the expected output, and are short."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHORT = ("quickstart", "langchain_rag", "llamaindex_query_engine", "servers", "i
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs an example as `python examples/NAME.py WORDS` does; answers the lines it prints."""
+    """Runs an example as `python examples/NAME.py WORDS` does; returns the printed lines."""
 
     def ran(name, *words):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
@@ -79,7 +79,7 @@ def test_instructions_and_dimensions(run):
     ]
     values = [float(number) for line in lines for number in re.findall(r"0\.\d{3}", line)]
     assert len(values) == 2 * len(lines)
-    assert len(set(values)) > len(lines)  # they do make a difference
+    assert len(set(values)) > len(lines)  # they have an effect
 
 
 @pytest.mark.server
@@ -106,10 +106,15 @@ def test_servers(run, tmp_path, monkeypatch):
 
 @pytest.fixture
 def compare_page(tmp_path):
-    """The page's address. It runs in a process of its own: gradio leaves event loops open."""
+    """The page's address. It runs in another process, because gradio leaves event loops open."""
     port = free_port()
-    told = {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_TEMP_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen([sys.executable, str(EXAMPLES / "gradio_compare.py")], env=os.environ | told, cwd=tmp_path)
+    variables = {
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_TEMP_DIR": str(tmp_path),
+        "HF_HUB_OFFLINE": "1",
+    }
+    process = subprocess.Popen([sys.executable, str(EXAMPLES / "gradio_compare.py")], env=os.environ | variables, cwd=tmp_path)
     url = f"http://127.0.0.1:{port}"
     try:
         while process.poll() is None:
@@ -124,7 +129,7 @@ def compare_page(tmp_path):
 
 
 def ranked_by_page(url, *words):
-    """What the page's function answers, as the browser asks it."""
+    """The result of the page's function, called as by the browser."""
     begun = httpx.post(f"{url}/gradio_api/call/compare", json={"data": words}).json()
     said = httpx.get(f"{url}/gradio_api/call/compare/{begun['event_id']}", timeout=60).text
     event, data = re.findall(r"event: (\w+)\ndata: (.*)", said)[-1]

@@ -1,4 +1,4 @@
-"""The streaming run: order, what is in flight, flat memory, and which line is at fault."""
+"""The streaming run: order, texts in flight, constant memory, and the line of an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qwen3_integrations.errors import EngineError, InputError, PromptTooLong, Re
 
 
 class Kept:
-    """A target that keeps what it is given."""
+    """A target that stores all rows."""
 
     def __init__(self, most: float = float("inf")) -> None:
         self.rows = 0
@@ -71,7 +71,7 @@ def test_rows_are_the_embedders_own_in_the_order_of_the_lines(chunk, queries):
 
 
 class Gathering(FakeEngine):
-    """Answers nothing until `IN_FLIGHT` jobs are there, and then the last first."""
+    """Waits for `IN_FLIGHT` jobs, and then answers the last one first."""
 
     def __init__(self) -> None:
         super().__init__("embed")
@@ -97,7 +97,7 @@ def test_the_engine_has_several_chunks_at_once_and_order_stays():
     assert np.array_equal(np.concatenate(target.vectors), Embedder(FakeEngine("embed")).embed_documents(texts))
 
 
-def test_an_endless_input_is_read_no_further_than_what_is_in_flight():
+def test_an_endless_input_is_read_only_as_far_as_the_texts_in_flight():
     taken = 0
 
     def endless() -> Iterator[bytes]:
@@ -139,12 +139,12 @@ def test_memory_does_not_grow_with_the_input():
             tracemalloc.stop()
             assert target.rows == count
 
-    peak(500)  # what is made once: tokenizer, directions
+    peak(500)  # for objects that are made once: tokenizer, directions
     assert peak(20_000) < 1.5 * peak(4000)  # both fill all places in flight
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_what_came_before_a_bad_line_is_written(chunk):
+def test_rows_before_a_bad_line_are_written(chunk):
     good = [f'{{"text": "{number}"}}' for number in range(10)]
     target = Kept()
     with pytest.raises(InputError, match=r"in\.txt, line 11: is not JSON"):

@@ -1,4 +1,4 @@
-"""What is written can be read by those who read such files, to the last bit."""
+"""Written files can be read with the usual libraries, equal to the last bit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def written(tmp_path: Path, chosen: OutputFormat, *fields: dict, vectors: np.nda
     return form.finish(part, len(fields), vectors.shape[1])
 
 
-def test_every_float32_comes_back_from_json():
+def test_json_restores_every_float32():
     rng = np.random.default_rng(7)
     patterns = rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
     edges = np.asarray([0, 1, -1, 1e-45, 3.4028235e38], dtype=np.float32)
@@ -109,7 +109,7 @@ def test_whole_rows_are_counted_up_to_the_last_whole_one():
 
 
 @pytest.mark.parametrize(
-    ("output", "asked", "chosen"),
+    ("output", "wanted", "chosen"),
     [
         (None, None, "jsonl"),
         ("x.jsonl", None, "jsonl"),
@@ -120,11 +120,11 @@ def test_whole_rows_are_counted_up_to_the_last_whole_one():
         ("x.npy", OutputFormat.JSONL, "jsonl"),
     ],
 )
-def test_the_suffix_or_the_option_says_the_format(output, asked, chosen):
-    assert choose_format(Path(output) if output else None, asked) == chosen
+def test_the_suffix_or_the_option_determines_the_format(output, wanted, chosen):
+    assert choose_format(Path(output) if output else None, wanted) == chosen
 
 
-def test_a_format_that_nothing_says_is_refused():
+def test_an_unknown_format_is_refused():
     with pytest.raises(ConfigError, match=r"suffix of x\.csv is not that of a known format.*--output-format"):
         choose_format(Path("x.csv"), None)
     with pytest.raises(ConfigError, match="npy can't be written to standard output"):

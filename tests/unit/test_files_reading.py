@@ -1,4 +1,4 @@
-"""Records from lines: what is a text, what is a bad line, and how far the reading is."""
+"""Records from lines: texts, bad lines, and the position of the reading."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_pair_of_surrogates_is_a_character():
     assert record.text == "😀"
 
 
-def test_marks_depend_on_what_was_read_and_not_on_its_line_endings():
+def test_marks_depend_on_the_lines_and_not_on_their_endings():
     def marks(content):
         lines = read(content, InputFormat.TEXT)
         return [lines.mark().digest] + [lines.mark().digest for _ in lines]
@@ -96,7 +96,7 @@ def test_marks_depend_on_what_was_read_and_not_on_its_line_endings():
     assert marks(b"onet\nwo\nthree")[2] != plain[2]
 
 
-def test_what_follows_the_last_record_is_not_marked():
+def test_lines_after_the_last_record_are_not_in_the_mark():
     lines = read(b'{"text": "one"}\n\n\nbad\n', skip_bad=True)
     assert len(list(lines)) == 1
     assert lines.mark().lines == 1
@@ -107,7 +107,7 @@ def test_what_follows_the_last_record_is_not_marked():
     [("in.jsonl", ["x"]), ("in.ndjson", ["x"]), ("in.json", ["x"]), ("in.txt", [' {"text": "x"}']), ("in", [' {"text": "x"}'])],
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_the_suffix_says_what_lines_are(tmp_path, name, texts, packed):
+def test_the_suffix_determines_the_kind_of_lines(tmp_path, name, texts, packed):
     path = tmp_path / (name + ".gz" if packed else name)
     content = b' {"text": "x"}\n'
     path.write_bytes(gzip.compress(content) if packed else content)
@@ -116,7 +116,7 @@ def test_the_suffix_says_what_lines_are(tmp_path, name, texts, packed):
         assert lines.mark().position == lines.size == path.stat().st_size
 
 
-def test_json_that_nobody_told_is_refused_and_not_taken_for_text(tmp_path):
+def test_json_lines_without_the_option_are_refused_and_not_read_as_text(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text('{"text": "x"}\n')
     with pytest.raises(InputError, match=r"in\.txt looks like JSON lines. Pass --input-format jsonl"):

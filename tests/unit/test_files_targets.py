@@ -1,4 +1,4 @@
-"""The part file: whatever ends a run, the next one goes on to the same file, or says why it can't."""
+"""The part file: after any interruption, the next run continues the same file, or says why it can't."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from qwen3_integrations.bulk.formats import OutputFormat, make_format
+from qwen3_integrations.bulk.part_file import PartFile
 from qwen3_integrations.bulk.run import Summary, embed_records
-from qwen3_integrations.bulk.sinks import PartFile
 from qwen3_integrations.bulk.sources import InputFormat, Lines
 from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.engines.fake import FakeEngine
@@ -96,7 +96,7 @@ def test_a_crash_at_any_byte_leads_to_the_same_file(tmp_path, chosen):
     assert {0, 20} < resumed
 
 
-def test_bytes_behind_the_last_note_are_dropped(tmp_path):
+def test_bytes_after_the_last_saved_state_are_dropped(tmp_path):
     run(tmp_path / "straight")
     out = tmp_path / "out"
     stopped(out)
@@ -138,7 +138,7 @@ def test_another_input_is_refused_and_spoils_nothing(tmp_path, change):
     assert out.read_bytes() == expected.read_bytes()
 
 
-def test_lines_behind_those_done_may_change_and_be_mended(tmp_path):
+def test_lines_after_the_finished_ones_may_change(tmp_path):
     out = tmp_path / "out"
     broken = [*LINES[:22], "{broken", "", *LINES[22:]]
     with pytest.raises(InputError, match=r"in\.jsonl, line 23"):
@@ -164,12 +164,12 @@ def test_other_settings_are_refused_by_name(tmp_path):
 def test_a_model_of_another_width_is_refused(tmp_path):
     out = tmp_path / "out"
     stopped(out)
-    with pytest.raises(InputError, match=r"begun with another model.*width was 32 and is 64.*--restart"):
+    with pytest.raises(InputError, match=r"started with another model.*width was 32 and is 64.*--restart"):
         run(out, dimensions=64)
     assert run(out).resumed == 20
 
 
-def test_an_output_that_is_there_is_kept_unless_told(tmp_path):
+def test_an_existing_output_is_kept_without_overwrite(tmp_path):
     out = tmp_path / "out"
     out.write_text("precious")
     with pytest.raises(InputError, match=r"out exists already.*--overwrite"):
@@ -203,7 +203,7 @@ def test_a_part_file_of_unknown_origin_is_not_touched(tmp_path):
     ],
     ids=str,
 )
-def test_a_damaged_note_is_said(tmp_path, damage):
+def test_a_damaged_state_is_reported(tmp_path, damage):
     out, note = tmp_path / "out", tmp_path / "out.part.json"
     stopped(out)
     note.write_text(json.dumps(json.loads(note.read_bytes()) | damage))
@@ -212,7 +212,7 @@ def test_a_damaged_note_is_said(tmp_path, damage):
     assert run(out, restart=True).resumed == 0
 
 
-def test_a_name_that_is_too_long_is_said(tmp_path):
+def test_a_name_that_is_too_long_is_reported(tmp_path):
     for length in (251, 254, 300):
         with pytest.raises(InputError, match="can't be written: File name too long"):
             run(tmp_path / ("x" * length))
@@ -256,13 +256,13 @@ def test_no_lines_give_a_valid_file(tmp_path, chosen):
 
 
 PREDICTABLE = ("out.part", "out.part.json", "out.part.json.new", "out.part.parquet")
-"""Names that anybody who can write the folder can take first."""
+"""Names that any user who can write to the folder can create first."""
 
 
 @pytest.mark.parametrize("name", PREDICTABLE)
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("restart", [False, True])
-def test_nothing_is_written_through_a_link_that_lies_in_the_way(tmp_path, name, begun, restart):
+def test_nothing_is_written_through_an_existing_link(tmp_path, name, begun, restart):
     folder, target = tmp_path / "folder", tmp_path / "target"
     folder.mkdir()
     target.write_bytes(b"precious")
@@ -289,7 +289,7 @@ def test_a_dangling_link_makes_no_file(tmp_path):
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_part_file_of_another_account_is_not_gone_on_with(tmp_path, restart):
+def test_a_part_file_of_another_account_is_not_continued(tmp_path, restart):
     """Its owner could change the rows at any time, and would own the whole file."""
     if os.getuid():
         pytest.skip("only root can give files to a second account")
@@ -304,7 +304,7 @@ def test_a_part_file_of_another_account_is_not_gone_on_with(tmp_path, restart):
     assert run(out, restart=restart).rows == 40
 
 
-def test_a_part_file_with_a_second_name_is_not_gone_on_with(tmp_path):
+def test_a_part_file_with_a_second_name_is_not_continued(tmp_path):
     out = tmp_path / "out"
     stopped(out)
     os.link(tmp_path / "out.part", tmp_path / "backup")
@@ -312,13 +312,13 @@ def test_a_part_file_with_a_second_name_is_not_gone_on_with(tmp_path):
         run(out)
 
 
-def test_a_pipe_in_the_way_is_not_waited_for(tmp_path):
+def test_a_pipe_at_the_path_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "out.part")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         run(tmp_path / "out")
 
 
-def test_a_folder_behind_a_link_is_written(tmp_path):
+def test_a_folder_that_is_a_link_can_be_written(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     out = tmp_path / "link" / "out"

@@ -1,4 +1,4 @@
-"""From options to a command line: pure, for both programs and several of their versions."""
+"""The command line from options: pure functions, tested for both programs and several of their versions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_vllm_serves_an_embedder():
     assert not any(word.startswith(("--tensor", "--data", "--api-server", "--quant")) for word in flags)
 
 
-def test_vllm_serves_a_reranker_that_says_yes_and_no_behind_the_official_prompt():
+def test_vllm_serves_a_reranker_with_yes_and_no_and_the_official_prompt():
     flags = pairs(words(ServerOptions(task="rerank", model="qwen3-tiny-demo")))
     assert json.loads(flags["--hf-overrides"]) == {
         "architectures": ["Qwen3ForSequenceClassification"],
@@ -66,7 +66,7 @@ def test_a_sequence_classification_conversion_needs_no_overrides(tmp_path):
         build_command(options, read_model(tmp_path, "rerank"), SGLANG, port=1, api_key=None)
 
 
-def test_the_key_is_in_the_environment_and_nowhere_else():
+def test_the_key_is_only_in_the_environment():
     options = ServerOptions(task="embed", model="qwen3-tiny-demo", api_key=KEY)
     command = words(options)
     assert command.env["VLLM_API_KEY"] == KEY
@@ -97,7 +97,7 @@ def test_sglang_embeds_and_generates():
 
 
 @pytest.mark.parametrize(("name", "value"), [("uds", "/tmp/socket"), ("api_server_count", 2)])
-def test_what_sglang_lacks_is_said(name, value):
+def test_an_option_that_sglang_lacks_is_refused_with_its_name(name, value):
     with pytest.raises(ConfigError, match=rf"{name} has no equivalent in SGLang"):
         words(ServerOptions(task="embed", model="m", engine="sglang", **{name: value}), SGLANG)
 
@@ -128,7 +128,7 @@ def test_switches():
 
 
 def test_no_prompt_of_the_greatest_length_is_computed_in_parts():
-    """Such a one never ends, in vLLM 0.24."""
+    """vLLM 0.24 never finishes such a prompt."""
     whole = words(ServerOptions(task="embed", model="m", max_tokens=4096))
     assert "--no-enable-chunked-prefill" in whole.argv
     assert pairs(whole)["--max-model-len"] == "4096"
@@ -213,7 +213,7 @@ def test_a_version_without_pooling_runners_is_refused():
         ("--chat_template", "prompts and scores"),
     ],
 )
-def test_flags_that_would_break_what_this_is_for_are_refused(extra, says):
+def test_flags_that_would_break_the_results_are_refused(extra, says):
     with pytest.raises(ConfigError, match=says):
         words(ServerOptions(task="embed", model="m", extra_args=(extra,)))
 
@@ -299,7 +299,7 @@ def moved(name, to):
 
 
 def python_of(folder):
-    """This interpreter under a name of its own: what was found for a name is kept."""
+    """This interpreter under another path, because results are cached by path."""
     import sys
 
     path = folder / "python"
@@ -326,7 +326,7 @@ def test_flags_whose_definitions_moved_are_unknown_and_nothing_is_refused(tmp_pa
     assert str(tmp_path / "vllm") in caplog.text
     command = words(ServerOptions(task="embed", model="m", max_num_seqs=8, extra_args=("--seed", "1")), found)
     assert pairs(command)["--runner"] == "pooling"
-    assert "--disable-uvicorn-access-log" not in command.argv  # not needed, so not tried where it may not exist
+    assert "--disable-uvicorn-access-log" not in command.argv  # not necessary, so it is left out if it may not exist
 
 
 def test_flags_whose_definitions_are_found_are_known(tmp_path, monkeypatch, caplog):

@@ -1,4 +1,4 @@
-"""Whose server it is that answers: taken ports and sockets are refused before a start, and only a server's own answers make it ready."""
+"""Who listens at an address: taken ports and sockets are refused, and only a server's own answers make it ready."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def until(condition, seconds=20.0):
 
 @pytest.fixture
 def stranger():
-    """(port, status) -> a process of somebody else that answers there."""
+    """(port, status) -> another process that answers at that port."""
     with ExitStack() as stack:
 
         def begin(port, status=200):
@@ -100,7 +100,7 @@ def test_a_server_is_ready_once_its_own_process_answers(supervised):
     assert server.listening().owner == "own"
 
 
-def test_what_another_process_answers_makes_no_server_ready(supervised, stranger):
+def test_an_answer_of_another_process_does_not_make_a_server_ready(supervised, stranger):
     port = free_port()
     other = stranger(port)
     server = supervised(["import time; time.sleep(60)"], f"http://127.0.0.1:{port}")
@@ -113,7 +113,7 @@ def test_what_another_process_answers_makes_no_server_ready(supervised, stranger
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
 def test_another_process_that_shares_the_port_is_seen(supervised, address):
-    """The kernel gives requests to both, where both have set SO_REUSEPORT."""
+    """The kernel distributes requests if both have set SO_REUSEPORT."""
     port = free_port()
     sharing = (
         "import socket, sys, time; own = socket.socket(); own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1);"
@@ -138,7 +138,7 @@ def test_a_server_on_another_address_of_the_same_port_is_no_matter(supervised):
         assert server.state == "ready"
 
 
-def test_who_listens_on_a_unix_socket_is_asked_of_the_system(supervised, socket_folder):
+def test_the_system_names_the_listener_on_a_unix_socket(supervised, socket_folder):
     path = socket_folder / "s"
     script = "import socket, sys, time; own = socket.socket(socket.AF_UNIX); own.bind(sys.argv[1]); own.listen(); time.sleep(60)"
     server = supervised([script, str(path)], f"unix://{path}")
@@ -152,45 +152,45 @@ def test_who_listens_on_a_unix_socket_is_asked_of_the_system(supervised, socket_
 
 
 @pytest.mark.parametrize(
-    ("asked", "held"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1")]
+    ("wanted", "held"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1")]
 )
 @pytest.mark.parametrize("reuse", [False, True])
-def test_a_port_that_is_held_at_the_address_is_not_free(asked, held, reuse):
+def test_a_port_that_is_held_at_the_address_is_not_free(wanted, held, reuse):
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
         other.bind((held, 0))
         other.listen()
         with pytest.raises(
-            ConfigError, match=rf"port {other.getsockname()[1]} of {asked} is taken by process {os.getpid()} .*0 for a free one"
+            ConfigError, match=rf"port {other.getsockname()[1]} of {wanted} is taken by process {os.getpid()} .*0 for a free one"
         ):
-            check_free(asked, other.getsockname()[1])
+            check_free(wanted, other.getsockname()[1])
         port = other.getsockname()[1]
-    check_free(asked, port)
+    check_free(wanted, port)
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-@pytest.mark.parametrize(("asked", "held"), [("::1", "::1"), ("::", "::1"), ("::1", "::"), ("127.0.0.1", "::"), ("::", "127.0.0.1")])
-def test_a_port_that_is_held_over_the_other_protocol_is_not_free(asked, held):
+@pytest.mark.parametrize(("wanted", "held"), [("::1", "::1"), ("::", "::1"), ("::1", "::"), ("127.0.0.1", "::"), ("::", "127.0.0.1")])
+def test_a_port_that_is_held_over_the_other_protocol_is_not_free(wanted, held):
     with socket.socket(socket.AF_INET6 if ":" in held else socket.AF_INET) as other:
         other.bind((held, 0))
         other.listen()
-        assert not is_free(other.getsockname()[1], asked)
+        assert not is_free(other.getsockname()[1], wanted)
 
 
-def test_a_bound_port_that_nobody_listens_on_yet_is_not_free():
+def test_a_port_that_is_bound_without_a_listener_is_not_free():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         assert not is_free(other.getsockname()[1])
 
 
-@pytest.mark.parametrize("asked", ["127.0.0.1", "0.0.0.0", "localhost"])
-def test_a_port_of_a_server_that_still_loads_is_not_free(asked):
+@pytest.mark.parametrize("wanted", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_a_port_of_a_server_that_still_loads_is_not_free(wanted):
     """vLLM binds its port with these options before it loads, and listens when it is ready; a second one could bind it too."""
     with socket.socket() as loading:
         for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
             loading.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
         loading.bind(("127.0.0.1", 0))
-        assert not is_free(loading.getsockname()[1], asked)
+        assert not is_free(loading.getsockname()[1], wanted)
 
 
 def test_a_port_whose_connections_were_just_closed_is_free():
@@ -204,14 +204,14 @@ def test_a_port_whose_connections_were_just_closed_is_free():
     check_free("127.0.0.1", port)
 
 
-def test_an_address_of_another_machine_is_said():
+def test_an_address_of_another_machine_is_refused():
     with pytest.raises(ConfigError, match=r"host '192\.0\.2\.1' can't be used to listen on"):
         check_free("192.0.2.1", 8000)
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 @pytest.mark.parametrize("listening", [False, True])
-def test_a_unix_socket_that_somebody_holds_is_not_removed(socket_folder, kind, listening):
+def test_a_unix_socket_in_use_is_not_removed(socket_folder, kind, listening):
     path = socket_folder / "s"
     with socket.socket(socket.AF_UNIX, kind) as other:
         other.bind(str(path))
@@ -224,7 +224,7 @@ def test_a_unix_socket_that_somebody_holds_is_not_removed(socket_folder, kind, l
     clear_socket(path)
 
 
-def test_a_link_in_the_place_of_a_unix_socket_is_said(tmp_path):
+def test_a_link_instead_of_a_unix_socket_is_refused(tmp_path):
     (tmp_path / "s").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="is a file and not a socket"):
         clear_socket(tmp_path / "s")
@@ -232,7 +232,7 @@ def test_a_link_in_the_place_of_a_unix_socket_is_said(tmp_path):
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("status", [200, 401])
-def test_a_start_on_a_taken_port_is_refused_at_once(stranger, folder, status):
+def test_a_start_on_a_taken_port_is_refused_immediately(stranger, folder, status):
     port = free_port()
     other = stranger(port, status)
     with pytest.raises(ConfigError, match=rf"port {port} of 127\.0\.0\.1 is taken by process {other.pid}"):
@@ -242,8 +242,8 @@ def test_a_start_on_a_taken_port_is_refused_at_once(stranger, folder, status):
 
 
 @pytest.mark.vllm
-def test_a_port_that_another_server_takes_while_this_one_starts_is_said(stranger):
-    """Between the look at the port and the moment in which the server itself takes it: the other one answers as a healthy server does."""
+def test_a_port_that_another_server_takes_during_the_start_is_reported(stranger):
+    """The other process binds the port after the check and before the server does, and answers like a healthy server."""
     port = free_port()
     options = ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=512, enforce_eager=True, port=port)
     outcome = start(options, on_server=lambda _: stranger(port))

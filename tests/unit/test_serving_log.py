@@ -1,4 +1,4 @@
-"""What a log says: lines as vLLM 0.24, vLLM 0.32 and SGLang 0.5 write them."""
+"""Reading a log: lines of vLLM 0.24, vLLM 0.32 and SGLang 0.5."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_phases(line, seen):
     assert phase_of(line) == seen
 
 
-def test_what_stands_before_a_message_is_dropped():
+def test_the_prefix_of_a_log_line_is_removed():
     assert message_of("(EngineCore pid=12) ERROR 11-25 13:14:35 [core.py:1] ValueError: no") == "ValueError: no"
     assert message_of("[2025-12-01 10:00:00 DP1 TP0] Scheduler hit an exception") == "Scheduler hit an exception"
     assert message_of("    raise ValueError(x)") == "raise ValueError(x)"
@@ -64,7 +64,7 @@ FAILED = """\
         ("all is well\n(APIServer pid=1) INFO 11-25 13:14:35 [x.py:2] ErrorHandler: installed\n", None),
     ],
 )
-def test_the_first_error_is_lifted_out(log, error):
+def test_the_first_error_is_found(log, error):
     assert first_error(log.splitlines()) == error
 
 

@@ -1,4 +1,4 @@
-"""An option of a server is declared once; everything that knows options knows it from there."""
+"""An option of a server is declared once; the command line, the form and argv are made from the declaration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from qwen3_integrations.serving.options import OPTIONS
 from tests.models import TINY
 
 PACKAGE = Path(qwen3_integrations.__file__).parent
-NEW = '    block_size: int | None = option(None, help="Tokens in a block of the cache.", group=_MEMORY, empty="16", vllm="block-size")\n'
+NEW = '    block_size: int | None = _memory(None, help="Tokens in a block of the cache.", empty="16", vllm="block-size")\n'
 PLACES = """
 import contextlib, io, json, sys
 from typer.testing import CliRunner

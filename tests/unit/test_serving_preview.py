@@ -1,4 +1,4 @@
-"""What a start would do, and the words that start the same from a terminal."""
+"""The preview of a start, and the command line that starts the same server."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_preview_has_plan_devices_and_command():
         ({"task": "rerank", "model": "Qwen/nothing", "engine": "sglang"}, "sglang is not installed"),
     ],
 )
-def test_what_stands_against_a_start_is_a_value(options, said):
+def test_the_reason_against_a_start_is_a_value(options, said):
     seen = preview(ServerOptions(**{"task": "embed"} | TINY | options))
     assert said in seen.refusal
     assert seen.command == ()

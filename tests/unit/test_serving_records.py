@@ -1,4 +1,4 @@
-"""What is written of running servers: who may read it, and what becomes of records that outlived their servers."""
+"""Records of running servers: who may read them, and how records of ended servers are removed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def record(folder):
 
 @pytest.fixture
 def supervised(record):
-    """The record of a server that really runs: a script that sleeps."""
+    """The record of a running server: a script that sleeps."""
     record.write()
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     words = [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), "1", "--", *command]
@@ -79,7 +79,7 @@ def test_a_running_server_is_listed_and_can_be_stopped_by_another_process(superv
 
 
 def test_a_server_has_stopped_once_its_supervisor_has_ended_too(record):
-    """Which may take its time behind removing the record: whoever started it would still find it running."""
+    """The supervisor may end some time after it removed the record; until then its process still runs."""
     script = "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (os.unlink(sys.argv[1]), time.sleep(0.7), sys.exit()))"
     script += "; print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script, str(record.path)], stdout=subprocess.PIPE) as process:
@@ -100,7 +100,7 @@ def test_a_later_server_of_the_same_name_is_another_one(supervised):
         later.kill()
 
 
-def test_a_record_whose_supervisor_is_gone_is_removed(record):
+def test_a_record_without_a_running_supervisor_is_removed(record):
     replace(record, supervisor_pid=2**22 - 1, server_pid=2**22 - 2).write()
     assert live_records() == []
     assert not record.path.exists()
@@ -117,8 +117,8 @@ def test_a_process_that_got_the_same_number_is_not_the_supervisor(record):
         other.wait()
 
 
-def test_what_lost_its_supervisor_is_ended_with_its_record(record):
-    """Where the kernel does not do so by itself: all that carry the record's name, and nobody else in a group of that number."""
+def test_a_server_without_supervisor_is_ended_and_its_record_removed(record):
+    """If the kernel does not end them: all processes with the record's path are killed, and no others of the group."""
     command = [sys.executable, "-c", "import time; time.sleep(61)"]
     orphan = subprocess.Popen(command, process_group=0, env=os.environ | {MARK: str(record.path)})
     stranger = subprocess.Popen(command, process_group=orphan.pid)
@@ -132,7 +132,7 @@ def test_what_lost_its_supervisor_is_ended_with_its_record(record):
         stranger.wait()
 
 
-def test_reading_makes_no_folder_and_writing_says_which_can_not_be_made(tmp_path, monkeypatch, record):
+def test_reading_creates_no_folder_and_writing_names_a_folder_that_can_not_be_created(tmp_path, monkeypatch, record):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "not" / "there"))
     assert servers() == ()
     assert not (tmp_path / "not").exists()
@@ -156,7 +156,7 @@ def test_no_change_of_a_record_is_lost(record):
     assert [content[f"field{number}"] for number in range(3)] == [199] * 3
 
 
-def test_a_record_that_is_gone_is_not_made_again(record):
+def test_a_removed_record_is_not_written_again(record):
     assert supervise.amend(str(record.path), keep_running=True) == {}
     assert not record.path.exists()
 
@@ -202,14 +202,14 @@ def test_names_fit_a_file():
     assert "/" not in name_for("embed", "../../x", "..")
 
 
-def test_attaching_to_nothing_names_what_there_is(supervised):
+def test_attaching_to_an_unknown_server_lists_the_running_ones(supervised):
     with pytest.raises(ConfigError, match=r"no server 'other' is running here. Running: embed-model-8000"):
         attach("other")
     with pytest.raises(ConfigError, match="0 servers are running here"):
         attach(task="rerank")
 
 
-def test_a_record_holds_what_it_was_given(record):
+def test_a_record_contains_the_passed_values(record):
     record.write()
     assert record.fresh() == record
     assert json.loads(record.path.read_text())["has_key"] is False

@@ -1,4 +1,4 @@
-"""A server's key and environment stay in their process: what writes values out leaves them out, or refuses."""
+"""A server's key and environment stay in their process: serialisation omits them or is refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_options_without_a_secret_are_pickled():
     assert pickle.loads(pickle.dumps(options)) == options
 
 
-def test_what_writes_fields_out_leaves_secrets_out():
+def test_serialised_fields_contain_no_secrets():
     for written in (
         repr(SECRET),
         dataclasses.asdict(SECRET),
@@ -117,7 +117,7 @@ def server(tmp_path, monkeypatch):
     return attach()
 
 
-def test_a_server_is_pickled_without_its_key_which_the_other_process_reads_anew(server):
+def test_a_server_is_pickled_without_its_key_which_the_other_process_reads_again(server):
     assert server.api_key == KEY
     written = pickle.dumps(server)
     assert holds_none(written)
@@ -134,7 +134,7 @@ def test_a_server_shows_no_key(server):
 
 
 def test_the_state_of_a_servers_parts_shows_no_key(server):
-    """As tools read it that write objects out by their state."""
+    """Tools that serialise objects by their state read it like this."""
     assert server.api_key == KEY
     for part in vars(server).values():
         try:

@@ -1,4 +1,4 @@
-"""Snippets are code: whatever a model or a socket is called, it stays a name."""
+"""Snippets are valid code for every name of a model or a socket."""
 
 from __future__ import annotations
 

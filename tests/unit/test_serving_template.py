@@ -1,4 +1,4 @@
-"""The template that servers are given renders the official prompt, in each program's way of rendering it."""
+"""The chat template for servers renders the official prompt in each program's renderer."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def by_sglang(query, document, instruction):
 def test_it_renders_the_official_prompt(render, instruction):
     for text in TEXTS:
         for query, document in ((text, "a document"), ("a query", text)):
-            told = neutral(instruction or DEFAULT_INSTRUCTION)
-            expected = RERANK_PREFIX + rerank_query(neutral(query), told) + rerank_body(neutral(document)) + RERANK_SUFFIX
+            used = neutral(instruction or DEFAULT_INSTRUCTION)
+            expected = RERANK_PREFIX + rerank_query(neutral(query), used) + rerank_body(neutral(document)) + RERANK_SUFFIX
             assert render(query, document, instruction) == expected
 
 
 def test_sglang_takes_it_for_a_text_reranker():
-    """By words in it, and not for the one that reads pictures. Source: serving_rerank.py, 0.5.9."""
+    """SGLang recognises it by its text, and not as the template of a model for pictures. Source: serving_rerank.py, 0.5.9."""
     assert 'answer can only be "yes" or "no"' in SOURCE
     assert "<|vision_start|>" not in SOURCE
     assert "<|image_pad|>" not in SOURCE

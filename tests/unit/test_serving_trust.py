@@ -1,4 +1,4 @@
-"""A planted record is not believed: what others can write neither deletes, reads nor ends anything. Most need a second account."""
+"""A forged record is not trusted: files of other users delete, read and end nothing. Most tests need a second account."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def needs_root():
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o1777])
-def test_a_folder_that_others_can_write_is_refused_with_the_command_that_mends_it(folder, mode):
+def test_a_folder_that_others_can_write_is_refused_with_the_command_that_repairs_it(folder, mode):
     servers_folder()
     folder.chmod(mode)
     damaged = folder / "x.json"
     damaged.write_text("{")
     for call in (servers, servers_folder, attach):
-        with pytest.raises(ConfigError, match=rf"servers is not trusted.*has mode {mode:o}.*chmod 700 {folder}"):
+        with pytest.raises(ConfigError, match=rf"servers, the folder of .* is not trusted.*has mode {mode:o}.*chmod 700 {folder}"):
             call()
     assert damaged.exists()
     folder.chmod(0o700)
@@ -83,9 +83,9 @@ def test_a_folder_of_another_account_is_refused(folder):
 def test_a_folder_above_that_others_can_write_is_refused(folder, mode):
     servers_folder()
     folder.parent.chmod(mode)
-    with pytest.raises(ConfigError, match=rf"{folder.parent} on its way .* mode {mode:o}.*chmod go-w {folder.parent}"):
+    with pytest.raises(ConfigError, match=rf"{folder.parent} on its path .* mode {mode:o}.*chmod go-w {folder.parent}"):
         servers()
-    folder.parent.chmod(mode | 0o1000)  # as /tmp is
+    folder.parent.chmod(mode | 0o1000)  # as for /tmp
     assert servers() == ()
 
 
@@ -93,7 +93,7 @@ def test_a_folder_above_that_is_another_accounts_is_refused(folder):
     needs_root()
     servers_folder()
     os.chown(folder.parent, NOBODY, NOBODY)
-    with pytest.raises(ConfigError, match="on its way belongs to nobody"):
+    with pytest.raises(ConfigError, match="on its path belongs to nobody"):
         servers()
 
 
@@ -106,7 +106,7 @@ def test_an_own_link_to_an_own_folder_is_followed_and_another_accounts_is_not(fo
     record_in(link, started_at=time.time()).write()
     assert [server.name for server in servers()] == ["embed-model-8000"]
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
-    with pytest.raises(ConfigError, match=r"link is not trusted.* belongs to nobody"):
+    with pytest.raises(ConfigError, match=r"link, the folder of .* is not trusted.* belongs to nobody"):
         servers()
 
 
@@ -132,7 +132,7 @@ def test_a_file_of_another_account_or_that_others_can_write_is_no_record(folder,
     for _ in range(2):
         assert servers() == ()
     assert {path.name for path in folder.glob("*.json")} == {"theirs.json", "loose.json", "link.json", "pipe.json"}
-    assert len([line for line in caplog.messages if "is not believed" in line]) == 4
+    assert len([line for line in caplog.messages if "is not trusted" in line]) == 4
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_file_of_another_account_or_that_others_can_write_is_no_record(folder,
     ],
 )
 def test_a_record_that_names_files_elsewhere_deletes_and_reads_nothing(folder, tmp_path, planted):
-    """As one that was written while the folder was open to others."""
+    """Such a record could be written while other users could write to the folder."""
     servers_folder()
     target = tmp_path / "precious.json"
     target.write_text('api-key: "root-only"')
@@ -226,7 +226,7 @@ def test_a_process_of_another_account_is_no_supervisor(folder):
             os.killpg(theirs.pid, 9)
 
 
-def test_what_lies_in_the_place_of_a_lock_or_a_record_is_not_written_through(folder, tmp_path):
+def test_an_existing_link_at_the_path_of_a_lock_or_record_is_not_followed(folder, tmp_path):
     servers_folder()
     target = tmp_path / "target"
     target.write_text("precious")

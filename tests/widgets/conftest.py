@@ -38,7 +38,7 @@ def chromium():
 
 @pytest.fixture
 def browser_page(chromium):
-    """Opens browser pages: (dark browser?, width) -> Playwright's page, with nothing but this machine to talk to."""
+    """Opens browser pages: (dark browser?, width) -> Playwright's page, which can only reach this machine."""
     contexts, left = [], []
 
     def opened(*, dark=False, width=1000, height=900):
@@ -63,7 +63,7 @@ def browser_page(chromium):
 
 @pytest.fixture
 def bare(browser_page):
-    """(widget's name, state, theme) -> its real module and styles in a bare page, on a stand-in for the model."""
+    """(widget's name, state, theme) -> its real module and styles in an empty page, with a replacement for the model."""
 
     def mounted(name, state, *, theme="light", dark=False, width=1000, height=900):
         return Page(browser_page(dark=dark, width=width, height=height), name, state, theme)

@@ -1,4 +1,4 @@
-"""A real JupyterLab on this machine, with a token, and nothing that asks the network; notebooks of it in a browser's page."""
+"""A real JupyterLab on this machine, with a token and without network access; notebooks in a browser's page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Lab:
         self._url, self._token, self.root, self.state = url, token, root, state
 
     def open(self, page: Any, name: str, cells: Sequence[str]) -> LabPage:
-        """Write a notebook, open it, and wait until its kernel can be asked."""
+        """Write a notebook, open it, and wait until its kernel is ready."""
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, self.root / f"{name}.ipynb")
@@ -73,7 +73,7 @@ class LabPage:
         self.page.evaluate("([name, words]) => window.jupyterapp.commands.execute(name, words)", [name, words])
 
     def begin(self, name: str) -> None:
-        """Run one of JupyterLab's commands that asks something before it ends."""
+        """Run one of JupyterLab's commands that shows a dialog before it ends."""
         self.page.evaluate("(name) => { window.jupyterapp.commands.execute(name); }", name)
 
     def theme(self, name: str) -> None:
@@ -86,7 +86,7 @@ class LabPage:
         self.command("notebook:run-all-cells")
 
     def python(self, code: str) -> str:
-        """What code prints in the notebook's kernel, behind what runs there."""
+        """The output of code in the notebook's kernel, after the running cells."""
         return self.page.evaluate(
             """async (code) => {
                 const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
@@ -107,7 +107,7 @@ class LabPage:
         self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
     def restart_kernel(self) -> None:
-        """Restart the kernel as a person does, and wait until it is there again."""
+        """Restart the kernel through the menu command, and wait until it is ready."""
         before = self.python("import os; print(os.getpid())")
         self.begin("notebook:restart-kernel")
         self.page.get_by_role("button", name="Confirm Kernel Restart").click()
@@ -127,7 +127,7 @@ def exported(path: Path) -> str:
 
 @contextmanager
 def jupyterlab(folder: Path) -> Iterator[Lab]:
-    """JupyterLab in a folder of its own; its kernels end with it."""
+    """JupyterLab in its own folder; its kernels end with it."""
     root = folder / "root"
     root.mkdir()
     for name, settings in SETTINGS.items():

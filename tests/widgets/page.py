@@ -1,4 +1,4 @@
-"""A widget's real JavaScript in a bare page, on a small stand-in for the kernel's model."""
+"""A widget's real JavaScript in an empty page, with a small replacement for the kernel's model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Model {
 
 
 def blocked(context: Any, left: list[str]) -> None:
-    """Refuse whatever leaves this machine, and write it down."""
+    """Refuse and record every request that leaves this machine."""
 
     def guard(route: Any) -> None:
         url = urlsplit(route.request.url)
@@ -62,7 +62,7 @@ def blocked(context: Any, left: list[str]) -> None:
 
 
 class Page:
-    """A mounted widget. `page` is Playwright's; `state` sets traits as Python would, `sent` is what Python would get."""
+    """A mounted widget. `page` is Playwright's; `state` sets traits as Python would, `sent` has the messages for Python."""
 
     def __init__(self, page: Any, name: str, state: dict[str, Any], theme: str) -> None:
         script, style = assets(name)
@@ -100,5 +100,5 @@ class Page:
         return self.page.evaluate("model.saved")
 
     def get(self, name: str) -> Any:
-        """A trait as the browser has it."""
+        """The browser's value of a trait."""
         return self.page.evaluate("(name) => model.get(name)", name)

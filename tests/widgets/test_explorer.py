@@ -1,4 +1,4 @@
-"""The explorer without a browser: what goes in, what is computed behind it, what Python reads, and the static form."""
+"""The explorer without a browser: arguments, computed values, the values that Python reads, and the static form."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOSTILE = "<script>alert(1)</script> & <img src=x onerror=alert(1)>"
 
 
 class Gated(FakeEngine):
-    """Answers runs once it is told how many it may."""
+    """Answers as many runs as the test allows."""
 
     def __init__(self, runs=0, **settings):
         super().__init__("embed", **settings)
@@ -68,8 +68,8 @@ def named(count):
     return [f"text {number}" for number in range(count)]
 
 
-def settled(widget):
-    """Waits for the background work and for what it says of itself."""
+def finished(widget):
+    """Waits for the background work and for the state after it."""
     widget.wait(30)
     until(lambda: not widget.busy)
     return widget
@@ -83,7 +83,7 @@ def until(true):
     raise AssertionError("it never became true")
 
 
-def told(widget, **message):
+def send_message(widget, **message):
     """A message from the browser."""
     widget._handle_custom_msg(message, [])
 
@@ -102,7 +102,7 @@ def nearest(vectors, index, k=10):
 
 def test_texts_are_embedded_as_they_stand_and_measured(explorer):
     engine = FakeEngine("embed")
-    widget = settled(explorer(embedder(engine), TEXTS))
+    widget = finished(explorer(embedder(engine), TEXTS))
     assert [prompt.body.text for prompt in engine.jobs[0].prompts] == TEXTS
     np.testing.assert_allclose(widget.vectors, embedder().embed_documents(TEXTS), atol=1e-6)
     assert widget.ready
@@ -116,7 +116,7 @@ def test_texts_are_embedded_as_they_stand_and_measured(explorer):
 
 def test_vectors_need_no_embedder_and_are_kept_as_they_are(explorer):
     vectors = 3 * rows(30)
-    widget = settled(explorer(vectors=vectors.tolist(), texts=named(30)))
+    widget = finished(explorer(vectors=vectors.tolist(), texts=named(30)))
     np.testing.assert_array_equal(widget.vectors, vectors)
     norms = np.linalg.norm(vectors, axis=1)
     assert widget.health.norms == pytest.approx((norms.min(), np.median(norms), norms.max()), rel=1e-5)
@@ -128,10 +128,10 @@ def test_a_frameworks_component_embeds_with_its_instruction_of_the_moment(explor
     engine = FakeEngine("embed")
     component = {"langchain": "Qwen3Embeddings", "llama_index": "Qwen3Embedding"}[framework]
     component = getattr(module, component)(engine=engine, instruction="Find fruit")
-    widget = settled(explorer(component, TEXTS))
+    widget = finished(explorer(component, TEXTS))
     component.instruction = "Find cars"
-    told(widget, do="query", text="vehicle")
-    settled(widget)
+    send_message(widget, do="query", text="vehicle")
+    finished(widget)
     (prompt,) = engine.jobs[-1].prompts
     assert (prompt.prefix.query, prompt.prefix.instruction) == ("vehicle", "Find cars")
 
@@ -165,7 +165,7 @@ def test_documents_of_frameworks_are_read(explorer):
         ({"vectors": np.eye(1), "texts": ["a"], "colour": "red"}, TypeError, "colour"),
     ],
 )
-def test_what_cannot_work_is_refused_at_once(settings, error, said):
+def test_invalid_arguments_are_refused_immediately(settings, error, said):
     with pytest.raises(error, match=said):
         EmbeddingExplorer(**settings)
 
@@ -173,7 +173,7 @@ def test_what_cannot_work_is_refused_at_once(settings, error, said):
 # In the background.
 
 
-def test_embedding_leaves_the_kernel_free_and_says_how_far_it_is(explorer):
+def test_embedding_does_not_block_the_kernel_and_shows_progress(explorer):
     engine = Gated(runs=1)
     widget = explorer(embedder(engine), named(300))
     assert engine.waiting.wait(10)
@@ -182,25 +182,25 @@ def test_embedding_leaves_the_kernel_free_and_says_how_far_it_is(explorer):
     assert widget.vectors is None
     assert widget.health is None
     engine.runs = 2
-    settled(widget)
+    finished(widget)
     assert widget.ready
     assert len(widget.vectors) == 300
 
 
-def test_embedding_is_cancelled_and_goes_on_where_it_was(explorer):
+def test_cancelled_embedding_continues_where_it_stopped(explorer):
     engine = Gated(runs=1)
     widget = explorer(embedder(engine), named(300))
     assert engine.waiting.wait(10)
     until(lambda: widget.busy.startswith("Embedding: 256"))
-    told(widget, do="cancel")
+    send_message(widget, do="cancel")
     assert engine.cancelled.wait(10)
     until(lambda: not widget.busy)
     widget.wait()  # at once: nothing runs
     assert not widget.ready
     assert widget.error == ""
     engine.runs = 9
-    told(widget, do="go")
-    settled(widget)
+    send_message(widget, do="go")
+    finished(widget)
     assert widget.ready
     assert [len(job.prompts) for job in engine.jobs] == [256, 44]
     np.testing.assert_allclose(widget.vectors, embedder().embed_documents(named(300)), atol=1e-6)
@@ -215,8 +215,8 @@ def test_a_failure_is_shown_and_raised_by_wait_and_may_be_tried_again(explorer):
     assert "nobody listens" in widget.error
     assert not widget.ready
     engine._error = None
-    told(widget, do="go")
-    settled(widget)
+    send_message(widget, do="go")
+    finished(widget)
     assert widget.ready
     assert widget.error == ""
 
@@ -241,11 +241,11 @@ def test_closing_ends_the_thread_in_the_middle_of_work():
 # What a person does.
 
 
-def test_a_query_is_embedded_behind_the_instruction_and_its_nearest_texts_are_listed(explorer):
+def test_a_query_is_embedded_with_the_instruction_and_its_nearest_texts_are_listed(explorer):
     engine = FakeEngine("embed")
-    widget = settled(explorer(embedder(engine, instruction="Find fruit"), TEXTS, focused=2))
-    told(widget, do="query", text="  red apple ")
-    settled(widget)
+    widget = finished(explorer(embedder(engine, instruction="Find fruit"), TEXTS, focused=2))
+    send_message(widget, do="query", text="  red apple ")
+    finished(widget)
     (prompt,) = engine.jobs[-1].prompts
     assert (prompt.prefix.query, prompt.prefix.instruction) == ("red apple", "Find fruit")
     assert widget.query == "red apple"
@@ -258,18 +258,18 @@ def test_a_query_is_embedded_behind_the_instruction_and_its_nearest_texts_are_li
     assert (shown["of"], shown["text"]) == (None, "red apple")
     assert len(widget._asked["point"]) == 2
     np.testing.assert_allclose(widget.to_pandas().query_cosine, cosines, atol=1e-6)
-    told(widget, do="query", text="red apple")  # the same again: the instruction may be another
-    settled(widget)
+    send_message(widget, do="query", text="red apple")  # the same query again: the instruction may have changed
+    finished(widget)
     assert len(engine.jobs) == 3
-    told(widget, do="query", text="")
+    send_message(widget, do="query", text="")
     assert widget._asked == {}
     assert widget._nearest["rows"] == []
     assert "query_cosine" not in widget.to_pandas()
 
 
-def test_an_answer_that_comes_late_is_not_taken_for_the_next_query(explorer):
-    """The query before is answered in the very moment in which the next one is set."""
-    widget = settled(explorer(embedder(), TEXTS, focused=1))
+def test_a_late_answer_is_not_used_for_the_next_query(explorer):
+    """The previous query is answered while the next one is set."""
+    widget = finished(explorer(embedder(), TEXTS, focused=1))
     late = embedder().embed_queries(["another"])[0]
 
     def answer_late(_):
@@ -277,15 +277,15 @@ def test_an_answer_that_comes_late_is_not_taken_for_the_next_query(explorer):
 
     widget.observe(answer_late, "focused")
     widget.query = "red apple"
-    settled(widget)
+    finished(widget)
     np.testing.assert_allclose(widget._survey.query_vector, embedder().embed_queries(["red apple"])[0], atol=1e-6)
     assert widget._nearest["text"] == "red apple"
 
 
 def test_a_query_may_be_given_from_the_start_with_vectors(explorer):
     engine = FakeEngine("embed")
-    widget = settled(explorer(embedder(engine), TEXTS, vectors=rows(6, 64), query="capital"))
-    (job,) = engine.jobs  # the query's alone
+    widget = finished(explorer(embedder(engine), TEXTS, vectors=rows(6, 64), query="capital"))
+    (job,) = engine.jobs  # only that of the query
     cosines = [cosine(vector, engine.run(job).rows[0]) for vector in rows(6, 64)]
     assert [row["index"] for row in widget._nearest["rows"]] == np.argsort(-np.array(cosines)).tolist()
 
@@ -307,15 +307,15 @@ def test_a_query_of_another_width_is_refused(explorer):
 
 
 def test_a_query_without_an_embedder_is_refused_under_the_widget(explorer):
-    widget = settled(explorer(vectors=rows(6), texts=TEXTS))
-    told(widget, do="query", text="red")
+    widget = finished(explorer(vectors=rows(6), texts=TEXTS))
+    send_message(widget, do="query", text="red")
     assert "query needs an embedder" in widget.error
     assert widget.query == ""
 
 
 def test_the_focused_text_shows_what_a_smaller_width_keeps_loses_and_gains(explorer):
     vectors = rows(60)
-    widget = settled(explorer(vectors=vectors, texts=named(60), dimensions=4, focused=7))
+    widget = finished(explorer(vectors=vectors, texts=named(60), dimensions=4, focused=7))
     full, cut = nearest(vectors, 7), nearest(vectors[:, :4], 7)
     shown = {fate: [row["index"] for row in widget._nearest["rows"] if row["fate"] == fate] for fate in ("kept", "lost", "gained")}
     assert shown == {
@@ -333,9 +333,9 @@ def test_the_focused_text_shows_what_a_smaller_width_keeps_loses_and_gains(explo
     assert {row["fate"] for row in widget._nearest["rows"]} == {"kept"}
 
 
-def test_recall_is_measured_at_the_widths_asked_for(explorer):
+def test_recall_is_measured_at_the_requested_widths(explorer):
     vectors = rows(40)
-    widget = settled(explorer(vectors=vectors, texts=named(40), widths=[3, 12], dimensions=5))
+    widget = finished(explorer(vectors=vectors, texts=named(40), widths=[3, 12], dimensions=5))
     assert list(widget.recall) == [3, 5, 12, 48]
     assert widget.recall[5] == pytest.approx(
         np.mean([len(set(nearest(vectors, i)) & set(nearest(vectors[:, :5], i))) / 10 for i in range(40)])
@@ -346,7 +346,7 @@ def test_recall_is_measured_at_the_widths_asked_for(explorer):
 
 
 def test_a_selection_comes_from_the_browser_and_from_python(explorer):
-    widget = settled(explorer(vectors=rows(6), texts=TEXTS, selection=[5, 1, 1]))
+    widget = finished(explorer(vectors=rows(6), texts=TEXTS, selection=[5, 1, 1]))
     assert widget.selection == [1, 5]
     widget.set_state({"selection": [4, 2, 0]})
     assert widget.selection == [0, 2, 4]
@@ -358,10 +358,10 @@ def test_a_selection_comes_from_the_browser_and_from_python(explorer):
 
 def test_the_heat_map_shows_the_selection_or_else_the_first_texts(explorer):
     vectors = rows(80)
-    widget = settled(explorer(vectors=vectors, texts=named(80)))
+    widget = finished(explorer(vectors=vectors, texts=named(80)))
     assert widget._heat["indices"] == list(range(60))
     assert (widget._heat["of"], widget._heat["chosen"]) == (80, False)
-    widget.selection = [3]  # one text is no map
+    widget.selection = [3]  # a heat map needs two texts
     assert not widget._heat["chosen"]
     widget.selection = [3, 70, 71]
     assert (widget._heat["indices"], widget._heat["chosen"]) == ([3, 70, 71], True)
@@ -370,7 +370,7 @@ def test_the_heat_map_shows_the_selection_or_else_the_first_texts(explorer):
 
 
 def test_the_heat_map_keeps_groups_together(explorer):
-    widget = settled(explorer(vectors=rows(6), texts=TEXTS, labels=["x", "y", "x", "z", "y", "x"]))
+    widget = finished(explorer(vectors=rows(6), texts=TEXTS, labels=["x", "y", "x", "z", "y", "x"]))
     assert widget._heat["indices"] == [0, 2, 5, 1, 4, 3]
     values = widget.vectors / np.linalg.norm(widget.vectors, axis=1, keepdims=True)
     assert widget._heat["values"][0][3] == pytest.approx(values[0] @ values[1], abs=1e-4)
@@ -378,7 +378,7 @@ def test_the_heat_map_keeps_groups_together(explorer):
 
 def test_search_reads_whole_texts_in_any_case(explorer):
     texts = ["x" * 500 + " Straße", "nothing", "STRASSE"]
-    widget = settled(explorer(vectors=np.eye(3), texts=texts))
+    widget = finished(explorer(vectors=np.eye(3), texts=texts))
     widget.set_state({"search": " strasse"})
     assert widget.matches == (0, 2)
     assert widget.to_pandas().match.tolist() == [True, False, True]
@@ -401,7 +401,7 @@ def test_groups_are_labels_and_the_rare_ones_are_together(explorer):
 def test_rows_without_a_direction_are_named_and_left_out(explorer):
     vectors = rows(30)
     vectors[4, 2], vectors[9], vectors[11] = np.nan, np.inf, 0
-    widget = settled(explorer(vectors=vectors, texts=named(30), focused=4, selection=[4, 5, 6]))
+    widget = finished(explorer(vectors=vectors, texts=named(30), focused=4, selection=[4, 5, 6]))
     assert widget.health.non_finite == (4, 9)
     assert widget.health.zero == (11,)
     points = widget._map["points"]
@@ -421,25 +421,25 @@ def test_rows_without_a_direction_are_named_and_left_out(explorer):
 def test_near_duplicates_are_listed_with_their_cosines_and_equal_texts_marked(explorer):
     vectors = rows(30)
     vectors[20], vectors[25] = vectors[3], vectors[8] + 0.01 * vectors[9]
-    vectors[5] = np.nan  # what is left out moves nobody's number
+    vectors[5] = np.nan  # excluded texts do not change the numbers of others
     texts = named(30)
     texts[20] = texts[3]
-    widget = settled(explorer(vectors=vectors, texts=texts, duplicates_above=0.99))
+    widget = finished(explorer(vectors=vectors, texts=texts, duplicates_above=0.99))
     assert [pair[:2] for pair in widget.duplicates] == [(3, 20), (8, 25)]
     assert widget.duplicates[1][2] == pytest.approx(cosine(vectors[8], vectors[25]), abs=1e-6)
     shown = widget._health["pairs"]
     assert shown["above"] == 2
     assert [(pair["first"], pair["second"], pair["equal"]) for pair in shown["best"]] == [(3, 20, True), (8, 25, False)]
-    alone = settled(explorer(vectors=rows(30), texts=named(30)))
+    alone = finished(explorer(vectors=rows(30), texts=named(30)))
     assert alone.duplicates == ()
-    assert len(alone._health["pairs"]["best"]) == 5  # the nearest, for want of duplicates
+    assert len(alone._health["pairs"]["best"]) == 5  # the nearest pairs, because there are no duplicates
 
 
 def test_variance_is_shown_in_bars(explorer):
     vectors = rows(50, 300)
     vectors[:, 7] *= 100
     vectors[:, 5] = 0.1
-    widget = settled(explorer(vectors=vectors, texts=named(50)))
+    widget = finished(explorer(vectors=vectors, texts=named(50)))
     shown = widget._health["variance"]
     assert len(shown["bars"]) == 128
     assert shown["top"][0] == 7
@@ -451,7 +451,7 @@ def test_variance_is_shown_in_bars(explorer):
 
 
 @pytest.mark.parametrize("settings", [{"embedder": None}, {"vectors": []}, {"vectors": np.empty((0, 8))}])
-def test_no_texts_are_an_explorer_that_says_so(explorer, settings):
+def test_an_explorer_without_texts_shows_a_message(explorer, settings):
     if "embedder" in settings:
         settings = {"embedder": embedder()}
     widget = explorer(texts=[], **settings)
@@ -463,7 +463,7 @@ def test_no_texts_are_an_explorer_that_says_so(explorer, settings):
 
 
 def test_one_text_works(explorer):
-    widget = settled(explorer(embedder(), ["alone"], focused=0, query="alone?"))
+    widget = finished(explorer(embedder(), ["alone"], focused=0, query="alone?"))
     assert widget.ready
     assert widget._map["points"] == [[0, 0]]
     assert set(widget.recall.values()) == {1.0}
@@ -477,14 +477,14 @@ def test_one_text_works(explorer):
 
 
 def test_vectors_stay_in_python(explorer):
-    widget = settled(explorer(vectors=rows(500, 1024), texts=named(500), query=""))
+    widget = finished(explorer(vectors=rows(500, 1024), texts=named(500), query=""))
     widget.focused, widget.selection = 3, list(range(100))
     state = {name: value for name, value in widget.get_state().items() if name not in ("_esm", "_css", "layout")}
     assert len(json.dumps(state)) < 100_000  # the vectors alone are half a million numbers
 
 
 def test_all_texts_as_a_data_frame(explorer, monkeypatch):
-    widget = settled(explorer(vectors=rows(6), texts=TEXTS, labels="aabbcc"))
+    widget = finished(explorer(vectors=rows(6), texts=TEXTS, labels="aabbcc"))
     frame = widget.to_pandas()
     assert list(frame.columns) == ["text", "label", "x", "y", "norm", "match", "selected"]
     assert frame.text.tolist() == TEXTS
@@ -503,7 +503,7 @@ def test_the_static_form_reads_without_scripts_and_trusts_no_text(explorer):
     widget = explorer(vectors=vectors, texts=texts)
     shown = widget._repr_mimebundle_()
     shown = (shown[0] if isinstance(shown, tuple) else shown)["text/html"]
-    assert widget.ready  # so few vectors are waited for
+    assert widget.ready  # the static form waits for so few vectors
     assert "30 of 48 dimensions" in shown
     assert "1 row: 4" in shown
     assert "1 pair" in shown
@@ -514,7 +514,7 @@ def test_the_static_form_reads_without_scripts_and_trusts_no_text(explorer):
     assert "<img" not in shown
 
 
-def test_the_static_form_says_that_vectors_are_not_there_yet(explorer, monkeypatch):
+def test_the_static_form_shows_that_there_are_no_vectors_yet(explorer, monkeypatch):
     monkeypatch.setattr("qwen3_integrations.notebook.explorer.PATIENCE_S", 0.05)
     widget = explorer(embedder(Gated()), TEXTS)
     assert "6 texts, no vectors yet" in widget._static_html()
@@ -539,7 +539,7 @@ assert "3 of 3 dimensions" in asyncio.run(main())
 
 def test_several_slices_are_in_flight_while_a_corpus_is_embedded(explorer):
     class Together(FakeEngine):
-        """Answers nothing before four jobs are with it at once."""
+        """Answers only when four jobs are in flight."""
 
         now, enough = 0, None
 
@@ -551,6 +551,6 @@ def test_several_slices_are_in_flight_while_a_corpus_is_embedded(explorer):
             await self.enough.wait()
             return self.run(job)
 
-    widget = settled(explorer(embedder(Together("embed")), named(1000)))
+    widget = finished(explorer(embedder(Together("embed")), named(1000)))
     assert widget.ready
     np.testing.assert_allclose(widget.vectors, embedder().embed_documents(named(1000)), atol=1e-6)

@@ -1,4 +1,4 @@
-"""The explorer's real JavaScript in a browser: what a person sees, points at and types."""
+"""The explorer's real JavaScript in a browser: the visible content, pointer and keyboard."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = ["red apple", "car", HOSTILE, "green apple"]
 
 
 def traits_of(widget):
-    """What the browser is sent of a widget."""
+    """The state of a widget in the browser."""
     left_out = re.compile(r"_esm|_css|_dom_classes|_model_|_view_|_anywidget|layout|tabbable|tooltip|comm")
     return {name: getattr(widget, name) for name in widget.keys if not left_out.match(name)}
 
@@ -67,20 +67,20 @@ def many():
 
 
 class Bound:
-    """A page and the Python widget behind it: what a person does reaches Python, what Python answers reaches the page."""
+    """A page and the Python widget behind it: actions in the page reach Python, and answers of Python reach the page."""
 
     def __init__(self, bare, widget):
         self.widget = widget
         self.page = bare("explorer", traits_of(widget) | {"busy": ""})
-        self.heard = 0
+        self.read_count = 0
 
     def pump(self):
         saved = {name: value for name, value in self.page.saved.items() if getattr(self.widget, name) != value}
         if saved:
             self.widget.set_state(saved)
-        for message in self.page.sent[self.heard :]:
+        for message in self.page.sent[self.read_count :]:
             self.widget._handle_custom_msg(message, [])
-            self.heard += 1
+            self.read_count += 1
         self.widget.wait(30)
         self.page.state(**traits_of(self.widget) | {"busy": ""})
 
@@ -108,7 +108,7 @@ def heat(view):
 
 
 def spots(view):
-    """Where the points stand, in the page: as the map places them, from the same numbers."""
+    """The positions of the points in the page, computed from the same numbers as in the map."""
     box = stage(view).bounding_box()
     known = [(index, point) for index, point in enumerate(view.get("_map")["points"]) if point]
     points = np.array([point for _, point in known])
@@ -210,7 +210,7 @@ def test_no_text_becomes_markup(small):
 
 def test_no_texts_say_so(bare):
     view = bare("explorer", state_of(EmbeddingExplorer(vectors=[], texts=[])))
-    expect(view.page.get_by_role("group", name="Embedding explorer")).to_contain_text("There are no texts to look at.")
+    expect(view.page.get_by_role("group", name="Embedding explorer")).to_contain_text("There are no texts.")
     assert view.page.get_by_role("tab").count() == 0
 
 
@@ -224,11 +224,11 @@ def test_one_text_is_a_point_without_neighbours(shown):
     expect(view.page.get_by_text("One text has no neighbours to lose.")).to_be_visible()
 
 
-def test_work_is_shown_cancelled_and_gone_on_with(small):
+def test_work_is_shown_and_can_be_cancelled_and_continued(small):
     empty = {"_map": {}, "_heat": {}, "_recall": {}, "_health": {}, "ready": False}
     view = small(over=empty | {"busy": "Embedding: 256 of 300 texts"})
     expect(view.page.get_by_text("Embedding: 256 of 300 texts…")).to_be_visible()
-    expect(view.page.get_by_text("Not there yet: it is being computed.").first).to_be_visible()
+    expect(view.page.get_by_text("Not available yet: it is being computed.").first).to_be_visible()
     expect(stage(view)).to_be_hidden()
     view.page.get_by_role("button", name="Cancel").click()
     view.state(busy="")
@@ -344,7 +344,7 @@ def test_arrows_walk_to_the_nearest_point_enter_selects_and_escape_clears(small)
     assert view.get("focused") is not None
     view.page.keyboard.press("Escape")
     assert view.get("focused") is None
-    view.page.keyboard.press("ArrowUp")  # from nowhere: the point nearest to the middle
+    view.page.keyboard.press("ArrowUp")  # without a focused point: the point nearest to the middle
     assert view.get("focused") is not None
 
 
@@ -388,7 +388,7 @@ def test_a_search_dims_the_rest_and_enter_walks_the_matches(bound):
     box = stage(page).bounding_box()
     left, top, right, low = box["x"] + 4, box["y"] + 4, box["x"] + box["width"] - 4, box["y"] + box["height"] - 4
     lasso(page, (left, top), (right, top), (right, low), (left, low))
-    assert page.saved["selection"] == [5, 50, 150]  # what is dimmed is not selected
+    assert page.saved["selection"] == [5, 50, 150]  # dimmed points are not selected
     page.page.get_by_role("button", name="Clear").click()
     search.press("Escape")
     view.pump()
@@ -450,7 +450,7 @@ def test_ten_thousand_points_are_drawn_hovered_and_lassoed(bare, many):
     assert len(inside) > 300
     assert inside <= set(chosen)
     assert len(chosen) < 1.1 * len(inside)
-    assert view.page.locator(".q3 *").count() < 500  # points are no elements
+    assert view.page.locator(".q3 *").count() < 500  # points are not elements of the page
 
 
 # The other views.
@@ -500,7 +500,7 @@ def test_the_heat_map_of_sixty_texts_clips_its_labels(shown):
     assert len(boxes) == 30
     left = heat(view).bounding_box()
     assert all(box["right"] < left["x"] + left["width"] * 158 / 620 for box in boxes)
-    assert all(lower["top"] > upper["top"] + 11 for upper, lower in pairwise(boxes))  # none touches the next
+    assert all(lower["top"] > upper["top"] + 11 for upper, lower in pairwise(boxes))  # no label touches the next
 
 
 def test_the_slider_shows_recall_and_what_the_text_in_focus_loses(bound):
@@ -526,11 +526,11 @@ def test_the_slider_shows_recall_and_what_the_text_in_focus_loses(bound):
     expect(side).to_contain_text(f"− {len(lost)} lost at 4")
     expect(side).to_contain_text(f"+ {len(lost)} gained at 4")
     first = lost[0]
-    told = f"Text {first['index']}: text {first['index']}; cosine {first['cosine']:.3f}, at 4 dimensions {first['cut']:.3f}, lost"
-    side.get_by_role("button", name=told).click()
+    label = f"Text {first['index']}: text {first['index']}; cosine {first['cosine']:.3f}, at 4 dimensions {first['cut']:.3f}, lost"
+    side.get_by_role("button", name=label).click()
     view.pump()
     expect(side.get_by_role("heading")).to_have_text(f"Text {first['index']}")
-    expect(page.get_by_role("region", name="The text in focus")).to_be_focused()  # not lost with the row
+    expect(page.get_by_role("region", name="The text in focus")).to_be_focused()  # the focus is kept when the row is replaced
 
 
 def test_neighbours_are_drawn_in_the_map(small):
@@ -548,7 +548,7 @@ def test_a_query_is_sent_drawn_listed_and_removed(bound):
     view = bound(Embedder(engine, instruction="Find texts"), texts)
     page = view.page.page
     box = page.get_by_role("textbox", name="Query")
-    assert box.get_attribute("title") == "Embedded behind the instruction: Find texts"
+    assert box.get_attribute("title") == "Embedded with the instruction: Find texts"
     before = painted(view.page, 1)["all"]
     box.fill("text about 2")
     box.press("Enter")
@@ -556,7 +556,7 @@ def test_a_query_is_sent_drawn_listed_and_removed(bound):
     view.pump()
     side = page.get_by_role("complementary")
     expect(side.get_by_role("heading")).to_have_text("Query")
-    expect(side).to_contain_text("Behind the instruction “Find texts”")
+    expect(side).to_contain_text("With the instruction “Find texts”")
     best = view.widget._nearest["rows"][0]
     expect(side.get_by_role("button").first).to_have_attribute(
         "aria-label", re.compile(f"^Text {best['index']}: .*cosine {best['cosine']:.3f}$")
@@ -568,7 +568,7 @@ def test_a_query_is_sent_drawn_listed_and_removed(bound):
     assert view.widget.query == ""
 
 
-def test_health_names_what_is_wrong_and_leads_to_it(shown):
+def test_health_names_faults_and_links_to_their_texts(shown):
     vectors, _ = clusters(40)
     vectors[4], vectors[9, 1], vectors[11] = np.inf, np.nan, 0
     vectors[20], vectors[:, 5] = vectors[3], np.where(np.isfinite(vectors[:, 5]), 0.5, vectors[:, 5])
@@ -655,7 +655,7 @@ def test_words_and_marks_stand_out_from_their_background(shown, theme):
     assert low["marks"] >= 3
 
 
-def test_it_may_be_rendered_before_it_is_in_the_page_and_taken_off_again(small):
+def test_it_can_be_rendered_outside_the_page_and_removed_again(small):
     view = small(labels=["a", "b", "c", "d"])
     view.page.evaluate(
         """async () => {

@@ -1,4 +1,4 @@
-"""The inspector without a browser: what goes in, what a message does, what Python reads, and the static form."""
+"""The inspector without a browser: arguments, messages, the values that Python reads, and the static form."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def reranker(scores=SCORES, **settings) -> Reranker:
     return Reranker(FakeEngine("rerank", score=lambda query, document: scores[document]), **settings)
 
 
-def other_for(told: str, scores=SCORES, other=OTHER) -> Reranker:
-    """Scores otherwise when it is told `told`."""
+def other_for(wanted: str, scores=SCORES, other=OTHER) -> Reranker:
+    """A reranker with other scores for the instruction `wanted`."""
 
     class Engine(FakeEngine):
         def _score_of(self, prompt):
-            return (other if prompt.prefix.instruction == told else scores)[prompt.body.text[1:]]
+            return (other if prompt.prefix.instruction == wanted else scores)[prompt.body.text[1:]]
 
     return Reranker(Engine("rerank"))
 
 
 class Waiting(FakeEngine):
-    """Answers the first run, and lets every later one wait for ever."""
+    """Answers the first run; later runs never end."""
 
     def __init__(self):
         super().__init__("rerank", score=lambda query, document: SCORES[document])
@@ -75,7 +75,7 @@ def send(widget, what, **words):
     widget._handle_custom_msg({"do": what, **words}, [])
 
 
-def settle(widget):
+def wait_until_idle(widget):
     """Wait until nothing runs."""
     until = time.monotonic() + 30
     while widget.busy:
@@ -122,7 +122,7 @@ def test_langchain_documents_keep_their_metadata(inspector):
     assert widget._documents[1]["about"]["page"] == "1"
     assert len(widget._documents[1]["about"]["long"]) == 200
     send(widget, "run", instruction="Find lists")
-    settle(widget)
+    wait_until_idle(widget)
     assert widget.ranking.instruction == "Find lists"
 
     titled = Qwen3Rerank(engine=FakeEngine("rerank"), document_text="page")
@@ -184,7 +184,7 @@ def test_run_again_works_in_the_background_and_keeps_the_ranking_before(inspecto
     threads = []
     widget.observe(lambda change: threads.append(threading.current_thread()), "ranking")
     send(widget, "run", instruction="Find lists")
-    settle(widget)
+    wait_until_idle(widget)
     assert widget.error == ""
     assert threads != [threading.current_thread()]
     assert len(threads) == 1
@@ -201,8 +201,8 @@ def test_run_again_works_in_the_background_and_keeps_the_ranking_before(inspecto
 
     second = widget.ranking
     widget.run_again("Find sorting")
-    settle(widget)
-    assert widget.previous is widget.compare is second  # the comparison goes along
+    wait_until_idle(widget)
+    assert widget.previous is widget.compare is second  # the comparison moves too
     send(widget, "compare", on=False)
     assert widget.compare is None
     assert widget._other is None
@@ -218,7 +218,7 @@ def test_cancel_really_cancels(inspector):
     send(widget, "cancel")
     assert engine.cancelled.wait(10)
     assert widget.busy == widget.error == ""
-    assert widget._note == "Cancelled: the ranking from before stands"
+    assert widget._note == "Cancelled: the previous ranking is kept"
     assert widget.ranking is before
 
 
@@ -232,12 +232,12 @@ def test_closing_ends_the_run_and_its_thread(inspector):
     assert not [thread for thread in threading.enumerate() if "RankInspector" in thread.name]
 
 
-def test_an_error_stands_under_the_widget(inspector):
+def test_an_error_is_shown_under_the_widget(inspector):
     refused = ServerUnreachable("http://127.0.0.1:9 refused the connection", url="http://127.0.0.1:9")
     ranking = reranker().rank(QUERY, DOCUMENTS)
     widget = inspector(ranking, reranker=Reranker(FakeEngine("rerank", error=refused)))
     send(widget, "run", instruction="Find lists")
-    settle(widget)
+    wait_until_idle(widget)
     assert widget.error == "http://127.0.0.1:9 refused the connection"
     assert widget.ranking is ranking
     send(widget, "run", instruction="lone \ud800")
@@ -245,7 +245,7 @@ def test_an_error_stands_under_the_widget(inspector):
     with pytest.raises(InputError):
         widget.run_again("lone \ud800")
 
-    send(ranking.inspect(), "run", instruction="")  # no button asks for it
+    send(ranking.inspect(), "run", instruction="")  # no button does this
     with pytest.raises(ConfigError, match="reranker="):
         ranking.inspect().run_again()
 
@@ -267,7 +267,7 @@ def test_labels_give_measures_of_all_orders(inspector):
     assert widget._measures == []
 
 
-def test_all_can_be_taken_away(inspector):
+def test_all_documents_can_be_dropped(inspector):
     compare = reranker(OTHER).rank(QUERY, DOCUMENTS)
     widget = inspector(reranker(), QUERY, DOCUMENTS, compare=compare, labels={2: 1}, threshold=0.5)
     widget.selection = [2, 4, 2]
@@ -345,7 +345,7 @@ def state_of(page):
     return json.loads(re.search(r"id='state'>(.*?)</script>", page, re.DOTALL)[1])
 
 
-def test_a_trait_says_itself_whether_a_page_holds_it(inspector):
+def test_a_tag_of_a_trait_decides_whether_a_page_contains_it(inspector):
     class Annotated(RankInspector):
         colour = traitlets.Unicode("red").tag(sync=True, exported=True)
         pressed = traitlets.Bool(False).tag(sync=True, exported=False)
@@ -369,7 +369,7 @@ def test_a_trait_says_itself_whether_a_page_holds_it(inspector):
     )
 
 
-def test_every_trait_that_the_browser_reads_says_whether_a_page_holds_it(inspector):
+def test_every_trait_that_the_browser_reads_has_the_tag_exported(inspector):
     widget = inspector(reranker().rank(QUERY, DOCUMENTS))
     read = set(re.findall(r'model\.[gs]et\("(\w+)"', widget._esm))
     assert read
@@ -410,7 +410,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(inspector):
         ((1, QUERY, DOCUMENTS), {}, TypeError, "not int"),
     ],
 )
-def test_what_does_not_fit_is_refused(words, settings, error, said):
+def test_values_that_do_not_fit_are_refused(words, settings, error, said):
     made = {"reranker": reranker(), "ranking": reranker().rank(QUERY, DOCUMENTS), "fewer": reranker().rank(QUERY, DOCUMENTS[:2])}
     named = {name: made.get(value, value) if isinstance(value, str) else value for name, value in settings.items()}
     with pytest.raises(error, match=said):
@@ -446,10 +446,10 @@ def test_the_html_of_a_ranking_needs_no_widgets():
     assert not {"anywidget", "ipywidgets", "traitlets", "numpy"} & set(loaded)
 
 
-# What a person does while work is on its way
+# Actions while work is in progress
 
 
-def test_a_value_that_is_refused_goes_back_and_is_said(inspector):
+def test_a_refused_value_is_reset_in_the_browser_and_reported(inspector):
     widget = inspector(reranker(), QUERY, DOCUMENTS)
     for name, value, before in (("threshold", 5.0, 0.0), ("top_n", 0, None), ("selection", [99], []), ("k", 0, 10), ("labels", [1], None)):
         kept = getattr(widget, name)
@@ -463,7 +463,7 @@ def test_a_value_that_is_refused_goes_back_and_is_said(inspector):
     assert widget.threshold == 0.5
 
 
-def test_a_run_that_begins_while_another_ends_stays_busy_and_can_be_cancelled(inspector):
+def test_a_run_that_starts_while_another_ends_stays_busy_and_can_be_cancelled(inspector):
     engine = Waiting()
     widget = inspector(Reranker(engine), QUERY, DOCUMENTS)
     engine.arun, waiting = engine.__class__.__mro__[1].arun.__get__(engine), engine.arun

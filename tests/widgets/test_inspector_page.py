@@ -1,4 +1,4 @@
-"""The inspector's real JavaScript in a browser: what a person sees, clicks and types."""
+"""The inspector's real JavaScript in a browser: the visible content, clicks and keys."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def order(page):
     return [int(one.get_attribute("data-item")) for one in sorted(rows.all(), key=lambda one: int(one.get_attribute("aria-rowindex")))]
 
 
-def test_what_is_there_to_read(shown):
+def test_the_accessible_content(shown):
     page = shown(threshold=0.2)
     expect(page.page.locator("section")).to_match_aria_snapshot(
         """
@@ -201,7 +201,7 @@ def test_the_long_text_is_clipped_until_it_is_opened(shown):
     assert row(page, 1).bounding_box()["height"] == height
 
 
-def test_threshold_and_top_n_say_what_is_kept(shown):
+def test_threshold_and_top_n_determine_the_kept_documents(shown):
     page = shown(threshold=0.2)
     kept = page.page.locator("strong")
     expect(kept).to_have_text("3 of 5 kept")
@@ -228,7 +228,7 @@ def test_threshold_and_top_n_say_what_is_kept(shown):
     expect(slider).to_have_value("0.5")
 
 
-def test_rows_stand_in_the_order_asked_for(shown):
+def test_rows_are_in_the_requested_order(shown):
     page = shown()
     head = page.page.get_by_role("columnheader")
     assert order(page) == [1, 3, 0, 2, 4]
@@ -264,7 +264,7 @@ def test_run_again_and_cancel(shown):
     box.press("Escape")
     page.page.get_by_role("button", name="Cancel").click()
     assert page.sent[1:] == [{"do": "cancel"}, {"do": "cancel"}]
-    page.state(busy="", _note="Cancelled: the ranking from before stands")
+    page.state(busy="", _note="Cancelled: the previous ranking is kept")
     expect(page.page.get_by_role("status").filter(has_text="Cancelled")).to_be_visible()
     expect(page.page.get_by_role("button", name="Cancel")).to_be_disabled()
     box.press("Control+Enter")
@@ -358,7 +358,7 @@ def test_relevance_is_marked_by_click_and_by_key(shown):
     )
 
 
-def test_copies_what_is_kept_or_selected(shown):
+def test_copies_the_kept_or_selected_documents(shown):
     page = shown(threshold=0.5, labels={1: 1})
     page.page.evaluate("document.body.append(Object.assign(document.createElement('textarea'), { id: 'paste' }))")
 
@@ -429,7 +429,7 @@ def test_of_a_thousand_documents_only_those_in_view_are_drawn(bare, thousand):
     page.page.keyboard.press("Home")
     expect(row(page, best[0])).to_be_focused()
     page.page.mouse.move(500, 700)
-    page.page.mouse.wheel(0, 4000)  # the focused row leaves the view, but not the page: it holds the keyboard
+    page.page.mouse.wheel(0, 4000)  # the focused row leaves the view, but stays in the page, because it has the focus
     expect(row(page, best[30])).to_have_count(0)
     expect(row(page, best[0])).to_be_focused()
     expect(row(page, best[0])).not_to_be_in_viewport()
@@ -494,7 +494,7 @@ def test_the_page_of_its_own_works_without_kernel_and_network(browser_page):
     assert page.locator("section").evaluate("element => getComputedStyle(element).backgroundColor") == "rgb(30, 32, 36)"
 
 
-def test_a_result_that_arrives_leaves_alone_what_is_being_typed(shown):
+def test_a_new_result_does_not_overwrite_typed_text(shown):
     page = shown()
     box, most = page.page.get_by_label("Instruction"), page.page.get_by_label("Keep at most")
     box.fill("my next, half-typed instruction")
@@ -505,7 +505,7 @@ def test_a_result_that_arrives_leaves_alone_what_is_being_typed(shown):
     expect(most).to_have_value("12")
 
 
-def test_labels_that_python_sets_show_what_they_measure(shown):
+def test_labels_set_in_python_show_the_measures(shown):
     page = shown()
     labelled = inspector(labels=[1, 0, 0, 0, 0])
     expect(page.page.get_by_role("button", name="Label relevance")).to_have_attribute("aria-pressed", "false")

@@ -25,7 +25,7 @@ documents = [
     "Rename a file.",
 ]
 """
-TORCH, FAKE = RERANKER.format("torch"), RERANKER.format("fake")  # a fake one where only the looks are looked at
+TORCH, FAKE = RERANKER.format("torch"), RERANKER.format("fake")  # the fake one where only the appearance is tested
 INSPECT = "inspector = reranker.rank('copy a file', documents).inspect(reranker=reranker)\ninspector"
 EXPLORE = """
 from qwen3_integrations import Embedder, FakeEngine
@@ -74,7 +74,7 @@ def rows(page):
     return page.page.locator("[role=row][data-item]")
 
 
-def test_an_inspector_goes_round(notebook):
+def test_an_inspector_works_in_jupyterlab(notebook):
     lab = notebook(TORCH, INSPECT)
     page = lab.page
     inspector = page.get_by_role("region", name="Rank inspector")
@@ -85,11 +85,11 @@ def test_an_inspector_goes_round(notebook):
     before = json.loads(lab.python("import json; print(json.dumps([hit.score for hit in inspector.ranking]))"))
 
     # from the browser: another instruction, run again
-    told = "Find texts about <b>the weather</b>"
-    page.get_by_label("Instruction", exact=True).fill(told)
+    instruction = "Find texts about <b>the weather</b>"
+    page.get_by_label("Instruction", exact=True).fill(instruction)
     page.get_by_role("button", name="Run again").click()
     expect(page.get_by_role("button", name="Compare with previous")).to_be_visible()
-    assert lab.python("print(inspector.ranking.instruction)") == told
+    assert lab.python("print(inspector.ranking.instruction)") == instruction
     after = json.loads(lab.python("print(json.dumps([hit.score for hit in inspector.ranking]))"))
     assert after != before
     expect(rows(lab).first).to_contain_text(f"{after[0]:.3f}")
@@ -110,7 +110,7 @@ def test_an_inspector_goes_round(notebook):
     expect(page.get_by_role("status").filter(has_text="4 of 4 kept")).to_be_visible()
     expect(page.locator("[role=row][data-item='2']")).to_have_attribute("aria-selected", "true")
 
-    # an error stands under the widget, and not in the notebook
+    # an error is shown under the widget, and not in the notebook
     lab.python("reranker.engine.close()")
     page.get_by_role("button", name="Run again").click()
     expect(inspector.get_by_role("alert")).to_contain_text("is closed. Call open_engine again")
@@ -162,7 +162,7 @@ def test_magics_and_values_show_themselves(notebook):
 
 
 def test_a_saved_notebook_reads_well_without_a_kernel(notebook, lab, browser_page):
-    """What JupyterLab itself saved, as a page: the widget's static form stands where the widget was."""
+    """What JupyterLab itself saved, as a page: the widget's static form replaces the widget."""
     opened = notebook(FAKE, INSPECT)
     expect(rows(opened)).to_have_count(4)
     opened.command("docmanager:save")
@@ -215,10 +215,10 @@ def test_a_panel_starts_shows_and_stops_a_server(notebook, lab):
     panel = page.get_by_role("region", name="Server panel")
     state = panel.get_by_role("status").first
     expect(state).to_contain_text("stopped")
-    expect(panel.get_by_text("1.29 GiB").first).to_be_visible()  # what it will take, before it is started
+    expect(panel.get_by_text("1.29 GiB").first).to_be_visible()  # its memory, before the start
     panel.get_by_role("button", name="Start").click()
     expect(panel.get_by_role("list", name="Phases of the start")).to_be_visible()
-    assert opened.python("print(1 + 1)") == "2"  # the kernel is free meanwhile
+    assert opened.python("print(1 + 1)") == "2"  # the kernel is free during the start
     expect(state).to_contain_text("loading", timeout=120_000)
     log = panel.get_by_role("log")
     expect(log).to_contain_text("vLLM", timeout=60_000)

@@ -22,7 +22,7 @@ TINY = "--model qwen3-tiny-demo --backend torch"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of server records for these tests alone."""
+    """A folder of server records only for these tests."""
     before = os.environ.get(FOLDER_VARIABLE)
     os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("state"))
     yield
@@ -61,7 +61,7 @@ def run(shell, code):
 
 
 def refused(shell, code, capsys):
-    """The error that a cell ends with, and what it shows."""
+    """The error of a cell, and its shown text."""
     done = shell.run_cell(code)
     assert done.error_in_exec is not None
     out, err = capsys.readouterr()
@@ -104,7 +104,7 @@ def test_embed_gives_the_very_vectors(shell):
 
 
 def test_an_engine_stays_open_for_the_next_cell_and_closes_with_the_magics(shell):
-    others = set(sharing._open)  # of tests before, whose engines the collector has not met yet
+    others = set(sharing._open)  # engines of earlier tests that are not collected yet
     held = lambda: {key[:3] for key in sharing._open if key not in others}  # noqa: E731
     cell = "%%qwen3_embed --model {} --backend fake\ntext"
     run(shell, cell.format("qwen3-tiny-demo"))
@@ -225,7 +225,7 @@ def test_a_server_from_start_to_stop(shell, monkeypatch, capfd):
         vectors = run(shell, f"%%qwen3_embed --server {{server.name}}\n{DOCUMENTS}")
         here = run(shell, f"%%qwen3_embed {TINY}\n{DOCUMENTS}")
         assert np.abs(vectors - here).max() < 1e-5
-        with pytest.raises(ConfigError, match=rf"no server '{server.name}' is running here"):  # it is no reranker
+        with pytest.raises(ConfigError, match=rf"no server '{server.name}' is running here"):  # it is not a reranker
             run(shell, f"%%qwen3_rank q --server {server.name}\n{DOCUMENTS}")
         assert run(shell, "%qwen3_stop") == (server.name,)
         assert run(shell, "%qwen3_status") == ()

@@ -1,4 +1,4 @@
-"""One widget in a real marimo: it shows itself, and what is done there reaches Python."""
+"""A widget in a real marimo: it is shown, and actions reach Python."""
 
 from __future__ import annotations
 
@@ -49,8 +49,13 @@ def marimo(tmp_path_factory):
     (folder / "app.py").write_text(APP)
     port = free_port()
     command = [sys.executable, "-m", "marimo", "run", "app.py", "--headless", "--no-token", "--host", "127.0.0.1", "--port", str(port)]
-    told = {"MARIMO_SKIP_UPDATE_CHECK": "1", "XDG_CONFIG_HOME": str(folder), "XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    variables = {
+        "MARIMO_SKIP_UPDATE_CHECK": "1",
+        "XDG_CONFIG_HOME": str(folder),
+        "XDG_STATE_HOME": str(folder),
+        "XDG_CACHE_HOME": str(folder),
+    }
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         while process.poll() is None:

@@ -1,4 +1,4 @@
-"""The panel's Python side: options, messages, states and what is in its traits. Only starts that must fail are stood in for."""
+"""The panel's Python side: options, messages, states and traits. Only starts that must fail are replaced."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def panel():
 
 @pytest.fixture
 def running(folder):
-    """(name) -> a server that really runs, as far as records and processes know: a script that sleeps and logs."""
+    """(name) -> a running server with record and process: a script that sleeps and logs."""
     processes = []
 
     def started(name="embed-model-8000", port=8000):
@@ -98,7 +98,7 @@ def tell(panel, what, **words):
 
 
 def everything(panel):
-    """All that reaches the browser or a saved notebook by itself."""
+    """Everything in the browser's state and in a saved notebook."""
     bundle = panel._repr_mimebundle_()
     return json.dumps([panel.get_state(), bundle[0] if isinstance(bundle, tuple) else bundle], default=str) + repr(panel)
 
@@ -136,7 +136,7 @@ def test_unknown_arguments_are_refused_with_the_nearest_known():
         ServerOptions(task="embed", api_key=KEY, env={"A": "1"}, kv_cache_memory_bytes=1 << 30, tensor_parallel_size=2),
     ],
 )
-def test_the_form_holds_options_and_gives_them_back(panel, options):
+def test_the_form_restores_its_options(panel, options):
     made = panel()
     made.options = options
     assert made.options == options
@@ -145,7 +145,7 @@ def test_the_form_holds_options_and_gives_them_back(panel, options):
     assert made.form["max_tokens"] == ""  # what is at its default stays empty
 
 
-def test_what_is_wrong_stands_at_its_field_and_all_at_once(panel):
+def test_all_errors_are_shown_at_their_fields(panel):
     made = panel(task="embed", **TINY)
     for name, value in (("max_tokens", "many"), ("port", "70000"), ("extra_args", "--a 'b"), ("gpu_memory_utilization", "x")):
         tell(made, "set", name=name, value=value)
@@ -180,13 +180,13 @@ def test_an_error_finds_its_field(changed, field):
     assert list(wrong) == [field]
 
 
-def test_a_key_and_no_key_is_said_at_the_switch(panel):
+def test_a_key_together_with_no_key_is_an_error_at_the_switch(panel):
     made = panel(api_key=KEY)
     tell(made, "set", name="without_key", value=True)
     assert list(made.wrong) == ["without_key"]
 
 
-def test_with_the_task_a_published_model_gives_way_to_its_twin(panel):
+def test_changing_the_task_replaces_a_published_model_by_its_counterpart(panel):
     made = panel(task="embed", model="Qwen/Qwen3-Embedding-4B")
     tell(made, "set", name="task", value="rerank")
     assert made.form["model"] == "Qwen/Qwen3-Reranker-4B"
@@ -207,7 +207,7 @@ def test_fields_that_are_none_and_values_of_another_kind_are_refused(panel, name
 
 
 @pytest.mark.parametrize("message", [{"do": "fly"}, {}, {"do": "set"}, {"do": "attach", "wrong": 1}])
-def test_a_message_that_makes_no_sense_does_no_harm(panel, message):
+def test_an_invalid_message_has_no_effect(panel, message):
     made = panel()
     made._handle_custom_msg(message, [])
     assert made.state == "stopped"
@@ -217,10 +217,10 @@ def test_a_message_that_makes_no_sense_does_no_harm(panel, message):
 
 
 @pytest.mark.vllm
-def test_the_plan_is_shown_before_a_start_and_needs_nothing_to_run(panel):
+def test_the_plan_is_shown_before_a_start_without_a_running_server(panel):
     made = panel(task="rerank", **TINY)
     assert made.preview == {}
-    assert not threads()  # nobody looks yet
+    assert not threads()  # no view is visible yet
     tell(made, "show", view="a")
     assert until(lambda: made.preview)
     shown = made.preview
@@ -236,7 +236,7 @@ def test_the_plan_is_shown_before_a_start_and_needs_nothing_to_run(panel):
 
 
 @pytest.mark.vllm
-def test_a_plan_that_does_not_fit_is_refused_with_the_sum_and_follows_the_form(panel, folder):
+def test_a_plan_that_does_not_fit_is_refused_with_its_total_and_follows_the_form(panel, folder):
     made = panel(task="embed", **TINY | {"concurrency": 100_000_000})
     tell(made, "show", view="a")
     assert until(lambda: made.preview)
@@ -253,12 +253,12 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_sum_and_follows_the_form(p
 
 
 @pytest.mark.vllm
-def test_a_model_that_is_not_here_is_not_fetched_to_be_planned(panel):
+def test_a_model_that_is_not_here_is_not_downloaded_for_the_plan(panel):
     made = panel(task="embed", model="Qwen/Qwen3-Embedding-8B-of-nobody")
     tell(made, "show", view="a")
     assert until(lambda: made.preview)
     assert (made.preview["is_here"], made.preview["parts"], made.preview["refusal"]) == (False, [], "")
-    made.start()  # no hub is asked in the tests
+    made.start()  # the tests use no hub
     assert until(lambda: made.error)
     assert "not in a local cache" in made.error
     assert made.state == "stopped"
@@ -281,12 +281,12 @@ def test_a_flag_that_is_owned_is_refused_before_a_start_and_at_its_field(panel):
 
 @contextmanager
 def standing_in(monkeypatch, act):
-    """`start` gives what `act(options, **words)` gives."""
+    """Replace `serving.start` by `act`."""
     monkeypatch.setattr(serving, "start", act)
     yield
 
 
-def test_a_start_that_fails_lifts_the_first_error_up_and_keeps_the_log(panel, monkeypatch, running):
+def test_a_failed_start_shows_the_first_error_and_keeps_the_log(panel, monkeypatch, running):
     def fails(options, *, on_progress, on_server, **more):
         on_server(attach(running().name))
         on_progress(Progress("starting", 0.0))
@@ -308,7 +308,7 @@ def test_a_start_that_fails_lifts_the_first_error_up_and_keeps_the_log(panel, mo
     assert KEY not in everything(made)
 
 
-def test_an_error_that_nobody_foresaw_ends_in_failed_and_says_so(panel, monkeypatch, caplog):
+def test_an_unexpected_error_ends_in_the_state_failed(panel, monkeypatch, caplog):
     def breaks(options, **more):
         raise RuntimeError("unforeseen")
 
@@ -322,7 +322,7 @@ def test_an_error_that_nobody_foresaw_ends_in_failed_and_says_so(panel, monkeypa
 
 @contextmanager
 def starting(panel, monkeypatch, came=None):
-    """A panel whose start waits until it is cancelled; `came` is what comes of it, as if that had been too late."""
+    """A panel whose start waits until it is cancelled; `came` is the result of the start if it ends before it sees the cancellation."""
     cancelled = threading.Event()
 
     def waits(options, *, cancel, on_progress, **more):
@@ -332,7 +332,7 @@ def starting(panel, monkeypatch, came=None):
         if came is not None:
             return came
         on_progress(Progress("downloading", 1.0, "2 B of 2 B", 1.0))
-        raise AssertionError("a download that was cancelled goes on")
+        raise AssertionError("a cancelled download continues")
 
     made = panel(task="embed", **TINY)
     with standing_in(monkeypatch, waits):
@@ -342,7 +342,7 @@ def starting(panel, monkeypatch, came=None):
 
 
 @pytest.mark.parametrize("word", ["cancel", "stop"])
-def test_a_start_can_be_cancelled_and_nothing_else_begun_meanwhile(panel, monkeypatch, word):
+def test_a_start_can_be_cancelled_and_blocks_other_starts(panel, monkeypatch, word):
     with starting(panel, monkeypatch) as (made, cancelled):
         tell(made, "start")
         assert "this panel has a server" in made.error
@@ -353,7 +353,7 @@ def test_a_start_can_be_cancelled_and_nothing_else_begun_meanwhile(panel, monkey
         assert until(lambda: made.busy == "")
 
 
-def test_a_server_that_was_ready_in_the_moment_of_the_cancel_is_ended(panel, monkeypatch, running):
+def test_a_server_that_becomes_ready_during_the_cancellation_is_ended(panel, monkeypatch, running):
     record = running()
     with starting(panel, monkeypatch, Launched(attach(record.name), 1.0)) as (made, _):
         made.cancel()
@@ -361,7 +361,7 @@ def test_a_server_that_was_ready_in_the_moment_of_the_cancel_is_ended(panel, mon
         assert serving.servers() == ()
 
 
-def test_closing_gives_up_a_start_and_ends_the_thread(panel, monkeypatch):
+def test_closing_cancels_a_start_and_ends_the_thread(panel, monkeypatch):
     with starting(panel, monkeypatch) as (made, cancelled):
         assert threads()
         made.close()
@@ -422,7 +422,7 @@ def test_it_can_be_kept_detached_from_and_stopped(panel, running):
     tell(made, "keep", on=False)
     assert not attach(record.name).keep_running
     tell(made, "detach")
-    assert (made.state, made.note, made.server) == ("stopped", "embed-model-8000 runs on without this panel", None)
+    assert (made.state, made.note, made.server) == ("stopped", "embed-model-8000 continues to run without this panel", None)
     assert attach(record.name).is_running
     made.attach(record.name)
     made.stop()
@@ -430,7 +430,7 @@ def test_it_can_be_kept_detached_from_and_stopped(panel, running):
     assert serving.servers() == ()
 
 
-def test_a_server_that_somebody_else_ended_is_seen_to_have_ended(panel, running):
+def test_a_server_that_another_process_ended_is_shown_as_ended(panel, running):
     record = running()
     made = panel(server=attach(record.name))
     attach(record.name).stop()
@@ -453,7 +453,7 @@ def test_an_unknown_server_is_an_error_under_the_widget(panel):
     assert "no server 'nobody' is running here" in made.error
 
 
-def test_the_key_is_in_no_trait_and_sent_to_the_view_that_asks_alone(panel, running, monkeypatch):
+def test_the_key_is_in_no_trait_and_is_sent_only_to_the_requesting_view(panel, running, monkeypatch):
     record = running()
     made = panel(server=attach(record.name))
     assert until(lambda: made.tail)
@@ -467,7 +467,7 @@ def test_the_key_is_in_no_trait_and_sent_to_the_view_that_asks_alone(panel, runn
     assert KEY not in everything(made)
 
 
-def test_a_key_and_an_environment_that_were_given_are_in_no_trait(panel):
+def test_a_passed_key_and_environment_are_in_no_trait(panel):
     made = panel(task="embed", **TINY, api_key=KEY, env={"TOKEN": "another-secret"})
     tell(made, "show", view="a")
     assert until(lambda: made.preview)
@@ -479,7 +479,7 @@ def test_a_key_and_an_environment_that_were_given_are_in_no_trait(panel):
 # The static form
 
 
-def test_the_static_form_says_state_and_options_and_escapes_them(panel):
+def test_the_static_form_shows_state_and_options_escaped(panel):
     made = panel(task="embed", model="<script>alert(1)</script>")
     bundle = made._repr_mimebundle_()
     html = (bundle[0] if isinstance(bundle, tuple) else bundle)["text/html"]
@@ -514,7 +514,7 @@ def test_the_end_of_a_log_is_kept_with_its_first_error(tmp_path):
     assert late.to_dict()["lines"][-1] == "ValueError: second"
 
 
-def test_rates_are_differences_and_begin_anew_after_a_gap_or_a_restart():
+def test_rates_are_differences_and_start_again_after_a_gap_or_a_restart():
     meter = Meter()
     for tokens, at_s in ((100, 0.0), (300, 2.0), (300, 4.0), (None, 5.0), (900, 6.0)):
         meter.add(tokens, at_s)

@@ -1,4 +1,4 @@
-"""The panel's real JavaScript in a browser: what is shown in every state, what clicks and keys ask for, and where the key goes."""
+"""The panel's real JavaScript in a browser: each state, the messages of clicks and keys, and the use of the key."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ OTHER = {"name": "embed-x-8001", "model": "x", "task": "embed", "program": "vllm
 
 @pytest.fixture(scope="module")
 def idle():
-    """The traits of a panel that nothing has happened to."""
+    """The traits of a new panel."""
     panel = ServerPanel(task="embed")
     state = panel.get_state()
     panel.close()
@@ -89,19 +89,19 @@ def planned(free, refusal="", **more):
     )
 
 
-def asked(widget, what):
+def sent_actions(widget, what):
     return [message for message in widget.sent if message["do"] == what]
 
 
 def shown(widget):
-    """What can be seen."""
+    """The visible text."""
     return widget.page.locator(".q3-panel").inner_text()
 
 
 # Before a start
 
 
-def test_the_form_and_the_plan_are_what_is_seen_first(bare, idle):
+def test_the_form_and_the_plan_are_visible_first(bare, idle):
     page = bare("panel", idle).page
     expect(page.locator(".q3-panel")).to_match_aria_snapshot("""
       - region "Server panel":
@@ -129,7 +129,7 @@ def test_the_form_and_the_plan_are_what_is_seen_first(bare, idle):
           - text: Longest prompt in tokens, template included. Concurrency
           - textbox "Concurrency":
             - /placeholder: "4"
-          - text: Longest prompts that the key-value cache holds at once. Precision
+          - text: How many prompts of max_tokens the key-value cache can hold at once. Precision
           - combobox "Precision":
             - option "auto" [selected]
             - option "bfloat16"
@@ -158,7 +158,7 @@ def test_the_form_and_the_plan_are_what_is_seen_first(bare, idle):
         assert page.get_by_role("button", name=name, exact=True).is_hidden()
 
 
-def test_what_is_typed_and_chosen_is_asked_for_once(bare, idle):
+def test_each_input_is_sent_once(bare, idle):
     widget = bare("panel", idle)
     page = widget.page
     page.get_by_label("Task").select_option("rerank")
@@ -167,21 +167,21 @@ def test_what_is_typed_and_chosen_is_asked_for_once(bare, idle):
     page.get_by_text("More options").click()
     page.get_by_label("Ask for no key").check()
     page.wait_for_timeout(600)
-    assert asked(widget, "set") == [
+    assert sent_actions(widget, "set") == [
         {"do": "set", "name": "task", "value": "rerank"},
         {"do": "set", "name": "max_tokens", "value": "1024"},
         {"do": "set", "name": "without_key", "value": True},
     ]
 
 
-def test_typing_is_asked_for_after_a_moment_and_not_overwritten(bare, idle):
+def test_typed_text_is_sent_after_a_pause_and_not_overwritten(bare, idle):
     widget = bare("panel", idle)
     field = widget.page.get_by_label("Concurrency")
     field.press_sequentially("16", delay=20)
     widget.state(form=idle["form"] | {"concurrency": "1"}, wrong={})  # an older answer
     assert field.input_value() == "16"
     widget.page.wait_for_function("model.sent.some((message) => message.do === 'set')")
-    assert asked(widget, "set")[0] == {"do": "set", "name": "concurrency", "value": "16"}
+    assert sent_actions(widget, "set")[0] == {"do": "set", "name": "concurrency", "value": "16"}
 
 
 def test_enter_in_a_field_starts_with_what_was_typed(bare, idle):
@@ -193,7 +193,7 @@ def test_enter_in_a_field_starts_with_what_was_typed(bare, idle):
     assert words[-1] == {"do": "start"}
 
 
-def test_an_error_stands_under_its_field_and_keeps_from_starting(bare, idle):
+def test_an_error_is_shown_under_its_field_and_prevents_a_start(bare, idle):
     widget = bare("panel", idle)
     page = widget.page
     widget.state(wrong={"port": "port must be a number", "revision": "revision is wrong"})
@@ -204,7 +204,7 @@ def test_an_error_stands_under_its_field_and_keeps_from_starting(bare, idle):
         expect(field).to_have_accessible_description(message)
     assert page.get_by_role("button", name="Start").is_disabled()
     page.get_by_label("Port").press("Enter")
-    assert not asked(widget, "start")
+    assert not sent_actions(widget, "start")
     widget.state(wrong={})
     expect(page.get_by_label("Port")).to_have_accessible_description("The port to listen on; 0 for a free one.")
     assert page.get_by_role("button", name="Start").is_enabled()
@@ -219,14 +219,14 @@ def test_the_model_is_proposed_for_its_task(bare, idle):
     assert proposed == ["Qwen/Qwen3-Reranker-0.6B", "Qwen/Qwen3-Reranker-4B", "Qwen/Qwen3-Reranker-8B", "qwen3-tiny-demo"]
 
 
-def test_how_many_of_the_hidden_options_are_set_is_said(bare, idle):
+def test_the_number_of_hidden_options_that_are_set_is_shown(bare, idle):
     widget = bare("panel", idle)
     expect(widget.page.locator("form summary")).to_have_text("More options")
     widget.state(form=idle["form"] | {"prefix_caching": False, "host": "0.0.0.0", "dtype": "float32"})
     expect(widget.page.locator("form summary")).to_have_text("More options2 set")
 
 
-def test_a_plan_that_does_not_fit_says_so_in_words_and_keeps_from_starting(bare, idle):
+def test_a_plan_that_does_not_fit_is_explained_and_prevents_a_start(bare, idle):
     widget = bare(
         "panel", idle | {"preview": planned(4 * GIB, refusal="m needs 5.75 GiB, but GPU 0 has 4.00 GiB free. concurrency=1 would fit")}
     )
@@ -249,7 +249,7 @@ def test_the_parts_of_the_bar_have_their_shares(bare, idle):
     assert widths == pytest.approx([37 / 80, 1 / 80, 3 / 80, 0.25 / 80, 1.5 / 80], abs=0.003)
 
 
-def test_a_model_that_is_not_here_and_a_public_host_are_told_of(bare, idle):
+def test_a_missing_model_and_a_public_host_are_mentioned(bare, idle):
     view = preview_view(Preview(False, devices=(Device("GPU 0", 8 * GIB, 8 * GIB),)), ServerOptions(task="embed", host="0.0.0.0"))
     text = shown(bare("panel", idle | {"preview": view}))
     assert "Qwen/Qwen3-Embedding-0.6B is not on this machine yet: Start downloads it" in text
@@ -263,7 +263,7 @@ def test_running_servers_can_be_attached_to_and_keep_the_focus(bare, idle):
     widget.state(others=[{**OTHER, "name": "embed-w-8002"}, OTHER])
     expect(attach).to_be_focused()
     widget.page.keyboard.press("Enter")
-    assert asked(widget, "attach") == [{"do": "attach", "name": "embed-x-8001"}]
+    assert sent_actions(widget, "attach") == [{"do": "attach", "name": "embed-x-8001"}]
 
 
 # A start
@@ -282,7 +282,7 @@ def test_a_download_shows_how_much_is_there(bare, idle):
     assert page.get_by_role("progressbar").get_attribute("aria-valuenow") is None
     expect(page.get_by_role("status")).to_have_text(re.compile("loading"))
     page.get_by_role("button", name="Cancel").click()
-    assert asked(widget, "cancel") == [{"do": "cancel"}]
+    assert sent_actions(widget, "cancel") == [{"do": "cancel"}]
     widget.state(busy="Cancelling")
     expect(page.get_by_role("status")).to_have_text(re.compile("Cancelling…"))
     assert page.get_by_role("button", name="Cancel").is_disabled()
@@ -299,7 +299,7 @@ def test_every_state_has_its_word_and_its_light(bare, ready, state, kind):
     assert widget.page.locator(".q3-light").get_attribute("data-kind") == kind
 
 
-def test_a_failure_lifts_the_first_error_up_and_keeps_the_log_and_the_form(bare, idle):
+def test_a_failure_shows_the_first_error_and_keeps_the_log_and_the_form(bare, idle):
     widget = bare(
         "panel", idle | {"state": "failed", "note": "it did not start (exit code 1)", "first_error": f"ValueError: {HOSTILE}", "tail": LOG}
     )
@@ -314,7 +314,7 @@ def test_a_failure_lifts_the_first_error_up_and_keeps_the_log_and_the_form(bare,
 # A server that is ready
 
 
-def test_a_ready_server_shows_where_it_is_and_what_it_does(bare, ready):
+def test_a_ready_server_shows_its_address_and_load(bare, ready):
     page = bare("panel", ready).page
     expect(page.locator(".q3-panel")).to_match_aria_snapshot("""
       - region "Server panel":
@@ -369,10 +369,10 @@ def test_a_ready_server_shows_where_it_is_and_what_it_does(bare, ready):
 
 
 @pytest.mark.parametrize("name", ["Detach", "Restart", "Stop"])
-def test_what_can_be_done_with_it_is_asked_of_python(bare, ready, name):
+def test_actions_on_a_server_are_sent_to_python(bare, ready, name):
     widget = bare("panel", ready)
     widget.page.get_by_role("button", name=name, exact=True).click()
-    assert asked(widget, name.lower()) == [{"do": name.lower()}]
+    assert sent_actions(widget, name.lower()) == [{"do": name.lower()}]
     widget.state(busy="Working")
     assert widget.page.get_by_role("button", name=name, exact=True).is_disabled()
 
@@ -380,7 +380,7 @@ def test_what_can_be_done_with_it_is_asked_of_python(bare, ready, name):
 def test_keep_running_is_a_switch(bare, ready):
     widget = bare("panel", ready)
     widget.page.get_by_label("Keep running").check()
-    assert asked(widget, "keep") == [{"do": "keep", "on": True}]
+    assert sent_actions(widget, "keep") == [{"do": "keep", "on": True}]
     widget.state(info=INFO | {"keep_running": True})
     assert "until somebody stops it" in shown(widget)
     widget.state(info=INFO | {"owned": False})
@@ -413,12 +413,12 @@ COPIED = """() => {
 }"""
 
 
-def test_the_key_comes_on_a_click_and_goes_to_the_clipboard_alone(bare, ready):
+def test_a_click_copies_the_key_only_to_the_clipboard(bare, ready):
     widget = bare("panel", ready)
     page = widget.page
     page.evaluate(COPIED)
     page.get_by_role("button", name="Copy key").click()
-    (question,) = asked(widget, "key")
+    (question,) = sent_actions(widget, "key")
     page.evaluate("() => model.fire('msg:custom', { view: 'another', key: 'not for here' })")
     page.evaluate("(view) => model.fire('msg:custom', { view, key: 'the-secret' })", question["view"])
     page.wait_for_function("copied.length > 0")
@@ -437,11 +437,11 @@ def test_address_snippets_log_and_commands_can_be_copied(bare, ready):
     page.get_by_text("Command line").click()
     buttons = page.get_by_role("button", name="Copy", exact=True)
     for _ in range(buttons.count()):
-        buttons.first.click()  # it says "Copied" then, so the next is the first
+        buttons.first.click()  # its label becomes "Copied", so the next button is the first one
     assert page.evaluate("copied") == [f"{URL}/v1", INFO["snippets"]["curl"], "\n".join(LOG["lines"]), INFO["cli"], INFO["command"]]
 
 
-def test_a_server_that_does_not_answer_is_said_to_be_ill(bare, ready):
+def test_a_server_that_does_not_answer_is_shown_as_unhealthy(bare, ready):
     widget = bare("panel", ready | {"load": LOAD | {"healthy": False, "running": None, "waiting": None, "requests": None, "rates": []}})
     expect(widget.page.get_by_text("no answer")).to_be_visible()
     expect(widget.page.get_by_role("img", name="nothing yet")).to_be_visible()
@@ -460,7 +460,7 @@ def more(count, first=0):
     return LOG | {"first": first, "lines": [f"INFO line {number}" for number in range(first, count)]}
 
 
-def test_the_log_follows_what_comes_until_the_reader_scrolls_up(bare, ready):
+def test_the_log_follows_new_lines_until_the_reader_scrolls_up(bare, ready):
     widget = bare("panel", ready)
     page = widget.page
     page.wait_for_function("document.querySelector('.q3-log').scrollTop > 0")
@@ -515,17 +515,17 @@ def test_errors_and_warnings_stand_out_and_lines_stay_text(bare, ready):
 # Being seen
 
 
-def test_python_is_told_when_the_panel_is_seen_and_when_not(bare, ready):
+def test_python_gets_a_message_when_the_panel_becomes_visible_or_hidden(bare, ready):
     widget = bare("panel", ready)
     page = widget.page
     page.wait_for_function("model.sent.some((message) => message.do === 'show')")
-    (first,) = asked(widget, "show")
+    (first,) = sent_actions(widget, "show")
     page.evaluate("() => { document.body.style.paddingTop = '5000px'; }")
     page.wait_for_function("model.sent.some((message) => message.do === 'hide')")
     page.evaluate("() => { document.body.style.paddingTop = ''; }")
     page.wait_for_function("model.sent.filter((message) => message.do === 'show').length === 2")
     page.evaluate("() => cleanup()")
-    assert asked(widget, "hide") == [{"do": "hide", "view": first["view"]}] * 2
+    assert sent_actions(widget, "hide") == [{"do": "hide", "view": first["view"]}] * 2
     listening = page.evaluate("Object.values(model.listeners).flat().length")
     assert listening == 0
 
@@ -537,7 +537,7 @@ OUTSIDE = """(all, [left, right]) => all.filter((each) => {
   const box = each.getBoundingClientRect();
   return box.left < left - 1 || box.right > right + 1;
 }).map((each) => each.className || each.tagName)"""
-"""Names what reaches over the panel's edges; what scrolls or is cut short inside its own box is not asked."""
+"""Names the elements that exceed the panel's edges, except those in a box that scrolls or clips."""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

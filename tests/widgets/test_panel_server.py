@@ -1,4 +1,4 @@
-"""A real `vllm serve`, driven through the panel's Python side: started, watched, used, restarted, kept, stopped and cancelled."""
+"""A real `vllm serve`, controlled by the panel's Python side: started, polled, used, restarted, kept, stopped and cancelled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXTS = ["The capital of China is Beijing.", "Pandas eat bamboo."]
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory):
-    """A folder of records for these tests alone; at the end nothing of them runs."""
+    """A folder of records only for these tests; all their servers are stopped at the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FOLDER_VARIABLE, str(tmp_path_factory.mktemp("state") / "servers"))
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -67,8 +67,8 @@ def until(condition, seconds=30.0):
     return False
 
 
-def settled(panel):
-    """Waits until a start has ended, whatever came of it."""
+def finished(panel):
+    """Waits until a start has ended, with any result."""
     assert until(lambda: panel.state in ("ready", "failed", "stopped") and not panel.busy, READY_S)
     return panel.state
 
@@ -81,7 +81,7 @@ def ready(panel):
     assert until(lambda: panel.server is not None)
     assert panel.state != "ready"
     assert until(lambda: panel.tail)  # the log is followed long before that
-    assert settled(panel) == "ready", (panel.note, panel.error, panel.first_error)
+    assert finished(panel) == "ready", (panel.note, panel.error, panel.first_error)
     return panel
 
 
@@ -94,7 +94,7 @@ def test_the_states_go_through_the_start(ready):
     assert any("Application startup complete" in line for line in ready.tail["lines"])
 
 
-def test_the_server_is_the_one_that_start_gives(ready, tiny_embedder):
+def test_the_server_is_the_result_of_start(ready, tiny_embedder):
     server = ready.server
     assert server.owned
     assert server.state == "ready"
@@ -105,7 +105,7 @@ def test_the_server_is_the_one_that_start_gives(ready, tiny_embedder):
     assert ready.info["command"].split()[1:3] == list(server.command[1:3])
 
 
-def test_its_load_is_shown_while_somebody_sees_it_and_not_else(ready):
+def test_its_load_is_polled_only_while_it_is_visible(ready):
     assert until(lambda: ready.load.get("rates"))
     assert ready.load["healthy"]
     before = ready.load["tokens"]
@@ -114,7 +114,7 @@ def test_its_load_is_shown_while_somebody_sees_it_and_not_else(ready):
     assert until(lambda: ready.load["tokens"] > before)
     assert until(lambda: max(ready.load["rates"]) > 0)
     tell(ready, "hide", view="a")
-    time.sleep(1.0)  # a look that had begun may end
+    time.sleep(1.0)  # a poll in progress may end
     hidden = ready.load
     with ready.server.engine() as engine:
         Embedder(engine).embed_documents(TEXTS)
@@ -123,7 +123,7 @@ def test_its_load_is_shown_while_somebody_sees_it_and_not_else(ready):
     assert until(lambda: ready.load["tokens"] > hidden["tokens"])
 
 
-def test_the_key_is_nowhere_but_in_the_message(ready, monkeypatch):
+def test_the_key_is_only_in_the_message(ready, monkeypatch):
     key = ready.server.api_key
     assert len(key) >= 32
     assert key not in json.dumps(ready.get_state(), default=str)
@@ -136,14 +136,14 @@ def test_the_key_is_nowhere_but_in_the_message(ready, monkeypatch):
     assert sent == [{"view": "v", "key": key}]
 
 
-def test_a_second_panel_finds_it_and_takes_it(ready):
+def test_a_second_panel_finds_it_and_attaches_to_it(ready):
     other = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024, enforce_eager=True)
     try:
         tell(other, "show", view="a")
         assert until(lambda: [each["name"] for each in other.others] == [ready.server.name])
         tell(other, "start")
-        assert settled(other) == "ready"
-        assert other.note == "it ran already, with these options"
+        assert finished(other) == "ready"
+        assert other.note == "reused: it was already running with these options"
         assert other.server.url == ready.server.url
         other.detach()
         tell(other, "attach", name=ready.server.name)
@@ -166,17 +166,17 @@ def test_a_restart_keeps_address_key_and_options(ready):
     before = ready.server
     tell(ready, "restart")
     assert until(lambda: ready.state != "ready")
-    assert settled(ready) == "ready", (ready.note, ready.error, ready.first_error)
+    assert finished(ready) == "ready", (ready.note, ready.error, ready.first_error)
     after = ready.server
     assert after.pid != before.pid
     assert (after.url, after.api_key) == (before.url, before.api_key)
     assert after.options.max_tokens == 1024
-    assert ready.options.port == 0  # the form is as it was
+    assert ready.options.port == 0  # the form is unchanged
     with after.engine() as engine:
         assert len(Embedder(engine).embed_documents(TEXTS)) == 2
 
 
-def test_a_server_that_dies_is_a_failure_with_its_log(ready):
+def test_a_killed_server_is_a_failure_with_its_log(ready):
     psutil.Process(ready.server.pid).kill()
     assert until(lambda: ready.state == "failed")
     assert "ended with exit code 137" in ready.note
@@ -185,10 +185,10 @@ def test_a_server_that_dies_is_a_failure_with_its_log(ready):
 
 
 def test_a_start_that_vllm_refuses_names_the_line_of_its_log(ready):
-    """vLLM's own option, with a value that it refuses once it runs."""
+    """An option of vLLM with a value that vLLM refuses when it starts."""
     tell(ready, "set", name="extra_args", value="--kv-cache-dtype nothing")
     tell(ready, "start")
-    assert settled(ready) == "failed"
+    assert finished(ready) == "failed"
     assert "invalid choice: 'nothing'" in ready.first_error
     assert "exit code 2" in ready.note
     tell(ready, "set", name="extra_args", value="")
@@ -199,7 +199,7 @@ def test_cancelling_ends_the_server_that_is_starting(ready):
     assert until(lambda: ready.server is not None and ready.server.pid)
     pid = ready.server.pid
     tell(ready, "cancel")
-    assert settled(ready) == "stopped"
+    assert finished(ready) == "stopped"
     assert ready.note == "the start was cancelled"
     assert until(lambda: not psutil.pid_exists(pid))
     assert servers() == ()

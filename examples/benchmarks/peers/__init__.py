@@ -1,1 +1,1 @@
-"""The other ways to do the same work: one module a peer, each with functions that give a `compare.Side`."""
+"""The implementations to compare with: one module per peer, with functions that return a `compare.Side`."""

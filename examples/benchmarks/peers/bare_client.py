@@ -17,12 +17,12 @@ from workbench import Workbench
 
 @dataclass
 class Recorded:
-    """What our own client sent for a work.
+    """The requests of our own client for a work.
 
     Attributes:
-        url: Where the bodies went.
-        bodies: In the order they were sent.
-        at_once: The most that were on their way together.
+        url: The address of the requests.
+        bodies: The bodies, in the order of sending.
+        at_once: The largest number of requests in flight.
     """
 
     url: str = ""
@@ -31,7 +31,7 @@ class Recorded:
     _in_flight: int = 0
 
     async def sent(self, request: Any) -> None:
-        """A request leaves."""
+        """Record a request that is sent."""
         body = json.loads(request.content) if request.method == "POST" else {}
         if isinstance(body.get("input"), list):
             self.url = str(request.url)
@@ -40,23 +40,23 @@ class Recorded:
         self.at_once = max(self.at_once, self._in_flight)
 
     async def answered(self, _: Any) -> None:
-        """An answer begins."""
+        """Count a request as answered when its response begins."""
         self._in_flight -= 1
 
 
 def embed(bench: Workbench, work: Texts) -> Side:
-    """Bodies and number in flight as our HTTP engine chose them when it embedded this very work."""
+    """Send the bodies that our HTTP engine sent for the same work, with the same number in flight."""
     server = bench.server("embed")
     recorded = _recorded(server, work)
-    bench.tell(f"  our client sent {len(recorded.bodies)} requests, {recorded.at_once} at once")
+    bench.show(f"  our client sent {len(recorded.bodies)} requests, {recorded.at_once} in flight")
 
-    def prepare(asked: Texts) -> list[bytes]:
+    def prepare(salted_work: Texts) -> list[bytes]:
         old = {salted(text, 0): text for text in work.items}
-        wanted = set(asked.items)
+        wanted = set(salted_work.items)
         bodies = []
         for body in recorded.bodies:
             texts = [old[text] for text in body["input"]]
-            again = [salted(text, asked.salt) for text in texts if text in wanted]
+            again = [salted(text, salted_work.salt) for text in texts if text in wanted]
             if again:
                 bodies.append(json.dumps(body | {"input": again}, ensure_ascii=False).encode())
         return bodies

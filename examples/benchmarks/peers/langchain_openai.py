@@ -9,11 +9,11 @@ from targets import OPENAI, OPENAI_SDK
 from workbench import Workbench
 
 CHUNK = 1000
-"""Texts in one request: its `chunk_size` by default."""
+"""Texts per request: the default of its `chunk_size`."""
 
 
 def embed(bench: Workbench) -> Side:
-    """`OpenAIEmbeddings.embed_documents`, lists of floats out."""
+    """`OpenAIEmbeddings.embed_documents`, which returns lists of floats."""
     from langchain_openai import OpenAIEmbeddings
     from pydantic import SecretStr
 
@@ -24,7 +24,7 @@ def embed(bench: Workbench) -> Side:
 
 
 def embed_sdk(bench: Workbench) -> Side:
-    """What `OpenAIEmbeddings` does, by the OpenAI SDK alone: requests of 1,000 texts, one after the other."""
+    """The requests of `OpenAIEmbeddings`, sent with the OpenAI SDK: 1,000 texts each, one after the other."""
     import openai
 
     server = bench.server("embed")

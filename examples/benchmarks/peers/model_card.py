@@ -21,12 +21,12 @@ def rerank(bench: Workbench, device: str | None = None) -> Side:
 
 
 def rerank_last(bench: Workbench, device: str | None = None, batch: int = 128) -> Side:
-    """The card's code with the one change that costs nothing: logits of the last position only."""
+    """The card's code with one improvement: logits of the last position only."""
     return Side(MODEL_CARD_LAST, _Card(bench, device, keep=1, batch=batch), lambda work: (work.pairs, work.instruction))
 
 
 class _Card:
-    """The card's functions over one loaded model.
+    """The card's functions with a loaded model.
 
     Args:
         keep: Positions whose logits are computed; 0 for all, as the card does.

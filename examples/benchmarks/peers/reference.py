@@ -13,11 +13,11 @@ from workbench import Workbench
 from peers.prompts import pair_ids, text_ids, tokenizer
 
 ITEMS = 24
-"""Of each work, the first ones."""
+"""Number of items of each work that are computed, from the first on."""
 
 
 def embeddings(bench: Workbench, texts: Sequence[str], items: int = ITEMS) -> Rows | None:
-    """Last hidden states of the first texts, shape (items, width); None where the run wants no reference."""
+    """Last hidden states of the first texts, shape (items, width); None with `--no-reference`."""
     if bench.options.no_reference:
         return None
     import torch
@@ -28,12 +28,12 @@ def embeddings(bench: Workbench, texts: Sequence[str], items: int = ITEMS) -> Ro
         states = [model(input_ids=torch.tensor([ids], device=model.device)).last_hidden_state[0, -1] for ids in wanted]
     rows = [state.double().cpu().numpy() for state in states]
     del model
-    _give_back()
+    _free_memory()
     return np.stack(rows)
 
 
 def scores(bench: Workbench, pairs: Sequence[tuple[str, str]], instruction: str, items: int = ITEMS) -> Rows | None:
-    """Probabilities of "yes" of the first pairs, shape (items,); None where the run wants no reference."""
+    """Probabilities of "yes" of the first pairs, shape (items,); None with `--no-reference`."""
     if bench.options.no_reference:
         return None
     import torch
@@ -47,11 +47,11 @@ def scores(bench: Workbench, pairs: Sequence[tuple[str, str]], instruction: str,
             logits = model(input_ids=torch.tensor([ids], device=model.device), logits_to_keep=1).logits[0, -1]
             found.append(torch.sigmoid(logits[yes].double() - logits[no].double()).item())
     del model
-    _give_back()
+    _free_memory()
     return np.asarray(found)
 
 
-def _give_back() -> None:
+def _free_memory() -> None:
     import torch
 
     gc.collect()

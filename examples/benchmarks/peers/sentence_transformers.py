@@ -22,7 +22,7 @@ CHAT_TEMPLATE = (
     + SUFFIX.rstrip("\n")
     + "{{ '\\n\\n' }}"
 )
-"""The model card's prompt as a template over the roles that `CrossEncoder` hands over; Jinja would drop the last newline."""
+"""The model card's prompt as a template for the roles of `CrossEncoder`. Jinja removes a final newline, so it is an expression."""
 
 
 def embed(bench: Workbench, device: str | None = None, batch: int = BATCH) -> Side:

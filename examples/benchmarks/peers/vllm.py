@@ -29,11 +29,11 @@ def open_llm(task: str, folder: Path, options: dict[str, Any]) -> Any:
 
 
 def close_llm(llm: Any) -> None:
-    """End its process and give its memory back."""
+    """End its process and free its memory."""
     core = llm.llm_engine.engine_core
     outputs = getattr(core, "output_queue_thread", None)
     core.shutdown()
-    if outputs is not None:  # its last tensors, let go while Python ends, would abort the process
+    if outputs is not None:  # tensors that are freed while Python exits would abort the process
         outputs.join(timeout=30)
     del core, llm
     gc.collect()
@@ -50,7 +50,7 @@ def embed_texts(bench: Workbench) -> Side:
 
 
 def embed_query(bench: Workbench) -> Side:
-    """`LLM.embed` of one query a call, behind the instruction."""
+    """`LLM.embed` of one query per call, with the instruction in front."""
     llm = bench.vllm("embed")
     return Side(
         VLLM_TEXTS,

@@ -1,4 +1,4 @@
-"""The rows of the table: what each is called, needs and does."""
+"""The rows of the table: name, content and function of each."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Row:
 
     Attributes:
         about: What it measures.
-        module, function: Where it is done; imported when it runs.
-        shares: Rows of one word share what is open; with another word's row everything is closed first.
-        measurements: Those of `targets.TARGETS` that it takes.
+        module, function: Module and name of its function; imported when it runs.
+        shares: Consecutive rows with the same value share open engines and servers; otherwise they are closed before the row.
+        measurements: The keys of `targets.TARGETS` that it measures.
     """
 
     about: str
@@ -28,7 +28,7 @@ class Row:
 
     @property
     def run(self) -> Callable[[Workbench], None]:
-        """Measure, and put on record."""
+        """The function that measures and records."""
         found: Callable[[Workbench], None] = getattr(import_module(f"rows.{self.module}"), self.function)
         return found
 

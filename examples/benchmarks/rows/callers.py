@@ -1,4 +1,4 @@
-"""Many callers of one query each at once, against one caller at a time, on the embedded vLLM engine."""
+"""Many concurrent callers with one query per call, compared with one caller, on the embedded vLLM engine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ QUERY_TOKENS = 24
 
 
 def callers(bench: Workbench) -> None:
-    """Calls a second of one caller, of 256 threads and of 256 tasks of one event loop."""
+    """Calls per second of one caller, of 256 threads and of 256 tasks of one event loop."""
     work = bench.prose.texts(bench.count(CALLS, 64), QUERY_TOKENS, seed=24)
     sides = [threads(bench, CALLERS, THREADS), tasks(bench, CALLERS), one_caller(bench)]
-    asked = [query_text(text) for text in work.texts]
-    bench.measure("callers", sides, work, reference=reference.embeddings(bench, asked), unit="calls/s", callers=CALLERS)
+    prompts = [query_text(text) for text in work.texts]
+    bench.measure("callers", sides, work, reference=reference.embeddings(bench, prompts), unit="calls/s", callers=CALLERS)
 
 
 def one_caller(bench: Workbench) -> Side:
-    """One call after the other; an eighth of the work is enough."""
+    """One call after the other, with an eighth of the work."""
     embedder = _embedder(bench)
     return Side(
         ONE_CALLER, lambda queries: [embedder.embed_queries([query]) for query in queries], lambda work: work.texts, _stacked, share=0.125
@@ -35,7 +35,7 @@ def one_caller(bench: Workbench) -> Side:
 
 
 def threads(bench: Workbench, count: int, name: str = "") -> Side:
-    """So many threads, each with one call at a time."""
+    """`count` threads, each with one call at a time."""
     embedder = _embedder(bench)
     pool = bench.opened(f"{count} threads", lambda: ThreadPoolExecutor(count), lambda pool: pool.shutdown())
 
@@ -46,7 +46,7 @@ def threads(bench: Workbench, count: int, name: str = "") -> Side:
 
 
 def tasks(bench: Workbench, count: int) -> Side:
-    """So many tasks of one event loop, each with one call at a time."""
+    """`count` tasks of one event loop, each with one call at a time."""
     embedder = _embedder(bench)
 
     async def all_of(queries: list[str]) -> list[Any]:

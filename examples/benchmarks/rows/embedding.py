@@ -16,7 +16,7 @@ QUERY_TOKENS = 16
 
 
 def embed(bench: Workbench) -> None:
-    """Our torch engine against vLLM and sentence-transformers, at two lengths."""
+    """Our torch engine compared with vLLM and sentence-transformers, at two lengths."""
     for tokens in bench.options.tokens or TEXTS:
         work = bench.prose.texts(bench.count(TEXTS.get(tokens, 1024), 24), tokens, seed=tokens)
         sides, missing = bench.sides(
@@ -36,15 +36,15 @@ def embed(bench: Workbench) -> None:
 
 
 def latency(bench: Workbench) -> None:
-    """One short query a call, text in on both sides."""
+    """One short query per call; both sides get text."""
     work = bench.prose.texts(bench.count(CALLS, 8), QUERY_TOKENS, seed=7)
     sides, missing = bench.sides(("ours", lambda: ours.embed_query(bench)), (VLLM_TEXTS, lambda: vllm.embed_query(bench)))
-    asked = [query_text(text) for text in work.texts]
-    bench.measure("latency", sides, work, missing=missing, reference=reference.embeddings(bench, asked), unit="calls/s", calls=len(work))
+    prompts = [query_text(text) for text in work.texts]
+    bench.measure("latency", sides, work, missing=missing, reference=reference.embeddings(bench, prompts), unit="calls/s", calls=len(work))
 
 
 def embedded(bench: Workbench) -> None:
-    """VLLM through our classes, text in, against vLLM by itself."""
+    """VLLM through our classes with text input, compared with vLLM alone."""
     work = bench.prose.texts(bench.count(TEXTS[128], 24), 128, seed=128)
     sides, missing = bench.sides(
         ("ours", lambda: ours.embed_vllm(bench)),

@@ -12,7 +12,7 @@ from workbench import TINY, Workbench
 
 TEXTS = (10_000, 100_000)
 TEXT_TOKENS = {"cuda": 128, "cpu": 24}
-"""On a CPU the tiny pair embeds short texts: what flows through is what is looked at."""
+"""On a CPU the tiny pair embeds short texts: only the memory of the pipeline is of interest."""
 LENGTHS = (128, 512, 2_048, 8_192, 16_384, 32_768)
 AT_LEAST = 65_536
 """Tokens embedded at each length."""
@@ -40,9 +40,9 @@ def memory(bench: Workbench) -> None:
 
 
 def memory_gpu(bench: Workbench) -> None:
-    """Texts of one length after the other, on one engine. What this process holds of the card is what the card lacks.
+    """Embed texts of each length on one engine, and measure the GPU memory of this process.
 
-    Nothing is given back in between, so that what earlier lengths leave behind counts too.
+    No memory is freed between the lengths, so that memory that earlier lengths keep counts too.
     """
     from qwen3_integrations import Embedder
 

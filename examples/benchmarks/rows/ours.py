@@ -1,4 +1,4 @@
-"""Our own sides: text in, arrays out."""
+"""Our own sides: they get texts and return arrays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def embed_vllm(bench: Workbench) -> Side:
 
 
 def embed_query(bench: Workbench) -> Side:
-    """`Embedder.embed_queries` of one query a call, on the torch engine."""
+    """`Embedder.embed_queries` of one query per call, on the torch engine."""
     from qwen3_integrations import Embedder
 
     embedder = Embedder(bench.torch_engine("embed"))

@@ -14,7 +14,7 @@ DOCUMENTS = 100
 ABSTRACTS = 256
 ABSTRACT_TOKENS = 230
 CHECKED = 8
-"""Items that are compared before the clock starts: a CPU takes minutes for all."""
+"""Number of items to compare before the measurement: a CPU takes minutes for all."""
 BATCH = 32
 
 
@@ -42,7 +42,7 @@ def cpu_rerank(bench: Workbench) -> None:
 
 
 def cpu_embed(bench: Workbench) -> None:
-    """Abstracts, of a corpus (`--texts`) or of our prose."""
+    """Abstracts from a corpus (`--texts`), otherwise texts of the same length."""
     count = bench.count(ABSTRACTS, 16)
     named = bench.options.texts
     work = corpus(named, count) if named else bench.prose.texts(count, ABSTRACT_TOKENS, seed=230)

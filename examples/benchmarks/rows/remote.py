@@ -1,4 +1,4 @@
-"""One `vllm serve`, our LangChain components, and other clients of the same server."""
+"""Our LangChain components and other clients, with the same `vllm serve`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONE_IN_TURN = f"{OURS_HTTP}, one query in turn"
 
 
 def remote_embed(bench: Workbench) -> None:
-    """Python lists out, through LangChain's interface where it is installed, on all sides that give anything."""
+    """Embed through LangChain's interface, if it is installed. All sides return Python lists, except the bare client."""
     work = bench.prose.texts(bench.count(TEXTS, 64), 128, seed=128)
     sides, missing = bench.sides(
         ("ours", lambda: _embed(bench)),
@@ -47,7 +47,7 @@ def remote_embed(bench: Workbench) -> None:
 
 
 def remote_rerank(bench: Workbench) -> None:
-    """Many queries at once, as LangChain's `batch` asks, and one after the other."""
+    """Many queries at once, as with LangChain's `batch`, and one after the other."""
     work = bench.prose.searches(bench.count(QUERIES, 3), bench.count(DOCUMENTS, 6), instruction=INSTRUCTION)
     sides, missing = bench.sides(
         ("ours", lambda: _rerank(bench, together=True)),
@@ -69,12 +69,12 @@ def remote_rerank(bench: Workbench) -> None:
 
 
 def _options(server: Any) -> dict[str, Any]:
-    # Random weights find no document relevant: the handshake proves what is read, not what is thought of it.
+    # Random weights do not recognise relevant documents, so the handshake checks only the token counts.
     return {"handshake": "counts", "tokenizer": str(server.model_folder)}
 
 
 def _interface() -> str:
-    """What our side is asked through: LangChain where it is installed, else the core, whose arrays then become lists."""
+    """The interface of our side: LangChain if it is installed, otherwise the core, with arrays converted to lists."""
     return "LangChain" if find_spec("langchain_core") else "core, without LangChain"
 
 
@@ -102,14 +102,14 @@ def _rerank(bench: Workbench, *, together: bool) -> Side:
 
         return Qwen3Rerank(model=server.model, base_url=server.url, engine_options=_options(server))
 
-    def asked(work: Searches) -> list[dict[str, Any]]:
+    def inputs(work: Searches) -> list[dict[str, Any]]:
         from langchain_core.documents import Document
 
         return [{"query": query, "documents": [Document(page_content=text) for text in texts]} for query, texts in work.searches]
 
     if find_spec("langchain_core"):
         component = bench.opened("our LangChain reranker", langchain, lambda component: component.close())
-        return Side(name, component.batch if together else lambda each: [component.invoke(one) for one in each], asked, _in_order)
+        return Side(name, component.batch if together else lambda each: [component.invoke(one) for one in each], inputs, _in_order)
     reranker = Reranker(_engine(bench, "rerank"))
     if together:
         return Side(name, reranker.score, lambda work: work.pairs)

@@ -15,11 +15,11 @@ QUERIES = 32
 DOCUMENTS = 100
 LONG_INSTRUCTION = 540
 LONG_QUERY = 60
-"""Tokens; 600 together."""
+"""Lengths in tokens; 600 in total."""
 
 
 def rerank(bench: Workbench) -> None:
-    """Our torch engine against vLLM, the model card and sentence-transformers: prefixes of ~81 tokens, suffixes of ~137."""
+    """Our torch engine compared with vLLM, the model card and sentence-transformers: prefixes of ~81 tokens, suffixes of ~137."""
     work = bench.prose.searches(bench.count(QUERIES, 2), bench.count(DOCUMENTS, 6), instruction=INSTRUCTION)
     sides, missing = bench.sides(
         ("ours", lambda: ours.rerank(bench)),
@@ -42,7 +42,7 @@ def rerank(bench: Workbench) -> None:
 
 
 def rerank_long_head(bench: Workbench) -> None:
-    """600 tokens of instruction and query before each document: computed once per query, against once per pair."""
+    """600 tokens of instruction and query before each document: computed once per query, compared with once per pair."""
     tokens = LONG_INSTRUCTION if not bench.small else LONG_INSTRUCTION // 4
     instruction = bench.prose.text(random.Random(11), tokens)
     work = bench.prose.searches(

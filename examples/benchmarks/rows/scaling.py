@@ -1,4 +1,4 @@
-"""Curves: how rates and memory go with the number of texts, their length, the documents of a query, and the callers."""
+"""Curves of rates and memory over the number of texts, their length, the documents per query, and the callers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CALLS = 512
 WORK = 262_144
 """Tokens at each point of the curve over lengths."""
 ON_CPU = 16_384
-"""Most tokens at a point of any curve on a CPU; points beyond are left out."""
+"""Largest number of tokens at a point of a curve on a CPU; points with more are left out."""
 PEERS_UP_TO = 1_400_000
-"""Tokens beyond which only our own side runs, once."""
+"""With more tokens than this, only our own side runs, and only once."""
 CHECKED = 64
 
 
 def scaling(bench: Workbench) -> None:
-    """All curves, or those named by `--curve`; documents last, as it needs the other model."""
+    """All curves, or those named by `--curve`; `documents` is the last, because it needs the other model."""
     curves: dict[str, Callable[[Workbench], None]] = {
         "texts": _texts,
         "tokens": _tokens,

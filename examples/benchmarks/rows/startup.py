@@ -1,4 +1,4 @@
-"""Seconds from a cold process: to the import, and to the first answers of the bundled tiny pair."""
+"""Time of the import and of the first answers of the bundled tiny pair, each in a new process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEAST_REPEATS = 5
 
 
 def startup(bench: Workbench) -> None:
-    """Both in turn, each in a process of its own; files are in the system's cache from the second repeat on."""
+    """Measure both alternately, each in a new process. From the second repeat on, files are in the system's cache."""
     times: dict[str, list[float]] = {"import qwen3_integrations": [], "first answer of the tiny pair, cold process": []}
     for _ in range(max(bench.repeats, bench.count(LEAST_REPEATS, 1))):
         times["import qwen3_integrations"].append(float(_ran(IMPORT)))

@@ -1,11 +1,11 @@
-// The explorer's other charts: the heat map of cosines, the curve of recall by width, the bars of variance. All SVG, all in the theme's colours.
+// The explorer's other charts, as SVG in the theme's colours: heat map of cosines, curve of recall by width, bars of variance.
 
 /** A cosine's colour on a scale from the background over the accent to the ink, `share` in [0, 1]. */
 const heatColour = (share) => (share < 0.6
   ? `color-mix(in oklab, var(--q3-accent) ${(6 + 94 * (share / 0.6)).toFixed(1)}%, var(--q3-bg))`
   : `color-mix(in oklab, var(--q3-ink) ${(80 * ((share - 0.6) / 0.4)).toFixed(1)}%, var(--q3-accent))`);
 
-/** The heat map of texts: arrows move, Enter shows the row's text, the readout names the cell. */
+/** The heat map of texts. Arrow keys move the focus, Enter shows the text of the row, and the readout describes the cell. */
 function heatMap({ model, textOf, focus }) {
   const LEFT = 158, TOP = 28, SIDE = 620;
   const readout = h("div", { class: "q3-readout", role: "status", "aria-live": "polite" });
@@ -33,7 +33,7 @@ function heatMap({ model, textOf, focus }) {
       : count < of ? `Cosines of the first ${count} of ${of.toLocaleString("en")} texts; select some to see theirs` : `Cosines of ${count} ${count === 1 ? "text" : "texts"}`;
     legend.replaceChildren(...(others.length ? [three(low), h("i", { style: `background: linear-gradient(to right, ${[0, 0.2, 0.4, 0.6, 0.8, 1].map(heatColour).join(", ")})` }), three(high)] : []));
     grid.setAttribute("aria-label", `Similarity of ${count} ${count === 1 ? "text" : "texts"}: arrows move from cell to cell, Enter shows the row's text`);
-    const every = Math.max(1, Math.ceil(13 / size)); // labels that would touch are left out
+    const every = Math.max(1, Math.ceil(13 / size)); // labels that would overlap are omitted
     const everyColumn = Math.max(every, Math.ceil((7 * String(Math.max(...indices)).length + 7) / size));
     const height = TOP + size * count + 4;
     grid.setAttribute("viewBox", `0 0 ${SIDE} ${height}`);
@@ -90,7 +90,7 @@ function heatMap({ model, textOf, focus }) {
   return { element, draw };
 }
 
-/** Recall by width, on a fixed axis from 0 to 1. Widths stand at even distances, so that the slider's thumb stands below its point. */
+/** Recall by width, on a fixed axis from 0 to 1. The widths are equally spaced, so that the slider's thumb is below its point. */
 function recallChart({ model }) {
   const W = 620, H = 290, LEFT = 40, RIGHT = 18, TOP = 14, BOTTOM = 30;
   const plot = svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "q3-curve", role: "img" });
@@ -112,7 +112,7 @@ function recallChart({ model }) {
     const x = (at) => LEFT + ((W - LEFT - RIGHT) * at) / Math.max(widths.length - 1, 1);
     const y = (each) => TOP + (H - TOP - BOTTOM) * (1 - each);
     const line = widths.map((each, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(recall[at]).toFixed(1)}`).join("");
-    const every = Math.ceil((38 * widths.length) / W); // labels keep their distance, counted from the full width
+    const every = Math.ceil((38 * widths.length) / W); // every n-th label is shown, counted from the full width, so that labels do not overlap
     const ticks = [...widths.keys()].filter((at) => (widths.length - 1 - at) % every === 0);
     plot.replaceChildren(
       ...[0, 0.25, 0.5, 0.75, 1].flatMap((each) => [
@@ -138,7 +138,7 @@ function recallChart({ model }) {
   return { element, draw };
 }
 
-/** Variance by dimension; the dimensions beyond the chosen width are pale. */
+/** Variance by dimension; dimensions beyond the chosen width have a pale colour. */
 function varianceChart({ model }) {
   const W = 620, H = 110, BOTTOM = 22, TOP = 6;
   const plot = svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "q3-bars", role: "img" });

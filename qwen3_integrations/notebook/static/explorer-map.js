@@ -1,6 +1,6 @@
-// The map: 10,000 points on a canvas. The lower canvas holds the points and is drawn when they change; the upper one what the pointer does.
+// The map: up to 10,000 points. The lower canvas has the points, and is redrawn when they change. The upper canvas shows pointer actions.
 
-// JupyterLab leaves the keys alone in an element with this attribute; it has its own arrows, Enter and Esc.
+// JupyterLab ignores keys in an element with this attribute; otherwise its own shortcuts would use the arrows, Enter and Esc.
 const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
 
 function inside(polygon, x, y) {
@@ -12,7 +12,7 @@ function inside(polygon, x, y) {
   return odd;
 }
 
-/** The map's stage. `bright(index)` says which points are not dimmed; `describe(index)` gives what the tip says of one;
+/** The map's stage. `bright(index)`: whether a point is not dimmed; `describe(index)`: the content of its tooltip;
  *  `themed(colours)` is called with the theme's colours, and again when they change. */
 function mapStage({ model, root, bright, describe, themed, hintId }) {
   const lower = h("canvas", { "aria-hidden": "true" });
@@ -56,11 +56,11 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     if (!width || !height) return;
     ratio = window.devicePixelRatio || 1;
     for (const canvas of [lower, upper]) { canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio); }
-    recolour(); // before the stage is in the page there are no colours to read
+    recolour(); // the colours can only be read once the stage is in the page
     layOut();
   }
 
-  /** A picture drawn once and then stamped: a point of a group, a dimmed one (grey, so that others stand out of a crowd), a ring. */
+  /** A picture that is drawn once and copied for each point: a point of a group, a dimmed point (grey), or a ring. */
   function sprite(key, draw) {
     if (!sprites.has(key)) {
       const side = Math.ceil(2 * (1.4 * radius + 4) * ratio);
@@ -77,7 +77,7 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     pen.fillStyle = lit ? colours.groups[group] : colours["ink-soft"];
     const path = shapeOf(SHAPES[group], radius);
     pen.fill(path);
-    pen.strokeStyle = colours.bg; // a hairline keeps overlapping points apart
+    pen.strokeStyle = colours.bg; // a thin outline separates overlapping points
     pen.lineWidth = radius > 3 ? 0.8 : 0.4;
     pen.stroke(path);
   });
@@ -227,7 +227,7 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     lasso.drags ||= Math.hypot(x - lasso.start[0], y - lasso.start[1]) > 4;
     if (lasso.drags && event.pointerType !== "touch") {
       hover(null);
-      const all = event.getCoalescedEvents?.() ?? []; // a quick hand moves further within a frame than its last event tells
+      const all = event.getCoalescedEvents?.() ?? []; // a fast pointer has several positions within one frame
       lasso.path.push(...(all.length ? all : [event]).map(spot));
       later();
     }
@@ -257,7 +257,7 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     put(model, "selection", [...chosen].sort((a, b) => a - b));
   }
 
-  /** The nearest point that lies more this way than sideways. */
+  /** The nearest point in a direction: its distance along the direction is larger than the distance across it. */
   function towards([ux, uy]) {
     const here = model.get("focused");
     const placed = here !== null && !Number.isNaN(xs[here] ?? NaN);

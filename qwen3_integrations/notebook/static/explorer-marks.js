@@ -1,8 +1,8 @@
-// What the map draws: a mark for each group, and the theme's colours for canvases, which know no style sheets.
+// The marks of groups, and the theme's colours for canvases, which can't use style sheets.
 
 const SHAPES = ["circle", "square", "triangle", "diamond", "plus", "down", "cross", "ring"];
 
-/** A shape around 0, 0 that fills about the same area as a circle of this radius. */
+/** A shape around 0, 0 with about the same area as a circle of this radius. */
 function shapeOf(name, r) {
   const path = new Path2D();
   const polygon = (...points) => { points.forEach(([x, y], at) => (at ? path.lineTo(x * r, y * r) : path.moveTo(x * r, y * r))); path.closePath(); };
@@ -18,7 +18,7 @@ function shapeOf(name, r) {
   return path;
 }
 
-/** A group's mark for the legend; the canvas draws the same. */
+/** A group's mark for the legend, equal to that on the canvas. */
 function swatch(group) {
   const canvas = h("canvas", { class: "q3-swatch", width: 28, height: 28, "aria-hidden": "true" });
   return { canvas, draw: (colours) => {
@@ -30,7 +30,7 @@ function swatch(group) {
   } };
 }
 
-/** The theme's colours as the canvas needs them, and a call when they change, whatever changes them: a transition tells. */
+/** The theme's colours for the canvas, and a callback when they change. A CSS transition detects every change. */
 function themeColours(root, changed) {
   const names = ["ink", "ink-soft", "bg", "accent", "good", "bad", ...SHAPES.map((_, at) => `group-${at}`)];
   const probes = names.map((name) => h("i", { class: "q3-probe", style: `color: var(--q3-${name})` }));

@@ -1,4 +1,4 @@
-// The explorer: header, search and query, four views in tabs, and beside them the text in focus with its nearest texts.
+// The explorer: header, search and query, four views in tabs, and a panel with the focused text and its nearest texts.
 
 const VIEWS = [["map", "Map"], ["similarity", "Similarity"], ["dimensions", "Dimensions"], ["health", "Health"]];
 const number = (value) => value.toLocaleString("en");
@@ -15,7 +15,7 @@ function render({ model, el }) {
   el.append(root);
 
   if (!model.get("_facts").count) {
-    root.append(h("h3", {}, "Embeddings"), h("p", { class: "q3-soft q3-note" }, "There are no texts to look at."));
+    root.append(h("h3", {}, "Embeddings"), h("p", { class: "q3-soft q3-note" }, "There are no texts."));
     return () => root.remove();
   }
 
@@ -25,7 +25,7 @@ function render({ model, el }) {
   const curve = recallChart({ model });
   const health = healthView({ model, focus, textOf, on });
   const panels = { map: map.element, similarity: heat.element, dimensions: curve.element, health: health.element };
-  on(["_heat", "view"], () => { if (model.get("view") === "similarity") heat.draw(); }); // 3,600 cells are drawn when they are seen
+  on(["_heat", "view"], () => { if (model.get("view") === "similarity") heat.draw(); }); // up to 3,600 cells are drawn only while they are visible
   on(["_recall", "dimensions"], curve.draw);
 
   root.append(
@@ -40,11 +40,11 @@ function render({ model, el }) {
   return () => { endings.forEach((end) => end()); root.remove(); };
 }
 
-/** Title, facts, what is being done, and the buttons to stop it and to go on. */
+/** Title, facts, the present work, and the buttons to cancel and to continue it. */
 function headOf({ model, on, lines }) {
   const facts = h("span", { class: "q3-soft q3-num" });
-  const cancel = h("button", { type: "button", onclick: () => ask(model, "cancel") }, "Cancel");
-  const go = h("button", { type: "button", onclick: () => ask(model, "go") }, "Go on");
+  const cancel = h("button", { type: "button", onclick: () => sendAction(model, "cancel") }, "Cancel");
+  const go = h("button", { type: "button", onclick: () => sendAction(model, "go") }, "Go on");
   on(["_facts"], () => {
     const { count, widths, model: name } = model.get("_facts");
     facts.textContent = [counted(count, "text"), widths.length ? counted(widths[widths.length - 1], "dimension") : null, name].filter(Boolean).join(" · ");
@@ -57,7 +57,7 @@ function headOf({ model, on, lines }) {
   return h("div", { class: "q3-row q3-head" }, h("h3", {}, "Embeddings"), facts, h("span", { class: "q3-grow" }), lines.busy, cancel, go);
 }
 
-/** The search, which highlights, and the query, which is embedded. */
+/** The search field (highlights texts) and the query field (the query is embedded). */
 function toolsOf({ model, on, own, focus }) {
   const search = h("input", { type: "search", id: `${own}-search`, placeholder: "words in the texts", spellcheck: "false" });
   const found = h("span", { class: "q3-soft q3-num", role: "status", "aria-live": "polite" });
@@ -77,16 +77,16 @@ function toolsOf({ model, on, own, focus }) {
   });
 
   const query = h("input", { type: "text", id: `${own}-query`, placeholder: "a question; its nearest texts are shown", spellcheck: "false" });
-  const clear = h("button", { type: "button", "aria-label": "Remove the query", onclick: () => { query.value = ""; ask(model, "query", { text: "" }); } }, "×");
-  const find = () => ask(model, "query", { text: query.value });
-  query.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.isComposing) find(); }); // JupyterLab submits no forms
+  const clear = h("button", { type: "button", "aria-label": "Remove the query", onclick: () => { query.value = ""; sendAction(model, "query", { text: "" }); } }, "×");
+  const find = () => sendAction(model, "query", { text: query.value });
+  query.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.isComposing) find(); }); // forms are not submitted in JupyterLab
   const form = h("div", { class: "q3-field" },
     h("label", { for: query.id }, "Query"), query, clear, h("button", { type: "button", class: "q3-main", onclick: find }, "Find"));
   on(["query"], () => { query.value = model.get("query"); clear.hidden = !model.get("query"); });
   on(["_facts"], () => {
     const { asks, instruction } = model.get("_facts");
     form.hidden = !asks;
-    query.title = instruction ? `Embedded behind the instruction: ${instruction}` : "Embedded without an instruction";
+    query.title = instruction ? `Embedded with the instruction: ${instruction}` : "Embedded without an instruction";
   });
   return h("div", { class: "q3-tools" }, h("div", { class: "q3-field" }, h("label", { for: search.id }, "Search"), search, found), form);
 }
@@ -126,12 +126,12 @@ function panelOf({ model, on, own, name, content }) {
     const there = model.get(needs[0])[needs[1]] !== undefined;
     early.hidden = there;
     content.classList.toggle("q3-gone", !there);
-    early.textContent = model.get("busy") ? "Not there yet: it is being computed." : "Stopped before this was computed.";
+    early.textContent = model.get("busy") ? "Not available yet: it is being computed." : "Stopped before this was computed.";
   });
   return panel;
 }
 
-/** The map with its legend and its selection. */
+/** The map with its legend and selection. */
 function mapView({ model, root, on, own, textOf, groupOf }) {
   let found = null, only = null, swatches = [];
   const themed = (colours) => swatches.forEach((one) => one.draw(colours));
@@ -188,7 +188,7 @@ function mapView({ model, root, on, own, textOf, groupOf }) {
   return { element, toggle: map.toggle, end: map.end };
 }
 
-/** The text in focus, or the query, and its nearest texts. */
+/** The focused text, or the query, and its nearest texts. */
 function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
   const title = h("h4");
   const select = h("button", { type: "button", onclick: () => toggle(model.get("focused")) });
@@ -223,7 +223,7 @@ function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
     if (!something) return;
     const { instruction } = model.get("_facts");
     behind.hidden = of !== null;
-    behind.textContent = instruction ? `Behind the instruction “${instruction}”` : "Without an instruction";
+    behind.textContent = instruction ? `With the instruction “${instruction}”` : "Without an instruction";
     const widths = model.get("_facts").widths, width = model.get("dimensions"), full = widths[widths.length - 1];
     const cut = width < full;
     const group = of === null ? null : groupOf(of);
@@ -240,11 +240,11 @@ function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
       const those = rows.filter((row) => row.fate === fate);
       return [said && those.length ? h("li", { class: `q3-fate q3-${fate}` }, `${sign}${those.length} ${said}`) : "", ...those.map(rowOf)];
     }));
-    if (inList) text.focus(); // the row that was chosen is gone
+    if (inList) text.focus(); // the chosen row was replaced
 
     function rowOf(row) {
-      const told = `Text ${row.index}: ${textOf(row.index)}; cosine ${three(row.cosine)}${cut ? `, at ${width} dimensions ${three(row.cut)}, ${row.fate}` : ""}`;
-      return h("li", {}, h("button", { type: "button", "aria-label": told, title: textOf(row.index), onclick: () => focus(row.index) },
+      const label = `Text ${row.index}: ${textOf(row.index)}; cosine ${three(row.cosine)}${cut ? `, at ${width} dimensions ${three(row.cut)}, ${row.fate}` : ""}`;
+      return h("li", {}, h("button", { type: "button", "aria-label": label, title: textOf(row.index), onclick: () => focus(row.index) },
         h("span", { class: "q3-line" }, h("span", { class: "q3-soft q3-num" }, row.index), " ", textOf(row.index)),
         h("span", { class: "q3-num" }, three(row.cosine)),
         cut ? h("span", { class: "q3-num" }, three(row.cut)) : null));
@@ -253,7 +253,7 @@ function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
   return side;
 }
 
-/** Figures in words with a sign each, the chart of variance, and the near-duplicates. */
+/** The figures as sentences with a symbol each, the chart of variance, and the near-duplicates. */
 function healthView({ model, focus, textOf, on }) {
   const figures = h("dl", { class: "q3-figures" });
   const variance = varianceChart({ model });

@@ -1,8 +1,8 @@
-// Derived from the traits: ranks, kept documents, the order of the rows. Does not touch the page.
+// Values derived from the traits: ranks, kept documents, order of the rows. No access to the page.
 
 const named = (item) => `document ${item + 1}`;
 
-/** All that the drawing needs, worked out anew when a trait changes. `item` is a position in what was passed; `slot` is a row. */
+/** All values that the drawing needs, computed again when a trait changes. `item`: position of a document as passed; `slot`: row. */
 function factsOf(model) {
   const documents = model.get("_documents"), view = model.get("_view"), other = model.get("_other");
   const threshold = model.get("threshold"), topN = model.get("top_n");
@@ -22,7 +22,7 @@ function factsOf(model) {
     moved: (item) => (otherRank ? otherRank[item] : item) - rank[item],
     itemAt: (slot) => (byOld ? turned(slot) : view.order[turned(slot)]),
     slotOf: (item) => turned(byOld ? item : rank[item]),
-    /** The orders that the slope chart shows, left to right: the place of a document, and the document at a place. */
+    /** The orders in the slope chart, left to right: from document to place, and from place to document. */
     columns: [
       { name: "Old", word: "old", place: (item) => item, item: (place) => place },
       ...(other ? [{ name: "A", word: "A", place: (item) => otherRank[item], item: (place) => other.order[place] }] : []),
@@ -37,15 +37,15 @@ function placesOf(order) {
   return places;
 }
 
-/** `up`, `down` or `same`: a class, beside the words. */
+/** `up`, `down` or `same`: the CSS class of a change. */
 const direction = (moved) => (moved > 0 ? "up" : moved < 0 ? "down" : "same");
 
-/** The sign that stands before the words of a change. */
+/** The symbol before the text of a change. */
 const sign = (moved) => (moved > 0 ? "▲" : moved < 0 ? "▼" : "=");
 
 const relevanceWords = (label) => (label === null || label === undefined ? "none" : label === 0 ? "0, not relevant" : `${label}, relevant`);
 
-/** Where a document was and is, in words. */
+/** The old and the new place of a document, as text. */
 function pathWords(facts, item) {
   const places = facts.columns.map((column) => `${column.word} ${column.place(item) + 1}`);
   return `${named(item)}: ${places.join(", ")}, ${movedInWords(facts.moved(item))}${facts.kept(item) ? "" : ", dropped"}`;

@@ -1,8 +1,8 @@
-// One row of the table: cells, marks, and the whole document below them when it is open.
+// One row of the table: cells, marks, and, if the row is open, the whole document below them.
 
 const SNIPPET = 400;
 
-/** Fills a row's element anew; the element itself stays, and with it the focus. */
+/** Replaces the content of a row's element. The element itself is kept, so that it keeps the focus. */
 function fillRow(row, facts, item, { labelling, open, slot, act }) {
   const text = facts.documents[item].text, score = facts.view.scores[item], moved = facts.moved(item), kept = facts.kept(item);
   const selected = facts.selected.has(item);
@@ -31,7 +31,7 @@ function fillRow(row, facts, item, { labelling, open, slot, act }) {
   );
 }
 
-/** The score on a fixed axis from 0 to 1, with the threshold on it, and A's score where two are compared. */
+/** The score on a fixed axis from 0 to 1, with the threshold, and with A's score if two rankings are compared. */
 function bar(facts, item) {
   const other = facts.other ? h("span", { class: "q3-tick", style: `left: ${100 * facts.other.scores[item]}%` }) : null;
   const least = facts.threshold > 0 ? h("span", { class: "q3-least", style: `left: ${100 * facts.threshold}%` }) : null;
@@ -43,8 +43,8 @@ function marks(facts, item) {
   const same = facts.documents[item].same;
   const mark = (name, words, title) => h("span", { class: `q3-chip q3-chip-${name}`, title }, words);
   return [
-    // Where the rows stand by score, a line shows where the kept ones end.
-    facts.kept(item) ? null : facts.byOld ? mark("dropped", "dropped", "Below the threshold, or behind the first so many") : h("span", { class: "q3-hidden" }, "dropped"),
+    // With rows in order of the score, a line separates kept and dropped rows.
+    facts.kept(item) ? null : facts.byOld ? mark("dropped", "dropped", "Below the threshold, or beyond the number to keep") : h("span", { class: "q3-hidden" }, "dropped"),
     facts.truncated.has(item) ? mark("cut", "truncated", "The model read only its beginning") : null,
     same === null ? null : mark("same", `same as ${same + 1}`, `The same text as the document at old rank ${same + 1}`),
   ];

@@ -1,11 +1,11 @@
-// Chart and table in one scrolled sheet. Only what is in view stands in the page, so that a thousand documents stay fluid.
+// Chart and table in one scrolling sheet. Only visible rows are in the page, so that a thousand documents scroll smoothly.
 
-const OVERSCAN = 4;  // rows above and below what is in view
-const NARROW = 780, ROOMY = 1080;  // a sheet of fewer pixels has its texts on a second line; with more columns, sooner
+const OVERSCAN = 4;  // additional rows above and below the visible ones
+const NARROW = 780, ROOMY = 1080;  // a sheet with fewer pixels shows texts on a second line; ROOMY is the limit with more columns
 
-/** Returns the sheet's element, `update` for changed traits, `show(item)` to go to a document, and `end`. */
+/** Returns the sheet's element, `update` for changed traits, `show(item)` to scroll to a document, and `end`. */
 function makeSheet(model, isLabelling) {
-  const rows = new Map(), lines = new Map(), open = new Map();  // by document; `open` holds the height of what is open below the row
+  const rows = new Map(), lines = new Map(), open = new Map();  // by document; `open` has the height of the open part below the row
   let facts, tops = [0], rowHeight = 34, seen = { first: 0, last: -1 }, hovered = null, focused = null, current = null, waiting = 0;
 
   const places = svg("g", { class: "q3-places", "aria-hidden": "true" });
@@ -40,7 +40,7 @@ function makeSheet(model, isLabelling) {
   };
   if (!model.get("_live")) act.label = null;
 
-  /** A click on a button inside a row replaces the row's content: the focus goes to the row. */
+  /** A click on a button inside a row replaces the row's content, so the row gets the focus. */
   function refocus(item) {
     if (!chart.contains(scroller.getRootNode().activeElement)) rows.get(item)?.focus({ preventScroll: true });
   }
@@ -48,7 +48,7 @@ function makeSheet(model, isLabelling) {
   function headCell(name, words, sort) {
     const on = sort && model.get("sort") === sort, reverse = model.get("reverse");
     const turn = () => { scroller.scrollTop = 0; model.set("reverse", on && !reverse); put(model, "sort", sort); };
-    const falling = sort === "score" ? !reverse : reverse;  // scores stand from high to low
+    const falling = sort === "score" ? !reverse : reverse;  // scores are in descending order
     return h("div", { role: "columnheader", class: `q3-cell q3-${name}`, "aria-sort": on ? (falling ? "descending" : "ascending") : null },
       sort ? h("button", { type: "button", class: "q3-sort", onclick: turn },
         h("span", { class: "q3-arrow", "aria-hidden": "true" }, on ? (falling ? "↓" : "↑") : ""), words) : words);
@@ -71,7 +71,7 @@ function makeSheet(model, isLabelling) {
     names.replaceChildren(...facts.columns.map((column, at) => h("span", { style: `left: ${x[at]}px` }, column.name)));
   }
 
-  /** The tops of all rows; those that are open are taller. */
+  /** The top positions of all rows; open rows are taller. */
   function layout() {
     tops = [0];
     for (let slot = 0; slot < facts.count; slot += 1) tops.push(tops[slot] + rowHeight + (open.get(facts.itemAt(slot)) ?? 0));
@@ -135,7 +135,7 @@ function makeSheet(model, isLabelling) {
     if (active !== scroller.getRootNode().activeElement && rows.has(focused)) rows.get(focused).focus({ preventScroll: true });
   }
 
-  /** Lights the document under the pointer, or with the focus, in chart and table alike. */
+  /** Highlights the document under the pointer or with the focus, in chart and table. */
   function light() {
     const lit = hovered ?? focused;
     chart.classList.toggle("q3-dim", lit !== null);
@@ -149,7 +149,7 @@ function makeSheet(model, isLabelling) {
     }
   }
 
-  /** Brings a document into view. */
+  /** Scrolls to a document. */
   function reveal(item) {
     const slot = facts.slotOf(item), bottom = Math.min(tops[slot + 1], tops[slot] + viewHeight());
     if (tops[slot] < scroller.scrollTop) scroller.scrollTop = tops[slot];
@@ -161,7 +161,7 @@ function makeSheet(model, isLabelling) {
     reveal(item);
     draw();
     part.get(item).focus({ preventScroll: true });
-    rows.get(item).scrollIntoView({ block: "nearest" });  // in the notebook too, where the sheet itself is half out of view
+    rows.get(item).scrollIntoView({ block: "nearest" });  // also scrolls the notebook if the sheet is only partly visible
   }
 
   const itemOf = (event) => {
@@ -178,7 +178,7 @@ function makeSheet(model, isLabelling) {
       if (open.has(item)) { act.open(item); rows.get(item)?.focus(); }
       else if (facts.selected.size) put(model, "selection", []);
       else return;
-    } else if (event.target !== part.get(item)) return;  // a button or the text inside has keys of its own
+    } else if (event.target !== part.get(item)) return;  // buttons and text inside the row handle their own keys
     else if (to !== undefined) show(facts.itemAt(Math.min(facts.count - 1, Math.max(0, to))), part);
     else if (event.key === "Enter") act.open(item);
     else if (event.key === " ") act.select(item);
@@ -186,10 +186,10 @@ function makeSheet(model, isLabelling) {
     else if (act.label && isLabelling() && ["Delete", "Backspace"].includes(event.key)) act.label(item, null);
     else return;
     event.preventDefault();
-    event.stopPropagation();  // the notebook has keys of its own
+    event.stopPropagation();  // otherwise the notebook would handle the key
   }
 
-  for (const part of [body, slope]) {  // not the chart itself: Chromium puts an SVG that listens for the focus into the Tab order
+  for (const part of [body, slope]) {  // not the chart itself: Chromium adds an SVG with a focus listener to the Tab order
     part.addEventListener("pointerover", (event) => { hovered = itemOf(event); light(); });
     part.addEventListener("pointerleave", () => { hovered = null; light(); });
     part.addEventListener("focusin", (event) => { focused = current = itemOf(event) ?? focused; light(); });

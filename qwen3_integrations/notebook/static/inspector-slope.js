@@ -1,9 +1,9 @@
-// The slope chart: one line a document from where it was to where it is. Only lines with an end in view are drawn.
+// The slope chart: one line per document from its old to its new place. Only lines with a visible end are drawn.
 
 const EDGE = 34;  // room for the numbers
-const FAR = 26;  // how far a stub bends, pixels
+const FAR = 26;  // length of a stub in pixels
 
-/** Where the orders stand in the chart, left to right. */
+/** The horizontal positions of the orders in the chart, left to right. */
 function columnPlaces({ columns, byOld }, width) {
   const right = width - (byOld ? EDGE : 18);
   return columns.map((_, at) => EDGE + ((right - EDGE) * at) / (columns.length - 1));
@@ -19,7 +19,7 @@ function drawSlope(chart, facts, { first, last, middle, width, lines, keep }) {
   for (let slot = first; slot <= last; slot += 1) for (const column of columns) wanted.add(column.item(turned(slot)));
   for (const [item, line] of lines) if (!wanted.has(item)) { line.remove(); lines.delete(item); }
   let after = chart.querySelector("[role=option]");
-  for (const item of [...wanted].sort((a, b) => facts.slotOf(a) - facts.slotOf(b))) {  // read out in the order of the rows
+  for (const item of [...wanted].sort((a, b) => facts.slotOf(a) - facts.slotOf(b))) {  // screen readers read them in the order of the rows
     if (!lines.has(item)) {
       lines.set(item, svg("g", { role: "option", tabindex: -1, "data-item": item }, svg("path", { class: "q3-reach" }), svg("path", { class: "q3-line" })));
     }
@@ -39,7 +39,7 @@ function drawSlope(chart, facts, { first, last, middle, width, lines, keep }) {
   }
 }
 
-/** One piece of a line; a stub that points the way where one end is far out of view, nothing where both are. */
+/** One segment of a line. If one end is far out of view, a stub points in its direction; if both are, nothing is drawn. */
 function piece(from, to) {
   if (!from.seen && !to.seen) return "";
   const half = (from.x + to.x) / 2;
@@ -50,7 +50,7 @@ function piece(from, to) {
   return `M${near.x} ${near.y}C${(near.x + reach) / 2} ${near.y} ${reach} ${near.y} ${reach} ${near.y + bend}`;
 }
 
-/** The numbers beside the chart: the places of the rows in view, left and (where the rows stand in the old order) right. */
+/** The numbers beside the chart: the places of the visible rows, on the left and (with rows in the old order) on the right. */
 function drawPlaces(layer, facts, { first, last, middle, width }) {
   const numbers = [];
   for (let slot = first; slot <= last; slot += 1) {

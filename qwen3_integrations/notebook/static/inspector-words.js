@@ -5,7 +5,7 @@ const COMMON = new Set(
 );
 const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]/u;
 
-/** A pattern for the query's words, common English ones left out, with up to three letters more at their end; null if none is left. */
+/** A pattern for the query's words without common English words, each with up to three more letters; null if no word is left. */
 function termPattern(query) {
   const words = [...new Intl.Segmenter(undefined, { granularity: "word" }).segment(query.toLowerCase())]
     .filter((part) => part.isWordLike)

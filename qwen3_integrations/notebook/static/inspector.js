@@ -49,7 +49,7 @@ function drawAbout(about, { view, count, documents, truncated }, run) {
   about.replaceChildren(
     h("h3", {}, view.query),
     h("div", { class: "q3-soft q3-num" }, words.filter(Boolean).join(" · ")),
-    run ? "" : h("div", { class: "q3-told" }, h("span", { class: "q3-soft" }, "Instruction "), view.instruction || "none"),
+    run ? "" : h("div", { class: "q3-used-instruction" }, h("span", { class: "q3-soft" }, "Instruction "), view.instruction || "none"),
   );
 }
 
@@ -58,17 +58,17 @@ function makeRun(model) {
   const box = h("textarea", { rows: 2, "aria-label": "Instruction", spellcheck: "false", value: model.get("instruction") });
   const presets = model.get("presets");
   const choose = h("select", { "aria-label": "Presets" }, h("option", { value: "" }, "Presets…"), ...Object.keys(presets).map((name) => h("option", { value: name }, name)));
-  const go = () => { if (!model.get("busy")) ask(model, "run", { instruction: box.value }); };
-  const stop = () => ask(model, "cancel");
+  const go = () => { if (!model.get("busy")) sendAction(model, "run", { instruction: box.value }); };
+  const stop = () => sendAction(model, "cancel");
   const again = h("button", { type: "button", class: "q3-main", onclick: go, title: "Ctrl+Enter" }, "Run again");
   const cancel = h("button", { type: "button", onclick: stop }, "Cancel");
-  const compare = h("button", { type: "button", onclick: () => ask(model, "compare", { on: true }) }, "Compare with previous");
+  const compare = h("button", { type: "button", onclick: () => sendAction(model, "compare", { on: true }) }, "Compare with previous");
   const changed = h("span", { class: "q3-soft" });
   const note = () => { changed.textContent = box.value === model.get("_view").instruction ? "" : "changed since this ranking"; };
   box.addEventListener("input", note);
   box.addEventListener("change", () => put(model, "instruction", box.value));
   box.addEventListener("keydown", (event) => {
-    event.stopPropagation();  // the notebook has keys of its own
+    event.stopPropagation();  // otherwise the notebook would handle the key
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); go(); }
     if (event.key === "Escape" && model.get("busy")) stop();
   });
@@ -78,12 +78,12 @@ function makeRun(model) {
   });
   const ends = [
     follow(model, ["instruction"], () => { if (box.value !== model.get("instruction")) box.value = model.get("instruction"); note(); }),
-    follow(model, ["_view"], note),  // a result that arrives leaves alone what is being typed
+    follow(model, ["_view"], note),  // a new result does not overwrite the text that the user is typing
     follow(model, ["busy", "_previous", "_other"], () => {
       again.disabled = Boolean(model.get("busy"));
       cancel.disabled = !model.get("busy");
       compare.hidden = model.get("_previous") === null || model.get("_other") !== null;
-      compare.title = `The run before, with: ${model.get("_previous")}`;
+      compare.title = `The previous run, with: ${model.get("_previous")}`;
     }),
   ];
   const actions = h("div", { class: "q3-row" }, again, cancel, compare);
@@ -92,7 +92,7 @@ function makeRun(model) {
   return { element, actions, end: () => ends.forEach((end) => end()) };
 }
 
-/** Threshold, the most to keep, labelling and copying. */
+/** Threshold, largest number of documents to keep, labelling and copying. */
 function makeControls(model, onLabelling, labelling) {
   const slider = h("input", {
     type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Threshold",
@@ -108,7 +108,7 @@ function makeControls(model, onLabelling, labelling) {
     onLabelling(on);
   } }, "Label relevance");
   const copy = copyButton("Copy as JSON", () => JSON.stringify(asData(model, factsOf(model)), null, 2));
-  copy.title = "The selected documents, or else all that are kept";
+  copy.title = "The selected documents; without a selection, all kept documents";
   const element = h("div", { class: "q3-controls" },
     h("label", { class: "q3-row" }, h("span", { class: "q3-title" }, "Threshold"), slider, least), kept,
     h("label", { class: "q3-row" }, h("span", { class: "q3-title" }, "Keep at most"), most),
@@ -127,7 +127,7 @@ function makeControls(model, onLabelling, labelling) {
   };
 }
 
-/** Two rankings side by side: what A is, how alike they are, and what moved most between them. */
+/** Comparison of two rankings: what A is, how similar they are, and which documents moved most. */
 function comparison(model, facts, sheet) {
   const { view, other } = facts;
   const differing = ["query", "model", "instruction"].filter((name) => view[name] !== other[name]);
@@ -138,13 +138,13 @@ function comparison(model, facts, sheet) {
     h("span", { class: "q3-sign", "aria-hidden": "true" }, sign(facts.moved(item))), ` ${named(item)} ${movedInWords(facts.moved(item))}`);
   return h("div", { class: "q3-summary q3-comparison", role: "group", "aria-label": "Comparison" },
     h("div", { class: "q3-row" }, h("span", { class: "q3-title" }, "Comparison"), h("span", { class: "q3-grow" }),
-      model.get("_live") ? h("button", { type: "button", onclick: () => ask(model, "compare", { on: false }) }, "Stop comparing") : null),
+      model.get("_live") ? h("button", { type: "button", onclick: () => sendAction(model, "compare", { on: false }) }, "Stop comparing") : null),
     h("dl", {}, h("dt", {}, "A"), h("dd", {}, said(other)), h("dt", {}, "New"), h("dd", {}, said(view)),
       h("dt", {}, "Kendall tau"), h("dd", { class: "q3-num" }, three(other.tau), h("span", { class: "q3-soft" }, "  1 the same order, 0 unrelated, −1 reversed")),
       h("dt", {}, "Biggest movers"), h("dd", { class: "q3-row" }, ...(movers.length ? movers.map(mover) : ["none: the orders are equal"]))));
 }
 
-/** How good each order is, by the labels. */
+/** The quality of each order, measured with the labels. */
 function measures(model, facts) {
   const k = model.get("k"), listed = model.get("_measures");
   const judged = facts.labels.filter((label) => label !== null).length;
@@ -157,7 +157,7 @@ function measures(model, facts) {
     listed.length ? table : h("p", { class: "q3-soft" }, "Mark what is relevant in the table; nDCG, MRR and hit rate of the orders appear here."));
 }
 
-/** What is copied: the selected documents, or else the kept ones, best first; ranks and positions from 0 as in Python. */
+/** The copied content: the selected documents, otherwise the kept ones, best first. Ranks and positions count from 0, as in Python. */
 function asData(model, facts) {
   const { view } = facts;
   const chosen = view.order.filter((item) => (facts.selected.size ? facts.selected.has(item) : facts.kept(item)));

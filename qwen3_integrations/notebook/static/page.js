@@ -1,4 +1,4 @@
-// Replaces the kernel's model in a page without a kernel: traits change in the page alone.
+// Replaces the kernel's model in a page without a kernel: traits change only in the page.
 
 class PageModel {
   #traits; #listeners = new Map();

@@ -1,6 +1,6 @@
 // A panel's form: the options of a server.
 
-/** The options; a few open, the others behind "More options". */
+/** The options: a few are always visible, the others are under "More options". */
 function form({ model, on, view, ends }) {
   const fields = model.get("fields");
   const made = new Map(fields.map((field) => [field.name, entry(field, model, view, ends)]));
@@ -13,7 +13,7 @@ function form({ model, on, view, ends }) {
     event.preventDefault();
     made.forEach((each) => each.flush());
     const start = box.closest(".q3-panel").querySelector(".q3-start");
-    if (!start.disabled) ask(model, "start");
+    if (!start.disabled) sendAction(model, "start");
   } }, grid(""), more, h("button", { type: "submit", hidden: true }));
   on(["state"], () => { box.hidden = !isIdle(model); });
   on(["form", "wrong"], () => {
@@ -35,7 +35,7 @@ function entry(field, model, view, ends) {
   const read = () => (isSwitch ? input.checked : input.value);
   const flush = () => {
     clearTimeout(timer);
-    if (read() !== model.get("form")[field.name]) ask(model, "set", { name: field.name, value: read() });
+    if (read() !== model.get("form")[field.name]) sendAction(model, "set", { name: field.name, value: read() });
   };
   const typed = () => { clearTimeout(timer); timer = setTimeout(flush, TYPED_MS); };
   ends.push(() => clearTimeout(timer));

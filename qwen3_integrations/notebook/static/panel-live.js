@@ -1,10 +1,10 @@
 // A server that is ready: its address, its load, and code for its clients.
 
-/** Where it is, its key, and with whom it ends. */
+/** Its address, its key, and the process with which it ends. */
 function address({ model, on, view, ends }) {
   const url = h("code", { class: "q3-grow" });
   const key = h("code", { class: "q3-grow" });
-  const copyKey = h("button", { type: "button", onclick: () => ask(model, "key", { view }) }, "Copy key");
+  const copyKey = h("button", { type: "button", onclick: () => sendAction(model, "key", { view }) }, "Copy key");
   const said = async (content) => {
     if (content.view !== view) return;
     const done = Boolean(content.key) && (await copyText(content.key));
@@ -13,7 +13,7 @@ function address({ model, on, view, ends }) {
   };
   model.on("msg:custom", said);
   ends.push(() => model.off("msg:custom", said));
-  const keep = h("input", { type: "checkbox", id: `${view}-keep`, onchange: () => ask(model, "keep", { on: keep.checked }) });
+  const keep = h("input", { type: "checkbox", id: `${view}-keep`, onchange: () => sendAction(model, "keep", { on: keep.checked }) });
   const life = h("span", { class: "q3-soft" });
   const box = h("section", { class: "q3-address", "aria-label": "Address" },
     h("div", { class: "q3-row" }, h("span", { class: "q3-label" }, "Address"), url, copyButton("Copy", () => model.get("info").address)),
@@ -32,7 +32,7 @@ function address({ model, on, view, ends }) {
   return box;
 }
 
-/** What it has to do. */
+/** Its load. */
 function meters({ model, on }) {
   const tile = (label) => {
     const value = h("dd", { class: "q3-num" });
@@ -64,7 +64,7 @@ function meters({ model, on }) {
   return box;
 }
 
-/** Code for its clients, in tabs: arrows go from one to the next. */
+/** Code for its clients, in tabs; arrow keys select the next tab. */
 function use({ model, on, view }) {
   let chosen = "curl";
   const code = h("pre", { id: `${view}-code`, role: "tabpanel", tabindex: 0 });

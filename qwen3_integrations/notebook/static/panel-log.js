@@ -1,13 +1,13 @@
 // A panel's log and command lines.
 
-/** The end of the log. It follows what comes until the reader scrolls up; "Pause" holds it still. */
+/** The end of the log. It scrolls to new lines until the reader scrolls up; "Pause" stops it. */
 function log({ model, on, ends }) {
-  let [first, next, seen] = [0, 0, 0]; // numbers of lines: the first and the one behind the last in the page, the one behind the last that was followed
+  let [first, next, seen] = [0, 0, 0]; // line numbers: the first in the page, one after the last in the page, one after the last that was scrolled to
   let [follows, paused] = [true, false];
   const lines = h("pre", { class: "q3-log", role: "log", "aria-label": "Log", "aria-live": "off", tabindex: 0 });
   const newer = h("button", { type: "button", class: "q3-newer", hidden: true, onclick: () => { follows = true; draw(); } });
   const pause = h("button", { type: "button", "aria-pressed": "false", onclick: () => { paused = !paused; draw(); } });
-  const path = h("bdi", {}); // so that its end is seen where there is little room, and its slashes stay where they are
+  const path = h("bdi", {}); // keeps the end of the path visible in a narrow panel, with the slashes in place
   const copy = copyButton("Copy", () => (model.get("tail").lines ?? []).join("\n"));
   const box = h("section", { "aria-label": "Log of the server" }, heading("Log", h("span", { class: "q3-soft q3-path q3-grow" }, path), pause, copy), h("div", { class: "q3-logbox" }, lines, newer));
   const line = (text) => h("span", { class: /\b(ERROR|CRITICAL|Traceback)\b|^\S*Error:/.test(text) ? "q3-severe" : /\bWARNING\b/.test(text) ? "q3-mild" : null }, `${text}\n`);
@@ -34,7 +34,7 @@ function log({ model, on, ends }) {
     const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 20;
     if (atEnd !== follows) { follows = atEnd; draw(); }
   });
-  const size = new ResizeObserver(draw); // the first lines are drawn before the page has given them room
+  const size = new ResizeObserver(draw); // the first lines are drawn before the layout is known
   size.observe(lines);
   ends.push(() => size.disconnect());
   on(["tail"], () => {
@@ -45,13 +45,13 @@ function log({ model, on, ends }) {
   return box;
 }
 
-/** The same from a terminal. */
+/** The command lines for a terminal. */
 function commands({ model, on }) {
   const block = (label) => {
     const text = h("pre", {});
     return { text, box: h("div", {}, h("div", { class: "q3-row" }, h("span", { class: "q3-label q3-grow" }, label), copyButton("Copy", () => text.textContent)), text) };
   };
-  const [own, engines] = [block("The same from a terminal"), block("The engine's own command")];
+  const [own, engines] = [block("The same command for a terminal"), block("The engine's own command")];
   const box = h("details", { class: "q3-more" }, h("summary", {}, "Command line"), own.box, engines.box);
   on(["preview", "info", "state"], () => {
     const shown = model.get("info").name ? model.get("info") : model.get("preview");

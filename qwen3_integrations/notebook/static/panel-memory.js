@@ -1,6 +1,6 @@
-// A panel's memory plan, and the servers that run already.
+// A panel's memory plan, and the running servers.
 
-/** What the server would take of each device, against what is free, and why a start is refused. */
+/** The planned memory on each device, compared with its free memory, and the reason why a start is refused. */
 function memory({ model, on, view }) {
   const body = h("div", { id: `${view}-memory` });
   const title = heading("Memory");
@@ -50,7 +50,7 @@ function legend(plan) {
     h("div", { class: "q3-sum" }, h("dt", {}, "together"), h("dd", { class: "q3-num" }, plan.needed)));
 }
 
-/** Servers that run already. */
+/** The running servers. */
 function others({ model, on }) {
   const list = h("ul", { class: "q3-others" });
   const box = h("section", { "aria-label": "Running servers" }, heading("Running servers"), list);
@@ -60,7 +60,7 @@ function others({ model, on }) {
     list.replaceChildren(...model.get("others").map((server) => h("li", { class: "q3-row" },
       h("div", { class: "q3-grow" }, h("div", { class: "q3-name" }, server.name),
         h("div", { class: "q3-soft q3-facts" }, ...[server.task, server.model, server.program, server.url].map((fact) => h("span", {}, fact)))),
-      h("button", { type: "button", "data-server": server.name, "aria-label": `Attach to ${server.name}`, onclick: () => ask(model, "attach", { name: server.name }) }, "Attach"))));
+      h("button", { type: "button", "data-server": server.name, "aria-label": `Attach to ${server.name}`, onclick: () => sendAction(model, "attach", { name: server.name }) }, "Attach"))));
     if (named) [...list.querySelectorAll("button")].find((button) => button.dataset.server === named)?.focus();
   });
   return box;

@@ -1,18 +1,18 @@
 // A panel's head: the state, the actions, and the progress of a start.
 
-/** One state word and its light, what is served, and what can be done. */
+/** The state with its colour, the served model, and the possible actions. */
 function head({ model, on, ends, view }) {
   const light = h("span", { class: "q3-light", "aria-hidden": "true" });
   const word = h("strong", { class: "q3-word" });
   const note = h("span", { class: "q3-soft" });
   const what = h("div", { class: "q3-soft q3-what" });
   const clock = h("span", { class: "q3-soft q3-num" });
-  const button = (label, action, attributes = {}) => h("button", { type: "button", ...attributes, onclick: () => ask(model, action) }, label);
+  const button = (label, action, attributes = {}) => h("button", { type: "button", ...attributes, onclick: () => sendAction(model, action) }, label);
   const start = button("Start", "start", { class: "q3-main q3-start", "aria-describedby": `${view}-memory` });
   const cancel = button("Cancel", "cancel");
   const live = [
-    button("Detach", "detach", { title: "Show the form again; the server runs on" }),
-    button("Restart", "restart", { title: "The same options, address and key" }),
+    button("Detach", "detach", { title: "Show the form again; the server continues to run" }),
+    button("Restart", "restart", { title: "Start again with the same options, address and key" }),
     button("Stop", "stop"),
   ];
   on(["state", "note", "busy"], () => {
@@ -55,7 +55,7 @@ function head({ model, on, ends, view }) {
     h("div", { class: "q3-row" }, start, cancel, ...live));
 }
 
-/** The progress of a start: its phases, the present one, and the finished share of it. */
+/** The progress of a start: its phases, the present phase, and the finished share of that phase. */
 function steps({ model, on }) {
   const items = new Map(PHASES.slice(0, -1).map((phase) => [phase, h("li", {}, phase)]));
   const bar = h("div", { class: "q3-bar", role: "progressbar", "aria-label": "This phase", "aria-valuemin": 0, "aria-valuemax": 100 }, h("div", {}));

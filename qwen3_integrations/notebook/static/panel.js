@@ -22,29 +22,29 @@ function render({ model, el }) {
     form(panel), memory(panel), others(panel), address(panel), meters(panel), use(panel), log(panel), commands(panel),
   );
   on(["error"], () => { root.querySelector(":scope > .q3-error").textContent = model.get("error"); });
-  ends.push(watchedBy(root, (seen) => ask(model, seen ? "show" : "hide", { view })));
+  ends.push(watchedBy(root, (seen) => sendAction(model, seen ? "show" : "hide", { view })));
   el.append(root);
   return () => ends.forEach((end) => end());
 }
 
-/** Calls `tell` with whether the element can be seen: now, when that changes, and each minute while it can. */
-function watchedBy(element, tell) {
+/** Calls `report` with whether the element is visible: now, on each change, and every minute while it is visible. */
+function watchedBy(element, report) {
   let within = false;
-  let told = null;
-  const look = () => {
+  let reported = null;
+  const update = () => {
     const seen = within && document.visibilityState === "visible";
-    if (seen !== told && (seen || told !== null)) tell(seen);
-    told = seen;
+    if (seen !== reported && (seen || reported !== null)) report(seen);
+    reported = seen;
   };
-  const observer = new IntersectionObserver((entries) => { within = entries.at(-1).isIntersecting; look(); });
+  const observer = new IntersectionObserver((entries) => { within = entries.at(-1).isIntersecting; update(); });
   observer.observe(element);
-  document.addEventListener("visibilitychange", look);
-  const timer = setInterval(() => { if (told) tell(true); }, STILL_HERE_MS);
+  document.addEventListener("visibilitychange", update);
+  const timer = setInterval(() => { if (reported) report(true); }, STILL_HERE_MS);
   return () => {
     observer.disconnect();
-    document.removeEventListener("visibilitychange", look);
+    document.removeEventListener("visibilitychange", update);
     clearInterval(timer);
-    if (told) tell(false);
+    if (reported) report(false);
   };
 }
 

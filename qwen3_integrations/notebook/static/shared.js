@@ -1,6 +1,6 @@
-// Shared by all widgets; comes before each widget's own module. Texts enter the page as text, never as HTML.
+// Shared by all widgets; included before each widget's own module. Texts are inserted as text, never as HTML.
 
-/** An element: `h("td", {class: "x", onclick: f, "aria-label": "y"}, "text", child, ...)`; null children are left out. */
+/** An element: `h("td", {class: "x", onclick: f, "aria-label": "y"}, "text", child, ...)`; null children are skipped. */
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   apply(element, attributes);
@@ -8,7 +8,7 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** An SVG element, as `h`. */
+/** An SVG element; arguments as in `h`. */
 function svg(tag, attributes = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   apply(element, attributes);
@@ -25,7 +25,7 @@ function apply(element, attributes) {
   }
 }
 
-/** Calls `draw` now and whenever one of the model's traits changes; returns the function that ends it. */
+/** Calls `draw` now and whenever one of the named traits changes; returns a function that stops it. */
 function follow(model, names, draw) {
   const events = names.map((name) => `change:${name}`);
   for (const event of events) model.on(event, draw);
@@ -33,7 +33,7 @@ function follow(model, names, draw) {
   return () => events.forEach((event) => model.off(event, draw));
 }
 
-/** A line for state, read out when it changes, and the error under the widget. Returns their elements and an ending. */
+/** A status line, announced to screen readers on change, and the error under the widget. Returns the elements and a function to stop. */
 function stateLines(model) {
   const busy = h("span", { role: "status", "aria-live": "polite" });
   const error = h("div", { class: "q3-error", role: "alert" });
@@ -45,8 +45,8 @@ function stateLines(model) {
   return { busy, error, end };
 }
 
-/** Asks Python to do something. */
-function ask(model, what, words = {}) {
+/** Sends an action to Python. */
+function sendAction(model, what, words = {}) {
   model.send({ do: what, ...words });
 }
 
@@ -56,7 +56,7 @@ function put(model, name, value) {
   model.save_changes();
 }
 
-/** Copies text; answers whether it could. */
+/** Copies text to the clipboard; returns whether it succeeded. */
 async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -71,7 +71,7 @@ async function copyText(text) {
   }
 }
 
-/** A button that copies what `text()` gives, and says so. */
+/** A button that copies the result of `text()` and shows a confirmation. */
 function copyButton(label, text) {
   const button = h("button", { type: "button", onclick: async () => {
     const done = await copyText(text());
