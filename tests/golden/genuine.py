@@ -77,3 +77,17 @@ def _byte_letters() -> dict[int, str]:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(rest)}
+
+
+def with_end_token(spec: str) -> str:
+    """A tokenizer that appends `<|endoftext|>` to every text, as those of the published embedding models do."""
+    content = json.loads(spec)
+    number = next(token["id"] for token in content["added_tokens"] if token["content"] == "<|endoftext|>")
+    end = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, end],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, end, {"Sequence": {"id": "B", "type_id": 0}}, end],
+        "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [number], "tokens": ["<|endoftext|>"]}},
+    }
+    return json.dumps(content)

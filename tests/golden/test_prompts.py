@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from qwen3_integrations import Embedder, FakeEngine, Reranker
 from qwen3_integrations.core.tokenizer import CONTROL_TOKENS, Tokenizer, holds_control_token, neutral
-from tests.golden.genuine import genuine_tokenizer
+from tests.golden.genuine import genuine_tokenizer, with_end_token
 from tests.models import TINY
 from tests.texts import CONTROL, HOSTILE, INSTRUCTIONS, PLAIN
 
@@ -42,7 +42,7 @@ def data_only(spec):
 
 def engine(task, spec):
     fake = FakeEngine(task)
-    fake.tokenizer = Tokenizer(spec)
+    fake.tokenizer = Tokenizer(with_end_token(spec) if task == "embed" else spec)
     return fake
 
 
