@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
+from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
@@ -122,6 +123,22 @@ class ModelFiles:
             ConfigError: If `config.json` lacks a size.
         """
         return ModelShape.from_config(self.config, self.weights.shapes)
+
+    def read_tokenizer(self) -> Tokenizer:
+        """The folder's tokenizer, as its files declare it.
+
+        Raises:
+            ModelNotFound: If the folder has none.
+            ConfigError: If it is damaged, or makes ids that the model has no row for.
+        """
+        tokenizer = Tokenizer.from_folder(self.folder, lower_case=self.lower_case)
+        if tokenizer.largest_id >= self.vocabulary:
+            raise ConfigError(
+                f"{self.folder}: the tokenizer makes the id {tokenizer.largest_id}, but the model has only {self.vocabulary} rows of token "
+                "embeddings (vocab_size): tokenizer and weights belong to different models",
+                advice="Save both from the same model; after tokens were added, with model.resize_token_embeddings",
+            )
+        return tokenizer
 
     @property
     def weights(self) -> StoredWeights:

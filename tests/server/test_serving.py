@@ -31,13 +31,13 @@ from qwen3_integrations.serving.records import FOLDER_VARIABLE
 from tests.contract.cases import TOLERANCE
 from tests.models import declare, write_classifier
 from tests.reference import reference_embeddings, reference_scores
-from tests.server.launch import free_port
+from tests.server.launch import ONE_PROCESS, QUICK_START, free_port
 from tests.texts import HOSTILE, PLAIN
 
 pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-QUICK = {"dtype": "float32", "max_tokens": 1024, "enforce_eager": True, "max_num_seqs": 64}
-FLAGS = ["--dtype", "float32", "--max-tokens", "1024", "--enforce-eager", "--max-num-seqs", "64"]
+QUICK = {"dtype": "float32", "max_tokens": 1024, "enforce_eager": True, "max_num_seqs": 64, "extra_args": ONE_PROCESS}
+FLAGS = ["--dtype", "float32", "--max-tokens", "1024", "--enforce-eager", "--max-num-seqs", "64", *ONE_PROCESS]
 EMBED = ServerOptions(task="embed", model="qwen3-tiny-demo", **QUICK)
 GONE_S = 25.0
 COMMAND = [sys.executable, "-m", "qwen3_integrations.cli"]
@@ -48,13 +48,14 @@ def folder(tmp_path_factory):
     """A folder of records for these tests alone; at the end nothing of them runs."""
     before = os.environ.get(FOLDER_VARIABLE)
     os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("state") / "servers")
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.update(QUICK_START)
     yield Path(os.environ[FOLDER_VARIABLE])
     left = [server.name for server in servers()]
     for server in servers():
         server.stop()
     os.environ.pop(FOLDER_VARIABLE) if before is None else os.environ.update({FOLDER_VARIABLE: before})
-    os.environ.pop("OMP_NUM_THREADS")
+    for name in QUICK_START:
+        os.environ.pop(name)
     assert left == []
 
 
@@ -396,7 +397,7 @@ def test_a_crash_while_loading_leaves_nothing(embedder):
     ],
 )
 def test_why_it_failed_is_lifted_out_of_the_log(change, says, tiny_embedder):
-    outcome = start(ServerOptions(task="embed", model=str(tiny_embedder), **QUICK, **change))
+    outcome = start(ServerOptions(task="embed", model=str(tiny_embedder), **QUICK | change))
     assert isinstance(outcome, Failed), outcome
     print(outcome.error)  # noqa: T201
     assert outcome.exit_code

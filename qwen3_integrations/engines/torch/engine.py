@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.fingerprint import Fingerprint
-from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.core.validation import check_choice, optional_whole_number
 from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
@@ -79,7 +78,7 @@ class TorchEngine(Submitting):
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        self.tokenizer = Tokenizer.from_folder(files.folder, lower_case=files.lower_case)
+        self.tokenizer = files.read_tokenizer()
         self.max_tokens = files.context
         self.dimensions = files.dimensions if task == "embed" else None
         self.conventions = files.conventions

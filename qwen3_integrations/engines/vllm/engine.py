@@ -13,7 +13,6 @@ import numpy as np
 from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.fingerprint import Fingerprint
-from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Task
 from qwen3_integrations.core.validation import check_options, fraction, optional_whole_number, whole_number
 from qwen3_integrations.engines.vllm.start import VllmStart
@@ -106,7 +105,7 @@ class VllmEngine(Submitting):
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
         files.weights.files()  # raises if there are none: vLLM would fall back to pickled weights
-        self.tokenizer = Tokenizer.from_folder(files.folder)
+        self.tokenizer = files.read_tokenizer()
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = files.vocabulary
         identity = folder_identity(
