@@ -108,12 +108,19 @@ class Survey:
         self.recall: dict[int, float] = {}
         self.pairs: Pairs | None = None
         self.query_vector: Rows | None = None
-        self.query_of: tuple[str, str] | None = None
+        self.query_of: tuple[str, str | None] | None = None
 
     @property
-    def instruction(self) -> str:
-        """The instruction for queries. A component's instruction may change at any time."""
-        return "" if self._component is None else str(self._component.instruction)
+    def instruction(self) -> str | None:
+        """The instruction for queries; None for the prompt of the model's folder. A component's instruction may change at any time."""
+        instruction: str | None = "" if self._component is None else self._component.instruction
+        return instruction
+
+    @property
+    def query_words(self) -> str:
+        """What stands before queries, to be shown: the instruction, or the prompt of the model's folder."""
+        instruction = self.instruction
+        return str(self._component.query_prompt) if instruction is None and self._component is not None else instruction or ""
 
     @property
     def k(self) -> int:

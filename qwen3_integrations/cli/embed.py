@@ -43,7 +43,7 @@ def embed(
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="Dimensions of the vectors. Default: the model's own.", show_default=False)
     ] = None,
-    max_tokens: parameters.MaxTokens = 8192,
+    max_tokens: parameters.DeclaredMaxTokens = None,
     chunk: Annotated[int, typer.Option(min=1, help="Number of texts per job of the engine; up to eight jobs are in flight.")] = 256,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start from the beginning instead of resuming an interrupted run.")] = False,
@@ -70,12 +70,10 @@ def embed(
     from qwen3_integrations.bulk.sinks import StandardOutput
     from qwen3_integrations.bulk.sources import STDIN
     from qwen3_integrations.core.embedder import Embedder
-    from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
     from qwen3_integrations.models.catalog import checked_model
 
     if instruction is not None and not queries:
         raise ConfigError("applies only to queries", option="instruction", advice="Add --queries, or leave it out")
-    used_instruction = DEFAULT_INSTRUCTION if instruction is None else instruction
     out = None if output == Path(STDIN) else output
     chosen = choose_format(out, output_format)
     with parameters.open_input(source, input_format, field, skip_bad) as lines, parameters.ending_in_order():
@@ -84,7 +82,7 @@ def embed(
             "dimensions": dimensions,
             "max-tokens": max_tokens,
             "queries": queries,
-            "instruction": used_instruction if queries else None,
+            "instruction": instruction if queries else None,
             "input-format": lines.kind.value,
             "field": field,
             "output-format": chosen.value,
@@ -93,7 +91,7 @@ def embed(
         with _message_about_kept_rows(part), part or nullcontext(StandardOutput()) as target:
             records = target.resume(lines)
             with parameters.open_engine_from("embed", model, base_url, api_key, backend, option) as engine:
-                embedder = Embedder(engine, instruction=used_instruction, dimensions=dimensions, max_tokens=max_tokens)
+                embedder = Embedder(engine, instruction=instruction, dimensions=dimensions, max_tokens=max_tokens)
                 with _progress(lines, quiet) as progress, parameters.no_log_line_per_chunk():
                     summary = embed_records(embedder, lines, records, target, queries=queries, chunk=chunk, progress=progress)
     if json:

@@ -280,7 +280,7 @@ class EmbeddingExplorer(Widget):
             "count": len(self.texts),
             "widths": list(survey.widths) if survey.space else [],
             "model": survey.embedder.engine.model if survey.embedder else "",
-            "instruction": survey.instruction,
+            "instruction": survey.query_words,
             "asks": survey.embedder is not None,
         }
 
