@@ -37,7 +37,8 @@ from tests.texts import HOSTILE, PLAIN
 pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 QUICK = {"dtype": "float32", "max_tokens": 1024, "enforce_eager": True, "max_num_seqs": 64, "extra_args": ONE_PROCESS}
-FLAGS = ["--dtype", "float32", "--max-tokens", "1024", "--enforce-eager", "--max-num-seqs", "64", *ONE_PROCESS]
+FLAGS = ["--dtype", "float32", "--max-tokens", "1024", "--enforce-eager", "--max-num-seqs", "64"]
+PASSED_ON = ["--", *ONE_PROCESS]
 EMBED = ServerOptions(task="embed", model="qwen3-tiny-demo", **QUICK)
 GONE_S = 25.0
 COMMAND = [sys.executable, "-m", "qwen3_integrations.cli"]
@@ -209,7 +210,10 @@ def test_the_commands_see_it(embedder):
 def kept(folder):
     """A reranker that a command started and left running."""
     done = subprocess.run(
-        [*COMMAND, "serve", "rerank", "qwen3-tiny-demo", *FLAGS, "--keep-running", "--json"], capture_output=True, text=True, check=False
+        [*COMMAND, "serve", "rerank", "qwen3-tiny-demo", *FLAGS, "--keep-running", "--json", *PASSED_ON],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     yield json.loads(done.stdout)
@@ -306,7 +310,9 @@ def test_a_start_that_is_given_up_at_once_leaves_nothing(embedder):
 def test_a_terminal_that_closes_while_it_loads_leaves_nothing(embedder):
     """`--keep-running` is for a server that is ready."""
     command = subprocess.Popen(
-        [*COMMAND, "serve", "embed", "qwen3-tiny-demo", *FLAGS, "--no-reuse", "--keep-running"], stderr=subprocess.PIPE, text=True
+        [*COMMAND, "serve", "embed", "qwen3-tiny-demo", *FLAGS, "--no-reuse", "--keep-running", *PASSED_ON],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     for line in command.stderr:
         if line.startswith("starting"):
@@ -353,7 +359,7 @@ def test_after_sigkill_of_the_owner_nothing_is_left(phase):
 
 def test_a_foreground_server_ends_with_ctrl_c():
     command = subprocess.Popen(
-        [*COMMAND, "serve", "embed", "qwen3-tiny-demo", *FLAGS, "--no-reuse", "--json"],
+        [*COMMAND, "serve", "embed", "qwen3-tiny-demo", *FLAGS, "--no-reuse", "--json", *PASSED_ON],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
