@@ -33,6 +33,7 @@ from tests.models import declare, write_classifier
 from tests.reference import reference_embeddings, reference_scores
 from tests.server.launch import ONE_PROCESS, QUICK_START, free_port
 from tests.texts import HOSTILE, PLAIN
+from tests.waiting import until
 
 pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -70,15 +71,6 @@ def group_of(pid):
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
     return found
-
-
-def until(condition, seconds=GONE_S):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def can_be_bound(url):

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from qwen3_integrations.serving import supervise
+from tests.waiting import until
 
 if sys.platform == "win32":
     pytest.skip("process groups are POSIX'", allow_module_level=True)
@@ -37,15 +38,6 @@ import os, subprocess, sys, time
 subprocess.Popen([sys.executable, sys.argv[1], sys.argv[2], str(os.getpid()), "1", "--", *sys.argv[3:]], start_new_session=True)
 time.sleep(120)
 """
-
-
-def until(condition, seconds=25.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def alive(pid):

@@ -17,6 +17,7 @@ from qwen3_integrations.serving.health import is_healthy
 from qwen3_integrations.serving.listeners import check_free, clear_socket, who_listens
 from qwen3_integrations.serving.records import FOLDER_VARIABLE, ServerRecord, servers_folder
 from tests.server.launch import free_port
+from tests.waiting import until
 
 if sys.platform == "win32":
     pytest.skip("the supervisor is POSIX'", allow_module_level=True)
@@ -60,15 +61,6 @@ def supervised(folder):
             return server
 
         yield begin
-
-
-def until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 
 import nbformat
 import psutil
 import pytest
 from playwright.sync_api import expect
 
+from tests.waiting import until
 from tests.widgets.jupyter import ROOT, exported, jupyterlab
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -189,15 +189,6 @@ def test_the_committed_notebooks_read_well_as_pages(path, browser_page):
 
 def servers_of(lab):
     return [json.loads(path.read_text()) for path in lab.state.glob("*.json")] if lab.state.exists() else []
-
-
-def until(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def is_gone(pid):

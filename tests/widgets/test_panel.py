@@ -23,6 +23,7 @@ from qwen3_integrations.notebook.panel_form import FIELDS, SECRET, form_of, read
 from qwen3_integrations.notebook.panel_meters import LogTail, Meter
 from qwen3_integrations.serving import Failed, Launched, Progress, ServerOptions, TimedOut, attach, supervise
 from qwen3_integrations.serving.records import FOLDER_VARIABLE, ServerRecord, servers_folder
+from tests.waiting import until
 
 KEY = "a-very-secret-key"
 TINY = {"model": "qwen3-tiny-demo", "dtype": "float32", "max_tokens": 1024}
@@ -82,15 +83,6 @@ def running(folder):
     for process in processes:
         process.terminate()
         process.wait()
-
-
-def until(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def tell(panel, what, **words):

@@ -21,6 +21,7 @@ from qwen3_integrations.serving import attach, servers
 from qwen3_integrations.serving.records import FOLDER_VARIABLE
 from tests.contract.cases import TOLERANCE
 from tests.reference import reference_embeddings
+from tests.waiting import until
 
 pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -56,15 +57,6 @@ def panel():
 
 def tell(panel, what, **words):
     panel._handle_custom_msg({"do": what, **words}, [])
-
-
-def until(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def finished(panel):
