@@ -14,7 +14,7 @@ from tests.models import SHAPES, TINY, write_random_model
 from tests.server.fixtures import faulty, infinity, tiny_servers  # noqa: F401  fixtures of all tests
 
 SHARING = {
-    "servers": ("tests/server/", "tests/contract/test_engines.py"),
+    "servers": ("tests/server/test_http_", "tests/server/test_verify", "tests/server/test_snippets.py", "tests/contract/test_engines.py"),
     "browser": ("tests/widgets/",),
 }
 """What starts once for many tests -> where these tests are."""
