@@ -16,7 +16,6 @@ from qwen3_integrations.core.engine import Capabilities, Submitting, check_task,
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
 from qwen3_integrations.core.planning import document_prompts
-from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.core.validation import check_choice, seconds, whole_number
 from qwen3_integrations.engines.http.address import Address
@@ -33,6 +32,7 @@ from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model
+from qwen3_integrations.models.tokenizer_files import missing_tokenizer, read_tokenizer
 
 _SAMPLE_TOKENS = 1024
 """Budget for `SAMPLE_TEXT`, which has far fewer tokens."""
@@ -110,9 +110,9 @@ class HttpEngine(Submitting):
         self.model = model
         self._address = Address.parse(base_url)
         folder = Path(tokenizer).expanduser() if tokenizer else find_model(model, task, source=source, revision=revision)
-        if folder and not tokenizer and not (folder / "tokenizer.json").is_file():
+        if folder and not tokenizer and missing_tokenizer(folder):
             folder = None  # not a model, only a folder of the same name
-        self.tokenizer = Tokenizer.from_folder(folder) if folder else None
+        self.tokenizer = read_tokenizer(folder) if folder else None
         if api_key and self._address.authorization:
             reason = f"can't be combined with the user and password in base_url {self._address}"
             raise ConfigError(reason, option="api_key", advice="Leave one of them out")

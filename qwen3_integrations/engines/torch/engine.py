@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.fingerprint import Fingerprint
-from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.core.validation import check_choice, optional_whole_number
 from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
@@ -21,6 +20,7 @@ from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.identity import folder_identity, quantisation_of
 from qwen3_integrations.models.memory import in_gib
+from qwen3_integrations.models.tokenizer_files import read_tokenizer
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -79,7 +79,8 @@ class TorchEngine(Submitting):
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        self.tokenizer = Tokenizer.from_folder(files.folder, lower_case=files.lower_case)
+        files.check(task)
+        self.tokenizer = read_tokenizer(files.folder, lower_case=files.lower_case)
         self.max_tokens = files.context
         self.dimensions = files.dimensions if task == "embed" else None
         self.conventions = files.conventions

@@ -13,7 +13,6 @@ import numpy as np
 from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.fingerprint import Fingerprint
-from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Task
 from qwen3_integrations.core.validation import check_options, fraction, optional_whole_number, whole_number
 from qwen3_integrations.engines.vllm.start import VllmStart
@@ -26,6 +25,7 @@ from qwen3_integrations.models.identity import folder_identity
 from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.models.pickles import check_load_format
+from qwen3_integrations.models.tokenizer_files import read_tokenizer
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Default of `max_model_len`: length of the longest prompt, in tokens. Source: the model cards' examples."""
@@ -105,8 +105,8 @@ class VllmEngine(Submitting):
         self.task: Task = task
         self.model = model
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        files.weights.files()  # raises if there are none: vLLM would fall back to pickled weights
-        self.tokenizer = Tokenizer.from_folder(files.folder)
+        files.check_served(task)
+        self.tokenizer = read_tokenizer(files.folder)
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = files.vocabulary
         identity = folder_identity(

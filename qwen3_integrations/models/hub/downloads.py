@@ -16,8 +16,9 @@ from typing import Any
 
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.errors import ModelNotFound
-from qwen3_integrations.models.checkpoint import CONFIG
-from qwen3_integrations.models.weights import weight_names
+from qwen3_integrations.models.folders import CONFIG
+from qwen3_integrations.models.tokenizer_files import TOKENIZER, missing_tokenizer
+from qwen3_integrations.models.weights import INDEX, SINGLE, weight_names
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -182,7 +183,10 @@ def missing_files(folder: Path) -> list[str]:
 
     A folder in a cache may lack files, because other programs download only the files that they need into the same cache.
     """
-    return [name for name in (CONFIG, "tokenizer.json", *weight_names(folder)) if not (folder / name).is_file()]
+    # A link without its file in the cache is a missing file here.
+    weights = [name for name in (SINGLE, INDEX) if (folder / name).is_symlink() and not (folder / name).is_file()] or weight_names(folder)
+    needed = [name for name in (CONFIG, *weights) if not (folder / name).is_file()]
+    return sorted((*needed, *missing_tokenizer(folder)), key=(CONFIG, TOKENIZER, *weights).index)
 
 
 def _whole(folder: Path, model: str, hub: str) -> Path:
