@@ -39,6 +39,14 @@ def check_folder(folder: Path) -> None:
         raise ModelNotFound(f"{str(folder)!r} can't be a folder: {error}") from None
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder that can be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:  # out of reach, or a name that is too long
+        return False
+
+
 def no_config(folder: Path) -> ModelNotFound:
     """The error for a folder without `config.json`, by what it holds instead."""
     if inside := _old_transformer(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -29,7 +30,7 @@ from qwen3_integrations.engines.http.grouping import grouped
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import ConfigError, EngineError
-from qwen3_integrations.models.catalog import CHECKPOINTS, Source
+from qwen3_integrations.models.catalog import CHECKPOINTS, Source, model_name
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model
 from qwen3_integrations.models.tokenizer_files import missing_tokenizer, read_tokenizer
@@ -80,7 +81,7 @@ class HttpEngine(Submitting):
     def __init__(
         self,
         task: Task,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         base_url: str,
         api_key: str | None = None,
@@ -107,7 +108,7 @@ class HttpEngine(Submitting):
             raise ConfigError(f"must be a mapping from names to values, not {type(headers).__name__}", option="headers")
         api_key = api_key.strip() or None if isinstance(api_key, str) else api_key  # a key read from a file ends with a line break
         self.task: Task = task
-        self.model = model
+        self.model = model = str(model_name(model))
         self._address = Address.parse(base_url)
         folder = Path(tokenizer).expanduser() if tokenizer else find_model(model, task, source=source, revision=revision)
         if folder and not tokenizer and missing_tokenizer(folder):
