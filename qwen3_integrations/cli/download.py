@@ -29,7 +29,6 @@ def download(
     from qwen3_integrations.models.checkpoint import read_model
     from qwen3_integrations.models.hub import find_model, resolve_model
     from qwen3_integrations.models.hub.caches import describe_model
-    from qwen3_integrations.models.tokenizer_files import read_tokenizer
 
     for model in models:
         if model == TINY:
@@ -39,8 +38,9 @@ def download(
         found = find_model(model, "embed", source=source, revision=revision)
         here = describe_model(model, found or resolve_model(model, "embed", source=source, revision=revision))
         task = here.task or "embed"
-        read_model(here.folder, task).check(task)  # raises for a model that this package can't run
-        read_tokenizer(here.folder)
+        files = read_model(here.folder, task)  # these raise for a model that this package can't run
+        files.check(task)
+        files.read_tokenizer()
         if as_json:
             facts = {field: value for field, value in asdict(here).items() if field != "damage"}  # it has none here
             print_json(facts | {"folder": str(here.folder), "missing": list(here.missing), "downloaded": found is None})

@@ -116,6 +116,7 @@ class Tokenizer:
         start_ids: Token ids that the tokenizer puts before an embedded text; none in the published models.
         end_ids: Token ids that the tokenizer appends to an embedded text; `<|endoftext|>` in the published models. The embedding is read
             at the last one.
+        largest_id: The largest id that an embedded text can have.
 
     Raises:
         ConfigError: If it is not a tokenizer, or lacks a control token that the templates need.
@@ -134,6 +135,8 @@ class Tokenizer:
             self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
             template = tokenizers.Tokenizer.from_str(json.dumps(plain | {"post_processor": content.get("post_processor")}))
             self.start_ids, self.end_ids = _around(template)
+            words = [token["id"] for token in plain["added_tokens"]]
+            self.largest_id = int(max(*plain["model"]["vocab"].values(), *words, *self.start_ids, *self.end_ids))
         except BaseException as error:  # the library's panics are no `Exception`
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
+from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.config import CLASSIFIER, check_config, read_config
@@ -19,6 +20,7 @@ from qwen3_integrations.models.labels import Labels, declared_labels
 from qwen3_integrations.models.modules import EmbeddingModules, embedding_modules
 from qwen3_integrations.models.shapes import ModelShape
 from qwen3_integrations.models.tasks import check_task, task_evidence
+from qwen3_integrations.models.tokenizer_files import read_tokenizer
 from qwen3_integrations.models.weights import StoredWeights
 
 
@@ -121,6 +123,22 @@ class ModelFiles:
         """
         return ModelShape.from_config(self.config, self.weights.shapes)
 
+    def read_tokenizer(self) -> Tokenizer:
+        """The folder's tokenizer, as its files declare it.
+
+        Raises:
+            ModelNotFound: If the folder has none.
+            ConfigError: If it is damaged, or makes ids that the model has no row for.
+        """
+        tokenizer = read_tokenizer(self.folder, lower_case=self.lower_case)
+        if tokenizer.largest_id >= self.vocabulary:
+            raise ConfigError(
+                f"{self.folder}: the tokenizer makes the id {tokenizer.largest_id}, but the model has only {self.vocabulary} rows of token "
+                "embeddings (vocab_size): tokenizer and weights belong to different models",
+                advice="Save both from the same model; after tokens were added, with model.resize_token_embeddings",
+            )
+        return tokenizer
+
     @property
     def weights(self) -> StoredWeights:
         """The stored tensors."""
@@ -154,20 +172,6 @@ class ModelFiles:
                 "the model has no head to score with",
                 advice="Set tie_word_embeddings to true if the reranker has tied embeddings, as the published 0.6B and 4B models have",
             )
-
-    def check_served(self, task: Task) -> None:
-        """As `check`, for vLLM and SGLang, which choose the files of weights by themselves.
-
-        Args:
-            task: What the model is opened for.
-
-        Raises:
-            ModelNotFound: If the folder has no safetensors weights: they would fall back to pickled ones.
-            ConfigError: As `check`, and if they would read other files.
-        """
-        self.check(task)
-        if reason := self.weights.other_engines_read():
-            raise ConfigError(reason, advice="Move the files that do not belong to the model out of the folder, or use the torch engine")
 
     def stored_bytes(self, value_bytes: int | None = None, quantization: str | None = None) -> int:
         """Bytes of the weights in memory; see `StoredWeights.bytes`. A quantised checkpoint counts as stored."""

@@ -143,23 +143,6 @@ class StoredWeights:
                     advice=_AGAIN,
                 )
 
-    def other_engines_read(self) -> str | None:
-        """Why vLLM and SGLang would read other files than this package and transformers do; None where they read the same.
-
-        Both look for all safetensors files of a folder; if there is an index, they keep those that it names. transformers takes
-        `model.safetensors` where there is one. Source: vLLM 0.32, `filter_duplicate_safetensors_files`.
-        """
-        ours = {path.name for path in self.files()}
-        index = self.folder / INDEX
-        if index.is_file():
-            theirs, what = set(indexed_files(index)), f"those that {INDEX} names"
-        else:
-            theirs, what = {path.name for path in self.folder.glob("*.safetensors")}, "all safetensors files of a folder"
-        if ours == theirs:
-            return None
-        rest = ", ".join(sorted(ours ^ theirs))
-        return f"{self.folder} has {', '.join(sorted(ours))}, but this engine reads {what}, and the two differ in {rest}"
-
     def bytes(self, value_bytes: int | None = None, *, quantised: bool = False, quantization: str | None = None) -> int:
         """Bytes of the weights in memory, from the headers of the safetensors files. No weights are read.
 

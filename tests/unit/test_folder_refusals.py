@@ -19,7 +19,6 @@ from qwen3_integrations.cli import app
 from qwen3_integrations.errors import ConfigError, ModelNotFound, Qwen3Error
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model, resolve_model
-from qwen3_integrations.models.tokenizer_files import read_tokenizer
 from tests.models import TINY, declare, write_classifier
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -55,9 +54,9 @@ def refused(folder, task, *needles, kind=ConfigError):
 def read_all(folder, task):
     """Everything that is read before an engine or a server starts."""
     files = read_model(folder, task)
-    files.check_served(task)
+    files.check(task)
     files.stored_bytes(2)
-    return read_tokenizer(folder, lower_case=files.lower_case)
+    return files.read_tokenizer()
 
 
 def rewrite(path: Path, **changes: object) -> None:

@@ -21,7 +21,6 @@ from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.identity import folder_identity, quantisation_of
 from qwen3_integrations.models.memory import in_gib
-from qwen3_integrations.models.tokenizer_files import read_tokenizer
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -81,7 +80,7 @@ class TorchEngine(Submitting):
         self.model = model = str(model_name(model))
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
         files.check(task)
-        self.tokenizer = read_tokenizer(files.folder, lower_case=files.lower_case)
+        self.tokenizer = files.read_tokenizer()
         self.max_tokens = files.context
         self.dimensions = files.dimensions if task == "embed" else None
         self.conventions = files.conventions

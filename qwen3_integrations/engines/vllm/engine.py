@@ -26,7 +26,6 @@ from qwen3_integrations.models.identity import folder_identity
 from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.models.pickles import check_load_format
-from qwen3_integrations.models.tokenizer_files import read_tokenizer
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Default of `max_model_len`: length of the longest prompt, in tokens. Source: the model cards' examples."""
@@ -106,8 +105,8 @@ class VllmEngine(Submitting):
         self.task: Task = task
         self.model = model = str(model_name(model))
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        files.check_served(task)
-        self.tokenizer = read_tokenizer(files.folder)
+        files.check(task)  # vLLM itself would fall back to pickled weights
+        self.tokenizer = files.read_tokenizer()
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = files.vocabulary
         identity = folder_identity(
