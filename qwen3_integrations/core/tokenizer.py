@@ -166,6 +166,11 @@ class Tokenizer:
             raise ConfigError(f"{self._source} encodes {word!r} as {len(ids)} tokens, but a reranker needs it to be one token")
         return int(ids[0])
 
+    def spelling(self, number: int) -> str:
+        """The text of a token id, such as `<|endoftext|>`; the id itself where there is none."""
+        added = next((token for token, own in self._added.items() if own == number), None)
+        return added or self._plain.id_to_token(number) or str(number)
+
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, read as data, in one parallel batch. No end token is added."""
         encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)

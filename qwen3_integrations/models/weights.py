@@ -118,6 +118,11 @@ class StoredWeights:
                         return np.stack([row.float().numpy() for row in wanted])
         raise ConfigError(f"{self.folder} has no tensor {tensor!r}, which a model with this config.json needs", advice=_AGAIN)
 
+    def prefixes(self) -> frozenset[str]:
+        """What the names of the tensors begin with in the files, before their plain names."""
+        stored = (name for path in self.files() for name in safetensors_header(path) if name != "__metadata__")
+        return frozenset(name.removesuffix(plain_name(name)) for name in stored)
+
     def check(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
         """Prove that these tensors are stored, in these shapes. No weights are read.
 

@@ -84,15 +84,10 @@ def resolve_model(
     if source in ("auto", "local") and revision is None and "/" not in model and os.path.lexists(model):
         check_folder(Path(model))
     if source == "local":
-        partial, advice = _partial(model, source, revision)
-        reason = f"{named(model, revision)} is not in a local cache{partial}, and source='local' does not download"
-        raise ModelNotFound(reason, advice=f"{advice}Leave source out to download")
+        raise _not_here(model, source, revision, ", and source='local' does not download", "Leave source out to download")
     if source != "modelscope" and _is_offline():
-        partial, advice = _partial(model, source, revision)
-        raise ModelNotFound(
-            f"{named(model, revision)} is not in a local cache{partial}, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids a download",
-            advice=f"{advice}Unset it to download",
-        )
+        reason = ", and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids a download"
+        raise _not_here(model, source, revision, reason, "Unset it to download")
     refusals: list[str] = []
     for download in _downloads(source):
         if refusals:
@@ -109,6 +104,31 @@ def resolve_model(
         advice=f"{advice}Or set a mirror's address in HF_ENDPOINT, pass a folder that contains the model, or use the bundled toy pair: "
         f"model={TINY!r}",
     )
+
+
+def local_model(model: str | os.PathLike[str], task: Task, *, source: Source = "auto", revision: str | None = None) -> Path:
+    """As `find_model`, with an error where that finds nothing.
+
+    Args:
+        model, task, source, revision: As in `find_model`.
+
+    Raises:
+        ModelNotFound: If the model is not on this machine, or not complete; with the files that it lacks.
+        ConfigError: As `find_model`.
+    """
+    if found := find_model(model, task, source=source, revision=revision):
+        return found
+    if _is_path(model):
+        check_folder(_as_folder(model))
+    name = os.fspath(model)
+    if "/" not in name and os.path.lexists(name):
+        check_folder(Path(name))
+    raise _not_here(name, source, revision, "", f"Run `qwen3-integrations download {name}`")
+
+
+def _not_here(model: str, source: Source, revision: str | None, reason: str, advice: str) -> ModelNotFound:
+    partial, first = _partial(model, source, revision)
+    return ModelNotFound(f"{named(model, revision)} is not in a local cache{partial}{reason}", advice=f"{first}{advice}")
 
 
 def _sentence(text: str) -> str:
@@ -182,6 +202,9 @@ def _without_reference(model: str) -> tuple[str, str]:
     if not commits:
         return "", ""
     if reference.is_file():
+        snapshot = repository / "snapshots" / reference.read_text(encoding="utf-8", errors="replace").strip()
+        if snapshot.name in commits:
+            return f" ({snapshot} is not complete: it lacks {', '.join(missing_files(snapshot))})", ""
         return f" ({reference} names a commit that {repository / 'snapshots'} does not have whole; it has {', '.join(commits)})", ""
     return f" ({reference} is missing; {repository / 'snapshots'} has {', '.join(commits)})", f"Pass revision={commits[-1]!r} to use it. "
 
