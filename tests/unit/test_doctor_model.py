@@ -126,6 +126,7 @@ def test_a_model_of_the_other_task_is_said_to_be_one(folder):
 
 
 def test_a_diagnosis_of_a_model_imports_no_pytorch(folder):
-    program = f"import sys; from qwen3_integrations.diagnosis import diagnose_model; diagnose_model({str(folder)!r}); print('torch' in sys.modules)"
+    load = f"from qwen3_integrations.diagnosis import diagnose_model; diagnose_model({str(folder)!r})"
+    program = f"import sys; {load}; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"

@@ -77,9 +77,10 @@ def describe_model(name: str, folder: Path) -> LocalModel:
     missing: tuple[str, ...] = ()
     damage = ""
     try:
-        task, missing = task_of(name, folder), tuple(missing_files(folder))
+        missing = tuple(missing_files(folder))
+        task = task_of(name, folder)
     except ConfigError as error:
-        damage = str(error)
+        damage = "" if missing else str(error)  # a link to a missing file is an error, too
     return LocalModel(
         name=name,
         task=task,
