@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, PrivateAttr, SecretStr, field_serializer
 from pydantic.json_schema import SkipJsonSchema
 
-from qwen3_integrations.adapters.fields import BackendName, DeclaredCount, DeclaredInstruction
+from qwen3_integrations.adapters.fields import BackendName, DeclaredCount, DeclaredInstruction, ModelName
 from qwen3_integrations.adapters.strict_model import StrictModel
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
@@ -21,7 +21,7 @@ from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.catalog import checked_model
+from qwen3_integrations.models.catalog import checked_model, model_name
 
 _SECRET_OPTION = re.compile(r"key|token$|secret|password|header|client|auth|cookie", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=//)[^/?#]*@")
@@ -38,7 +38,7 @@ class ComponentSettings(StrictModel):
 
     task: ClassVar[Task]
 
-    model: str = Field(default="", strict=True, frozen=True)
+    model: ModelName = Field(default="", strict=True, frozen=True)
     base_url: str | None = Field(default=None, strict=True, frozen=True)
     if TYPE_CHECKING:
         api_key: SecretStr | str | None = Field(default=None, frozen=True, exclude=True, repr=False)
@@ -167,7 +167,7 @@ def _with_engine(settings: dict[str, Any], engine: Engine) -> dict[str, Any]:
             option="engine",
             advice=f"Pass {', '.join(ignored)} to open_engine, or leave engine out",
         )
-    if settings.get("model", engine.model) != engine.model:
+    if model_name(settings.get("model", engine.model)) != engine.model:
         reason = f"is {settings['model']!r}, but the engine that was passed runs {engine.model!r}"
         raise ConfigError(reason, option="model", advice="Leave one of them out")
     return {**settings, "model": engine.model}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr
 
 from qwen3_integrations.adapters.component_settings import ComponentSettings
-from qwen3_integrations.adapters.fields import Dimensions
+from qwen3_integrations.adapters.fields import Dimensions, ModelName
 from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.results import Usage
@@ -25,7 +25,7 @@ class EmbedderSettings(ComponentSettings):
 
     task: ClassVar[Task] = "embed"
 
-    model: str = Field(default=DEFAULT_MODELS["embed"], strict=True, frozen=True)
+    model: ModelName = Field(default=DEFAULT_MODELS["embed"], strict=True, frozen=True)
     dimensions: Dimensions = Field(default=None, frozen=True)
 
     _embedder: Embedder = PrivateAttr()

@@ -9,7 +9,11 @@ from pydantic import BeforeValidator, ValidationInfo
 from qwen3_integrations.core.tokenizer import checked_text
 from qwen3_integrations.core.validation import checked_cut, checked_dimensions, optional_whole_number, whole_number
 from qwen3_integrations.engines.registry import checked_backend
-from qwen3_integrations.models.catalog import CHECKPOINTS
+from qwen3_integrations.models.catalog import CHECKPOINTS, model_name
+
+
+def _model(value: Any) -> Any:
+    return model_name(value)
 
 
 def _instruction(value: Any) -> Any:
@@ -49,6 +53,9 @@ def _dimensions(value: Any, info: ValidationInfo) -> int | None:
 Instruction = Annotated[str, BeforeValidator(_instruction)]
 DeclaredInstruction = Annotated[str | None, BeforeValidator(_declared_instruction)]
 """An instruction; None for what the model's folder declares."""
+
+ModelName = Annotated[str, BeforeValidator(_model)]
+"""A model's name; a `Path` becomes one."""
 
 BackendName = Annotated[str, BeforeValidator(checked_backend)]
 Count = Annotated[int, BeforeValidator(_count)]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr
 
 from qwen3_integrations.adapters.component_settings import ComponentSettings
-from qwen3_integrations.adapters.fields import Count, Instruction, ScoreThreshold, TopN
+from qwen3_integrations.adapters.fields import Count, Instruction, ModelName, ScoreThreshold, TopN
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.reranker import Reranker
@@ -22,7 +22,7 @@ class RerankerSettings(ComponentSettings):
 
     task: ClassVar[Task] = "rerank"
 
-    model: str = Field(default=DEFAULT_MODELS["rerank"], strict=True, frozen=True)
+    model: ModelName = Field(default=DEFAULT_MODELS["rerank"], strict=True, frozen=True)
     instruction: Instruction = DEFAULT_INSTRUCTION
     max_tokens: Count = Field(default=8192, frozen=True)
     top_n: TopN = None

@@ -37,10 +37,14 @@ def download(
         # The task matters for the bundled pair alone; for others it is read from the files.
         found = find_model(model, "embed", source=source, revision=revision)
         here = describe_model(model, found or resolve_model(model, "embed", source=source, revision=revision))
-        read_model(here.folder, here.task or "embed")  # raises for a model that this package can't run
+        task = here.task or "embed"
+        files = read_model(here.folder, task)  # these raise for a model that this package can't run
+        files.check(task)
+        files.read_tokenizer()
         if as_json:
-            print_json(asdict(here) | {"folder": str(here.folder), "missing": list(here.missing), "downloaded": found is None})
+            facts = {field: value for field, value in asdict(here).items() if field != "damage"}  # it has none here
+            print_json(facts | {"folder": str(here.folder), "missing": list(here.missing), "downloaded": found is None})
             continue
-        facts = [here.name, here.task, decimal(here.size_bytes), here.revision and f"revision {here.revision}", found and "already here"]
-        console().print(", ".join(str(part) for part in facts if part), markup=False, highlight=False, soft_wrap=True)
+        shown = [here.name, here.task, decimal(here.size_bytes), here.revision and f"revision {here.revision}", found and "already here"]
+        console().print(", ".join(str(part) for part in shown if part), markup=False, highlight=False, soft_wrap=True)
         console().print(f"  {here.folder}", markup=False, highlight=False, soft_wrap=True)

@@ -6,13 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qwen3_integrations.core.types import Ids
-from qwen3_integrations.errors import ConfigError, InvalidText, ModelNotFound
+from qwen3_integrations.errors import ConfigError, InvalidText
 
 END_TOKEN = "<|endoftext|>"  # noqa: S105
 """What the tokenizers of the published embedding models append to a text."""
@@ -110,6 +109,7 @@ class Tokenizer:
     Args:
         spec: The content of a `tokenizer.json`.
         lower_case: Whether texts are put into lower case first.
+        source: Where `spec` is from, for messages.
 
     Attributes:
         digest: The beginning of the SHA-256 of `spec` and `lower_case`, as hexadecimal digits.
@@ -122,7 +122,7 @@ class Tokenizer:
         ConfigError: If it is not a tokenizer, or lacks a control token that the templates need.
     """
 
-    def __init__(self, spec: str, *, lower_case: bool = False) -> None:
+    def __init__(self, spec: str, *, lower_case: bool = False, source: str = "tokenizer.json") -> None:
         import tokenizers
 
         self.digest = hashlib.sha256((spec + "lower case" * lower_case).encode(errors="surrogatepass")).hexdigest()[:16]
@@ -137,34 +137,19 @@ class Tokenizer:
             self.start_ids, self.end_ids = _around(template)
             words = [token["id"] for token in plain["added_tokens"]]
             self.largest_id = int(max(*plain["model"]["vocab"].values(), *words, *self.start_ids, *self.end_ids))
-        except Exception as error:
-            raise ConfigError(f"tokenizer.json can't be read: {error}", advice="Download the model again") from error
+        except BaseException as error:  # the library's panics are no `Exception`
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise ConfigError(f"{source} can't be read: {_first_line(error)}", advice="Download the model again") from error
         missing = [token for token in (END_TOKEN, "<|im_start|>", "<|im_end|>", "<think>", "</think>") if token not in added]
         if missing:
-            raise ConfigError(f"tokenizer.json is not that of a Qwen3 model: it lacks {', '.join(missing)}")
+            raise ConfigError(f"{source} is not that of a Qwen3 model: it lacks {', '.join(missing)}")
+        self._source = source
         self._added = added
         unusual = [token for token, number in added.items() if number in self._special and not _CONTROL.fullmatch(token)]
         self._unusual = re.compile("|".join(map(re.escape, unusual))) if unusual else None
         self._templates: dict[str, Ids] = {}
         self._split = re.compile("(" + "|".join(map(re.escape, sorted(added, key=len, reverse=True))) + ")")
-
-    @classmethod
-    def from_folder(cls, folder: Path, *, lower_case: bool = False) -> Tokenizer:
-        """Read `tokenizer.json` from a model's folder.
-
-        Args:
-            folder: The model's folder.
-            lower_case: Whether texts are put into lower case first.
-
-        Raises:
-            ModelNotFound: If the folder has none.
-        """
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise ModelNotFound(
-                f"{folder} has no tokenizer.json", advice="Download the model again, or copy the file from the model's page on its hub"
-            )
-        return cls(path.read_text(encoding="utf-8"), lower_case=lower_case)
 
     def reads_control_token(self, text: str) -> bool:
         """Whether this model's tokenizer would read a control token in a text; special tokens that were added to it count too."""
@@ -178,8 +163,13 @@ class Tokenizer:
         """
         ids = self.encode([word])[0]
         if len(ids) != 1:
-            raise ConfigError(f"tokenizer.json encodes {word!r} as {len(ids)} tokens, but a reranker needs it to be one token")
+            raise ConfigError(f"{self._source} encodes {word!r} as {len(ids)} tokens, but a reranker needs it to be one token")
         return int(ids[0])
+
+    def spelling(self, number: int) -> str:
+        """The text of a token id, such as `<|endoftext|>`; the id itself where there is none."""
+        added = next((token for token, own in self._added.items() if own == number), None)
+        return added or self._plain.id_to_token(number) or str(number)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, read as data, in one parallel batch. No end token is added."""
@@ -224,6 +214,10 @@ class Tokenizer:
         beginning = text[: encoding.offsets[kept - 1][1]] if kept else ""
         again = self._plain.encode(beginning, add_special_tokens=False).ids
         return beginning, again == encoding.ids[:limit]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _without_control_tokens(content: Mapping[str, Any], *, lower_case: bool) -> dict[str, Any]:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from qwen3_integrations.diagnosis.checks import diagnose
 from qwen3_integrations.diagnosis.finding import Finding, Severity
+from qwen3_integrations.diagnosis.model import EngineFinding, ModelDiagnosis, diagnose_model
 
-__all__ = ["Finding", "Severity", "diagnose"]
+__all__ = ["EngineFinding", "Finding", "ModelDiagnosis", "Severity", "diagnose", "diagnose_model"]

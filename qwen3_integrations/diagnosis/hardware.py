@@ -62,7 +62,7 @@ def gpu() -> list[Finding]:
 
 def torch() -> list[Finding]:
     """The build of PyTorch, compared with the driver."""
-    return torch_findings(torch_build(), _visible_gpus())
+    return torch_findings(torch_build(), visible_gpus())
 
 
 def torch_build() -> TorchBuild | None:
@@ -111,7 +111,7 @@ def vllm() -> list[Finding]:
         return [Finding("vLLM", "vllm", "note", text, "pip install 'qwen3-integrations[vllm]'")]
     installed = find_server("vllm")
     needs = [need for need in needs_of(_requires(installed.distribution)) if need.name == "torch"]
-    return vllm_findings(installed, bounds_of("vllm", "vllm"), needs, torch_build(), _visible_gpus())
+    return vllm_findings(installed, bounds_of("vllm", "vllm"), needs, torch_build(), visible_gpus())
 
 
 def vllm_findings(
@@ -146,7 +146,7 @@ def vllm_findings(
 
 def memory() -> list[Finding]:
     """Free memory, and the published models that fit."""
-    return [*(gpu_memory(card) for card in _visible_gpus()), host_finding(host_memory())]
+    return [*(gpu_memory(card) for card in visible_gpus()), host_finding(host_memory())]
 
 
 def gpu_memory(card: Gpu) -> Finding:
@@ -185,7 +185,7 @@ def _requires(distribution: str) -> list[str]:
         return []
 
 
-def _visible_gpus() -> tuple[Gpu, ...]:
+def visible_gpus() -> tuple[Gpu, ...]:
     """The GPUs; none if the driver is broken, which has its own finding."""
     try:
         return gpus()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ def model_findings(found: Sequence[LocalModel]) -> list[Finding]:
 
 def model_finding(model: LocalModel) -> Finding:
     """A model in a cache."""
+    if model.damage:
+        return Finding("models", model.name, "warning", model.damage, f"ls -l {shlex.quote(str(model.folder))}")
     place = f"{decimal(model.size_bytes)} in {model.folder}"
     if not model.missing:
         return Finding("models", model.name, "ok", place)

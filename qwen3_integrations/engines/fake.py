@@ -15,6 +15,7 @@ from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.core.validation import whole_number
 from qwen3_integrations.errors import EngineClosed, EngineError, own_copy
+from qwen3_integrations.models.tokenizer_files import read_tokenizer
 
 _TINY = Path(__file__).parent.parent / "tiny"
 
@@ -125,7 +126,7 @@ class FakeEngine:
 
 @cache
 def _tiny_tokenizer() -> Tokenizer:
-    return Tokenizer.from_folder(_TINY / "embedding")
+    return read_tokenizer(_TINY / "embedding")
 
 
 @cache

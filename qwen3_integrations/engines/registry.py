@@ -99,7 +99,7 @@ ROWS: Mapping[str, Row] = {
 
 def open_engine(
     task: Task,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     *,
     base_url: str | None = None,
     api_key: str | None = None,
@@ -112,7 +112,7 @@ def open_engine(
 
     Args:
         task: `embed` or `rerank`.
-        model: A folder, a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
+        model: A folder (a `Path` always is one), a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
         base_url: A server's address; else `QWEN3_EMBEDDING_URL` / `QWEN3_RERANKER_URL` from the environment.
         api_key: The server's key; else `QWEN3_API_KEY`, unless the address holds user and password.
         backend: `auto` chooses http if there is an address, else vllm if there is CUDA, else torch. It never chooses `fake` or an engine

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.models.folders import is_folder
 
 TINY = "qwen3-tiny-demo"
 """The pair that ships in this package: a toy to see the wiring, offline. Never chosen unless named."""
@@ -63,7 +66,16 @@ CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
 """Source: the table of the official repository, https://github.com/QwenLM/Qwen3-Embedding."""
 
 
-def checked_model(model: str | None, task: Task) -> str:
+def model_name(model: object) -> object:
+    """A path of a folder as a name that means this folder; all else unchanged."""
+    if not isinstance(model, os.PathLike):
+        return model
+    path = Path(model)
+    means_folder = path.is_absolute() or is_folder(path) or str(path).startswith((".", "~"))
+    return str(path) if means_folder else f"./{path}"
+
+
+def checked_model(model: str | os.PathLike[str] | None, task: Task) -> str:
     """The model's name, or the default for the task; refuses a published model of the other task.
 
     Raises:
@@ -71,14 +83,15 @@ def checked_model(model: str | None, task: Task) -> str:
     """
     if model is None:
         return DEFAULT_MODELS[task]
-    if not isinstance(model, str) or not model:
+    name = model_name(model)
+    if not isinstance(name, str) or not name:
         raise ConfigError(f"must be a name or a folder, not {model!r}", option="model")
-    known = CHECKPOINTS.get(model)
+    known = CHECKPOINTS.get(name)
     if known and known.task != task:
         word = {"embed": "an embedding model", "rerank": "a reranker"}
-        reason = f"{model} is {word[known.task]}, but {word[task]} is needed"
+        reason = f"{name} is {word[known.task]}, but {word[task]} is needed"
         raise ConfigError(reason, option="model", advice=f"Use one such as {DEFAULT_MODELS[task]}")
-    return model
+    return name
 
 
 Source = Literal["auto", "local", "huggingface", "modelscope"]

@@ -11,12 +11,16 @@ from typing import Any
 from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.models.config import CLASSIFIER, check_config, read_config
 from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
-from qwen3_integrations.models.json_files import read_object
+from qwen3_integrations.models.folders import CONFIG, check_declared_quantisation
+from qwen3_integrations.models.json_files import file_exists
 from qwen3_integrations.models.labels import Labels, declared_labels
 from qwen3_integrations.models.modules import EmbeddingModules, embedding_modules
 from qwen3_integrations.models.shapes import ModelShape
+from qwen3_integrations.models.tasks import check_task, task_evidence
+from qwen3_integrations.models.tokenizer_files import read_tokenizer
 from qwen3_integrations.models.weights import StoredWeights
 
 
@@ -31,11 +35,6 @@ class StoredHead:
 
     rows: int
     bias: bool
-
-
-CONFIG = "config.json"
-
-_CLASSIFIER = "Qwen3ForSequenceClassification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ class ModelFiles:
             ModelNotFound: If the folder has none.
             ConfigError: If it is damaged, or makes ids that the model has no row for.
         """
-        tokenizer = Tokenizer.from_folder(self.folder, lower_case=self.lower_case)
+        tokenizer = read_tokenizer(self.folder, lower_case=self.lower_case)
         if tokenizer.largest_id >= self.vocabulary:
             raise ConfigError(
                 f"{self.folder}: the tokenizer makes the id {tokenizer.largest_id}, but the model has only {self.vocabulary} rows of token "
@@ -145,13 +144,42 @@ class ModelFiles:
         """The stored tensors."""
         return StoredWeights(self.folder)
 
+    def check(self, task: Task) -> None:
+        """Prove that the weights are whole and fit `config.json`, from their headers alone.
+
+        Args:
+            task: What the model is opened for.
+
+        Raises:
+            ModelNotFound: If the folder has no safetensors weights.
+            ConfigError: If a file is not whole, a tensor is missing or of another shape, or a head is missing or of the other task.
+        """
+        shapes = self.weights.shapes()
+        if not self.quantised:
+            check_declared_quantisation(self.folder, shapes)
+            self.weights.check(self.shape.tensors(self.vocabulary))
+        if self.classifier:
+            self.stored_head()
+        elif "score.weight" in shapes:
+            raise ConfigError(
+                f"{self.folder} stores the head of a reranker (score.weight), but architectures in {self.folder / CONFIG} is "
+                f"{self.config['architectures'][0]}",
+                advice=f"Set it to {CLASSIFIER} and open the model with task rerank",
+            )
+        elif task == "rerank" and not self.config.get("tie_word_embeddings") and "lm_head.weight" not in shapes:
+            raise ConfigError(
+                f"{self.folder} has no tensor 'lm_head.weight', and tie_word_embeddings in {self.folder / CONFIG} is not true: "
+                "the model has no head to score with",
+                advice="Set tie_word_embeddings to true if the reranker has tied embeddings, as the published 0.6B and 4B models have",
+            )
+
     def stored_bytes(self, value_bytes: int | None = None, quantization: str | None = None) -> int:
         """Bytes of the weights in memory; see `StoredWeights.bytes`. A quantised checkpoint counts as stored."""
         return self.weights.bytes(value_bytes, quantised=self.quantised, quantization=quantization)
 
 
 def read_model(folder: Path, task: Task) -> ModelFiles:
-    """Read a model's description from its folder.
+    """Read a model's description from its folder. No weights and no tokenizer are read; see `ModelFiles.check`.
 
     Args:
         folder: With `config.json`, weights and tokenizer.
@@ -159,18 +187,13 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
 
     Raises:
         ModelNotFound: If the folder has no `config.json`.
-        ConfigError: If it is not a Qwen3 model, a model for the other task, or a reranker whose labels do not say which one means "yes".
+        ConfigError: If it is not a Qwen3 model, a model for the other task, or a reranker whose labels do not say which one means "yes";
+            if a file is damaged. The message names file and field.
     """
     config = read_config(folder)
-    if config.get("model_type") != "qwen3":
-        raise ConfigError(
-            f"{folder} contains a {config.get('model_type')!r} model, but this package runs only Qwen3-Embedding and Qwen3-Reranker"
-        )
-    classifier = _is_classifier(config)
-    if task == "embed" and classifier:
-        raise ConfigError(f"{folder} contains a reranker ({_CLASSIFIER})", advice="Open it with task rerank")
-    if task == "rerank" and _pools(folder):
-        raise ConfigError(f"{folder} contains an embedding model (it has a pooling config)", advice="Open it with task embed")
+    check_config(config, folder)
+    check_task(folder, config, task)
+    classifier = CLASSIFIER in config["architectures"]
     if task == "rerank":
         labels = declared_labels(config, folder / CONFIG) if classifier else Labels()
         return ModelFiles(folder, MappingProxyType(config), classifier, labels)
@@ -183,28 +206,12 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
     return ModelFiles(folder, MappingProxyType(config), classifier, Labels(), modules, conventions, declared_lower_case(folder))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The content of a folder's `config.json`.
+def stated_task(folder: Path) -> Task | None:
+    """The task that a folder's files, or else its name, state; None where they state none, or both.
 
     Raises:
-        ModelNotFound: If there is none.
+        ConfigError: If one of the files can't be read.
     """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ModelNotFound(f"{folder} has no {CONFIG}: it is not a model folder, or its download is not complete")
-    return read_object(path)
-
-
-def stated_task(folder: Path) -> Task | None:
-    """The task that a folder's files state: a converted reranker, or an embedding model with a pooling config; else None."""
-    if (folder / CONFIG).is_file() and _is_classifier(read_config(folder)):
-        return "rerank"
-    return "embed" if _pools(folder) else None
-
-
-def _is_classifier(config: Mapping[str, Any]) -> bool:
-    return _CLASSIFIER in config.get("architectures", [])
-
-
-def _pools(folder: Path) -> bool:
-    return (folder / "1_Pooling").is_dir()
+    config = read_config(folder) if file_exists(folder / CONFIG) else {}
+    tasks = {evidence.task for evidence in task_evidence(folder, config)}
+    return tasks.pop() if len(tasks) == 1 else None

@@ -14,6 +14,8 @@ from qwen3_integrations.models.json_files import read_optional_object
 
 PROMPTS = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_bert_config.json"
+_ENDLESS = 1e18
+"""transformers writes 1e30 for a length without a limit."""
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
 
 
@@ -33,7 +35,7 @@ def declared_prompts(folder: Path) -> TextConventions:
         raise ConfigError(f"{path}: prompts must map names to texts, not {prompts!r}")
     prompts = {name: text for name, text in prompts.items() if text is not None}
     default = config.get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if default is not None and (not isinstance(default, str) or default not in prompts):
         raise ConfigError(f"{path}: default_prompt_name is {default!r}, but prompts has only {', '.join(map(repr, prompts)) or 'none'}")
     fallback = None if default is None else prompts[default]
     document = next((prompts[name] for name in _DOCUMENT_NAMES if name in prompts), fallback)
@@ -57,12 +59,18 @@ def declared_length(folder: Path, context: int) -> int | None:
         length = read_optional_object(path).get(field)
     if length is None:
         return None
-    if isinstance(length, bool) or not isinstance(length, int | float) or length < 1 or length != int(length):
+    is_number = isinstance(length, int | float) and not isinstance(length, bool)
+    if is_number and length >= _ENDLESS:
+        return None
+    if not is_number or not length >= 1 or length != int(length):
         raise ConfigError(f"{path}: {field} must be a whole number of at least 1, not {length!r}")
     return int(length) if length < context else None
 
 
 def declared_lower_case(folder: Path) -> bool:
     """Whether a folder's texts are put into lower case before they are encoded."""
-    config: dict[str, Any] = read_optional_object(folder / TRANSFORMER)
-    return bool(config.get("do_lower_case", False))
+    path = folder / TRANSFORMER
+    given: Any = read_optional_object(path).get("do_lower_case")
+    if given is not None and not isinstance(given, bool):
+        raise ConfigError(f"{path}: do_lower_case must be true or false, not {given!r}")
+    return bool(given)

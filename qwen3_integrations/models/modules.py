@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.json_files import read_json, read_object, read_optional_object
+from qwen3_integrations.models.json_files import file_exists, read_json, read_object, read_optional_object
 from qwen3_integrations.models.weights import SINGLE, StoredWeights
 
 MODULES = "modules.json"
@@ -117,7 +117,7 @@ def embedding_modules(folder: Path, hidden_size: int) -> EmbeddingModules:
     Raises:
         ConfigError: For a module, a pooling mode or an activation that this package does not compute; names file and field.
     """
-    if not (folder / MODULES).is_file():
+    if not file_exists(folder / MODULES):
         # Some conversions keep the pooling config, but not the list of modules. It is honoured too.
         return EmbeddingModules(_pooling(folder / "1_Pooling", hidden_size)) if (folder / "1_Pooling").is_dir() else EmbeddingModules()
     (transformer, where), *rest = _listed(folder)
@@ -163,15 +163,18 @@ def _pooling(folder: Path, hidden_size: int) -> Pooling:
         raise ConfigError(
             f"{path} pools states of width {width!r}, but the model's hidden_size is {hidden_size}: they belong to two models"
         )
+    include_prompt = config.get("include_prompt", True)
+    if not isinstance(include_prompt, bool):
+        raise ConfigError(f"{path}: include_prompt must be true or false, not {include_prompt!r}")
     given = config.get("pooling_mode") or [mode for flag, mode in _OLD_MODES.items() if config.get(flag)] or "mean"
-    modes = [given] if isinstance(given, str) else list(given)
+    modes = list(given) if isinstance(given, list | tuple) else [given]
     mode: PoolingMode | None = next((known for known in get_args(PoolingMode) if modes == [known]), None)
     if mode is None:
         raise ConfigError(
             f"{path}: the pooling mode {' and '.join(map(str, modes))!r} is not supported; supported is one of "
             f"{', '.join(get_args(PoolingMode))}"
         )
-    return Pooling(mode, bool(config.get("include_prompt", True)))
+    return Pooling(mode, include_prompt)
 
 
 def _dense(folder: Path, width: int) -> Dense:
@@ -184,7 +187,11 @@ def _dense(folder: Path, width: int) -> Dense:
     name = activation.rpartition(".")[2]
     if not activation.startswith("torch.nn.") or name not in ACTIVATIONS:
         raise ConfigError(f"{path}: the activation_function {activation!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
-    dense = Dense(folder, int(config["in_features"]), int(config["out_features"]), bool(config.get("bias", True)), name)
+    for field in ("in_features", "out_features"):
+        size = config.get(field)
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ConfigError(f"{path}: {field} must be a whole number of at least 1, not {size!r}")
+    dense = Dense(folder, config["in_features"], config["out_features"], bool(config.get("bias", True)), name)
     if dense.in_features != width:
         raise ConfigError(f"{path}: in_features is {dense.in_features}, but the module before it gives vectors of width {width}")
     wanted = {"linear.weight": (dense.out_features, width)} | ({"linear.bias": (dense.out_features,)} if dense.bias else {})

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.models.folders import other_format
+from qwen3_integrations.models.json_files import file_exists, read_text
+
+_INDEX = "model.safetensors.index.json"
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of the names of files that hold pickled weights."""
@@ -52,17 +56,25 @@ def indexed_files(index: Path) -> list[str]:
     Raises:
         ModelNotFound: If it names none, or another file than a safetensors file of its own folder: engines by themselves fall back on
             pickles then. They do not look for hidden files.
+        ConfigError: If it can't be read as text.
     """
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(json.loads(read_text(index))["weight_map"].values())
+    except ConfigError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         names = set()
     if not names:
         raise ModelNotFound(f"{index} names no file of weights: its download is not complete, or it is damaged")
     for name in names:
-        if not isinstance(name, str) or not name.endswith(".safetensors") or name.startswith(".") or Path(name).name != name:
+        if not isinstance(name, str) or not _is_own_file(name):
             raise ModelNotFound(f"{index} names {name!r}, which is no safetensors file of this folder: {_conversion(index.parent)}")
     return sorted(names)
+
+
+def _is_own_file(name: str) -> bool:
+    """Whether it is the name of a safetensors file beside the index that servers look for."""
+    return name.endswith(".safetensors") and name.isprintable() and not name.startswith(".") and Path(name).name == name
 
 
 def check_layers(folder: Path) -> None:
@@ -70,12 +82,14 @@ def check_layers(folder: Path) -> None:
 
     Raises:
         ModelNotFound: Names the file. Also if `modules.json` is damaged.
+        ConfigError: If it can't be read as text.
     """
     listed = folder / "modules.json"
-    if not listed.is_file():
+    if not file_exists(listed):
         return
+    text = read_text(listed)
     try:
-        modules = json.loads(listed.read_text(encoding="utf-8"))
+        modules = json.loads(text)
     except (ValueError, RecursionError):
         raise ModelNotFound(f"{listed} can't be read: its download is not complete, or it is damaged") from None
     for path in [str(module.get("path") or "") for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []:
@@ -97,6 +111,14 @@ def missing_weights(folder: Path, missing: Sequence[str]) -> ModelNotFound:
         return ModelNotFound(
             f"{folder} has no safetensors weights, only pickled ones ({', '.join(pickles)}), which can run code and are never loaded: "
             f"{_conversion(folder)}"
+        )
+    if other := other_format(folder):
+        return other
+    named = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter"))
+    if named and list(missing) == ["model.safetensors"]:
+        return ModelNotFound(
+            f"{folder} lacks {', '.join(missing)}; it has {', '.join(named)}, but no {_INDEX} that names them",
+            advice="Download the model again, or rename a single file to model.safetensors",
         )
     return ModelNotFound(f"{folder} lacks {', '.join(missing)}: the model has no safetensors weights, or its download is not complete")
 

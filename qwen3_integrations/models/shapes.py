@@ -60,6 +60,30 @@ class ModelShape:
         kv_heads = size("num_key_value_heads") if config.get("num_key_value_heads") else (rows("k_proj") or heads * head_dim) // head_dim
         return cls(size("num_hidden_layers"), hidden, heads, kv_heads, head_dim, size("intermediate_size"))
 
+    def tensors(self, vocabulary: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors of a model of this shape, by plain name; without heads.
+
+        Args:
+            vocabulary: Rows of the token embeddings.
+        """
+        query, key = self.query_heads * self.head_dim, self.kv_heads * self.head_dim
+        hidden, inner = (self.hidden_size,), self.intermediate_size
+        layer: dict[str, tuple[int, ...]] = {
+            "input_layernorm": hidden,
+            "self_attn.q_proj": (query, *hidden),
+            "self_attn.k_proj": (key, *hidden),
+            "self_attn.v_proj": (key, *hidden),
+            "self_attn.o_proj": (*hidden, query),
+            "self_attn.q_norm": (self.head_dim,),
+            "self_attn.k_norm": (self.head_dim,),
+            "post_attention_layernorm": hidden,
+            "mlp.gate_proj": (inner, *hidden),
+            "mlp.up_proj": (inner, *hidden),
+            "mlp.down_proj": (*hidden, inner),
+        }
+        wanted = {"embed_tokens.weight": (vocabulary, *hidden), "norm.weight": hidden}
+        return wanted | {f"layers.{number}.{name}.weight": shape for number in range(self.layers) for name, shape in layer.items()}
+
     def weights_bytes(self, vocabulary: int, value_bytes: int) -> int:
         """Bytes of the weights of a model of this shape, without its language-model head and its norms.
 

@@ -23,7 +23,6 @@ from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import DownloadProgress, resolve_model
 from qwen3_integrations.models.memory import MemoryPlan
-from qwen3_integrations.models.weights import weight_files
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
 from qwen3_integrations.serving.installed import Installed, find_server
@@ -91,7 +90,8 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
         options.model_name, options.task, source=options.source, revision=options.revision, progress=report if on_progress else None
     )
     files = read_model(folder, options.task)
-    weight_files(folder)  # the programs themselves would fall back to pickled weights
+    files.check(options.task)  # the programs themselves would fall back to pickled weights
+    files.read_tokenizer()  # raises if it is damaged
     if files.classifier:
         _check_served_head(files)
     plan = plan_server(options, files)

@@ -47,7 +47,7 @@ class ServerOptions(HoldsHidden):
     """
 
     task: Task = option(help="What the model does.", positional=True)
-    model: str | None = option(
+    model: str | Path | None = option(
         None,
         help="A hub's name, a folder, or qwen3-tiny-demo.",
         empty="the task's 0.6B model",
@@ -204,7 +204,9 @@ class ServerOptions(HoldsHidden):
             raise ConfigError("must be visible ASCII without blanks, since it is sent in an HTTP header", option="api_key")
         if isinstance(self.extra_args, str):
             raise ConfigError("must be a sequence of words such as ('--seed', '1'), not one string", option="extra_args")
-        checked_model(self.model, self.task)
+        name = checked_model(self.model, self.task)
+        if self.model is not None:
+            object.__setattr__(self, "model", name)
         object.__setattr__(self, "extra_args", tuple(map(str, self.extra_args)))
 
     @property
@@ -248,7 +250,7 @@ class ServerOptions(HoldsHidden):
         for each in OPTIONS:
             value = getattr(self, each.name)
             if each.positional and value is not None:
-                words.append(value)
+                words.append(str(value))
             if each.positional or each.secret or each.kind == "words" or value == each.default:
                 continue
             if each.kind == "switch":

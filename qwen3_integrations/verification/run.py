@@ -72,7 +72,7 @@ _ENDING = (ServerUnreachable, ServerTimeout)
 def verify(
     base_url: str,
     task: Task | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     api_key: str | None = None,
     *,
     on_check: OnCheck = lambda _: None,
@@ -102,6 +102,7 @@ def verify(
     check_options(engine_options, OPTIONS, "verify")
     if task is not None:
         check_choice(task, get_args(Task), "task")
+    model = None if model is None else os.fspath(model)
     if model is not None and model in CHECKPOINTS:
         task = task or CHECKPOINTS[model].task
         checked_model(model, task)

@@ -14,6 +14,7 @@ from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job
 from qwen3_integrations.engines import EngineWrapper
 from qwen3_integrations.errors import EngineClosed, ServerError
+from qwen3_integrations.models.tokenizer_files import read_tokenizer
 from tests.server.stand_in import StandIn
 
 TEXTS = ["one", "two words", "", "three words here"]
@@ -42,7 +43,7 @@ def server(tiny_embedder) -> Iterator[StandIn]:
 
 @pytest.fixture
 def tokenizer(tiny_embedder) -> Tokenizer:
-    return Tokenizer.from_folder(tiny_embedder)
+    return read_tokenizer(tiny_embedder)
 
 
 def opened(server: StandIn, **options):

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import pytest
 
 import qwen3_integrations
-from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.errors import ConfigError, MissingExtra, ModelNotFound
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model, resolve_model
+from qwen3_integrations.models.tokenizer_files import read_tokenizer
 from tests.models import TINY
 from tests.unit.hub_stand_in import StandIn, machine_environment, stand_in
 
@@ -227,7 +227,7 @@ def test_a_download_is_whole_shows_its_progress_and_holds_nothing_else(machine, 
     assert answer.files == demo
     assert sorted(machine.hub.paths(source)) == sorted(demo)  # each once, and no pickle or code was even asked for
     assert read_model(answer.folder, "embed").folder == answer.folder
-    assert len(Tokenizer.from_folder(answer.folder).encode(["two words"])[0]) > 0
+    assert len(read_tokenizer(answer.folder).encode(["two words"])[0]) > 0
     assert {"huggingface": "Fetching", "modelscope": "Downloading"}[source] in answer.screen
     assert "100%" in answer.screen
 

@@ -9,7 +9,8 @@ import pytest
 from safetensors.torch import load_file
 
 from qwen3_integrations.errors import ConfigError, ModelNotFound
-from qwen3_integrations.models.checkpoint import ModelFiles, read_config
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.config import read_config
 from qwen3_integrations.models.memory import (
     CACHE_BLOCK,
     GIB,

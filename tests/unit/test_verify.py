@@ -16,8 +16,8 @@ from qwen3_integrations import serving
 from qwen3_integrations.cli import app
 from qwen3_integrations.cli.verify import show_report
 from qwen3_integrations.core.planning import rerank_prompts
-from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.models.tokenizer_files import read_tokenizer
 from qwen3_integrations.verification import Check, Report, verify
 from qwen3_integrations.verification.published import COSINES, PROBABILITIES
 from qwen3_integrations.verification.reading import ENCLOSED, counts_finding
@@ -170,7 +170,7 @@ def test_servers_of_which_only_counts_are_known(task, off, state, says):
 
 @pytest.mark.parametrize(("before", "after"), [("passage: ", ""), ("", "\n"), ("query:", " ."), ("Instruct: sort\nQuery: ", "\n\n")])
 def test_what_is_put_around_texts_adds_the_same_to_each(before, after):
-    tokenizer = Tokenizer.from_folder(TINY / "embedding")
+    tokenizer = read_tokenizer(TINY / "embedding")
     plain, around = tokenizer.encode(ENCLOSED), tokenizer.encode([before + text + after for text in ENCLOSED])
     assert len({len(ids) for ids in plain}) > 1
     (added,) = {len(more) - len(ids) for ids, more in zip(plain, around, strict=True)}

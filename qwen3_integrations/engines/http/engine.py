@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -16,7 +17,6 @@ from qwen3_integrations.core.engine import Capabilities, Submitting, check_task,
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
 from qwen3_integrations.core.planning import document_prompts
-from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.core.validation import check_choice, seconds, whole_number
 from qwen3_integrations.engines.http.address import Address
@@ -30,9 +30,10 @@ from qwen3_integrations.engines.http.grouping import grouped
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import ConfigError, EngineError
-from qwen3_integrations.models.catalog import CHECKPOINTS, Source
+from qwen3_integrations.models.catalog import CHECKPOINTS, Source, model_name
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model
+from qwen3_integrations.models.tokenizer_files import missing_tokenizer, read_tokenizer
 
 _SAMPLE_TOKENS = 1024
 """Budget for `SAMPLE_TEXT`, which has far fewer tokens."""
@@ -80,7 +81,7 @@ class HttpEngine(Submitting):
     def __init__(
         self,
         task: Task,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         base_url: str,
         api_key: str | None = None,
@@ -107,12 +108,12 @@ class HttpEngine(Submitting):
             raise ConfigError(f"must be a mapping from names to values, not {type(headers).__name__}", option="headers")
         api_key = api_key.strip() or None if isinstance(api_key, str) else api_key  # a key read from a file ends with a line break
         self.task: Task = task
-        self.model = model
+        self.model = model = str(model_name(model))
         self._address = Address.parse(base_url)
         folder = Path(tokenizer).expanduser() if tokenizer else find_model(model, task, source=source, revision=revision)
-        if folder and not tokenizer and not (folder / "tokenizer.json").is_file():
+        if folder and not tokenizer and missing_tokenizer(folder):
             folder = None  # not a model, only a folder of the same name
-        self.tokenizer = Tokenizer.from_folder(folder) if folder else None
+        self.tokenizer = read_tokenizer(folder) if folder else None
         if api_key and self._address.authorization:
             reason = f"can't be combined with the user and password in base_url {self._address}"
             raise ConfigError(reason, option="api_key", advice="Leave one of them out")

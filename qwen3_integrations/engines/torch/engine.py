@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, get_args
@@ -15,7 +16,7 @@ from qwen3_integrations.core.validation import check_choice, optional_whole_numb
 from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.catalog import Source
+from qwen3_integrations.models.catalog import Source, model_name
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.identity import folder_identity, quantisation_of
@@ -62,7 +63,7 @@ class TorchEngine(Submitting):
     def __init__(
         self,
         task: Task,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         device: str = "auto",
         dtype: Dtype = "auto",
@@ -76,8 +77,9 @@ class TorchEngine(Submitting):
 
         max_batch_tokens = optional_whole_number(max_batch_tokens, "max_batch_tokens")
         self.task: Task = task
-        self.model = model
+        self.model = model = str(model_name(model))
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
+        files.check(task)
         self.tokenizer = files.read_tokenizer()
         self.max_tokens = files.context
         self.dimensions = files.dimensions if task == "embed" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -18,7 +19,7 @@ from qwen3_integrations.core.validation import check_options, fraction, optional
 from qwen3_integrations.engines.vllm.start import VllmStart
 from qwen3_integrations.engines.vllm.worker import VllmWorker
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
-from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
+from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source, model_name
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.identity import folder_identity
@@ -89,7 +90,7 @@ class VllmEngine(Submitting):
     def __init__(
         self,
         task: Task,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         source: Source = "auto",
         revision: str | None = None,
@@ -102,9 +103,9 @@ class VllmEngine(Submitting):
         concurrency = whole_number(concurrency, "concurrency")
         engine_options = _checked_numbers(engine_options)
         self.task: Task = task
-        self.model = model
+        self.model = model = str(model_name(model))
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
-        files.weights.files()  # raises if there are none: vLLM would fall back to pickled weights
+        files.check(task)  # vLLM itself would fall back to pickled weights
         self.tokenizer = files.read_tokenizer()
         self.dimensions = files.width if task == "embed" else None
         self._vocabulary = files.vocabulary

@@ -9,6 +9,7 @@ from typing import Literal
 
 from qwen3_integrations.core.extras import installed, require
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import CHECKPOINTS
 from qwen3_integrations.models.checkpoint import stated_task
 from qwen3_integrations.models.hub.downloads import missing_files
@@ -30,6 +31,7 @@ class LocalModel:
         revision: The downloaded commit (Hugging Face), or branch, tag or commit (ModelScope); None if unknown.
         size_bytes: Size of its files.
         missing: Names of missing files without which the model cannot run.
+        damage: What is wrong with a file that the model needs; empty if nothing is known.
     """
 
     name: str
@@ -39,6 +41,7 @@ class LocalModel:
     revision: str | None
     size_bytes: int
     missing: tuple[str, ...]
+    damage: str = ""
 
 
 def cache_folders() -> dict[Hub, Path]:
@@ -70,14 +73,23 @@ def describe_model(name: str, folder: Path) -> LocalModel:
         folder: From `find_model` or `resolve_model`.
     """
     hub: Hub | None = next((hub for hub, cache in cache_folders().items() if folder.is_relative_to(cache)), None)
+    task: Task | None = None
+    missing: tuple[str, ...] = ()
+    damage = ""
+    try:
+        missing = tuple(missing_files(folder))
+        task = task_of(name, folder)
+    except ConfigError as error:
+        damage = "" if missing else str(error)  # a link to a missing file is an error, too
     return LocalModel(
         name=name,
-        task=task_of(name, folder),
+        task=task,
         folder=folder,
         hub=hub,
         revision=folder.name if hub and folder.parent.name == "snapshots" else None,
         size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-        missing=tuple(missing_files(folder)),
+        missing=missing,
+        damage=damage,
     )
 
 

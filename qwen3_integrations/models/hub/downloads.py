@@ -6,6 +6,7 @@ The clients (`huggingface_hub`, `modelscope_hub`) and their environment variable
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -16,8 +17,9 @@ from typing import Any
 
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.errors import ModelNotFound
-from qwen3_integrations.models.checkpoint import CONFIG
-from qwen3_integrations.models.weights import weight_names
+from qwen3_integrations.models.folders import CONFIG, is_folder
+from qwen3_integrations.models.tokenizer_files import TOKENIZER, missing_tokenizer
+from qwen3_integrations.models.weights import INDEX, SINGLE, weight_names
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -55,12 +57,15 @@ def from_hugging_face(model: str, revision: str | None, progress: OnProgress | N
     """
     from huggingface_hub import HfApi, constants, errors, snapshot_download
 
-    hub = f"Hugging Face ({clean(constants.ENDPOINT)})"
+    # Its client reads the variable once, when it is imported; a notebook may set it later.
+    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    hub = f"Hugging Face ({clean(endpoint)})"
     log.info("downloading %s from %s", named(model, revision), hub)
     bars = {"tqdm_class": _hugging_face_bar(_Count(progress))} if progress else {}
     try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES), **bars))
-        listed = {entry.path: getattr(entry, "size", None) for entry in HfApi().list_repo_tree(model, revision=folder.name, recursive=True)}
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES), endpoint=endpoint, **bars))
+        tree = HfApi(endpoint=endpoint).list_repo_tree(model, revision=folder.name, recursive=True)
+        listed = {entry.path: getattr(entry, "size", None) for entry in tree}
     except errors.GatedRepoError as error:
         raise ModelNotFound(
             f"{hub} restricts access to {model}",
@@ -95,11 +100,14 @@ def from_modelscope(model: str, revision: str | None, progress: OnProgress | Non
     hub = f"ModelScope ({clean(client.get_default_config().endpoint)})"
     log.info("downloading %s from %s", named(model, revision), hub)
     calls = {"progress_callbacks": [_modelscope_callback(client, _Count(progress))]} if progress else {}
+    target = Path(client.get_default_config().cache_dir) / "models" / model.replace("/", "--")
     try:
         folder = Path(client.HubApi().download_repo(model, "model", revision=revision, allow_patterns=list(FILES), **calls))
     except client.NotExistError as error:
+        _remove_empty(target)
         raise ModelNotFound(f"{hub} has no {named(model, revision)}") from error
     except (client.HubError, OSError) as error:  # errors of `requests` are OSErrors
+        _remove_empty(target)
         reasons = [error, *getattr(error, "failed_files", {}).values()]
         if any(isinstance(reason, client.AuthenticationError | client.PermissionDeniedError) for reason in reasons):
             advice = "Run `ms login` or set MODELSCOPE_API_TOKEN"
@@ -182,7 +190,17 @@ def missing_files(folder: Path) -> list[str]:
 
     A folder in a cache may lack files, because other programs download only the files that they need into the same cache.
     """
-    return [name for name in (CONFIG, "tokenizer.json", *weight_names(folder)) if not (folder / name).is_file()]
+    # A link without its file in the cache is a missing file here.
+    weights = [name for name in (SINGLE, INDEX) if (folder / name).is_symlink() and not (folder / name).is_file()] or weight_names(folder)
+    needed = [name for name in (CONFIG, *weights) if not (folder / name).is_file()]
+    return sorted((*needed, *missing_tokenizer(folder)), key=(CONFIG, TOKENIZER, *weights).index)
+
+
+def _remove_empty(target: Path) -> None:
+    """Remove the empty folders that ModelScope's client made before its download failed."""
+    for folder in (*sorted(target.rglob("*"), reverse=True), target):
+        if is_folder(folder) and not folder.is_symlink() and next(folder.iterdir(), None) is None:
+            folder.rmdir()
 
 
 def _whole(folder: Path, model: str, hub: str) -> Path:
