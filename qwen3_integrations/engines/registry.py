@@ -147,7 +147,7 @@ def open_engine(
     checked_backend(backend)
     name = checked_model(model, task)
     url = base_url or (os.environ.get(URL_VARIABLES[task]) if backend in ("auto", "http") else None)
-    places = {option: engine_options[option] for option in ("source", "revision") if option in engine_options}
+    places: dict[str, Any] = {option: engine_options[option] for option in ("source", "revision") if option in engine_options}
     chosen, reason = choose_backend(
         backend,
         url,

@@ -202,7 +202,7 @@ def test_a_version_without_pooling_runners_is_refused():
         ("--trust-remote-code", "none is run"),
         ("--api-key=secret", "everybody on the machine can read"),
         ("--hf-token", "everybody on the machine can read"),
-        ("--pooler-config", "pool the last token"),
+        ("--pooler-config", "declares how it is pooled"),
         ("--config", "can't be checked"),
         ("-tp", "use the option tensor_parallel_size"),
         ("--max-model-len=64", "use the option max_tokens"),
