@@ -19,6 +19,7 @@ from qwen3_integrations.models.vllm_support import (
     reads_whole_prompts,
     vllm_overrides,
 )
+from qwen3_integrations.serving.adapter import read_adapter
 from qwen3_integrations.serving.extra_flags import check_extra, spelled
 from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
 from qwen3_integrations.serving.installed import Installed
@@ -135,6 +136,7 @@ def _vllm(
         flags.add("pooler_config", json.dumps({"pooling_type": POOLING_TYPES[files.modules.pooling.mode]}))
     if overrides:
         flags.add("hf_overrides", json.dumps(overrides))
+    flags.add_adapter(options, files)
     if options.task == "rerank":
         flags.add("chat_template", str(TEMPLATE))
     if not _is_chunked(options, files):
@@ -163,6 +165,8 @@ def _sglang(
             option="model",
             advice="Serve the original checkpoint, or use engine='vllm'",
         )
+    if options.lora is not None:
+        raise ConfigError("is served by vLLM only", option="lora", advice="Use engine='vllm', or merge the adapter into the model")
     flags = _Flags(installed)
     start = [installed.python, "-m", "sglang.launch_server", "--model-path", str(files.folder)]
     values = _common_values(options, port)
@@ -216,6 +220,13 @@ class _Flags:
         if not self._installed.has(flag.removeprefix("no_")):
             self._installed.check(flag)
         self.words.append(spelled(flag))
+
+    def add_adapter(self, options: ServerOptions, files: ModelFiles) -> None:
+        """Add the flags of vLLM for an adapter, if the options have one."""
+        if options.lora is not None:
+            self.switch("enable_lora")
+            for flag, value in read_adapter(Path(options.lora), files, options.name).words:
+                self.add(flag, value)
 
     def add_options(self, options: ServerOptions, values: Mapping[str, object]) -> None:
         """Add the flag of each option that is not at its default.

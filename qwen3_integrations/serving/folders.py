@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.checkpoint import CONFIG, ModelFiles
 from qwen3_integrations.models.modules import Pooling
 from qwen3_integrations.models.vllm_support import ADAPTER, reads_whole_prompts, vllm_refusals
 from qwen3_integrations.serving.options import ServerOptions
@@ -38,15 +38,12 @@ def _vllm(options: ServerOptions, files: ModelFiles) -> str | None:
         )
     if not files.classifier:
         return None
-    head, config = files.stored_head(), files.folder / "config.json"
-    if head.rows == 1 and files.labels.count is None:
-        return (
-            f'{config} declares no labels, so a server would expect two, but score.weight has one row: add "id2label": {{"0": "LABEL_0"}}'
-        )
+    files.stored_head()
+    config = files.folder / CONFIG
     if files.labels.count == 2 and files.labels.positive == 0:
         return (
-            f"{config} has 'yes' as label 0 (id2label), and clients take the last label that a server answers for 'yes', so scores would be "
-            "inverted: swap the two rows of score.weight (and score.bias) and the names in id2label"
+            f"{config} has 'yes' as label 0 (id2label), and clients take the last label that a server answers for 'yes', so scores would "
+            "be inverted: swap the two rows of score.weight (and score.bias) and the names in id2label"
         )
     return None
 

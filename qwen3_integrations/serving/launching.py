@@ -230,7 +230,7 @@ def _spawn(prepared: Prepared) -> Server:
     record = ServerRecord(
         name=name,
         task=options.task,
-        model=options.name,
+        model=options.client_model,
         engine=str(prepared.installed),
         url=f"http://{host}:{port}" if options.socket is None else f"unix://{options.socket}",
         owner_pid=os.getpid(),

@@ -131,12 +131,10 @@ HONOURED: dict[str, tuple[str, Callable[[Path], object]]] = {
         "embed",
         lambda folder: declare(
             embedder(folder),
-            **{
-                "rope_theta": None,
-                "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-                "torch_dtype": None,
-                "dtype": "float32",
-            },
+            rope_theta=None,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            torch_dtype=None,
+            dtype="float32",
         ),
     ),
     "one label with a bias": ("rerank", lambda folder: write_classifier(folder, TINY / "reranker", bias=(0.4,))),

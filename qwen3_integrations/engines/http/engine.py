@@ -44,9 +44,10 @@ class HttpEngine(Submitting):
     the limit on requests in flight. Prompts of callers that wait at the same time share requests.
 
     A tokenizer is used if `tokenizer` names its folder, or if the model's files are on this machine already (in a folder or in a hub's
-    cache; nothing is downloaded). Prompts and the longest text are then those that the folder declares. Documents are cut exactly, and a prompt with a spelled control token is sent as token ids where
-    the server accepts them. Without a tokenizer, the server counts the tokens of texts that may be too long (`/tokenize`), and a blank is
-    put into spelled control tokens: see `neutral` in `core/tokenizer.py`.
+    cache; nothing is downloaded). Prompts and the longest text are then those that the folder declares. Documents are cut exactly, and
+    a prompt with a spelled control token is sent as token ids where the server accepts them. Without a tokenizer, the server counts the
+    tokens of texts that may be too long (`/tokenize`), and a blank is put into spelled control tokens: see `neutral` in
+    `core/tokenizer.py`.
 
     Args:
         task: `embed` or `rerank`.

@@ -131,11 +131,11 @@ async def _check_embedder(server: ServerInfo, tokenizer: Tokenizer | None, width
     expected = expected_counts("embed", server.model, tokenizer)
     if expected is None or answer.tokens is None or answer.tokens == expected.whole:
         return found
-    end = 1 if tokenizer is None else len(tokenizer.end_ids)
+    end, name = (1, END_TOKEN) if tokenizer is None else (len(tokenizer.end_ids), tokenizer.end_text)
     if end and answer.tokens == expected.whole - end:
         raise _failed(
             server,
-            f"it does not append the end token{'s' * (end > 1)} {END_TOKEN if tokenizer is None else tokenizer.end_text}, which the model needs",
+            f"it does not append the end token {name}, which the model needs",
             "Serve the model with its own tokenizer.json, not with one that lacks the post-processor",
         )
     if server.dialect.exact:  # other servers count differently
