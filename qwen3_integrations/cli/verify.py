@@ -24,6 +24,9 @@ def verify(
     url: Annotated[str, typer.Argument(help="The server's address, with or without /v1; or the name of a server of this machine.")],
     task: Annotated[Literal["embed", "rerank"] | None, typer.Option(help="The server's task. Default: determined by a request.")] = None,
     model: Annotated[str | None, typer.Option(help="The model's name on the server. Default: the first that it lists.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="The name of a LoRA adapter on the server: check it, and that its answers differ from its model's.")
+    ] = None,
     api_key: Annotated[
         str | None, typer.Option(help="The server's key. Default: the known key of a server of this machine, otherwise QWEN3_API_KEY.")
     ] = None,
@@ -50,6 +53,7 @@ def verify(
             task,
             model,
             api_key,
+            adapter=adapter,
             on_check=lambda name: shown.update(f"checking: {name}"),
             tokenizer=tokenizer,
             dialect=dialect,

@@ -220,6 +220,8 @@ def fit_prompt(prefix: Prefix, body: str, ids: Ids, suffix: PromptPart, tokenize
 
 
 def _is_literal(prefix: Prefix, body: str, tokenizer: Tokenizer | None) -> bool:
+    if tokenizer and tokenizer.lower_case and (text := prefix.text + body) != text.lower():
+        return False  # a server may leave it as it is
     holds = tokenizer.reads_control_token if tokenizer else holds_control_token
     return not (holds(body) or holds(prefix.query or "") or holds(prefix.instruction or ""))
 

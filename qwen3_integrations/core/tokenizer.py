@@ -112,6 +112,7 @@ class Tokenizer:
         source: Where `spec` is from, for messages.
 
     Attributes:
+        lower_case: Whether texts are put into lower case first.
         digest: The beginning of the SHA-256 of `spec` and `lower_case`, as hexadecimal digits.
         start_ids: Token ids that the tokenizer puts before an embedded text; none in the published models.
         end_ids: Token ids that the tokenizer appends to an embedded text; `<|endoftext|>` in the published models. The embedding is read
@@ -125,6 +126,7 @@ class Tokenizer:
     def __init__(self, spec: str, *, lower_case: bool = False, source: str = "tokenizer.json") -> None:
         import tokenizers
 
+        self.lower_case = lower_case
         self.digest = hashlib.sha256((spec + "lower case" * lower_case).encode(errors="surrogatepass")).hexdigest()[:16]
         try:
             content: dict[str, Any] = json.loads(spec)
@@ -154,6 +156,12 @@ class Tokenizer:
     def reads_control_token(self, text: str) -> bool:
         """Whether this model's tokenizer would read a control token in a text; special tokens that were added to it count too."""
         return holds_control_token(text) or (self._unusual is not None and self._unusual.search(text) is not None)
+
+    @property
+    def end_text(self) -> str:
+        """The tokens that the tokenizer appends to an embedded text, as text; empty for none."""
+        names = {number: token for token, number in self._added.items()}
+        return "".join(names.get(number, f"[{number}]") for number in self.end_ids.tolist())
 
     def token_id(self, word: str) -> int:
         """The id of a word that is one ordinary token, such as `yes`.

@@ -9,6 +9,7 @@ import os
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, get_args
@@ -21,6 +22,9 @@ from qwen3_integrations.engines.http.address import has_credentials, shown_url
 from qwen3_integrations.engines.sharing import SharedEngine, share
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import checked_model
+from qwen3_integrations.models.checkpoint import read_model
+from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.vllm_support import vllm_refusals
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -42,12 +46,19 @@ class Machine:
         base_url: A server's address, if there is one.
         vllm, torch: Whether these are installed.
         cuda: Whether there is a CUDA device; called only if the choice depends on it.
+        vllm_refusal: Why vLLM can't run the model, None where it can; called only if the choice depends on it.
     """
 
     base_url: str | None
     vllm: bool
     torch: bool
     cuda: Callable[[], bool]
+    vllm_refusal: Callable[[], str | None] = lambda: None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why vLLM, which is here with a CUDA device, can't run the model; None where it can, and where it is not here."""
+        return self.vllm_refusal() if self.vllm and self.cuda() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +88,15 @@ def _http(machine: Machine) -> str | None:
 
 
 def _vllm(machine: Machine) -> str | None:
-    return "vLLM is installed and there is a CUDA device" if machine.vllm and machine.cuda() else None
+    return "vLLM is installed and there is a CUDA device" if machine.vllm and machine.cuda() and not machine.refusal else None
 
 
 def _torch(machine: Machine) -> str | None:
-    return "PyTorch is installed" + (", no CUDA device" if machine.vllm else " and vLLM is not") if machine.torch else None
+    if not machine.torch:
+        return None
+    if refusal := machine.refusal:
+        return f"vLLM can't run this model: {refusal}"
+    return "PyTorch is installed" + (", no CUDA device" if machine.vllm else " and vLLM is not")
 
 
 def _never(_: Machine) -> None:
@@ -115,8 +130,8 @@ def open_engine(
         model: A folder (a `Path` always is one), a hub's name, or `qwen3-tiny-demo`; None for the task's 0.6B model.
         base_url: A server's address; else `QWEN3_EMBEDDING_URL` / `QWEN3_RERANKER_URL` from the environment.
         api_key: The server's key; else `QWEN3_API_KEY`, unless the address holds user and password.
-        backend: `auto` chooses http if there is an address, else vllm if there is CUDA, else torch. It never chooses `fake` or an engine
-            of another package.
+        backend: `auto` chooses http if there is an address, else vllm if there is CUDA and vLLM computes what the model's folder declares,
+            else torch. It never chooses `fake` or an engine of another package.
         engine_options: Options of the engine; see `TorchEngine`, `VllmEngine`, `HttpEngine`, `FakeEngine`.
 
     Returns:
@@ -132,7 +147,15 @@ def open_engine(
     checked_backend(backend)
     name = checked_model(model, task)
     url = base_url or (os.environ.get(URL_VARIABLES[task]) if backend in ("auto", "http") else None)
-    chosen, reason = choose_backend(backend, url, vllm=installed("vllm"), torch=installed("torch"), cuda=_has_cuda)
+    places: dict[str, Any] = {option: engine_options[option] for option in ("source", "revision") if option in engine_options}
+    chosen, reason = choose_backend(
+        backend,
+        url,
+        vllm=installed("vllm"),
+        torch=installed("torch"),
+        cuda=_has_cuda,
+        vllm_refusal=lambda: _vllm_refusal(task, name, places),
+    )
     log.info("%s for %s runs on %s: %s", name, task, chosen, reason)
     make = _maker(chosen)
     known = _options_of(make)
@@ -167,7 +190,15 @@ def backends() -> tuple[str, ...]:
     return (*ROWS, *sorted(_registered()))
 
 
-def choose_backend(wanted: Backend, base_url: str | None, *, vllm: bool, torch: bool, cuda: Callable[[], bool]) -> tuple[str, str]:
+def choose_backend(
+    wanted: Backend,
+    base_url: str | None,
+    *,
+    vllm: bool,
+    torch: bool,
+    cuda: Callable[[], bool],
+    vllm_refusal: Callable[[], str | None] = lambda: None,
+) -> tuple[str, str]:
     """Choose an engine: a pure function of the settings and of the machine.
 
     Args:
@@ -175,6 +206,7 @@ def choose_backend(wanted: Backend, base_url: str | None, *, vllm: bool, torch: 
         base_url: A server's address, if there is one.
         vllm, torch: Whether these are installed.
         cuda: Whether there is a CUDA device; called only if the choice depends on it.
+        vllm_refusal: Why vLLM can't run the model, None where it can; called only if the choice depends on it.
 
     Returns:
         The engine's name, and the reason.
@@ -191,15 +223,23 @@ def choose_backend(wanted: Backend, base_url: str | None, *, vllm: bool, torch: 
         if row and not row.has_url and base_url:
             raise _url_without_use(wanted)
         return wanted, (_http(Machine(base_url, vllm, torch, cuda)) if row and row.has_url else None) or "named by the caller"
-    machine = Machine(base_url, vllm, torch, cuda)
+    machine = Machine(base_url, vllm, torch, cuda, cache(vllm_refusal))
     for name, row in ROWS.items():
         if reason := row.auto(machine):
             return name, reason
+    if refusal := machine.refusal:
+        advice = "Install PyTorch, which runs it: pip install 'qwen3-integrations[torch]'"
+        raise ConfigError(f"no backend can run the model here: {refusal}", advice=advice)
     raise ConfigError(
         "no backend can run the model here: no server is named, and neither PyTorch nor vLLM with a CUDA device was found",
         advice="Pass base_url for a server (vLLM, SGLang, any OpenAI-compatible one), or install an engine: "
         "pip install 'qwen3-integrations[torch]' for this machine's CPU or GPU, pip install 'qwen3-integrations[vllm]' for a CUDA GPU",
     )
+
+
+def _vllm_refusal(task: Task, model: str, places: Mapping[str, Any]) -> str | None:
+    """Why vLLM can't run a model; it is downloaded if it is not here, as each engine would do next."""
+    return vllm_refusals(read_model(resolve_model(model, task, **places), task), task)
 
 
 def _url_without_use(backend: str) -> ConfigError:

@@ -7,13 +7,19 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.catalog import ORIGINAL_RERANKER
 from qwen3_integrations.models.checkpoint import ModelFiles
-from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan
+from qwen3_integrations.models.vllm_support import (
+    LONGER_THAN_DECLARED,
+    POOLING_TYPES,
+    exceeds_declared_length,
+    reads_whole_prompts,
+    vllm_overrides,
+)
+from qwen3_integrations.serving.adapter import read_adapter
 from qwen3_integrations.serving.extra_flags import check_extra, spelled
 from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
 from qwen3_integrations.serving.installed import Installed
@@ -109,9 +115,7 @@ def _vllm(
     share: float | None,
 ) -> Command:
     installed.check("runner", "a pooling server")
-    overrides: dict[str, Any] = {"is_matryoshka": True} if options.task == "embed" else {}
-    if options.task == "rerank":
-        overrides = _stored_head(files) if files.classifier else dict(ORIGINAL_RERANKER)
+    overrides = vllm_overrides(files, options.task) | ({"is_matryoshka": True} if options.task == "embed" else {})
     flags = _Flags(installed)
     if installed.distribution == "vllm":
         start = [installed.python, "-m", "vllm.entrypoints.cli.main", "serve", str(files.folder)]
@@ -128,31 +132,22 @@ def _vllm(
         values["gpu_memory_utilization"] = share
     flags.add_options(options, values)
     flags.add("runner", "pooling")
+    if reads_whole_prompts(files):  # vLLM's default is the last token
+        flags.add("pooler_config", json.dumps({"pooling_type": POOLING_TYPES[files.modules.pooling.mode]}))
     if overrides:
         flags.add("hf_overrides", json.dumps(overrides))
+    flags.add_adapter(options, files)
     if options.task == "rerank":
         flags.add("chat_template", str(TEMPLATE))
     if not _is_chunked(options, files):
         flags.switch("no_enable_chunked_prefill")
     if "disable_uvicorn_access_log" in installed.flags:  # a log line for each request would hide other lines and fill the disk
         flags.switch("disable_uvicorn_access_log")
-    env = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": api_key or ""} | dict(options.env or {})
+    env = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": api_key or ""}
+    if exceeds_declared_length(files, max_model_len_of(options, files)):
+        env[LONGER_THAN_DECLARED] = "1"
+    env |= dict(options.env or {})
     return Command((*start, *flags.words, *options.extra_args), env)
-
-
-def _stored_head(files: ModelFiles) -> dict[str, Any]:
-    """The overrides for a sequence-classification conversion.
-
-    Raises:
-        ConfigError: If clients would invert its scores because of the order of its labels.
-    """
-    if files.labels.count == 2 and files.labels.positive == 0:
-        raise ConfigError(
-            f"{files.folder / 'config.json'} has 'yes' as label 0 (id2label), and clients take the last label that a server answers for "
-            "'yes', so scores would be inverted: swap the two rows of score.weight (and score.bias) and the names in id2label, or open "
-            "the folder in process (backend='torch' or 'vllm'), which reads it as it is"
-        )
-    return stored_head_overrides(files.config)
 
 
 def _sglang(
@@ -170,6 +165,8 @@ def _sglang(
             option="model",
             advice="Serve the original checkpoint, or use engine='vllm'",
         )
+    if options.lora is not None:
+        raise ConfigError("is served by vLLM only", option="lora", advice="Use engine='vllm', or merge the adapter into the model")
     flags = _Flags(installed)
     start = [installed.python, "-m", "sglang.launch_server", "--model-path", str(files.folder)]
     values = _common_values(options, port)
@@ -223,6 +220,13 @@ class _Flags:
         if not self._installed.has(flag.removeprefix("no_")):
             self._installed.check(flag)
         self.words.append(spelled(flag))
+
+    def add_adapter(self, options: ServerOptions, files: ModelFiles) -> None:
+        """Add the flags of vLLM for an adapter, if the options have one."""
+        if options.lora is not None:
+            self.switch("enable_lora")
+            for flag, value in read_adapter(Path(options.lora), files, options.name).words:
+                self.add(flag, value)
 
     def add_options(self, options: ServerOptions, values: Mapping[str, object]) -> None:
         """Add the flag of each option that is not at its default.

@@ -25,6 +25,7 @@ from qwen3_integrations.models.hub import DownloadProgress, resolve_model
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
+from qwen3_integrations.serving.folders import check_served_folder
 from qwen3_integrations.serving.installed import Installed, find_server
 from qwen3_integrations.serving.listeners import check_free, clear_socket
 from qwen3_integrations.serving.log import Progress
@@ -91,24 +92,13 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
     )
     files = read_model(folder, options.task)
     files.check(options.task)  # the programs themselves would fall back to pickled weights
-    files.read_tokenizer()  # raises if it is damaged
-    if files.classifier:
-        _check_served_head(files)
+    check_served_folder(options, files)
     plan = plan_server(options, files)
     devices = devices_for(options, installed)
     share = check_fit(plan, devices) if plan is not None else None
     prepared = Prepared(options, installed, files, plan, share)
     prepared.command(options.port or 1, options.api_key)  # raises for flags that the version does not have
     return prepared
-
-
-def _check_served_head(files: ModelFiles) -> None:
-    head = files.stored_head()
-    if head.rows == 1 and files.labels.count is None:
-        raise ConfigError(
-            f"{files.folder / 'config.json'} declares no labels, so a server would expect two, but score.weight has one row: "
-            'add "id2label": {"0": "LABEL_0"}'
-        )
 
 
 def start(
@@ -239,7 +229,7 @@ def _spawn(prepared: Prepared) -> Server:
     record = ServerRecord(
         name=name,
         task=options.task,
-        model=options.name,
+        model=options.client_model,
         engine=str(prepared.installed),
         url=f"http://{host}:{port}" if options.socket is None else f"unix://{options.socket}",
         owner_pid=os.getpid(),

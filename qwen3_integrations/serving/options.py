@@ -171,6 +171,12 @@ class ServerOptions(HoldsHidden):
         sglang=("dp-size", "data-parallel-size"),
     )
 
+    lora: str | Path | None = _program(
+        None,
+        help="Folder of a LoRA adapter (PEFT) to serve too. Clients ask for it by its folder's name, and for the model by the model's.",
+        label="LoRA adapter",
+        empty="none",
+    )
     source: Source = _program("auto", help="Where to look for the model's name.")
     revision: str | None = _program(None, help="A branch, tag or commit of the hub's repository.", empty="the default branch")
     python: str | Path | None = _program(None, help="The Python interpreter that has the engine installed.", empty="this one")
@@ -225,6 +231,11 @@ class ServerOptions(HoldsHidden):
         return self.served_name or self.model_name
 
     @property
+    def client_model(self) -> str:
+        """The name under which the clients that this package makes ask: the adapter's, if there is one, else the model's."""
+        return self.name if self.lora is None else Path(self.lora).expanduser().absolute().name
+
+    @property
     def batched_tokens(self) -> int:
         """Largest number of tokens in one forward pass."""
         return self.max_num_batched_tokens or max(self.max_tokens, _BATCHED_TOKENS)
@@ -264,6 +275,8 @@ class ServerOptions(HoldsHidden):
         plain = {each.name: getattr(self, each.name) for each in OPTIONS if not each.secret}
         if self.socket is not None:
             plain["uds"] = self.socket
+        if self.lora is not None:
+            plain["lora"] = Path(self.lora).expanduser().absolute()
         return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
 
 

@@ -13,11 +13,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from qwen3_integrations.core.prompts import MODEL_CARD
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import whole_number
 from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
 from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.errors import ConfigError, EngineError
+from qwen3_integrations.models.conventions import declared_prompts
 from qwen3_integrations.serving.health import Load, is_healthy, load_of
 from qwen3_integrations.serving.hidden import Masked
 from qwen3_integrations.serving.listeners import Listening, who_listens
@@ -225,7 +227,11 @@ class Server:
 
     def snippets(self) -> dict[str, str]:
         """Code for its clients by name: `curl`, `openai`, `langchain`, `llama_index`; the key is read from QWEN3_API_KEY."""
-        return snippets(self.task, self.model, self.url, has_key=self._record.has_key)
+        folder, known = self.model_folder, MODEL_CARD
+        if folder is not None and self.task == "embed":
+            known = declared_prompts(folder)
+        named = folder if known.facts else None
+        return snippets(self.task, self.model, self.url, has_key=self._record.has_key, conventions=known, folder=named)
 
     def _now(self) -> ServerRecord:
         """Its present record, or the last one; the record of a later server with the same name is ignored."""

@@ -26,8 +26,8 @@ async def relevance(probe: Probe) -> CheckResult:
     if (near <= far).any():
         return CheckResult(
             "failed",
-            f"cosines of relevant against irrelevant documents are {shown}: another model, or it does not pool the last token",
-            "Check which model the server loaded, and remove its options for pooling",
+            f"cosines of relevant against irrelevant documents are {shown}: another model, or it pools otherwise than the model",
+            "Check which model the server loaded, and its options for pooling",
         )
     return CheckResult("passed", f"cosines of relevant against irrelevant documents are {shown}")
 

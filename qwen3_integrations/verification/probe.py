@@ -50,6 +50,7 @@ class Probe:
         transport: Sends JSON to any of its routes.
         engine: This package's client for it, without a handshake.
         published: The published checkpoint that it claims to serve; None for another model.
+        adapter_of: The name of the model whose adapter is checked; None if none is.
         notes: Results that several checks need, by name.
     """
 
@@ -58,6 +59,7 @@ class Probe:
     transport: Transport
     engine: HttpEngine
     published: Checkpoint | None
+    adapter_of: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

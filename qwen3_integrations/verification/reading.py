@@ -44,7 +44,8 @@ _FEWEST_WORDS = 4
 async def handshake(probe: Probe) -> CheckResult:
     """The handshake of this package's clients."""
     try:
-        proof = await shake_hands(probe.server, probe.task, probe.tokenizer, "full", probe.engine.dimensions, probe.raw)
+        known = probe.tokenizer, probe.engine.conventions
+        proof = await shake_hands(probe.server, probe.task, *known, "full", probe.engine.dimensions, probe.raw)
     except HandshakeFailed as error:
         return CheckResult("failed", error.reason, error.advice or "")
     if not proof.instructed:
@@ -74,11 +75,20 @@ async def tokens(probe: Probe) -> CheckResult:
             return CheckResult(
                 "failed", f"the server reads {number} tokens where {source} counts {len(ids)}: it adds or cuts something", _OTHER_TOKENIZER
             )
-    last = await probe.count(END_TOKEN if probe.task == "embed" else RERANK_SUFFIX, end=False)
-    if any(ids[-len(last) :] != last for ids in theirs):
-        return CheckResult("failed", f"texts do not end with {END_TOKEN if probe.task == 'embed' else 'the template'}", _OTHER_TOKENIZER)
-    what = f"the end token ({last[0]})" if probe.task == "embed" else f"the suffix ({len(last)} tokens)"
-    return CheckResult("passed", f"the server reads the tokens that {source} counts, with {what}")
+    end = _end(probe)
+    last = await probe.count(end, end=False) if end else []
+    if any(ids[len(ids) - len(last) :] != last for ids in theirs):
+        return CheckResult("failed", f"texts do not end with {end if probe.task == 'embed' else 'the template'}", _OTHER_TOKENIZER)
+    what = f"the suffix ({len(last)} tokens)" if probe.task == "rerank" else f"the end token {end} ({', '.join(map(str, last))})"
+    without = "without an end token, as the model's tokenizer declares"
+    return CheckResult("passed", f"the server reads the tokens that {source} counts, {f'with {what}' if end else without}")
+
+
+def _end(probe: Probe) -> str:
+    """What each prompt must end with; empty where the model's tokenizer appends no end token."""
+    if probe.task == "rerank":
+        return RERANK_SUFFIX
+    return END_TOKEN if probe.tokenizer is None else probe.tokenizer.end_text
 
 
 _OTHER_TOKENIZER = "Serve the model with its own tokenizer.json, and without a prompt or a template around texts"
@@ -106,11 +116,11 @@ async def _foreign_counts(probe: Probe) -> CheckResult:
         if number is None:
             return CheckResult("skipped", "the server does not report how many tokens it reads")
         read.append(number)
-    return counts_finding(probe.task, read, expected)
+    return counts_finding(probe.task, read, expected, _end(probe))
 
 
-def counts_finding(task: Task, read: Sequence[int], expected: Sequence[int]) -> CheckResult:
-    """Compare the numbers of tokens that a server read for `ENCLOSED` with those of the prompts. Pure."""
+def counts_finding(task: Task, read: Sequence[int], expected: Sequence[int], end: str = END_TOKEN) -> CheckResult:
+    """Compare the numbers of tokens that a server read for `ENCLOSED` with those of the prompts, which end with `end`. Pure."""
     offsets = {number - own for number, own in zip(read, expected, strict=True)}
     if len(offsets) > 1:
         seen, known = (", ".join(map(str, numbers)) for numbers in (read, expected))
@@ -125,10 +135,8 @@ def counts_finding(task: Task, read: Sequence[int], expected: Sequence[int]) -> 
         return CheckResult(
             "failed", f"the server reads {_tokens(offset)} more than each {what} has: it adds something to {what}s", _OTHER_TOKENIZER
         )
-    if task == "embed" and offset == -1:
-        return CheckResult(
-            "failed", f"the server reads 1 token less than each text has: the end token {END_TOKEN} is missing", _OTHER_TOKENIZER
-        )
+    if task == "embed" and offset == -1 and end:
+        return CheckResult("failed", f"the server reads 1 token less than each text has: the end token {end} is missing", _OTHER_TOKENIZER)
     return CheckResult("failed", f"the server reads {_tokens(-offset)} less than each {what} has: it omits something", _OTHER_TOKENIZER)
 
 

@@ -20,6 +20,7 @@ from qwen3_integrations.errors import (
     ServerUnreachable,
 )
 from qwen3_integrations.models.catalog import CHECKPOINTS, checked_model
+from qwen3_integrations.verification import adapter as adapters
 from qwen3_integrations.verification import answers, embedding, reading, routes
 from qwen3_integrations.verification.probe import CheckResult, Probe
 from qwen3_integrations.verification.published import published_numbers
@@ -33,6 +34,7 @@ CHECKS: Mapping[Task, Mapping[str, Checking]] = {
     "embed": {
         "handshake": reading.handshake,
         "tokens": reading.tokens,
+        "adapter": adapters.adapter,
         "relevance": embedding.relevance,
         "published": published_numbers,
         "dimensions": embedding.dimensions,
@@ -45,6 +47,7 @@ CHECKS: Mapping[Task, Mapping[str, Checking]] = {
     "rerank": {
         "handshake": reading.handshake,
         "tokens": reading.tokens,
+        "adapter": adapters.adapter,
         "published": published_numbers,
         "/score": routes.score,
         "/rerank": routes.rerank,
@@ -75,6 +78,7 @@ def verify(
     model: str | os.PathLike[str] | None = None,
     api_key: str | None = None,
     *,
+    adapter: str | None = None,
     on_check: OnCheck = lambda _: None,
     **engine_options: Any,
 ) -> Report:
@@ -88,6 +92,8 @@ def verify(
         base_url: The server's address, with or without `/v1`.
         task: `embed` or `rerank`; None to find it out by requests.
         model: The name under which the server serves the model; None for the first that it lists.
+        adapter: The name of an adapter (LoRA) on the server. The checks are then about it, and one fails if its answers are those of its
+            model: `model`, or what the server names.
         api_key: The server's key; the default is `QWEN3_API_KEY` from the environment. Never shown.
         on_check: Called with the name of each check before it begins.
         engine_options: Options of `HttpEngine`: `dialect`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default 60),
@@ -117,26 +123,38 @@ def verify(
     )
     loop = BackgroundLoop(f"verifying {address}")
     try:
-        return loop.submit(_verified(transport, address, task, model, options | {"base_url": base_url}, on_check)).result()
+        work = _verified(transport, address, task, model, adapter, options | {"base_url": base_url}, on_check)
+        return loop.submit(work).result()
     finally:
         loop.close(transport.close)
 
 
 async def _verified(
-    transport: Transport, address: Address, task: Task | None, model: str | None, options: Mapping[str, Any], on_check: OnCheck
+    transport: Transport,
+    address: Address,
+    task: Task | None,
+    model: str | None,
+    adapter: str | None,
+    options: Mapping[str, Any],
+    on_check: OnCheck,
 ) -> Report:
     on_check(REACHABLE)
     try:
-        found, server = await find(transport, address, task, model, options.get("dialect", "auto"))
+        found, server = await find(transport, address, task, adapter or model, options.get("dialect", "auto"))
     except EngineError as error:
-        names = CHECKS[task] if task else [name for name in CHECKS["embed"] if name in CHECKS["rerank"]]
+        names = (
+            [name for name in CHECKS[task] if name != "adapter" or adapter]
+            if task
+            else [name for name in CHECKS["embed"] if name in CHECKS["rerank"] and (name != "adapter" or adapter)]
+        )
         rest = (Check(name, "skipped", "not checked, because the server can't be used") for name in names)
         return Report(str(address), task, model, None, (Check(REACHABLE, "failed", str(error)), *rest))
-    published = published_as(server, found)
+    base = None if adapter is None else model or server.base or next(iter(server.others), server.model)
+    published = published_as(server, found) if adapter is None else None
     name = published.name if published else server.model
     engine = HttpEngine(found, name, handshake="off", **{**options, "dialect": server.dialect.name})
     try:
-        checks = await _checked(Probe(found, server, transport, engine, published), on_check)
+        checks = await _checked(Probe(found, server, transport, engine, published, base), on_check)
     finally:
         engine.close()
     return Report(str(address), found, server.model, server.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks))
@@ -146,6 +164,8 @@ async def _checked(probe: Probe, on_check: OnCheck) -> list[Check]:
     checks: list[Check] = []
     ended = ""
     for name, check in CHECKS[probe.task].items():
+        if name == "adapter" and probe.adapter_of is None:
+            continue
         if ended:
             checks.append(Check(name, "skipped", ended))
             continue

@@ -148,7 +148,7 @@ def test_an_embedder_with_senseless_vectors(faulty, opened):
     proxy = faulty("embed")
     proxy.always = edited(turned)
     with pytest.raises(
-        HandshakeFailed, match=r"relevant against irrelevant texts are .*: another model, or it does not pool the last token"
+        HandshakeFailed, match=r"relevant against irrelevant texts are .*: another model, or it pools otherwise than the model"
     ):
         _embed(opened("embed", NAME, proxy.url))
     _embed(opened("embed", NAME, proxy.url, handshake="counts"))

@@ -129,9 +129,11 @@ def test_a_server_is_not_started_where_its_clients_would_read_scores_upside_down
     assert "--hf-overrides" not in command_of(converted(["no", "yes"], ["no", "yes"])).argv
 
 
-def test_a_server_is_not_started_for_one_row_that_no_label_declares(converted):
-    with pytest.raises(ConfigError, match="id2label"):
-        prepare(ServerOptions(task="rerank", model=str(converted(None, ["yes"]))))
+def test_a_server_is_told_of_one_row_that_no_label_declares(converted):
+    folder = converted(None, ["yes"])
+    prepare(ServerOptions(task="rerank", model=str(folder)))
+    argv = command_of(folder).argv
+    assert json.loads(argv[argv.index("--hf-overrides") + 1]) == {"num_labels": 1}
 
 
 def test_a_server_answers_with_probabilities_whatever_the_config_says(converted):

@@ -13,7 +13,7 @@ from qwen3_integrations.models.memory import GIB, ModelShape, plan_memory
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
 from qwen3_integrations.serving.installed import Installed, find_server, flags_in
-from tests.models import TINY
+from tests.models import TINY, write_classifier
 
 VLLM = Installed("vllm", "0.32.0", "vllm", "python3", frozenset())
 SGLANG = Installed("sglang", "0.5.9", "sglang", "python3", frozenset())
@@ -57,8 +57,7 @@ def test_vllm_serves_a_reranker_with_yes_and_no_and_the_official_prompt():
 
 
 def test_a_sequence_classification_conversion_needs_no_overrides(tmp_path):
-    config = json.loads((TINY / "reranker" / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen3ForSequenceClassification"]}))
+    write_classifier(tmp_path, TINY / "reranker", None, ("no", "yes"))
     options = ServerOptions(task="rerank", model=str(tmp_path))
     command = build_command(options, read_model(tmp_path, "rerank"), VLLM, port=1, api_key=None)
     assert "--hf-overrides" not in command.argv
@@ -202,7 +201,7 @@ def test_a_version_without_pooling_runners_is_refused():
         ("--trust-remote-code", "none is run"),
         ("--api-key=secret", "everybody on the machine can read"),
         ("--hf-token", "everybody on the machine can read"),
-        ("--pooler-config", "pool the last token"),
+        ("--pooler-config", "declares how it is pooled"),
         ("--config", "can't be checked"),
         ("-tp", "use the option tensor_parallel_size"),
         ("--max-model-len=64", "use the option max_tokens"),

@@ -4,6 +4,7 @@ engine          `HttpEngine`: jobs in, replies out
 connection      requests to one server, and what its first contact showed
 address         the server's address, credentials removed
 discovery       the server's model, context, dialect and routes
+local_folder    what a folder on this machine says of the served model
 handshake       the one-time check of a server by what it answers
 dialects        routes, request bodies and answers of each kind of server
 fitting         cuts the prompts of a job to the server's budget

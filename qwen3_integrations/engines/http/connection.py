@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, TextConventions
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prompt, Rows, Task
 from qwen3_integrations.engines.http.address import Address
@@ -29,6 +29,7 @@ class Connection:
         dialect: The server's dialect; `auto` to find it out.
         handshake: What is checked on first contact.
         tokenizer: The model's tokenizer; None where it is not on this machine.
+        conventions: What the model's folder declares about its texts.
         dimensions: Width of the model's embeddings; None where it is not known.
         concurrency: Maximum number of requests in flight.
 
@@ -47,6 +48,7 @@ class Connection:
         dialect: DialectName,
         handshake: Handshake,
         tokenizer: Tokenizer | None,
+        conventions: TextConventions,
         dimensions: int | None,
         concurrency: int,
     ) -> None:
@@ -54,7 +56,7 @@ class Connection:
         self.info: ServerInfo | None = None
         self.dialect: DialectName = dialect
         self._transport, self._address, self._model, self._task = transport, address, model, task
-        self._handshake, self._tokenizer = handshake, tokenizer
+        self._handshake, self._tokenizer, self._conventions = handshake, tokenizer, conventions
         self._reads_instructions = True
         self._slots = asyncio.Semaphore(concurrency)
         self._first_contact: asyncio.Task[ServerInfo] | None = None
@@ -122,7 +124,7 @@ class Connection:
         server = await discover(self._transport, self._address, self._model, self._task, self.dialect)
         if self._handshake != "off":
             ask = partial(self.ask, server)
-            proof = await shake_hands(server, self._task, self._tokenizer, self._handshake, self.dimensions, ask)
+            proof = await shake_hands(server, self._task, self._tokenizer, self._conventions, self._handshake, self.dimensions, ask)
             self.dimensions = self.dimensions or proof.width
             self._reads_instructions = proof.instructed
         self.info = server

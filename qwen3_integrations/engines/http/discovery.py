@@ -41,6 +41,7 @@ class ServerInfo:
             less than it reports.
         counts: Whether it counts tokens for clients (`/tokenize`).
         origin: The folder or name from which it loaded the model (vLLM's `root`); None where it does not report it.
+        base: Of an adapter, the name of its model; None where the server does not report it.
         others: The other names that it serves.
     """
 
@@ -51,6 +52,7 @@ class ServerInfo:
     context: int | None
     counts: bool
     origin: str | None = None
+    base: str | None = None
     others: tuple[str, ...] = ()
 
 
@@ -69,7 +71,7 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
         RouteNotServed: If it has no list of models, and `asked` is `auto`.
         ServerError: If it can't be reached, or refuses the request.
     """
-    base, listed = await _models(transport, address, task)
+    versioned, listed = await _models(transport, address, task)
     if not listed and asked == "auto":
         raise RouteNotServed(
             f"{address} lists no models under /v1/models, so its dialect is not known",
@@ -80,17 +82,20 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
     served = _served(listed, model, address)
     name_served = str(served["id"])
     dialect = next(each for each in DIALECTS if each.task == task and each.speaks(served)) if asked == "auto" else dialect_for(asked, task)
-    context = served.get("max_model_len")
+    parent = served.get("parent")  # of an adapter: its model
+    base = next((entry for entry in listed if parent is not None and entry["id"] == parent), served)
+    context = served.get("max_model_len") or base.get("max_model_len")
     if isinstance(context, int) and is_vllm(served) and not await _answers_full_context(transport, address):
         context -= 1
     return ServerInfo(
-        url=(base if dialect.versioned else address.root) + dialect.path,
+        url=(versioned if dialect.versioned else address.root) + dialect.path,
         root=address.root,
         dialect=dialect,
         model=name_served,
         context=context if isinstance(context, int) else None,
         counts=is_vllm(served) or dialect.exact,
         origin=str(served["root"]) if served.get("root") else None,
+        base=None if base is served else str(base["id"]),
         others=tuple(str(entry["id"]) for entry in listed if entry["id"] != name_served),
     )
 

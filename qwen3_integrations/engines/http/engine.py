@@ -28,12 +28,12 @@ from qwen3_integrations.engines.http.discovery import dialect_for
 from qwen3_integrations.engines.http.fitting import Fitter
 from qwen3_integrations.engines.http.grouping import grouped
 from qwen3_integrations.engines.http.handshake import Handshake
+from qwen3_integrations.engines.http.local_folder import known_model
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source, model_name
-from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model
-from qwen3_integrations.models.tokenizer_files import missing_tokenizer, read_tokenizer
+from qwen3_integrations.models.tokenizer_files import missing_tokenizer
 
 _SAMPLE_TOKENS = 1024
 """Budget for `SAMPLE_TEXT`, which has far fewer tokens."""
@@ -46,9 +46,10 @@ class HttpEngine(Submitting):
     the limit on requests in flight. Prompts of callers that wait at the same time share requests.
 
     A tokenizer is used if `tokenizer` names its folder, or if the model's files are on this machine already (in a folder or in a hub's
-    cache; nothing is downloaded). Documents are then cut exactly, and a prompt with a spelled control token is sent as token ids where
-    the server accepts them. Without a tokenizer, the server counts the tokens of texts that may be too long (`/tokenize`), and a blank is
-    put into spelled control tokens: see `neutral` in `core/tokenizer.py`.
+    cache; nothing is downloaded). Prompts and the longest text are then those that the folder declares. Documents are cut exactly, and
+    a prompt with a spelled control token is sent as token ids where the server accepts them. Without a tokenizer, the server counts the
+    tokens of texts that may be too long (`/tokenize`), and a blank is put into spelled control tokens: see `neutral` in
+    `core/tokenizer.py`.
 
     Args:
         task: `embed` or `rerank`.
@@ -64,7 +65,7 @@ class HttpEngine(Submitting):
         max_retries: Retries on 408, 409, 429, 5xx and broken connections, with backoff.
         concurrency: Maximum number of requests in flight, over all callers.
         request_size: Maximum number of prompts in one request.
-        tokenizer: A folder with the model's `tokenizer.json`.
+        tokenizer: The model's folder, or a folder with its `tokenizer.json` alone.
         headers: Additional headers for every request.
         client: A configured `openai.OpenAI` or `openai.AsyncOpenAI`; its key, timeouts and retries are used instead of those above. An
             async client may not be used elsewhere, because its connections belong to the engine's event loop; `close()` closes it. A sync
@@ -113,7 +114,10 @@ class HttpEngine(Submitting):
         folder = Path(tokenizer).expanduser() if tokenizer else find_model(model, task, source=source, revision=revision)
         if folder and not tokenizer and missing_tokenizer(folder):
             folder = None  # not a model, only a folder of the same name
-        self.tokenizer = read_tokenizer(folder) if folder else None
+        known = known_model(task, model, folder)
+        self.tokenizer = known.tokenizer
+        self.conventions = known.conventions
+        """What the model's folder declares about its texts: prompts, the longest text."""
         if api_key and self._address.authorization:
             reason = f"can't be combined with the user and password in base_url {self._address}"
             raise ConfigError(reason, option="api_key", advice="Leave one of them out")
@@ -136,7 +140,8 @@ class HttpEngine(Submitting):
             dialect=dialect,
             handshake=handshake,
             tokenizer=self.tokenizer,
-            dimensions=_width(task, model, folder if not tokenizer else None),
+            conventions=self.conventions,
+            dimensions=None if tokenizer and model not in CHECKPOINTS else known.dimensions,
             concurrency=concurrency,
         )
         self._fitter = Fitter(self.tokenizer, self._connection.post, concurrency)
@@ -231,6 +236,7 @@ class HttpEngine(Submitting):
             "loaded from": None if server.origin is None else server.origin.rstrip("/").rpartition("/")[2],
             **({"tokenizer": self.tokenizer.digest} if self.tokenizer else {}),
             "templates": templates_digest(),
+            **({"prompts": facts} if (facts := self.conventions.facts) else {}),
             "width": self.dimensions,
         }
         numerics = {
@@ -259,12 +265,3 @@ async def _sent(batcher: Batcher, positions: Sequence[int], prompts: Sequence[Pr
 def _known_tokens(prompts: Sequence[Prompt]) -> int:
     """Tokens of the prompts whose ids are known, for a server that does not report tokens."""
     return sum(prompt.tokens or 0 for prompt in prompts)
-
-
-def _width(task: Task, model: str, folder: Path | None) -> int | None:
-    """The width of the model's embeddings, where the catalog or the model's folder says it."""
-    if task != "embed":
-        return None
-    if model in CHECKPOINTS:
-        return CHECKPOINTS[model].width
-    return read_model(folder, task).width if folder and (folder / "config.json").is_file() else None

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from qwen3_integrations.core.planning import document_prompts, query_prompts, rerank_prompts
-from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
-from qwen3_integrations.core.tokenizer import Tokenizer
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, TextConventions
+from qwen3_integrations.core.tokenizer import END_TOKEN, Tokenizer
 from qwen3_integrations.core.types import Prompt, Task
 from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.engines.http.discovery import ServerInfo
@@ -75,13 +75,22 @@ class Expected:
     bare: int
 
 
-async def shake_hands(server: ServerInfo, task: Task, tokenizer: Tokenizer | None, mode: Handshake, width: int | None, ask: Ask) -> Proof:
+async def shake_hands(
+    server: ServerInfo,
+    task: Task,
+    tokenizer: Tokenizer | None,
+    conventions: TextConventions,
+    mode: Handshake,
+    width: int | None,
+    ask: Ask,
+) -> Proof:
     """Check that a server answers as the model must.
 
     Args:
         server: Its description of itself.
         task: `embed` or `rerank`.
         tokenizer: The model's tokenizer; None where it is not on this machine.
+        conventions: What the model's folder declares about its texts.
         mode: `full` or `counts`.
         width: Width of the model's embeddings; None where it is not known.
         ask: Sends prompts in one request.
@@ -98,7 +107,7 @@ async def shake_hands(server: ServerInfo, task: Task, tokenizer: Tokenizer | Non
         if task == "embed":
             found = await _check_embedder(server, tokenizer, width, ask)
             if mode == "full":
-                await _check_cosines(server, tokenizer, ask)
+                await _check_cosines(server, tokenizer, conventions, ask)
             return Proof(width=found)
         return Proof(instructed=await _check_reranker(server, tokenizer, mode, ask))
     except RouteNotServed as error:
@@ -122,10 +131,11 @@ async def _check_embedder(server: ServerInfo, tokenizer: Tokenizer | None, width
     expected = expected_counts("embed", server.model, tokenizer)
     if expected is None or answer.tokens is None or answer.tokens == expected.whole:
         return found
-    if answer.tokens == expected.whole - 1:
+    end, name = (1, END_TOKEN) if tokenizer is None else (len(tokenizer.end_ids), tokenizer.end_text)
+    if end and answer.tokens == expected.whole - end:
         raise _failed(
             server,
-            "it does not append the end token <|endoftext|>, whose position is pooled",
+            f"it does not append the end token {name}, which the model needs",
             "Serve the model with its own tokenizer.json, not with one that lacks the post-processor",
         )
     if server.dialect.exact:  # other servers count differently
@@ -133,10 +143,10 @@ async def _check_embedder(server: ServerInfo, tokenizer: Tokenizer | None, width
     return found
 
 
-async def _check_cosines(server: ServerInfo, tokenizer: Tokenizer | None, ask: Ask) -> None:
+async def _check_cosines(server: ServerInfo, tokenizer: Tokenizer | None, conventions: TextConventions, ask: Ask) -> None:
     """Every query must be nearer to its relevant document than to the irrelevant one. Another pooling or model fails for some."""
-    queries = query_prompts([query for query, _, _ in EASY], DEFAULT_INSTRUCTION, tokenizer, _BUDGET)
-    documents = document_prompts([text for _, *texts in EASY for text in texts], tokenizer, _BUDGET)
+    queries = query_prompts([query for query, _, _ in EASY], None, tokenizer, _BUDGET, conventions)
+    documents = document_prompts([text for _, *texts in EASY for text in texts], tokenizer, _BUDGET, conventions)
     rows = (await ask([*queries, *documents])).rows
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = [
@@ -147,7 +157,7 @@ async def _check_cosines(server: ServerInfo, tokenizer: Tokenizer | None, ask: A
         shown = ", ".join(f"{near:.3f} against {far:.3f}" for near, far in cosines)
         raise _failed(
             server,
-            f"cosines of queries with relevant against irrelevant texts are {shown}: another model, or it does not pool the last token",
+            f"cosines of queries with relevant against irrelevant texts are {shown}: another model, or it pools otherwise than the model",
         )
 
 

@@ -23,15 +23,15 @@ from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source, model_n
 from qwen3_integrations.models.checkpoint import ModelFiles, read_model
 from qwen3_integrations.models.hub import resolve_model
 from qwen3_integrations.models.identity import folder_identity
-from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.models.pickles import check_load_format
+from qwen3_integrations.models.vllm_support import POOLING_TYPES, RUN_INSTEAD, reads_whole_prompts, vllm_overrides, vllm_refusals
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Default of `max_model_len`: length of the longest prompt, in tokens. Source: the model cards' examples."""
 
 _IDS_ONLY = "this package tokenises the prompts, and vLLM receives token ids"
-_POOLING = "this engine always pools the last token, as the model card says"
+_POOLING = "this engine pools as the model's folder declares, else the last token, as the model card says"
 _REFUSED: Mapping[str, str] = {
     "model": "it is the engine's second argument",
     "model_weights": "weights come from the model's folder",
@@ -81,7 +81,8 @@ class VllmEngine(Submitting):
         MissingExtra: If vLLM is not installed.
         ModelNotFound: If the model could not be found or downloaded.
         ConfigError: For an option that vLLM does not have (with a suggestion) or refuses, or that would give wrong numbers; for a model
-            of the other task; for a memory plan that does not fit the device (the message has the sum).
+            of the other task, or whose folder declares what vLLM can't compute (see `vllm_refusals`); for a memory plan that does not
+            fit the device (the message has the sum).
         EngineError: If vLLM does not start.
     """
 
@@ -106,8 +107,12 @@ class VllmEngine(Submitting):
         self.model = model = str(model_name(model))
         files = read_model(resolve_model(model, task, source=source, revision=revision), task)
         files.check(task)  # vLLM itself would fall back to pickled weights
+        if reason := vllm_refusals(files, task):
+            raise ConfigError(reason, advice=RUN_INSTEAD)
         self.tokenizer = files.read_tokenizer()
-        self.dimensions = files.width if task == "embed" else None
+        self.dimensions = files.dimensions if task == "embed" else None
+        self.conventions = files.conventions
+        """What the folder declares about its texts: prompts, the longest text."""
         self._vocabulary = files.vocabulary
         identity = folder_identity(
             files, task, self.tokenizer.digest, engine_options.get("hf_overrides")
@@ -226,13 +231,6 @@ def _checked_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _stored_head(files: ModelFiles) -> dict[str, Any]:
-    """The overrides for a sequence-classification conversion, after the check that its head fits its labels."""
-    head = files.stored_head()
-    undeclared = {"num_labels": head.rows} if files.labels.count is None else {}  # vLLM would create a head of two rows
-    return stored_head_overrides(files.config) | undeclared
-
-
 def _engine_args(files: ModelFiles, task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments of vLLM: the caller's options, the defaults of this package, and the values that this package sets itself."""
     from vllm.config import PoolerConfig
@@ -240,16 +238,19 @@ def _engine_args(files: ModelFiles, task: Task, options: Mapping[str, Any]) -> d
     ours: dict[str, Any] = {
         "model": str(files.folder),
         "runner": "pooling",
-        # The pooling config of the model's folder, or vLLM's default, gives the same for every Qwen3 model.
-        "pooler_config": PoolerConfig(seq_pooling_type="LAST"),
+        "pooler_config": PoolerConfig(seq_pooling_type=POOLING_TYPES[files.modules.pooling.mode]),
         "skip_tokenizer_init": True,
     }
-    overrides = dict(options.get("hf_overrides") or {})
-    if task == "rerank":
-        overrides |= _stored_head(files) if files.classifier else ORIGINAL_RERANKER
+    overrides = dict(options.get("hf_overrides") or {}) | vllm_overrides(files, task)
     defaults = {"max_model_len": min(files.context, DEFAULT_MAX_MODEL_LEN), "disable_log_stats": True}
     longest = options.get("max_model_len") or defaults["max_model_len"]
-    if (options.get("max_num_batched_tokens") or longest) >= longest:
+    whole = (options.get("max_num_batched_tokens") or longest) >= longest
+    if not whole and reads_whole_prompts(files):
+        raise ConfigError(
+            f"must be at least max_model_len, {longest}: vLLM pools {files.modules.pooling} only over a prompt that one pass computes",
+            option="max_num_batched_tokens",
+        )
+    if whole:
         # With chunked prefill, vLLM 0.24 never finishes a prompt of exactly max_model_len tokens: it reserves the last position for a
         # generated token. Source: vLLM's issues 47971 and 55427.
         defaults["enable_chunked_prefill"] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from qwen3_integrations.core.fingerprint import Fact
@@ -14,6 +14,7 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus, host_memory
 from qwen3_integrations.models.identity import quantisation_of
 from qwen3_integrations.models.memory import MemoryPlan, plan_memory
+from qwen3_integrations.models.vllm_support import LONGER_THAN_DECLARED, exceeds_declared_length
 
 _SILENCERS = ("VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK")
 
@@ -62,7 +63,7 @@ class VllmStart:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         # One start at a time: each plan must count the memory that the earlier engines use.
-        with PROCESS_WIDE, _no_usage_reports():
+        with PROCESS_WIDE, _no_usage_reports(), _environment(self._variables()):
             try:
                 config = EngineArgs(**self._options).create_engine_config(UsageContext.LLM_CLASS)
             except Exception as error:
@@ -83,6 +84,10 @@ class VllmStart:
             self.numerics = self._numerics(config)
             self.devices = int(config.parallel_config.tensor_parallel_size * config.parallel_config.pipeline_parallel_size)
             return engine
+
+    def _variables(self) -> dict[str, str]:
+        longest = self._options.get("max_model_len")
+        return {LONGER_THAN_DECLARED: "1"} if isinstance(longest, int) and exceeds_declared_length(self._files, longest) else {}
 
     def _numerics(self, config: Any) -> dict[str, Fact]:
         model = config.model_config
@@ -202,14 +207,21 @@ def device_memory(device: int) -> tuple[int, int | None, str]:
     return int(current_platform.get_device_total_memory(device)), None, f"device {device}"
 
 
-@contextmanager
-def _no_usage_reports() -> Iterator[None]:
+def _no_usage_reports() -> AbstractContextManager[None]:
     """Switch vLLM's usage reports off, unless the environment has a setting for them."""
-    if any(name in os.environ for name in _SILENCERS):
-        yield
-        return
-    os.environ[_SILENCERS[0]] = "1"
+    return nullcontext() if any(name in os.environ for name in _SILENCERS) else _environment({_SILENCERS[0]: "1"})
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        os.environ.pop(_SILENCERS[0], None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
