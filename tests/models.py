@@ -46,7 +46,9 @@ def write_random_model(folder: Path, task: str, shape: Shape, seed: int = 0) -> 
     if task == "embed":
         for name in ("modules.json", "config_sentence_transformers.json"):
             shutil.copy(source / name, folder / name)
-        shutil.copytree(source / "1_Pooling", folder / "1_Pooling", dirs_exist_ok=True)
+        pooling = json.loads((source / "1_Pooling" / "config.json").read_text()) | {"word_embedding_dimension": shape.hidden}
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     config = json.loads((source / "config.json").read_text())
     config |= {
         "hidden_size": shape.hidden,

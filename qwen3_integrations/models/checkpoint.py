@@ -8,28 +8,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
+from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions, query_prompt
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
+from qwen3_integrations.models.cross_encoder import read_cross_encoder
+from qwen3_integrations.models.heads import ScoreHead, StoredHead, label_head, stored_head, token_head
 from qwen3_integrations.models.json_files import read_object
 from qwen3_integrations.models.labels import Labels, declared_labels
 from qwen3_integrations.models.modules import EmbeddingModules, embedding_modules
 from qwen3_integrations.models.shapes import ModelShape
 from qwen3_integrations.models.weights import StoredWeights
-
-
-@dataclass(frozen=True, slots=True)
-class StoredHead:
-    """The head of a sequence-classification conversion.
-
-    Attributes:
-        rows: Rows of `score.weight`, 1 or 2: one a label.
-        bias: Whether there is a `score.bias`.
-    """
-
-    rows: int
-    bias: bool
 
 
 CONFIG = "config.json"
@@ -48,7 +37,8 @@ class ModelFiles:
             not the rows of "yes" and "no".
         labels: What the rows of a stored head mean.
         modules: Of an embedding model: how token states become a vector.
-        conventions: Of an embedding model: what it declares about its texts.
+        token_ids: Of a reranker: the ids of the tokens for "yes" and for "no" that it declares; None for the tokens of these words.
+        conventions: What it declares about its texts. Of a reranker, the prompt has its instruction.
         lower_case: Whether texts are put into lower case.
     """
 
@@ -59,6 +49,7 @@ class ModelFiles:
     modules: EmbeddingModules = EmbeddingModules()  # noqa: RUF009  a frozen value
     conventions: TextConventions = MODEL_CARD
     lower_case: bool = False
+    token_ids: tuple[int, int] | None = None
 
     @property
     def width(self) -> int:
@@ -82,22 +73,19 @@ class ModelFiles:
             ModelNotFound: If the folder has no safetensors weights.
             ConfigError: If the head is not there, or of another shape than the labels in `config.json` say.
         """
-        shapes = self.weights.shapes()
-        weight, bias = shapes.get("score.weight"), shapes.get("score.bias")
-        if weight is None:
-            raise ConfigError(f"{self.folder} has no 'score.weight', which its config.json promises")
-        if len(weight) != 2 or weight[0] not in (1, 2) or weight[1] != self.width:
-            raise ConfigError(
-                f"{self.folder} has a score.weight of shape {weight}; a reranker's is (1, {self.width}) or (2, {self.width}), a row a label"
-            )
-        if self.labels.count not in (None, weight[0]):
-            raise ConfigError(
-                f"{self.folder / 'config.json'} declares {self.labels.count} labels (id2label), but score.weight has {weight[0]} rows: "
-                "one of the two is wrong"
-            )
-        if bias is not None and bias != weight[:1]:
-            raise ConfigError(f"{self.folder} has a score.bias of shape {bias}; a reranker's has the shape {weight[:1]}, a number a label")
-        return StoredHead(weight[0], bias is not None)
+        return stored_head(self.folder, self.width, self.labels, self.weights.shapes())
+
+    @property
+    def score_head(self) -> ScoreHead:
+        """Of a reranker: where its score is read, from the headers of its weights.
+
+        Raises:
+            ModelNotFound: If the folder has no safetensors weights.
+            ConfigError: If the head is not there, or of another shape than the folder's files say.
+        """
+        if self.classifier:
+            return label_head(self.stored_head(), self.labels)
+        return token_head(self.folder, self.config, self.weights.shapes(), self.token_ids)
 
     @property
     def vocabulary(self) -> int:
@@ -156,7 +144,11 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
         raise ConfigError(f"{folder} contains an embedding model (it has a pooling config)", advice="Open it with task embed")
     if task == "rerank":
         labels = declared_labels(config, folder / CONFIG) if classifier else Labels()
-        return ModelFiles(folder, MappingProxyType(config), classifier, labels)
+        declared = read_cross_encoder(folder, classifier=classifier)
+        instructed = TextConventions(query_prompt(declared.instruction)) if declared.instruction else MODEL_CARD
+        return ModelFiles(
+            folder, MappingProxyType(config), classifier, labels, conventions=instructed, token_ids=declared.token_ids
+        )
     modules = embedding_modules(folder, int(config["hidden_size"]))
     conventions = replace(
         declared_prompts(folder),
