@@ -5,11 +5,11 @@ Source: `apply_chat_template` of transformers 5.19 and `base/modality.py` of sen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qwen3_integrations.core.extras import require
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.json_files import read_optional_object, read_text
 
@@ -32,29 +32,28 @@ def chat_template(folder: Path) -> tuple[str | None, Path]:
     return template, path
 
 
-def render_chat_template(
-    folder: Path, transformer: Mapping[str, Any], query: str, document: str, prompt: str | None
-) -> tuple[str | None, Path]:
+def takes_pairs(template: str) -> bool:
+    """Whether a template has a place for a query and a document. That of a chat model has none: sentence-transformers refuses it too."""
+    return all(re.search(rf"""['"]{role}['"]""", template) for role in ("query", "document"))
+
+
+def render_pair(
+    folder: Path, template: str, path: Path, transformer: Mapping[str, Any], query: str, document: str, prompt: str | None
+) -> str:
     """What sentence-transformers gives to the tokenizer for a pair. The template runs in jinja2's sandbox.
 
     Args:
         folder: The reranker's folder.
+        template: Its chat template.
+        path: The file of the template, for messages.
         transformer: The content of its `sentence_bert_config.json`.
         query: The query.
         document: The document.
         prompt: The content of a system message before them; None for none.
 
-    Returns:
-        The text, None where the folder has no template; and the file of the template.
-
     Raises:
-        MissingExtra: If jinja2 is not installed; every engine that loads a model brings it.
         ConfigError: If the template is broken, or refuses a query and a document.
     """
-    template, path = chat_template(folder)
-    if template is None:
-        return None, path
-    require("jinja2", "torch")
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -74,7 +73,6 @@ def render_chat_template(
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
     environment.globals["raise_exception"] = refuse
     try:
-        text = environment.from_string(template).render(**{"add_generation_prompt": False} | special | options, messages=messages)
+        return str(environment.from_string(template).render(**{"add_generation_prompt": False} | special | options, messages=messages))
     except Exception as error:
         raise ConfigError(f"{path}: chat_template does not take a query and a document: {error}") from error
-    return text, path

@@ -20,7 +20,6 @@ from qwen3_integrations.models.modules import EmbeddingModules, embedding_module
 from qwen3_integrations.models.shapes import ModelShape
 from qwen3_integrations.models.weights import StoredWeights
 
-
 CONFIG = "config.json"
 
 _CLASSIFIER = "Qwen3ForSequenceClassification"
@@ -146,9 +145,7 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
         labels = declared_labels(config, folder / CONFIG) if classifier else Labels()
         declared = read_cross_encoder(folder, classifier=classifier)
         instructed = TextConventions(query_prompt(declared.instruction)) if declared.instruction else MODEL_CARD
-        return ModelFiles(
-            folder, MappingProxyType(config), classifier, labels, conventions=instructed, token_ids=declared.token_ids
-        )
+        return ModelFiles(folder, MappingProxyType(config), classifier, labels, conventions=instructed, token_ids=declared.token_ids)
     modules = embedding_modules(folder, int(config["hidden_size"]))
     conventions = replace(
         declared_prompts(folder),

@@ -14,13 +14,13 @@ from typing import Any
 
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, RERANK_PREFIX, RERANK_SUFFIX, rerank_body, rerank_query
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.chat_template import render_chat_template
+from qwen3_integrations.models.chat_template import chat_template, render_pair, takes_pairs
 from qwen3_integrations.models.conventions import PROMPTS, TRANSFORMER, default_prompt
 from qwen3_integrations.models.json_files import read_object, read_optional_object
 from qwen3_integrations.models.modules import MODULES, listed_modules
 
 _PROBABILITIES = (None, "torch.nn.modules.activation.Sigmoid", "torch.nn.modules.linear.Identity")
-"""Activations behind the logit. This package always gives the sigmoid, a probability; with Identity sentence-transformers gives its logit."""
+"""Activations behind the logit. This package gives the sigmoid, a probability; sentence-transformers gives the logit with Identity."""
 
 _QUERY, _DOCUMENT = "a query of two words", "the text of a document."
 """What is put into the folder's template, to compare the result with this package's prompt."""
@@ -67,7 +67,7 @@ def read_cross_encoder(folder: Path, *, classifier: bool) -> CrossEncoderFiles:
     settings = read_optional_object(folder / PROMPTS)
     if not classifier and settings.get("activation_fn") not in _PROBABILITIES:
         raise ConfigError(f"{folder / PROMPTS}: activation_fn {settings['activation_fn']!r} does not give a probability; Sigmoid does")
-    instruction = _instruction(folder, transformer, required=not classifier)
+    instruction = _instruction(folder, transformer)
     token_ids = None if classifier else _token_ids(rest[0][1] / "config.json")
     return CrossEncoderFiles(token_ids, None if instruction == DEFAULT_INSTRUCTION else instruction)
 
@@ -99,32 +99,25 @@ def _token_ids(path: Path) -> tuple[int, int]:
     return int(positive), int(negative)  # type: ignore[arg-type]  # checked above
 
 
-def _instruction(folder: Path, transformer: Mapping[str, Any], *, required: bool) -> str | None:
-    """The instruction in the prompt that sentence-transformers would give to the model.
+def _instruction(folder: Path, transformer: Mapping[str, Any]) -> str | None:
+    """The instruction in the prompt that sentence-transformers would give to the model; None where no template takes pairs.
 
     Args:
         folder: The reranker's folder.
         transformer: The content of its `sentence_bert_config.json`.
-        required: Whether it must have a template for pairs; else None is returned where it has none.
 
     Raises:
         ConfigError: If the prompt differs in more than the instruction.
     """
-    prompt = default_prompt(folder)
-    fed, path = render_chat_template(folder, transformer, _QUERY, _DOCUMENT, prompt or None)
-    if fed is None or _QUERY not in fed or _DOCUMENT not in fed:
-        if not required:
-            return None
-        why = "the folder has none" if fed is None else "it leaves out the query or the document"
-        raise ConfigError(
-            f"{path}: chat_template does not make this package's prompt from a query and a document: {why}",
-            advice="Take the chat_template of the published Qwen3-Reranker, or remove modules.json if the model was trained with its prompt",
-        )
-    template = RERANK_PREFIX + rerank_query(_QUERY, "\0") + rerank_body(_DOCUMENT) + RERANK_SUFFIX
-    match = re.fullmatch(re.escape(template).replace(re.escape("\0"), "(.+)"), fed)
+    template, path = chat_template(folder)
+    if template is None or not takes_pairs(template):
+        return None
+    text = render_pair(folder, template, path, transformer, _QUERY, _DOCUMENT, default_prompt(folder) or None)
+    published = RERANK_PREFIX + rerank_query(_QUERY, "\0") + rerank_body(_DOCUMENT) + RERANK_SUFFIX
+    match = re.fullmatch(re.escape(published).replace(re.escape("\0"), "(.+)"), text)
     if match is None:
         raise ConfigError(
-            f"{path}: chat_template makes another prompt than the published Qwen3-Reranker's, which this package uses: {fed!r}",
+            f"{path}: chat_template makes another prompt than that of the published Qwen3-Reranker, which this package uses: {text!r}",
             advice="Take the chat_template of the published Qwen3-Reranker if the model was trained with its prompt",
         )
     return match[1]

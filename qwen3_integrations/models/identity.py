@@ -57,8 +57,8 @@ def folder_identity(files: ModelFiles, task: Task, tokenizer: str, overrides: Ma
         **({"revision": revision} if revision else {}),
         "tokenizer": tokenizer,
         "templates": templates_digest(),
-        "pooling": _pooling(files) if task == "embed" else "last token",
-        "prompts": files.conventions.facts if task == "embed" else None,
+        "pooling": _pooling(files) if task == "embed" else _score(files),
+        "prompts": _prompts(files, task),
         "adapter": None,
         "width": files.dimensions if task == "embed" else None,
     }
@@ -68,6 +68,20 @@ def _pooling(files: ModelFiles) -> str:
     """The pooling, with a digest of the linear layers behind it."""
     layers = "".join(f", {layer} {weights_digest(layer.folder)}" for layer in files.modules.dense)
     return f"{files.modules.pooling}{layers}"
+
+
+def _score(files: ModelFiles) -> str:
+    """Where the score is read; without tokens where they are those of the published models."""
+    head = files.score_head
+    if head.of_labels or head.token_names(files.folder) == ("no", "yes"):
+        return "last token"
+    return f"last token, tokens {head.positive} and {head.negative}"
+
+
+def _prompts(files: ModelFiles, task: Task) -> str | None:
+    """What the folder's prompts have else than the model card's."""
+    facts = files.conventions.facts
+    return facts if task == "embed" or facts is None else f"instruction {files.conventions.instruction!r}"
 
 
 def revision_of(folder: Path) -> str | None:

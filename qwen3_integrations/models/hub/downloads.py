@@ -21,8 +21,8 @@ from qwen3_integrations.models.weights import weight_names
 
 log = logging.getLogger("qwen3_integrations")
 
-FILES = ("*.json", "*.safetensors", "*.txt")
-"""Patterns of the files to download: config, tokenizer and safetensors weights; never pickled weights or code."""
+FILES = ("*.json", "*.safetensors", "*.txt", "chat_template.jinja")
+"""Patterns of the files to download: config, tokenizer, safetensors weights and the chat template; never pickled weights or code."""
 
 
 @dataclass(frozen=True, slots=True)
