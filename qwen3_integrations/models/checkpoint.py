@@ -17,7 +17,7 @@ from qwen3_integrations.models.heads import ScoreHead, StoredHead, label_head, s
 from qwen3_integrations.models.json_files import read_object
 from qwen3_integrations.models.labels import Labels, declared_labels
 from qwen3_integrations.models.modules import EmbeddingModules, embedding_modules
-from qwen3_integrations.models.shapes import ModelShape
+from qwen3_integrations.models.shapes import ModelShape, extended_context
 from qwen3_integrations.models.weights import StoredWeights
 
 CONFIG = "config.json"
@@ -62,8 +62,8 @@ class ModelFiles:
 
     @property
     def context(self) -> int:
-        """Length of the longest prompt, in tokens."""
-        return int(self.config["max_position_embeddings"])
+        """Length of the longest prompt, in tokens: with YaRN the original context times its factor, where that is more."""
+        return extended_context(self.config)
 
     def stored_head(self) -> StoredHead:
         """The head of a sequence-classification conversion, from the headers of its weights alone.
@@ -150,7 +150,7 @@ def read_model(folder: Path, task: Task) -> ModelFiles:
     conventions = replace(
         declared_prompts(folder),
         pooled=modules.pooling.include_prompt,
-        max_tokens=declared_length(folder, int(config["max_position_embeddings"])),
+        max_tokens=declared_length(folder, extended_context(config)),
     )
     return ModelFiles(folder, MappingProxyType(config), classifier, Labels(), modules, conventions, declared_lower_case(folder))
 
