@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,14 +11,16 @@ from typing import Any
 from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions, query_prompt
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG
 from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
 from qwen3_integrations.models.cross_encoder import read_cross_encoder
-from qwen3_integrations.models.heads import ScoreHead, StoredHead, label_head, stored_head, token_head
+from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, ScoreHead, StoredHead, label_head, stored_head, token_head
 from qwen3_integrations.models.json_files import read_object
 from qwen3_integrations.models.labels import Labels, declared_labels
+from qwen3_integrations.models.lora import AdaptedWeights, Adapter, read_adapter
 from qwen3_integrations.models.modules import EmbeddingModules, embedding_modules
 from qwen3_integrations.models.shapes import ModelShape, extended_context
-from qwen3_integrations.models.weights import StoredWeights
+from qwen3_integrations.models.weights import INDEX, SINGLE, StoredWeights
 
 CONFIG = "config.json"
 
@@ -37,6 +39,7 @@ class ModelFiles:
         labels: What the rows of a stored head mean.
         modules: Of an embedding model: how token states become a vector.
         token_ids: Of a reranker: the ids of the tokens for "yes" and for "no" that it declares; None for the tokens of these words.
+        adapter: The adapter in its folder, or the one that was opened; `folder` is that of its base then.
         conventions: What it declares about its texts. Of a reranker, the prompt has its instruction.
         lower_case: Whether texts are put into lower case.
     """
@@ -49,6 +52,7 @@ class ModelFiles:
     conventions: TextConventions = MODEL_CARD
     lower_case: bool = False
     token_ids: tuple[int, int] | None = None
+    adapter: Adapter | None = None
 
     @property
     def width(self) -> int:
@@ -112,47 +116,117 @@ class ModelFiles:
 
     @property
     def weights(self) -> StoredWeights:
-        """The stored tensors."""
-        return StoredWeights(self.folder)
+        """The stored tensors, with the adapter's changes."""
+        return AdaptedWeights(self.folder, self.adapter) if self.adapter else StoredWeights(self.folder)
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The folder with the tokenizer: an adapter that was saved with one has its own."""
+        return self.adapter.folder if self.adapter and (self.adapter.folder / "tokenizer.json").is_file() else self.folder
+
+    def refuse_adapter(self, engine: str) -> None:
+        """Refuse an adapter, for engines that would leave it out.
+
+        Args:
+            engine: The engine's name, for the message.
+
+        Raises:
+            ConfigError: If there is an adapter.
+        """
+        if self.adapter:
+            raise ConfigError(
+                f"{self.adapter.folder} has an adapter ({ADAPTER_CONFIG}), which {engine} would leave out",
+                advice="Use the torch engine, or merge the adapter with peft (merge_and_unload) and open the merged model",
+            )
 
     def stored_bytes(self, value_bytes: int | None = None, quantization: str | None = None) -> int:
         """Bytes of the weights in memory; see `StoredWeights.bytes`. A quantised checkpoint counts as stored."""
         return self.weights.bytes(value_bytes, quantised=self.quantised, quantization=quantization)
 
 
-def read_model(folder: Path, task: Task) -> ModelFiles:
+FindBase = Callable[[str, str | None], Path]
+"""From the name of an adapter's base and its revision to the base's folder."""
+
+
+def read_model(folder: Path, task: Task, find_base: FindBase | None = None) -> ModelFiles:
     """Read a model's description from its folder.
 
     Args:
-        folder: With `config.json`, weights and tokenizer.
+        folder: With `config.json`, weights and tokenizer; or an adapter, beside them or alone.
         task: What the model must do.
+        find_base: Finds the base of an adapter that is alone; `hub.open_model` passes one. None: only a base beside the adapter is read.
 
     Raises:
-        ModelNotFound: If the folder has no `config.json`.
-        ConfigError: If it is not a Qwen3 model, a model for the other task, or a reranker whose labels do not say which one means "yes".
+        ModelNotFound: If the folder has no `config.json`, or an adapter's base is not found.
+        ConfigError: If it is not a Qwen3 model, a model for the other task, or a reranker whose labels do not say which one means "yes";
+            for an adapter that this package does not compute.
     """
+    adapter = read_adapter(folder)
+    declared = folder
+    if adapter and is_adapter_alone(folder):
+        folder = _base_of(adapter, find_base)
+        if not (declared / "modules.json").is_file() and not _pools(declared):
+            declared = folder
     config = read_config(folder)
     if config.get("model_type") != "qwen3":
         raise ConfigError(
             f"{folder} contains a {config.get('model_type')!r} model, but this package runs only Qwen3-Embedding and Qwen3-Reranker"
         )
     classifier = _is_classifier(config)
+    if adapter:
+        config = _adapted(config, adapter, StoredWeights(folder).shapes())
+        classifier = classifier or adapter.has_score
     if task == "embed" and classifier:
-        raise ConfigError(f"{folder} contains a reranker ({_CLASSIFIER})", advice="Open it with task rerank")
-    if task == "rerank" and _pools(folder):
-        raise ConfigError(f"{folder} contains an embedding model (it has a pooling config)", advice="Open it with task embed")
+        raise ConfigError(f"{declared} contains a reranker ({_CLASSIFIER})", advice="Open it with task rerank")
+    if task == "rerank" and _pools(declared):
+        raise ConfigError(f"{declared} contains an embedding model (it has a pooling config)", advice="Open it with task embed")
+    files = ModelFiles(folder, MappingProxyType(config), classifier, adapter=adapter)
     if task == "rerank":
-        labels = declared_labels(config, folder / CONFIG) if classifier else Labels()
-        declared = read_cross_encoder(folder, classifier=classifier)
-        instructed = TextConventions(query_prompt(declared.instruction)) if declared.instruction else MODEL_CARD
-        return ModelFiles(folder, MappingProxyType(config), classifier, labels, conventions=instructed, token_ids=declared.token_ids)
-    modules = embedding_modules(folder, int(config["hidden_size"]))
+        pair = read_cross_encoder(declared, classifier=classifier)
+        return replace(
+            files,
+            labels=declared_labels(config, folder / CONFIG) if classifier else Labels(),
+            conventions=TextConventions(query_prompt(pair.instruction)) if pair.instruction else MODEL_CARD,
+            token_ids=pair.token_ids,
+        )
+    modules = embedding_modules(declared, int(config["hidden_size"]))
     conventions = replace(
-        declared_prompts(folder),
-        pooled=modules.pooling.include_prompt,
-        max_tokens=declared_length(folder, extended_context(config)),
+        declared_prompts(declared), pooled=modules.pooling.include_prompt, max_tokens=declared_length(declared, extended_context(config))
     )
-    return ModelFiles(folder, MappingProxyType(config), classifier, Labels(), modules, conventions, declared_lower_case(folder))
+    return replace(files, modules=modules, conventions=conventions, lower_case=declared_lower_case(declared))
+
+
+def is_adapter_alone(folder: Path) -> bool:
+    """Whether a folder has an adapter without the weights of its base."""
+    return (folder / ADAPTER_CONFIG).is_file() and not any((folder / name).is_file() for name in (SINGLE, INDEX))
+
+
+def _base_of(adapter: Adapter, find_base: FindBase | None) -> Path:
+    """The folder of the base of an adapter that is alone."""
+    name, where = adapter.config.base, f"{adapter.config.path}: base_model_name_or_path"
+    if name is None:
+        raise ConfigError(f"{where} is missing, so the base of the adapter is not known", advice="Add the name or the folder of the base")
+    if name.startswith(".") or (Path(name).is_absolute() and not Path(name).is_dir()):
+        what = "is a relative path" if name.startswith(".") else "is a folder that does not exist"
+        raise ModelNotFound(
+            f"{where} {what}: {name!r}",
+            advice="Write the folder or the name on the hub of the base there, or put the adapter beside the base",
+        )
+    if find_base is None:
+        raise ConfigError(f"{adapter.folder} has an adapter without its base, {name}", advice="Put the adapter beside the base's weights")
+    try:
+        base = find_base(name, adapter.config.revision)
+    except ModelNotFound as error:
+        raise ModelNotFound(f"the base of the adapter in {adapter.folder} was not found: {error}") from error
+    if is_adapter_alone(base):
+        raise ConfigError(f"{where} names {name!r}, which is an adapter too", advice="Merge that one into its base, and name the result")
+    return base
+
+
+def _adapted(config: dict[str, Any], adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The config of a base with an adapter: with the size of the vocabulary that the adapter has."""
+    adapter.check(base, tied=bool(config.get("tie_word_embeddings")) and OUTPUT not in base)
+    return config | {"vocab_size": adapter.shape(EMBEDDINGS)[0]} if EMBEDDINGS in adapter.saved else config
 
 
 def read_config(folder: Path) -> dict[str, Any]:

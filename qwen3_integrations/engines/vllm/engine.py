@@ -20,8 +20,8 @@ from qwen3_integrations.engines.vllm.start import VllmStart
 from qwen3_integrations.engines.vllm.worker import VllmWorker
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source
-from qwen3_integrations.models.checkpoint import ModelFiles, read_model
-from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.hub import open_model
 from qwen3_integrations.models.identity import folder_identity
 from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.memory import MemoryPlan
@@ -104,7 +104,8 @@ class VllmEngine(Submitting):
         engine_options = _checked_numbers(engine_options)
         self.task: Task = task
         self.model = model
-        files = read_model(resolve_model(model, task, source=source, revision=revision), task)
+        files = open_model(model, task, source=source, revision=revision)
+        files.refuse_adapter("vLLM")
         files.weights.files()  # raises if there are none: vLLM would fall back to pickled weights
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None

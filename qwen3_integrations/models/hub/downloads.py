@@ -16,7 +16,8 @@ from typing import Any
 
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.errors import ModelNotFound
-from qwen3_integrations.models.checkpoint import CONFIG
+from qwen3_integrations.models.adapter_config import ADAPTER_WEIGHTS
+from qwen3_integrations.models.checkpoint import CONFIG, is_adapter_alone
 from qwen3_integrations.models.weights import weight_names
 
 log = logging.getLogger("qwen3_integrations")
@@ -178,10 +179,12 @@ def _verify_sizes(folder: Path, listed: Mapping[str, int | None], model: str, hu
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names of missing files that every engine needs: config, tokenizer, and each file of weights.
+    """Names of missing files that every engine needs: config, tokenizer, and each file of weights; of an adapter without its base, its own.
 
     A folder in a cache may lack files, because other programs download only the files that they need into the same cache.
     """
+    if is_adapter_alone(folder):
+        return [] if (folder / ADAPTER_WEIGHTS).is_file() else [ADAPTER_WEIGHTS]
     return [name for name in (CONFIG, "tokenizer.json", *weight_names(folder)) if not (folder / name).is_file()]
 
 
