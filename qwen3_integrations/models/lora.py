@@ -18,7 +18,7 @@ from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig
 from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, SCORE, SCORE_BIAS
 from qwen3_integrations.models.pickles import pickles_in
-from qwen3_integrations.models.weights import StoredWeights, plain_name, safetensors_header
+from qwen3_integrations.models.weights import StoredWeights, opened, plain_name, safetensors_header
 
 _PART = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
 """A half of a change, with or without the adapter's name."""
@@ -198,9 +198,7 @@ class AdaptedWeights(StoredWeights):
 
     def tensors(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """As `StoredWeights.tensors`, merged; float32 where the adapter changes a tensor."""
-        from safetensors import safe_open
-
-        with safe_open(self.adapter.path, framework="pt") as file:
+        with opened(self.adapter.path) as file:
             for name, read in super().tensors():
                 if name not in self.adapter.saved:
                     yield name, self._merged(file, name, read)
@@ -209,10 +207,8 @@ class AdaptedWeights(StoredWeights):
 
     def rows(self, tensor: str, indices: Sequence[int] | None = None) -> Rows:
         """As `StoredWeights.rows`, merged."""
-        from safetensors import safe_open
-
         adapter = self.adapter
-        with safe_open(adapter.path, framework="pt") as file:
+        with opened(adapter.path) as file:
             if stored := adapter.saved.get(tensor):
                 whole = file.get_tensor(stored).float().numpy()
                 rows: Rows = whole if indices is None else whole[list(indices)]

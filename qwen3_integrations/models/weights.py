@@ -7,6 +7,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -200,3 +201,19 @@ def _tensor_bytes(entry: Mapping[str, Any], cast: int | None) -> int:
     if cast is not None and entry["dtype"] in _FLOATS:
         return int(math.prod(entry["shape"])) * cast
     return int(end) - int(begin)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An open safetensors file, whose tensors are PyTorch's.
+
+    Raises:
+        ConfigError: If the library can't read it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path} can't be read: {error}", advice=_AGAIN) from error

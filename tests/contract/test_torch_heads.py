@@ -109,6 +109,15 @@ def test_a_template_with_another_instruction_gives_the_default_instruction(copie
         assert own in engine.fingerprint().identity["prompts"]
 
 
+def test_components_take_the_instruction_of_the_folder(copied):
+    from qwen3_integrations.langchain import Qwen3Rerank
+
+    own = "Find the recipe that the cook asks for"
+    edit(copied / PROMPTS, prompts={"cooking": own}, default_prompt_name="cooking")
+    assert Qwen3Rerank(model=str(copied), backend="torch").instruction == own
+    assert Qwen3Rerank(model=str(copied), backend="torch", instruction="Another").instruction == "Another"
+
+
 def test_a_chat_template_of_its_own_file_comes_first(copied):
     template = json.loads((copied / "tokenizer_config.json").read_text())["chat_template"]
     (copied / "chat_template.jinja").write_text(template.replace("Given a web search query, retrieve", "Given a query, find"))

@@ -306,7 +306,7 @@ def _check(files: ModelFiles) -> None:
     for option, finding in unsupported.items():
         if files.config.get(option):
             raise ConfigError(f"{files.folder} {finding}, which the torch engine does not support; use the vllm engine")
-    check_attention_window(files.config, files.folder)
+    check_attention_window(files.config, files.shape.layers, files.folder)
     activation = files.config.get("hidden_act", "silu")
     if activation != "silu":
         raise ConfigError(f"{files.folder} uses the activation {activation!r} instead of 'silu': it is not a published Qwen3 model")

@@ -114,18 +114,19 @@ def _number(declared: Mapping[str, Any], name: str, where: str) -> float:
     return float(value)
 
 
-def check_attention_window(config: Mapping[str, Any], folder: Path) -> None:
+def check_attention_window(config: Mapping[str, Any], layers: int, folder: Path) -> None:
     """Refuse a sliding window that would change a number. One that covers the context, or is in no layer, has no effect.
 
     Args:
         config: The content of `config.json`.
+        layers: The model's layers.
         folder: The model's folder, for messages.
 
     Raises:
         ConfigError: If a layer attends only to the last tokens.
     """
     path, window, context = folder / "config.json", config.get("sliding_window"), config["max_position_embeddings"]
-    listed, layers = config.get("layer_types"), config["num_hidden_layers"]
+    listed = config.get("layer_types")
     if listed is not None and set(listed) - {"full_attention", "sliding_attention"}:
         other = ", ".join(sorted(map(repr, set(listed) - {"full_attention", "sliding_attention"})))
         raise ConfigError(f"{path}: layer_types has {other}, which the torch engine does not support")
