@@ -124,6 +124,13 @@ RERANK_PREFIX = (
     'Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
 )
 RERANK_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+RERANK_TEMPLATE = (  # makes the prompt of a pair for sentence-transformers, as the template of the published rerankers does
+    '{%- set instruction = messages | selectattr("role", "eq", "system") | map(attribute="content") | first '
+    f'| default("{DEFAULT_INSTRUCTION}") -%}}\n'
+    '{%- set query_text = messages | selectattr("role", "eq", "query") | map(attribute="content") | first -%}\n'
+    '{%- set document_text = messages | selectattr("role", "eq", "document") | map(attribute="content") | first -%}\n'
+    f"{RERANK_PREFIX}<Instruct>: {{{{ instruction }}}}\n<Query>: {{{{ query_text }}}}\n<Document>: {{{{ document_text }}}}{RERANK_SUFFIX}\n"
+)
 
 # --- the training ----------------------------------------------------------------------------------------
 
@@ -996,7 +1003,9 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
 
 
-def write_model(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+def write_model(
+    folder: Path, tokenizer: Tokenizer, config: dict[str, Any], weights: dict[str, torch.Tensor], chat_template: str = CHAT_TEMPLATE
+) -> None:
     """Write the files that both models have."""
     folder.mkdir(parents=True)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
@@ -1006,7 +1015,7 @@ def write_model(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], weig
             "add_bos_token": False,
             "add_prefix_space": False,
             "bos_token": None,
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": chat_template,
             "clean_up_tokenization_spaces": False,
             "eos_token": "<|im_end|>",
             "errors": "replace",
@@ -1063,9 +1072,43 @@ def write_embedder(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], m
 
 
 def write_reranker(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], model: Qwen3ForCausalLM) -> None:
-    """Write the layout of Qwen3-Reranker: keys with the prefix `model.`, output head tied to the token vectors."""
+    """Write the layout of Qwen3-Reranker: keys with the prefix `model.`, tied output head, the files of sentence-transformers."""
     weights = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
-    write_model(folder, tokenizer, config, weights)
+    write_model(folder, tokenizer, config, weights, RERANK_TEMPLATE)
+    write_cross_encoder(folder, tokenizer)
+
+
+def write_cross_encoder(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write what the published rerankers have for sentence-transformers.
+
+    Two fields differ: the score is a probability (they give a logit), and the weights are loaded in float32, as this package does on a CPU.
+    """
+    kinds = (("", "base.modules.transformer.Transformer"), ("1_LogitScore", "cross_encoder.modules.logit_score.LogitScore"))
+    write_json(
+        folder / "modules.json",
+        [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"} for i, (path, kind) in enumerate(kinds)],
+    )
+    ids = {"true_token_id": tokenizer.token_to_id("yes"), "false_token_id": tokenizer.token_to_id("no")}
+    write_json(folder / "1_LogitScore" / "config.json", ids | {"module_input_name": "causal_logits"})
+    logits = {"method": "forward", "method_output_name": "logits"}
+    write_json(
+        folder / "sentence_bert_config.json",
+        {
+            "transformer_task": "text-generation",
+            "modality_config": {"text": logits, "message": logits | {"format": "flat"}},
+            "module_output_name": "causal_logits",
+            "model_kwargs": {"dtype": "float32"},
+        },
+    )
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "activation_fn": "torch.nn.modules.activation.Sigmoid",
+            "default_prompt_name": "query",
+            "model_type": "CrossEncoder",
+            "prompts": {"query": DEFAULT_INSTRUCTION},
+        },
+    )
 
 
 def install(target: Path, write: Callable[[Path], None]) -> None:

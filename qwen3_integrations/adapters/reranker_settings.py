@@ -36,7 +36,9 @@ class RerankerSettings(ComponentSettings):
         return self._reranker.usage
 
     def _build(self, engine: Engine) -> None:
-        self._reranker = Reranker(engine, instruction=self.instruction, max_tokens=self.max_tokens)
+        given = self.instruction if "instruction" in self.model_fields_set else None
+        self._reranker = Reranker(engine, instruction=given, max_tokens=self.max_tokens)
+        self.__dict__["instruction"] = self._reranker.instruction  # what the model's folder declares shows on the component
 
     def _ranking(self, query: str, texts: Sequence[str], top_n: int | None) -> Ranking:
         return self._reranker.rank(query, texts, top_n, self.score_threshold, self.instruction)

@@ -40,14 +40,12 @@ def rerank(
     other fields of the input's line.
     """
     from qwen3_integrations.bulk.ranking import ranked_records
-    from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
     from qwen3_integrations.core.reranker import Reranker
 
-    used_instruction = DEFAULT_INSTRUCTION if instruction is None else instruction
     with parameters.open_input(source, input_format, field, skip_bad) as lines:
         records = list(lines)
     with parameters.ending_in_order(), parameters.open_engine_from("rerank", model, base_url, api_key, backend, option) as engine:
-        reranker = Reranker(engine, instruction=used_instruction, max_tokens=max_tokens)
+        reranker = Reranker(engine, instruction=instruction, max_tokens=max_tokens)
         ranking = reranker.rank(query, [record.text for record in records], top_n, threshold)
     if json:
         for row in ranked_records(ranking, records, field):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
-from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import QUICK_ITEMS, Plan, Work, is_quick
 from qwen3_integrations.core.planning import PairPlanner
@@ -30,7 +30,7 @@ class Reranker:
 
     Args:
         engine: An opened engine for the task `rerank`.
-        instruction: The meaning of relevance; one English sentence.
+        instruction: The meaning of relevance; one English sentence. None: the one that the model's folder declares, else the model card's.
         max_tokens: Budget of a prompt, template included. Only the document is cut to fit.
         separator: Separator between instruction, query and document: one newline as in the model card, or two as in the official
             repository's evaluation.
@@ -48,15 +48,14 @@ class Reranker:
         True
     """
 
-    def __init__(
-        self, engine: Engine, *, instruction: str = DEFAULT_INSTRUCTION, max_tokens: int = 8192, separator: Separator = "\n"
-    ) -> None:
+    def __init__(self, engine: Engine, *, instruction: str | None = None, max_tokens: int = 8192, separator: Separator = "\n") -> None:
         if engine.task != "rerank":
             raise ConfigError(f"must be opened for rerank, but it runs {engine.model} for {engine.task}", option="engine")
         if separator not in ("\n", "\n\n"):
             raise ConfigError(f"must be one newline or two, not {separator!r}", option="separator")
         self.engine = engine
-        self.instruction = checked_text(instruction, "instruction")
+        declared = conventions_of(engine).instruction or DEFAULT_INSTRUCTION
+        self.instruction = declared if instruction is None else checked_text(instruction, "instruction")
         self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
         self.separator: Separator = separator
         self._usage = Usage()

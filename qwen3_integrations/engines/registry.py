@@ -22,8 +22,7 @@ from qwen3_integrations.engines.http.address import has_credentials, shown_url
 from qwen3_integrations.engines.sharing import SharedEngine, share
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import checked_model
-from qwen3_integrations.models.checkpoint import read_model
-from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.hub import open_model
 from qwen3_integrations.models.vllm_support import vllm_refusals
 
 log = logging.getLogger("qwen3_integrations")
@@ -239,7 +238,7 @@ def choose_backend(
 
 def _vllm_refusal(task: Task, model: str, places: Mapping[str, Any]) -> str | None:
     """Why vLLM can't run a model; it is downloaded if it is not here, as each engine would do next."""
-    return vllm_refusals(read_model(resolve_model(model, task, **places), task), task)
+    return vllm_refusals(open_model(model, task, **places), task)
 
 
 def _url_without_use(backend: str) -> ConfigError:

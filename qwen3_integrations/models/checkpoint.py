@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
+from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions, query_prompt
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG
 from qwen3_integrations.models.config import CLASSIFIER, check_config, read_config
 from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
-from qwen3_integrations.models.folders import CONFIG, check_declared_quantisation
+from qwen3_integrations.models.cross_encoder import read_cross_encoder
+from qwen3_integrations.models.folders import CONFIG, MODULES, check_declared_quantisation
+from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, SCORE, ScoreHead, StoredHead, label_head, stored_head, token_head
 from qwen3_integrations.models.json_files import file_exists
 from qwen3_integrations.models.labels import Labels, declared_labels
+from qwen3_integrations.models.lora import AdaptedWeights, Adapter, read_adapter
 from qwen3_integrations.models.modules import EmbeddingModules, embedding_modules
-from qwen3_integrations.models.shapes import ModelShape
+from qwen3_integrations.models.shapes import ModelShape, extended_context
 from qwen3_integrations.models.tasks import check_task, task_evidence
-from qwen3_integrations.models.tokenizer_files import read_tokenizer
-from qwen3_integrations.models.weights import StoredWeights
-
-
-@dataclass(frozen=True, slots=True)
-class StoredHead:
-    """The head of a sequence-classification conversion.
-
-    Attributes:
-        rows: Rows of `score.weight`, 1 or 2: one a label.
-        bias: Whether there is a `score.bias`.
-    """
-
-    rows: int
-    bias: bool
+from qwen3_integrations.models.tokenizer_files import missing_tokenizer, read_tokenizer
+from qwen3_integrations.models.weights import INDEX, SINGLE, StoredWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +39,9 @@ class ModelFiles:
             not the rows of "yes" and "no".
         labels: What the rows of a stored head mean.
         modules: Of an embedding model: how token states become a vector.
-        conventions: Of an embedding model: what it declares about its texts.
+        token_ids: Of a reranker: the ids of the tokens for "yes" and for "no" that it declares; None for the tokens of these words.
+        adapter: The adapter in its folder, or the one that was opened; `folder` is that of its base then.
+        conventions: What it declares about its texts. Of a reranker, the prompt has its instruction.
         lower_case: Whether texts are put into lower case.
     """
 
@@ -59,6 +52,8 @@ class ModelFiles:
     modules: EmbeddingModules = EmbeddingModules()  # noqa: RUF009  a frozen value
     conventions: TextConventions = MODEL_CARD
     lower_case: bool = False
+    token_ids: tuple[int, int] | None = None
+    adapter: Adapter | None = None
 
     @property
     def width(self) -> int:
@@ -72,8 +67,8 @@ class ModelFiles:
 
     @property
     def context(self) -> int:
-        """Length of the longest prompt, in tokens."""
-        return int(self.config["max_position_embeddings"])
+        """Length of the longest prompt, in tokens: with YaRN the original context times its factor, where that is more."""
+        return extended_context(self.config)
 
     def stored_head(self) -> StoredHead:
         """The head of a sequence-classification conversion, from the headers of its weights alone.
@@ -82,22 +77,19 @@ class ModelFiles:
             ModelNotFound: If the folder has no safetensors weights.
             ConfigError: If the head is not there, or of another shape than the labels in `config.json` say.
         """
-        shapes = self.weights.shapes()
-        weight, bias = shapes.get("score.weight"), shapes.get("score.bias")
-        if weight is None:
-            raise ConfigError(f"{self.folder} has no 'score.weight', which its config.json promises")
-        if len(weight) != 2 or weight[0] not in (1, 2) or weight[1] != self.width:
-            raise ConfigError(
-                f"{self.folder} has a score.weight of shape {weight}; a reranker's is (1, {self.width}) or (2, {self.width}), a row a label"
-            )
-        if self.labels.count not in (None, weight[0]):
-            raise ConfigError(
-                f"{self.folder / 'config.json'} declares {self.labels.count} labels (id2label), but score.weight has {weight[0]} rows: "
-                "one of the two is wrong"
-            )
-        if bias is not None and bias != weight[:1]:
-            raise ConfigError(f"{self.folder} has a score.bias of shape {bias}; a reranker's has the shape {weight[:1]}, a number a label")
-        return StoredHead(weight[0], bias is not None)
+        return stored_head(self.folder, self.width, self.labels, self.weights.shapes())
+
+    @property
+    def score_head(self) -> ScoreHead:
+        """Of a reranker: where its score is read, from the headers of its weights.
+
+        Raises:
+            ModelNotFound: If the folder has no safetensors weights.
+            ConfigError: If the head is not there, or of another shape than the folder's files say.
+        """
+        if self.classifier:
+            return label_head(self.stored_head(), self.labels)
+        return token_head(self.folder, self.config, self.weights.shapes(), self.token_ids)
 
     @property
     def vocabulary(self) -> int:
@@ -123,26 +115,31 @@ class ModelFiles:
         """
         return ModelShape.from_config(self.config, self.weights.shapes)
 
+    @property
+    def weights(self) -> StoredWeights:
+        """The stored tensors, with the adapter's changes."""
+        return AdaptedWeights(self.folder, self.adapter) if self.adapter else StoredWeights(self.folder)
+
     def read_tokenizer(self) -> Tokenizer:
-        """The folder's tokenizer, as its files declare it.
+        """The folder's tokenizer, as its files declare it; an adapter that was saved with one has its own.
 
         Raises:
             ModelNotFound: If the folder has none.
             ConfigError: If it is damaged, or makes ids that the model has no row for.
         """
-        tokenizer = read_tokenizer(self.folder, lower_case=self.lower_case)
+        tokenizer = read_tokenizer(self.tokenizer_folder, lower_case=self.lower_case)
         if tokenizer.largest_id >= self.vocabulary:
             raise ConfigError(
-                f"{self.folder}: the tokenizer makes the id {tokenizer.largest_id}, but the model has only {self.vocabulary} rows of token "
-                "embeddings (vocab_size): tokenizer and weights belong to different models",
+                f"{self.tokenizer_folder}: the tokenizer makes the id {tokenizer.largest_id}, but the model has {self.vocabulary} rows "
+                "of token embeddings (vocab_size): tokenizer and weights belong to different models",
                 advice="Save both from the same model; after tokens were added, with model.resize_token_embeddings",
             )
         return tokenizer
 
     @property
-    def weights(self) -> StoredWeights:
-        """The stored tensors."""
-        return StoredWeights(self.folder)
+    def tokenizer_folder(self) -> Path:
+        """The folder with the tokenizer: an adapter that was saved with one has its own."""
+        return self.adapter.folder if self.adapter and not missing_tokenizer(self.adapter.folder) else self.folder
 
     def check(self, task: Task) -> None:
         """Prove that the weights are whole and fit `config.json`, from their headers alone.
@@ -158,52 +155,99 @@ class ModelFiles:
         if not self.quantised:
             check_declared_quantisation(self.folder, shapes)
             self.weights.check(self.shape.tensors(self.vocabulary))
-        if self.classifier:
-            self.stored_head()
-        elif "score.weight" in shapes:
+        if not self.classifier and SCORE in shapes:
             raise ConfigError(
                 f"{self.folder} stores the head of a reranker (score.weight), but architectures in {self.folder / CONFIG} is "
                 f"{self.config['architectures'][0]}",
                 advice=f"Set it to {CLASSIFIER} and open the model with task rerank",
             )
-        elif task == "rerank" and not self.config.get("tie_word_embeddings") and "lm_head.weight" not in shapes:
-            raise ConfigError(
-                f"{self.folder} has no tensor 'lm_head.weight', and tie_word_embeddings in {self.folder / CONFIG} is not true: "
-                "the model has no head to score with",
-                advice="Set tie_word_embeddings to true if the reranker has tied embeddings, as the published 0.6B and 4B models have",
-            )
+        if task == "rerank":
+            _ = self.score_head  # raises if it is missing, or has another shape
 
     def stored_bytes(self, value_bytes: int | None = None, quantization: str | None = None) -> int:
         """Bytes of the weights in memory; see `StoredWeights.bytes`. A quantised checkpoint counts as stored."""
         return self.weights.bytes(value_bytes, quantised=self.quantised, quantization=quantization)
 
 
-def read_model(folder: Path, task: Task) -> ModelFiles:
+FindBase = Callable[[str, str | None], Path]
+"""From the name of an adapter's base and its revision to the base's folder."""
+
+
+def read_model(folder: Path, task: Task, find_base: FindBase | None = None) -> ModelFiles:
     """Read a model's description from its folder. No weights and no tokenizer are read; see `ModelFiles.check`.
 
     Args:
-        folder: With `config.json`, weights and tokenizer.
+        folder: With `config.json`, weights and tokenizer; or an adapter, beside them or alone.
         task: What the model must do.
+        find_base: Finds the base of an adapter that is alone; `hub.open_model` passes one. None: only a base beside the adapter is read.
 
     Raises:
-        ModelNotFound: If the folder has no `config.json`.
+        ModelNotFound: If the folder has no `config.json`, or an adapter's base is not found.
         ConfigError: If it is not a Qwen3 model, a model for the other task, or a reranker whose labels do not say which one means "yes";
-            if a file is damaged. The message names file and field.
+            if a file is damaged; for an adapter that this package does not compute. The message names file and field.
     """
+    adapter = read_adapter(folder)
+    declared = folder
+    if adapter and is_adapter_alone(folder):
+        folder = _base_of(adapter, find_base)
+        if not file_exists(declared / MODULES) and not (declared / "1_Pooling").is_dir():
+            declared = folder
     config = read_config(folder)
     check_config(config, folder)
-    check_task(folder, config, task)
     classifier = CLASSIFIER in config["architectures"]
+    if adapter:
+        config = _adapted(config, adapter, StoredWeights(folder).shapes())
+        classifier = classifier or adapter.has_score
+    if task == "embed" and classifier:
+        raise ConfigError(f"{declared} contains a reranker ({CLASSIFIER})", advice="Open it with task rerank")
+    check_task(declared, config, task)
+    files = ModelFiles(folder, MappingProxyType(config), classifier, adapter=adapter)
     if task == "rerank":
-        labels = declared_labels(config, folder / CONFIG) if classifier else Labels()
-        return ModelFiles(folder, MappingProxyType(config), classifier, labels)
-    modules = embedding_modules(folder, int(config["hidden_size"]))
+        pair = read_cross_encoder(declared, classifier=classifier)
+        return replace(
+            files,
+            labels=declared_labels(config, folder / CONFIG) if classifier else Labels(),
+            conventions=TextConventions(query_prompt(pair.instruction)) if pair.instruction else MODEL_CARD,
+            token_ids=pair.token_ids,
+        )
+    modules = embedding_modules(declared, int(config["hidden_size"]))
     conventions = replace(
-        declared_prompts(folder),
-        pooled=modules.pooling.include_prompt,
-        max_tokens=declared_length(folder, int(config["max_position_embeddings"])),
+        declared_prompts(declared), pooled=modules.pooling.include_prompt, max_tokens=declared_length(declared, extended_context(config))
     )
-    return ModelFiles(folder, MappingProxyType(config), classifier, Labels(), modules, conventions, declared_lower_case(folder))
+    return replace(files, modules=modules, conventions=conventions, lower_case=declared_lower_case(declared))
+
+
+def is_adapter_alone(folder: Path) -> bool:
+    """Whether a folder has an adapter without the weights of its base."""
+    return (folder / ADAPTER_CONFIG).is_file() and not any((folder / name).is_file() for name in (SINGLE, INDEX))
+
+
+def _base_of(adapter: Adapter, find_base: FindBase | None) -> Path:
+    """The folder of the base of an adapter that is alone."""
+    name, where = adapter.config.base, f"{adapter.config.path}: base_model_name_or_path"
+    if name is None:
+        raise ConfigError(f"{where} is missing, so the base of the adapter is not known", advice="Add the name or the folder of the base")
+    if name.startswith(".") or (Path(name).is_absolute() and not Path(name).is_dir()):
+        what = "is a relative path" if name.startswith(".") else "is a folder that does not exist"
+        raise ModelNotFound(
+            f"{where} {what}: {name!r}",
+            advice="Write the folder or the name on the hub of the base there, or put the adapter beside the base",
+        )
+    if find_base is None:
+        raise ConfigError(f"{adapter.folder} has an adapter without its base, {name}", advice="Put the adapter beside the base's weights")
+    try:
+        base = find_base(name, adapter.config.revision)
+    except ModelNotFound as error:
+        raise ModelNotFound(f"the base of the adapter in {adapter.folder} was not found: {error}") from error
+    if is_adapter_alone(base):
+        raise ConfigError(f"{where} names {name!r}, which is an adapter too", advice="Merge that one into its base, and name the result")
+    return base
+
+
+def _adapted(config: dict[str, Any], adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The config of a base with an adapter: with the size of the vocabulary that the adapter has."""
+    adapter.check(base, tied=bool(config.get("tie_word_embeddings")) and OUTPUT not in base)
+    return config | {"vocab_size": adapter.shape(EMBEDDINGS)[0]} if EMBEDDINGS in adapter.saved else config
 
 
 def stated_task(folder: Path) -> Task | None:

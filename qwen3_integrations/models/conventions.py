@@ -28,6 +28,24 @@ def declared_prompts(folder: Path) -> TextConventions:
     Raises:
         ConfigError: If a prompt is not a string, or `default_prompt_name` names none.
     """
+    prompts, default = _prompts(folder)
+    fallback = None if default is None else prompts[default]
+    document = next((prompts[name] for name in _DOCUMENT_NAMES if name in prompts), fallback)
+    return TextConventions(prompts.get("query", fallback), document)
+
+
+def default_prompt(folder: Path) -> str | None:
+    """The prompt that `default_prompt_name` names, which sentence-transformers gives to a reranker; None where it names none.
+
+    Raises:
+        ConfigError: As `declared_prompts`.
+    """
+    prompts, default = _prompts(folder)
+    return None if default is None else prompts[default]
+
+
+def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
+    """The prompts by their names, and the name of the default one."""
     path = folder / PROMPTS
     config = read_optional_object(path)
     prompts = config.get("prompts") or {}
@@ -37,9 +55,7 @@ def declared_prompts(folder: Path) -> TextConventions:
     default = config.get("default_prompt_name")
     if default is not None and (not isinstance(default, str) or default not in prompts):
         raise ConfigError(f"{path}: default_prompt_name is {default!r}, but prompts has only {', '.join(map(repr, prompts)) or 'none'}")
-    fallback = None if default is None else prompts[default]
-    document = next((prompts[name] for name in _DOCUMENT_NAMES if name in prompts), fallback)
-    return TextConventions(prompts.get("query", fallback), document)
+    return prompts, default
 
 
 def declared_length(folder: Path, context: int) -> int | None:

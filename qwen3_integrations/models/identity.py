@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from qwen3_integrations.core.fingerprint import Fact, digest_of, templates_digest
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.lora import Adapter
 from qwen3_integrations.models.weights import safetensors_header, weight_files
 
 WHOLE_MODEL_BYTES = 32 << 20
@@ -57,9 +58,9 @@ def folder_identity(files: ModelFiles, task: Task, tokenizer: str, overrides: Ma
         **({"revision": revision} if revision else {}),
         "tokenizer": tokenizer,
         "templates": templates_digest(),
-        "pooling": _pooling(files) if task == "embed" else "last token",
-        "prompts": files.conventions.facts if task == "embed" else None,
-        "adapter": None,
+        "pooling": _pooling(files) if task == "embed" else _score(files),
+        "prompts": _prompts(files, task),
+        "adapter": adapter_digest(files.adapter) if files.adapter else None,
         "width": files.dimensions if task == "embed" else None,
     }
 
@@ -68,6 +69,20 @@ def _pooling(files: ModelFiles) -> str:
     """The pooling, with a digest of the linear layers behind it."""
     layers = "".join(f", {layer} {weights_digest(layer.folder)}" for layer in files.modules.dense)
     return f"{files.modules.pooling}{layers}"
+
+
+def _score(files: ModelFiles) -> str:
+    """Where the score is read; without tokens where they are those of the published models."""
+    head = files.score_head
+    if head.of_labels or head.token_names(files.tokenizer_folder) == ("no", "yes"):
+        return "last token"
+    return f"last token, tokens {head.positive} and {head.negative}"
+
+
+def _prompts(files: ModelFiles, task: Task) -> str | None:
+    """What the folder's prompts have else than the model card's."""
+    facts = files.conventions.facts
+    return facts if task == "embed" or facts is None else f"instruction {files.conventions.instruction!r}"
 
 
 def revision_of(folder: Path) -> str | None:
@@ -107,7 +122,16 @@ def weights_digest(folder: Path) -> str:
         ModelNotFound: If it has no safetensors weights.
         ConfigError: If one of its weight files is not a safetensors file.
     """
-    tensors = [tensor for path in weight_files(folder) for tensor in _tensors(path)]
+    return _weights_digest(weight_files(folder))
+
+
+def adapter_digest(adapter: Adapter) -> str:
+    """A digest of an adapter: its weights, sampled as in `weights_digest`, and the fields of its config that numbers depend on."""
+    return digest_of(json.dumps([_weights_digest([adapter.path]), adapter.config.facts], sort_keys=True))
+
+
+def _weights_digest(paths: Sequence[Path]) -> str:
+    tensors = [tensor for path in paths for tensor in _tensors(path)]
     whole = sum(tensor.end - tensor.begin for tensor in tensors) <= WHOLE_MODEL_BYTES
     with ThreadPoolExecutor(_READERS) as readers:
         digests = dict(readers.map(lambda tensor: (tensor.name, _tensor_digest(tensor, whole=whole)), tensors))

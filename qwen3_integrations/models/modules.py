@@ -120,7 +120,7 @@ def embedding_modules(folder: Path, hidden_size: int) -> EmbeddingModules:
     if not file_exists(folder / MODULES):
         # Some conversions keep the pooling config, but not the list of modules. It is honoured too.
         return EmbeddingModules(_pooling(folder / "1_Pooling", hidden_size)) if (folder / "1_Pooling").is_dir() else EmbeddingModules()
-    (transformer, where), *rest = _listed(folder)
+    (transformer, where), *rest = listed_modules(folder)
     if transformer != "Transformer":
         raise ConfigError(f"{folder / MODULES}: the first module must be a Transformer, not {transformer!r}")
     if where != folder:
@@ -144,7 +144,7 @@ def embedding_modules(folder: Path, hidden_size: int) -> EmbeddingModules:
     return EmbeddingModules(_pooling(rest[0][1], hidden_size), tuple(layers))
 
 
-def _listed(folder: Path) -> Iterator[tuple[str, Path]]:
+def listed_modules(folder: Path) -> Iterator[tuple[str, Path]]:
     """Class name and folder of each module, in order."""
     listed = read_json(folder / MODULES)
     if not isinstance(listed, list) or not listed or not all(isinstance(module, dict) and "type" in module for module in listed):

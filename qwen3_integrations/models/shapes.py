@@ -106,3 +106,21 @@ PUBLISHED_SHAPES: Mapping[str, ModelShape] = MappingProxyType(
 
 PUBLISHED_VOCABULARY = 151_669
 """Rows of the token embeddings. Source: config.json of the 0.6B models; the larger models have four rows less."""
+
+
+def extended_context(config: Mapping[str, Any]) -> int:
+    """Length of the longest prompt of a model, in tokens: with YaRN the original context times its factor, where that is more.
+
+    Source: the model cards of Qwen3 leave `max_position_embeddings` as it is when they add `rope_scaling`; vLLM multiplies too.
+
+    Args:
+        config: The content of `config.json`.
+    """
+    context = int(config["max_position_embeddings"])
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping) or (rope.get("rope_type") or rope.get("type")) != "yarn":
+        return context
+    original, factor = rope.get("original_max_position_embeddings") or context, rope.get("factor")
+    if not isinstance(factor, int | float) or not isinstance(original, int):
+        return context
+    return max(context, int(original * factor))

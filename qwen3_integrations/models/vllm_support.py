@@ -17,6 +17,7 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.conventions import TRANSFORMER
 from qwen3_integrations.models.json_files import read_json, read_object, read_optional_object
 from qwen3_integrations.models.labels import stored_head_overrides
+from qwen3_integrations.models.lora import Adapter
 from qwen3_integrations.models.modules import MODULES, EmbeddingModules, Normalize
 from qwen3_integrations.models.weights import INDEX, plain_name, safetensors_header
 
@@ -28,9 +29,6 @@ RUN_INSTEAD = "Use backend='torch', which computes it"
 
 LONGER_THAN_DECLARED = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 """The variable with which vLLM takes prompts that are longer than the folder's `max_seq_length`, and than the model's context."""
-
-ADAPTER = "adapter_config.json"
-"""The file that makes a folder one with a PEFT adapter."""
 
 _HEADS = ("lm_head.", "score.")
 _DENSE_TYPES = ("sentence_transformers.models.Dense", "sentence_transformers.base.modules.dense.Dense")
@@ -50,7 +48,9 @@ def vllm_refusals(files: ModelFiles, task: Task) -> str | None:
         ModelNotFound: If the folder has no safetensors weights.
         ConfigError: If one of its files is damaged.
     """
-    return _adapter(files.folder) or _loaded_files(files) or _tensor_names(files) or (_modules(files) if task == "embed" else None)
+    if files.adapter:
+        return adapter_refusal(files.adapter, "vLLM")
+    return _loaded_files(files) or _tensor_names(files) or (_modules(files) if task == "embed" else None)
 
 
 def vllm_overrides(files: ModelFiles, task: Task) -> dict[str, Any]:
@@ -73,7 +73,8 @@ def vllm_overrides(files: ModelFiles, task: Task) -> dict[str, Any]:
         undeclared = {"num_labels": 1} if one_row else {}
         return overrides | stored_head_overrides(files.config) | undeclared
     untied = {"tie_word_embeddings": False} if files.config.get("tie_word_embeddings") and _has_output_head(files) else {}
-    return overrides | dict(ORIGINAL_RERANKER) | untied
+    tokens = {"classifier_from_token": list(files.score_head.token_names(files.tokenizer_folder))}
+    return overrides | dict(ORIGINAL_RERANKER) | tokens | untied
 
 
 def reads_whole_prompts(files: ModelFiles) -> bool:
@@ -93,10 +94,12 @@ def _has_output_head(files: ModelFiles) -> bool:
     return "lm_head.weight" in files.weights.shapes()
 
 
-def _adapter(folder: Path) -> str | None:
-    if not (folder / ADAPTER).is_file():
-        return None
-    return f"{folder / ADAPTER} declares a PEFT adapter, which vLLM does not merge: merge it (merge_and_unload), and save the whole model"
+def adapter_refusal(adapter: Adapter, program: str) -> str:
+    """Why a program can't compute a folder with an adapter."""
+    return (
+        f"{adapter.config.path} declares a PEFT adapter, which {program} does not merge: merge it (merge_and_unload), and save the whole "
+        "model"
+    )
 
 
 def _loaded_files(files: ModelFiles) -> str | None:

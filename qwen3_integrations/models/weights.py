@@ -272,3 +272,19 @@ def _tensor_bytes(entry: Mapping[str, Any], cast: int | None) -> int:
     if cast is not None and entry["dtype"] in _FLOATS:
         return int(math.prod(entry["shape"])) * cast
     return int(end) - int(begin)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An open safetensors file, whose tensors are PyTorch's.
+
+    Raises:
+        ConfigError: If the library can't read it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path} can't be read: {error}", advice=_AGAIN) from error

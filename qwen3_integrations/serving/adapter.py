@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG as ADAPTER
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.json_files import read_object
 from qwen3_integrations.models.pickles import check_adapter
-from qwen3_integrations.models.vllm_support import ADAPTER
 from qwen3_integrations.models.weights import plain_name, safetensors_header
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

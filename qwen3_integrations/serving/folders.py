@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
-from qwen3_integrations.models.config import CONFIG
+from qwen3_integrations.models.folders import CONFIG
 from qwen3_integrations.models.modules import Pooling
-from qwen3_integrations.models.vllm_support import ADAPTER, reads_whole_prompts, vllm_refusals
+from qwen3_integrations.models.vllm_support import adapter_refusal, reads_whole_prompts, vllm_refusals
 from qwen3_integrations.serving.options import ServerOptions
 
 _IN_PROCESS = "Open the folder in this process with backend='torch', which computes it"
@@ -51,8 +51,8 @@ def _vllm(options: ServerOptions, files: ModelFiles) -> str | None:
 
 def _sglang(options: ServerOptions, files: ModelFiles) -> str | None:
     """What SGLang does not read of an embedding model's folder: it pools the last token."""
-    if (files.folder / ADAPTER).is_file():
-        return f"{files.folder / ADAPTER} declares a PEFT adapter, which SGLang does not merge: merge it, and save the whole model"
+    if files.adapter:
+        return adapter_refusal(files.adapter, "SGLang")
     if options.task == "embed" and (files.modules.pooling != Pooling() or files.modules.dense):
         return f"{files.folder} declares {files.modules}, but SGLang pools the last token with the prompt, and has no Dense"
     return None

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
-from qwen3_integrations.models.checkpoint import ModelFiles, read_model
-from qwen3_integrations.models.hub import DownloadProgress, resolve_model
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.hub import DownloadProgress, open_model
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
@@ -87,10 +87,9 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
         detail = f"{decimal(done)} of {decimal(total)}"
         on_progress(Progress("downloading", time.monotonic() - begin, detail, done / total if total else None))
 
-    folder = resolve_model(
+    files = open_model(
         options.model_name, options.task, source=options.source, revision=options.revision, progress=report if on_progress else None
     )
-    files = read_model(folder, options.task)
     files.check(options.task)  # the programs themselves would fall back to pickled weights
     check_served_folder(options, files)
     plan = plan_server(options, files)

@@ -64,10 +64,10 @@ def merged(folder: Path, base: Path, adapter: Path) -> Path:
         for name, each in load_file(adapter / "adapter_model.safetensors").items()
     }
     tensors = {name: tensor.float() for name, tensor in load_file(base / "model.safetensors").items()}
-    for name in tensors:
+    for name, tensor in list(tensors.items()):
         plain = name.removeprefix("model.").removesuffix(".weight")
         if f"{plain}.lora_A.weight" in changes:
-            tensors[name] = tensors[name] + 2 * changes[f"{plain}.lora_B.weight"] @ changes[f"{plain}.lora_A.weight"]
+            tensors[name] = tensor + 2 * changes[f"{plain}.lora_B.weight"] @ changes[f"{plain}.lora_A.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -236,7 +236,7 @@ def test_serve_refuses_before_the_start(kind, named, tmp_path):
     FOLDERS[kind].write(tmp_path / "model")
     with pytest.raises(ConfigError, match=f"{named}.*backend='torch'"):
         prepare(ServerOptions(task=FOLDERS[kind].task, model=str(tmp_path / "model"), **QUICK))
-    assert not os.path.exists(os.environ[FOLDER_VARIABLE]) or not servers()
+    assert not Path(os.environ[FOLDER_VARIABLE]).exists() or not servers()
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_adapters_that_vllm_would_compute_in_part_are_refused(change, said, adap
 
 
 def test_adapters_of_other_models_are_refused(adapter, tmp_path):
-    with pytest.raises(ConfigError, match="has no adapter_config.json"):
+    with pytest.raises(ConfigError, match=r"has no adapter_config\.json"):
         prepare(ServerOptions(task="embed", model="qwen3-tiny-demo", lora=tmp_path, **QUICK))
     other = shutil.copytree(adapter, tmp_path / "other")
     tensors = load_file(other / "adapter_model.safetensors")

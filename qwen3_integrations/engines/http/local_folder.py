@@ -11,8 +11,8 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import CHECKPOINTS
 from qwen3_integrations.models.checkpoint import read_model
-from qwen3_integrations.models.config import CONFIG
 from qwen3_integrations.models.conventions import declared_lower_case, declared_prompts
+from qwen3_integrations.models.folders import CONFIG
 from qwen3_integrations.models.tokenizer_files import read_tokenizer
 
 

@@ -17,8 +17,8 @@ from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, model_name
-from qwen3_integrations.models.checkpoint import ModelFiles, read_model
-from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.hub import open_model
 from qwen3_integrations.models.identity import folder_identity, quantisation_of
 from qwen3_integrations.models.memory import in_gib
 
@@ -78,13 +78,15 @@ class TorchEngine(Submitting):
         max_batch_tokens = optional_whole_number(max_batch_tokens, "max_batch_tokens")
         self.task: Task = task
         self.model = model = str(model_name(model))
-        files = read_model(resolve_model(model, task, source=source, revision=revision), task)
+        files = open_model(model, task, source=source, revision=revision)
         files.check(task)
         self.tokenizer = files.read_tokenizer()
         self.max_tokens = files.context
         self.dimensions = files.dimensions if task == "embed" else None
         self.conventions = files.conventions
         """What the folder declares about its texts: prompts, the longest text."""
+        self.adapter = files.adapter.name if files.adapter else None
+        """The name of the adapter that is merged into the weights; None without one."""
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
         self.capabilities = Capabilities(exact=self.dtype == "float32")
@@ -128,11 +130,13 @@ class TorchEngine(Submitting):
 
     @property
     def where(self) -> str:
-        """Device and dtype of the engine, and its planned memory."""
-        return f"{self.device}, {self.dtype}" + (f", {in_gib(self.memory.total_bytes)} planned" if self.memory else "")
+        """Device and dtype of the engine, its planned memory, and its adapter."""
+        planned = f", {in_gib(self.memory.total_bytes)} planned" if self.memory else ""
+        return f"{self.device}, {self.dtype}{planned}" + (f", with adapter {self.adapter}" if self.adapter else "")
 
     def __repr__(self) -> str:
-        return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
+        adapted = f" with adapter {self.adapter}" if self.adapter else ""
+        return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r}){adapted}"
 
 
 def _device(torch: Any, wanted: str) -> str:

@@ -20,6 +20,7 @@ from qwen3_integrations.engines.torch.pooling import VectorHead
 from qwen3_integrations.engines.torch.queue import PassTooLarge
 from qwen3_integrations.engines.torch.qwen3 import Qwen3
 from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.heads import SCORE_BIAS
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -175,25 +176,15 @@ def _copy_to_host(rows: torch.Tensor, order: np.ndarray[Any, Any]) -> Callable[[
 
 
 def _score_line(files: ModelFiles, tokenizer: Tokenizer) -> tuple[Rows, float]:
-    """Direction, shape (width,), and bias of the score: the score is the sigmoid of (last hidden state @ direction + bias)."""
-    return _stored_head(files) if files.classifier else (_yes_minus_no(files, tokenizer), 0.0)
+    """Direction, shape (width,), and bias of the score: the score is the sigmoid of (last hidden state @ direction + bias).
 
-
-def _yes_minus_no(files: ModelFiles, tokenizer: Tokenizer) -> Rows:
-    """Output row of "yes" minus that of "no", shape (hidden size,). The softmax over two logits is the sigmoid of their difference."""
-    name = "embed_tokens.weight" if files.config.get("tie_word_embeddings") else "lm_head.weight"
-    rows = files.weights.rows(name, [tokenizer.token_id("yes"), tokenizer.token_id("no")])
+    The softmax over two logits is the sigmoid of their difference.
+    """
+    head = files.score_head
+    indices = head.rows(tokenizer)
+    rows = files.weights.rows(head.matrix, indices)
+    bias = files.weights.rows(SCORE_BIAS)[indices] if head.bias else np.zeros(len(indices), np.float32)
+    if len(indices) == 1:
+        return rows[0], float(bias[0])
     direction: Rows = rows[0] - rows[1]
-    return direction
-
-
-def _stored_head(files: ModelFiles) -> tuple[Rows, float]:
-    """The direction and bias of a sequence-classification conversion: of its one row, or "yes" minus "no"."""
-    head = files.stored_head()
-    weight = files.weights.rows("score.weight")
-    bias = files.weights.rows("score.bias") if head.bias else np.zeros(head.rows, np.float32)
-    if head.rows == 1:
-        return weight[0], float(bias[0])
-    yes = files.labels.positive
-    direction: Rows = weight[yes] - weight[1 - yes]
-    return direction, float(bias[yes] - bias[1 - yes])
+    return direction, float(bias[0] - bias[1])

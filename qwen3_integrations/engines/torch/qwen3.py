@@ -7,15 +7,16 @@ everything after attention for the last tokens only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.nn.functional import linear, rms_norm, silu
 
 from qwen3_integrations.engines.torch.attention import Attention, merge_attn_states
 from qwen3_integrations.engines.torch.packing import PackedBatch
+from qwen3_integrations.engines.torch.rope import check_attention_window, read_rope
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.shapes import ModelShape
@@ -93,7 +94,7 @@ class Qwen3:
         self.scale: float = shape.head_dim**-0.5
         self.weights = read_weights(files, shape, device, dtype)
         self._epsilon = float(files.config.get("rms_norm_eps", 1e-6))
-        self._frequencies = _rope_frequencies(files, shape.head_dim, device)
+        self._rope = read_rope(files.config, shape.head_dim, files.folder, device)
 
     def __call__(self, ids: Tensor, positions: Tensor, last: Tensor, attention: Attention, functions: LayerFunctions) -> Tensor:
         """Compute the last hidden state of each prompt's last token.
@@ -108,7 +109,7 @@ class Qwen3:
         Returns:
             float32, shape (prompts, hidden size), after the final RMSNorm.
         """
-        cos, sin = self._angles(positions, functions)
+        cos, sin = self._rope.angles(positions, functions.angle_dtype)
         residual = self.weights.embeddings[ids]
         for layer in self.weights.layers[:-1]:
             self._attend(residual, layer, cos, sin, attention, functions)
@@ -127,17 +128,12 @@ class Qwen3:
         Returns:
             float32, shape (tokens, hidden size), after the final RMSNorm.
         """
-        cos, sin = self._angles(positions, functions)
+        cos, sin = self._rope.angles(positions, functions.angle_dtype)
         residual = self.weights.embeddings[ids]
         for layer in self.weights.layers:
             self._attend(residual, layer, cos, sin, attention, functions)
             self._feed_forward(residual, layer, functions)
         return self._final(residual)
-
-    def _angles(self, positions: Tensor, functions: LayerFunctions) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotation of each token, shape (tokens, head dim / 2)."""
-        angles = torch.outer(positions.float(), self._frequencies)
-        return angles.cos().to(functions.angle_dtype), angles.sin().to(functions.angle_dtype)
 
     def _final(self, residual: Tensor) -> Tensor:
         """The final RMSNorm, in float32."""
@@ -302,27 +298,15 @@ def _fill(target: Tensor, stored: Tensor, name: str, files: ModelFiles) -> None:
         target.copy_(stored)
 
 
-def _rope_frequencies(files: ModelFiles, head_dim: int, device: torch.device) -> Tensor:
-    """Rotation angle of each pair of dimensions per position, shape (head_dim / 2,)."""
-    config = files.config
-    rope: Mapping[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind != "default":
-        raise ConfigError(f"{files.folder} uses RoPE scaling {kind!r}, which the torch engine does not support; use the vllm engine")
-    base = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
-    steps = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-    return 1.0 / base**steps
-
-
 def _check(files: ModelFiles) -> None:
     unsupported = {
-        "use_sliding_window": "uses a sliding window",
         "attention_bias": "uses a bias in attention",
         "quantization_config": "is quantised",
     }
     for option, finding in unsupported.items():
         if files.config.get(option):
             raise ConfigError(f"{files.folder} {finding}, which the torch engine does not support; use the vllm engine")
+    check_attention_window(files.config, files.shape.layers, files.folder)
     activation = files.config.get("hidden_act", "silu")
     if activation != "silu":
         raise ConfigError(f"{files.folder} uses the activation {activation!r} instead of 'silu': it is not a published Qwen3 model")

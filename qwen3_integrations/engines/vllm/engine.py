@@ -20,8 +20,8 @@ from qwen3_integrations.engines.vllm.start import VllmStart
 from qwen3_integrations.engines.vllm.worker import VllmWorker
 from qwen3_integrations.errors import ConfigError, EngineError, PromptTooLong
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER, Source, model_name
-from qwen3_integrations.models.checkpoint import ModelFiles, read_model
-from qwen3_integrations.models.hub import resolve_model
+from qwen3_integrations.models.checkpoint import ModelFiles
+from qwen3_integrations.models.hub import open_model
 from qwen3_integrations.models.identity import folder_identity
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.models.pickles import check_load_format
@@ -105,7 +105,7 @@ class VllmEngine(Submitting):
         engine_options = _checked_numbers(engine_options)
         self.task: Task = task
         self.model = model = str(model_name(model))
-        files = read_model(resolve_model(model, task, source=source, revision=revision), task)
+        files = open_model(model, task, source=source, revision=revision)
         files.check(task)  # vLLM itself would fall back to pickled weights
         if reason := vllm_refusals(files, task):
             raise ConfigError(reason, advice=RUN_INSTEAD)

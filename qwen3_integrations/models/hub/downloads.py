@@ -17,14 +17,16 @@ from typing import Any
 
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.errors import ModelNotFound
+from qwen3_integrations.models.adapter_config import ADAPTER_WEIGHTS
+from qwen3_integrations.models.checkpoint import is_adapter_alone
 from qwen3_integrations.models.folders import CONFIG, is_folder
 from qwen3_integrations.models.tokenizer_files import TOKENIZER, missing_tokenizer
 from qwen3_integrations.models.weights import INDEX, SINGLE, weight_names
 
 log = logging.getLogger("qwen3_integrations")
 
-FILES = ("*.json", "*.safetensors", "*.txt")
-"""Patterns of the files to download: config, tokenizer and safetensors weights; never pickled weights or code."""
+FILES = ("*.json", "*.safetensors", "*.txt", "chat_template.jinja")
+"""Patterns of the files to download: config, tokenizer, safetensors weights and the chat template; never pickled weights or code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +188,12 @@ def _verify_sizes(folder: Path, listed: Mapping[str, int | None], model: str, hu
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names of missing files that every engine needs: config, tokenizer, and each file of weights.
+    """Names of missing files that every engine needs: config, tokenizer, and each file of weights; of an adapter without its base, its own.
 
     A folder in a cache may lack files, because other programs download only the files that they need into the same cache.
     """
+    if is_adapter_alone(folder):
+        return [] if (folder / ADAPTER_WEIGHTS).is_file() else [ADAPTER_WEIGHTS]
     # A link without its file in the cache is a missing file here.
     weights = [name for name in (SINGLE, INDEX) if (folder / name).is_symlink() and not (folder / name).is_file()] or weight_names(folder)
     needed = [name for name in (CONFIG, *weights) if not (folder / name).is_file()]

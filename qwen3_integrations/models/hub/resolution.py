@@ -12,8 +12,9 @@ from qwen3_integrations.core.extras import installed, require
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import check_choice
 from qwen3_integrations.errors import ConfigError, ModelNotFound
+from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG
 from qwen3_integrations.models.catalog import TINY, Source
-from qwen3_integrations.models.folders import check_folder, is_folder
+from qwen3_integrations.models.folders import CONFIG, check_folder, is_folder
 from qwen3_integrations.models.hub.downloads import OnProgress, from_hugging_face, from_modelscope, missing_files, named
 
 log = logging.getLogger("qwen3_integrations")
@@ -214,10 +215,11 @@ def _cached_by_hugging_face(model: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        description = try_to_load_from_cache(model, "config.json", revision=revision)
+        found = (try_to_load_from_cache(model, name, revision=revision) for name in (CONFIG, ADAPTER_CONFIG))
+        description = next((path for path in found if isinstance(path, str)), None)
     except HFValidationError:  # not a valid name on this hub
         return None
-    return Path(description).parent if isinstance(description, str) else None
+    return Path(description).parent if description else None
 
 
 def _cached_by_modelscope(model: str, revision: str | None) -> Path | None:
