@@ -14,6 +14,7 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.description import Fact, describe_folder
 from qwen3_integrations.models.hub.resolution import local_model
 from qwen3_integrations.models.torch_support import torch_refusals
+from qwen3_integrations.models.vllm_support import vllm_refusals
 from qwen3_integrations.serving.installed import find_server
 
 
@@ -76,7 +77,7 @@ def diagnose_model(model: str | Path, task: Task | None = None, *, source: Sourc
     wanted = task or (known.task if known else None)
     found = local_model(model, wanted or "embed", source=source, revision=revision)
     described = describe_folder(found, wanted)
-    engines = (EngineFinding("torch", _torch(described.files)), EngineFinding("vllm", _vllm()))
+    engines = (EngineFinding("torch", _torch(described.files)), EngineFinding("vllm", _vllm(described.files, described.task)))
     return ModelDiagnosis(name, found, described.task, described.facts, engines)
 
 
@@ -86,9 +87,9 @@ def _torch(files: ModelFiles) -> str | None:
     return torch_refusals(files)
 
 
-def _vllm() -> str | None:
+def _vllm(files: ModelFiles, task: Task) -> str | None:
     if not installed("vllm"):
         return "vLLM is not installed: pip install 'qwen3-integrations[vllm]'"
     if not find_server("vllm").is_cpu_build and not visible_gpus():
         return "this build of vLLM needs a GPU, and none is visible"
-    return None
+    return vllm_refusals(files, task)

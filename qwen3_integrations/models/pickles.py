@@ -13,8 +13,6 @@ from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.folders import other_format
 from qwen3_integrations.models.json_files import file_exists, read_text
 
-_INDEX = "model.safetensors.index.json"
-
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of the names of files that hold pickled weights."""
 
@@ -117,7 +115,7 @@ def missing_weights(folder: Path, missing: Sequence[str]) -> ModelNotFound:
     named = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter"))
     if named and list(missing) == ["model.safetensors"]:
         return ModelNotFound(
-            f"{folder} lacks {', '.join(missing)}; it has {', '.join(named)}, but no {_INDEX} that names them",
+            f"{folder} lacks {', '.join(missing)}; it has {', '.join(named)}, but no index that names them",
             advice="Download the model again, or rename a single file to model.safetensors",
         )
     return ModelNotFound(f"{folder} lacks {', '.join(missing)}: the model has no safetensors weights, or its download is not complete")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.folders import CONFIG
 
+SCALINGS = ("default", "linear", "yarn")
+"""The kinds of RoPE scaling that the torch engine computes."""
+
 _UNSUPPORTED = {"attention_bias": "uses a bias in attention", "quantization_config": "is quantised"}
 
 
@@ -23,4 +26,31 @@ def torch_refusals(files: ModelFiles) -> str | None:
     activation = files.config.get("hidden_act", "silu")
     if activation != "silu":
         return f"{files.folder} uses the activation {activation!r} instead of 'silu' (hidden_act in {CONFIG}): it is not a Qwen3 model"
+    return _window(files) or _scaling(files)
+
+
+def _window(files: ModelFiles) -> str | None:
+    """A sliding window that would change a number. One that covers the context, or is in no layer, has no effect."""
+    config, path = files.config, files.folder / CONFIG
+    listed = config.get("layer_types")
+    if listed is not None and (other := sorted(map(repr, set(listed) - {"full_attention", "sliding_attention"}))):
+        return f"{path}: layer_types has {', '.join(other)}, which the torch engine does not support"
+    if listed is not None:
+        field, slides = "layer_types", "sliding_attention" in listed
+    else:
+        field = "use_sliding_window"
+        slides = bool(config.get(field)) and int(config.get("max_window_layers") or 0) < files.shape.layers
+    window = config.get("sliding_window")
+    if slides and window is not None and window < config["max_position_embeddings"]:
+        return (
+            f"{path} uses a sliding window ({field}, sliding_window {window}), which the torch engine does not support; use the vllm engine"
+        )
     return None
+
+
+def _scaling(files: ModelFiles) -> str | None:
+    declared = files.config.get("rope_scaling") or files.config.get("rope_parameters") or {}
+    kind = declared.get("rope_type") or declared.get("type") or "default"
+    if kind in SCALINGS:
+        return None
+    return f"{files.folder / CONFIG} has the RoPE scaling {kind!r}, which the torch engine does not support; use the vllm engine"

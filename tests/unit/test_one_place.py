@@ -18,7 +18,7 @@ PACKAGE = Path(qwen3_integrations.__file__).parent
         (r"model\.safetensors\.index\.json", {"models/weights.py"}),
         (r"\bsafe_open\b", {"models/weights.py"}),
         (r"\bpynvml\b", {"models/devices.py"}),
-        (r"\bnum_hidden_layers\b", {"models/shapes.py"}),
+        (r"\bnum_hidden_layers\b", {"models/config.py", "models/shapes.py"}),
         (
             r"^\s*(import|from) (urllib\.request|urllib\.error|http\.client|httpx2?|requests|aiohttp)\b",
             {"serving/snippets.py"},

@@ -16,10 +16,11 @@ from torch.nn.functional import linear, rms_norm, silu
 
 from qwen3_integrations.engines.torch.attention import Attention, merge_attn_states
 from qwen3_integrations.engines.torch.packing import PackedBatch
-from qwen3_integrations.engines.torch.rope import check_attention_window, read_rope
+from qwen3_integrations.engines.torch.rope import read_rope
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.shapes import ModelShape
+from qwen3_integrations.models.torch_support import torch_refusals
 
 Tensor = torch.Tensor
 
@@ -299,14 +300,5 @@ def _fill(target: Tensor, stored: Tensor, name: str, files: ModelFiles) -> None:
 
 
 def _check(files: ModelFiles) -> None:
-    unsupported = {
-        "attention_bias": "uses a bias in attention",
-        "quantization_config": "is quantised",
-    }
-    for option, finding in unsupported.items():
-        if files.config.get(option):
-            raise ConfigError(f"{files.folder} {finding}, which the torch engine does not support; use the vllm engine")
-    check_attention_window(files.config, files.shape.layers, files.folder)
-    activation = files.config.get("hidden_act", "silu")
-    if activation != "silu":
-        raise ConfigError(f"{files.folder} uses the activation {activation!r} instead of 'silu': it is not a published Qwen3 model")
+    if reason := torch_refusals(files):
+        raise ConfigError(reason)

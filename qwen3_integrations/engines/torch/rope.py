@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.models.torch_support import SCALINGS
 
 Tensor = torch.Tensor
 
@@ -61,7 +62,7 @@ def read_rope(config: Mapping[str, Any], head_dim: int, folder: Path, device: to
     if not isinstance(declared, Mapping):
         raise ConfigError(f"{where} must be an object, not {declared!r}")
     kind = declared.get("rope_type") or declared.get("type") or "default"
-    if kind not in ("default", "linear", "yarn"):
+    if kind not in SCALINGS:
         reason = f"{where} has the scaling {kind!r}, which the torch engine does not support; it supports yarn and linear"
         raise ConfigError(reason, advice="Use the vllm engine")
     if declared.get("partial_rotary_factor", config.get("partial_rotary_factor")) not in (None, 1, 1.0):
@@ -112,31 +113,3 @@ def _number(declared: Mapping[str, Any], name: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise ConfigError(f"{where}: {name} must be a number above 0, not {value!r}")
     return float(value)
-
-
-def check_attention_window(config: Mapping[str, Any], layers: int, folder: Path) -> None:
-    """Refuse a sliding window that would change a number. One that covers the context, or is in no layer, has no effect.
-
-    Args:
-        config: The content of `config.json`.
-        layers: The model's layers.
-        folder: The model's folder, for messages.
-
-    Raises:
-        ConfigError: If a layer attends only to the last tokens.
-    """
-    path, window, context = folder / "config.json", config.get("sliding_window"), config["max_position_embeddings"]
-    listed = config.get("layer_types")
-    if listed is not None and set(listed) - {"full_attention", "sliding_attention"}:
-        other = ", ".join(sorted(map(repr, set(listed) - {"full_attention", "sliding_attention"})))
-        raise ConfigError(f"{path}: layer_types has {other}, which the torch engine does not support")
-    if listed is not None:
-        slides = "sliding_attention" in listed
-    else:
-        slides = bool(config.get("use_sliding_window")) and int(config.get("max_window_layers") or 0) < layers
-    if slides and window is not None and window < context:
-        field = "layer_types" if listed is not None else "use_sliding_window"
-        raise ConfigError(
-            f"{path} uses a sliding window ({field}, sliding_window {window}), which the torch engine does not support",
-            advice="Use the vllm engine",
-        )
