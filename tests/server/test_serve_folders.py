@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import re
 import subprocess
 from pathlib import Path
 
@@ -252,12 +253,12 @@ def test_serve_refuses_before_the_start(kind, named, tmp_path):
 def test_adapters_that_vllm_would_compute_in_part_are_refused(change, said, adapter, own_texts, tmp_path):
     shutil.copytree(adapter, tmp_path / "other")
     edit(tmp_path / "other" / "adapter_config.json", **change)
-    with pytest.raises(ConfigError, match=rf"lora .*{said}.*\. Merge it"):
+    with pytest.raises(ConfigError, match=re.escape(said)):
         prepare(ServerOptions(task="embed", model=str(own_texts), lora=tmp_path / "other", **QUICK))
 
 
 def test_adapters_of_other_models_are_refused(adapter, tmp_path):
-    with pytest.raises(ConfigError, match="has no adapter_config.json"):
+    with pytest.raises(ConfigError, match=r"has no adapter_config\.json"):
         prepare(ServerOptions(task="embed", model="qwen3-tiny-demo", lora=tmp_path, **QUICK))
     other = shutil.copytree(adapter, tmp_path / "other")
     tensors = load_file(other / "adapter_model.safetensors")
