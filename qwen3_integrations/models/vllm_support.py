@@ -69,7 +69,8 @@ def vllm_overrides(files: ModelFiles, task: Task) -> dict[str, Any]:
     if task == "embed":
         return overrides
     if files.classifier:
-        one_row = files.labels.count is None and files.stored_head().rows == 1  # without labels, vLLM would create a head of two rows
+        head = files.stored_head()  # also checks that it fits the labels
+        one_row = files.labels.count is None and head.rows == 1  # without labels, vLLM would create a head of two rows
         undeclared = {"num_labels": 1} if one_row else {}
         return overrides | stored_head_overrides(files.config) | undeclared
     untied = {"tie_word_embeddings": False} if files.config.get("tie_word_embeddings") and _has_output_head(files) else {}

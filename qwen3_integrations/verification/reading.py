@@ -99,7 +99,8 @@ async def _counted(probe: Probe, prompts: Sequence[Prompt]) -> list[list[int]]:
     if not probe.server.counts:
         return []
     try:
-        return [await probe.count(prompt.text) for prompt in prompts]
+        lower = probe.tokenizer is not None and probe.tokenizer.lower_case  # clients send lower case
+        return [await probe.count(prompt.text.lower() if lower else prompt.text) for prompt in prompts]
     except (RouteNotServed, RedirectRefused):  # a gateway with only the common routes
         return []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -128,6 +128,7 @@ def test_a_server_gives_the_vectors_that_the_folder_declares(own_server, own_tex
         assert (embedder.query_prompt, embedder.document_prompt, embedder.max_tokens) == ("query: ", "passage: ", 64)
         assert np.abs(vectors(engine) - torch_vectors(own_texts)).max() < TOLERANCE
         assert engine.fingerprint().identity["prompts"] == "query 'query: ', document 'passage: '"
+        assert len(embedder.embed_documents(TEXTS)) == len(TEXTS)
         assert embedder.usage.truncated == 1
 
 
@@ -143,7 +144,7 @@ def test_the_adapter_gives_the_vectors_of_the_merged_model(own_server, own_texts
 def test_verify_knows_the_folder(own_server, own_texts):
     report = verify(own_server.url, api_key=own_server.api_key, tokenizer=own_texts)
     states = {check.name: check for check in report.checks}
-    assert report.ok, report
+    assert report.ok, str(report)
     assert report.model == "base"
     assert "with the end token <|im_end|>" in states["tokens"].detail
     assert "adapter" not in states
@@ -234,9 +235,10 @@ def test_a_stored_head_and_an_adapter_are_served(tmp_path):
 )
 def test_serve_refuses_before_the_start(kind, named, tmp_path):
     FOLDERS[kind].write(tmp_path / "model")
+    before = [server.name for server in servers()]
     with pytest.raises(ConfigError, match=f"{named}.*backend='torch'"):
         prepare(ServerOptions(task=FOLDERS[kind].task, model=str(tmp_path / "model"), **QUICK))
-    assert not Path(os.environ[FOLDER_VARIABLE]).exists() or not servers()
+    assert [server.name for server in servers()] == before
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,7 @@ def test_serve_refuses_before_the_start(kind, named, tmp_path):
 def test_adapters_that_vllm_would_compute_in_part_are_refused(change, said, adapter, own_texts, tmp_path):
     shutil.copytree(adapter, tmp_path / "other")
     edit(tmp_path / "other" / "adapter_config.json", **change)
-    with pytest.raises(ConfigError, match=f"lora .*{said}.*[Mm]erge it"):
+    with pytest.raises(ConfigError, match=re.escape(said)):
         prepare(ServerOptions(task="embed", model=str(own_texts), lora=tmp_path / "other", **QUICK))
 
 
@@ -261,7 +263,8 @@ def test_adapters_of_other_models_are_refused(adapter, tmp_path):
     other = shutil.copytree(adapter, tmp_path / "other")
     tensors = load_file(other / "adapter_model.safetensors")
     save_file(
-        {name: tensor[:, :-1] if "lora_A" in name else tensor for name, tensor in tensors.items()}, other / "adapter_model.safetensors"
+        {name: tensor[:, :-1].contiguous() if "lora_A" in name else tensor for name, tensor in tensors.items()},
+        other / "adapter_model.safetensors",
     )
     with pytest.raises(ConfigError, match="an adapter of another model"):
         prepare(ServerOptions(task="embed", model="qwen3-tiny-demo", lora=other, **QUICK))

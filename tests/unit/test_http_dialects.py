@@ -27,7 +27,7 @@ from qwen3_integrations.errors import (
     RequestRefused,
     RouteNotServed,
 )
-from tests.golden.genuine import genuine_tokenizer
+from tests.golden.genuine import genuine_tokenizer, with_end_token
 from tests.server.faults import FaultsProxy, status
 
 MODEL = "someone/reranker"
@@ -189,7 +189,7 @@ def test_text_embeddings_inference_with_another_model(stand_in, opened):
 
 
 def test_published_counts_are_those_of_the_genuine_tokenizer():
-    tokenizer = Tokenizer(genuine_tokenizer())
+    tokenizer = Tokenizer(with_end_token(genuine_tokenizer()))
     for task in ("embed", "rerank"):
         counted = expected_counts(task, "", tokenizer)
         assert (counted.whole, counted.bare) == (PUBLISHED_COUNTS[task], PUBLISHED_COUNTS["bare"])

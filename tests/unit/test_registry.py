@@ -34,6 +34,16 @@ def test_the_backend_follows_from_settings_and_machine(asked, url, vllm, torch, 
     assert reason
 
 
+def test_auto_takes_torch_for_a_model_that_vllm_refuses():
+    here = {"vllm": True, "cuda": lambda: True, "vllm_refusal": lambda: "the folder pools without the prompt"}
+    assert choose_backend("auto", None, torch=True, **here) == ("torch", "vLLM can't run this model: the folder pools without the prompt")
+    with pytest.raises(ConfigError, match=r"the folder pools without the prompt.*\[torch\]"):
+        choose_backend("auto", None, torch=False, **here)
+    unread = here | {"cuda": lambda: False, "vllm_refusal": lambda: pytest.fail("the model was read")}
+    assert choose_backend("auto", None, torch=True, **unread)[0] == "torch"
+    assert choose_backend("vllm", None, torch=True, **unread)[0] == "vllm"
+
+
 def test_the_error_without_any_backend_names_three_solutions():
     with pytest.raises(ConfigError, match=r"base_url.*\[torch\].*\[vllm\]"):
         choose_backend("auto", None, vllm=False, torch=False, cuda=lambda: False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,8 @@ from qwen3_integrations.models.memory import GIB, ModelShape, plan_memory
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
 from qwen3_integrations.serving.installed import Installed, find_server, flags_in
-from tests.models import TINY, write_classifier
+from tests.declared import edit
+from tests.models import TINY, declare, write_classifier
 
 VLLM = Installed("vllm", "0.32.0", "vllm", "python3", frozenset())
 SGLANG = Installed("sglang", "0.5.9", "sglang", "python3", frozenset())
@@ -63,6 +65,23 @@ def test_a_sequence_classification_conversion_needs_no_overrides(tmp_path):
     assert "--hf-overrides" not in command.argv
     with pytest.raises(ConfigError, match="Serve the original checkpoint"):
         build_command(options, read_model(tmp_path, "rerank"), SGLANG, port=1, api_key=None)
+
+
+def test_the_command_says_how_the_folder_is_pooled(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(TINY / "embedding", folder)
+    edit(folder / "1_Pooling" / "config.json", pooling_mode_lasttoken=False, pooling_mode_mean_tokens=True)
+    edit(folder / "sentence_bert_config.json", max_seq_length=64, do_lower_case=False)
+    declare(folder, head_dim=None)
+    options = ServerOptions(task="embed", model=str(folder))
+    command = build_command(options, read_model(folder, "embed"), VLLM, port=1, api_key=None)
+    flags = dict(zip(command.argv, command.argv[1:], strict=False))
+    assert json.loads(flags["--pooler-config"]) == {"pooling_type": "MEAN"}
+    assert json.loads(flags["--hf-overrides"]) == {"is_matryoshka": True, "head_dim": 32}
+    assert command.env["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] == "1"
+    published = words(ServerOptions(task="embed", model="qwen3-tiny-demo"))
+    assert "--pooler-config" not in published.argv
+    assert "VLLM_ALLOW_LONG_MAX_MODEL_LEN" not in published.env
 
 
 def test_the_key_is_only_in_the_environment():

@@ -5,7 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 
+from qwen3_integrations.core.prompts import TextConventions
 from qwen3_integrations.serving.snippets import snippets
+
+
+def test_prompts_of_a_folder_are_in_the_code(tmp_path):
+    declared = TextConventions("frage: ", "text: ")
+    made = snippets("embed", "m", "http://127.0.0.1:1", has_key=False, conventions=declared, folder=tmp_path)
+    assert '"frage: " + query, a document as "text: " + document' in made["openai"]
+    assert 'input=["text: The capital' in made["openai"]
+    assert '"input": ["text: The capital' in made["curl"]
+    for client in ("langchain", "llama_index"):
+        assert f"engine_options={{'tokenizer': \"{tmp_path}\"}}" in made[client]
+        compile(made[client], client, "exec")
+    plain = snippets("embed", "m", "http://127.0.0.1:1", has_key=False)
+    assert "Instruct: {instruction}" in plain["openai"]
+    assert "engine_options" not in plain["langchain"]
 
 
 def test_names_that_need_quotes_are_quoted(tmp_path):
