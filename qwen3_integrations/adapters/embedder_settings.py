@@ -36,9 +36,10 @@ class EmbedderSettings(ComponentSettings):
         return self._embedder.usage
 
     def _build(self, engine: Engine) -> None:
-        embedder = Embedder(engine, instruction=self.instruction, dimensions=self.dimensions, max_tokens=self.max_tokens)
+        embedder = Embedder(engine, dimensions=self.dimensions, max_tokens=self.max_tokens)  # each call passes the instruction
         # What the model's folder declares shows on the component.
-        self.__dict__ |= {"instruction": embedder.instruction, "max_tokens": self.max_tokens or embedder.max_tokens}
+        instruction = embedder.instruction if self.instruction is None else self.instruction
+        self.__dict__ |= {"instruction": instruction, "max_tokens": self.max_tokens or embedder.max_tokens}
         self._embedder = embedder
 
     @property

@@ -76,7 +76,7 @@ def diagnose_model(model: str | Path, task: Task | None = None, *, source: Sourc
     known = CHECKPOINTS.get(name)
     wanted = task or (known.task if known else None)
     found = local_model(model, wanted or "embed", source=source, revision=revision)
-    described = describe_folder(found, wanted)
+    described = describe_folder(found, wanted, lambda base, commit: local_model(base, wanted or "embed", source=source, revision=commit))
     engines = (EngineFinding("torch", _torch(described.files)), EngineFinding("vllm", _vllm(described.files, described.task)))
     return ModelDiagnosis(name, found, described.task, described.facts, engines)
 

@@ -34,9 +34,9 @@ class EngineWrapper:
                 self.seconds = []
 
             def around(self, job):
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 reply = yield job
-                self.seconds.append(time.perf_counter() - begun)
+                self.seconds.append(time.perf_counter() - started)
                 return reply
 
     Args:

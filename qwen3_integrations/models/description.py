@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from qwen3_integrations.core.prompts import MODEL_CARD
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.models.checkpoint import ModelFiles, read_model, stated_task
+from qwen3_integrations.models.checkpoint import FindBase, ModelFiles, is_adapter_alone, read_model, stated_task
 from qwen3_integrations.models.config import read_config
 from qwen3_integrations.models.conventions import PROMPTS, TRANSFORMER
 from qwen3_integrations.models.folders import CONFIG, MODULES
@@ -56,20 +56,22 @@ class ModelDescription:
     facts: tuple[Fact, ...]
 
 
-def describe_folder(folder: Path, task: Task | None = None) -> ModelDescription:
+def describe_folder(folder: Path, task: Task | None = None, find_base: FindBase | None = None) -> ModelDescription:
     """Read a model's folder with all checks that an engine makes before it starts.
 
     Args:
         folder: The model's folder.
         task: What to read it for; None for what its files state, or else embedding.
+        find_base: Finds the base of an adapter that is alone.
 
     Raises:
         ModelNotFound: If the folder, or a file that the model needs, is not there.
         ConfigError: If a file is damaged, or declares what this package can't compute; names file and field.
     """
-    read_config(folder)
+    if not is_adapter_alone(folder):
+        read_config(folder)
     chosen: Task = task or stated_task(folder) or "embed"
-    files = read_model(folder, chosen)
+    files = read_model(folder, chosen, find_base)
     files.check(chosen)
     return ModelDescription(folder, chosen, files, tuple(_facts(files, chosen, files.read_tokenizer())))
 
@@ -90,7 +92,9 @@ def _facts(files: ModelFiles, task: Task, tokenizer: Tokenizer) -> Iterator[Fact
     quantisation = (files.config.get("quantization_config") or {}).get("quant_method")
     yield Fact("quantisation", quantisation, CONFIG)
     yield from _weights(files)
-    yield from _tokenizer(files.folder, tokenizer)
+    if files.adapter:
+        yield Fact("adapter", str(files.adapter), str(files.adapter.config.path))
+    yield from _tokenizer(files.tokenizer_folder, tokenizer)
     if task == "embed":
         yield from _embedding(files)
     else:
@@ -135,7 +139,6 @@ def _reranking(files: ModelFiles) -> Iterator[Fact]:
         meaning = "its only row" if head.rows == 1 else f"row {files.labels.positive}"
         yield Fact("'yes' is", meaning, CONFIG if files.labels.count else CARD)
     else:
-        tied = bool(files.config.get("tie_word_embeddings"))
-        yield Fact("head", f"the rows of 'yes' and 'no' in {'embed_tokens' if tied else 'lm_head'}.weight", CONFIG)
+        yield Fact("head", str(files.score_head), CARD if files.token_ids is None else MODULES)
     if files.conventions != MODEL_CARD:
         yield Fact("instruction", files.conventions.query, PROMPTS)

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qwen3_integrations import FakeEngine, langchain, llama_index
-from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, TextConventions
 from qwen3_integrations.errors import ConfigError, EngineClosed, InvalidText, MissingExtra, ModelNotFound
 
 KEY = "sk-do-not-show-me"
@@ -48,8 +48,8 @@ def test_the_signature_is_the_published_one(cls):
     shared = {
         "base_url": None,
         "api_key": None,
-        "instruction": DEFAULT_INSTRUCTION,
-        "max_tokens": 8192,
+        "instruction": DEFAULT_INSTRUCTION if cls in RERANKERS else None,  # of an embedder: the prompt of the model's folder
+        "max_tokens": 8192 if cls in RERANKERS else None,
         "backend": "auto",
         "engine": None,
         "engine_options": None,
@@ -169,8 +169,24 @@ def test_instruction_may_be_assigned_and_is_used(cls):
         use(component)
     assert {prompt.prefix.instruction for prompt in engine.jobs[-1].prompts} == {"Find moons."}
     with pytest.raises(TypeError, match="instruction must be a string"):
-        component.instruction = None
+        component.instruction = 7
     assert component.instruction == "Find moons."
+
+
+@pytest.mark.parametrize("cls", [cls for cls in COMPONENTS if cls not in RERANKERS], indirect=True)
+def test_without_an_instruction_an_embedder_takes_the_prompt_of_the_folder(cls):
+    engine = FakeEngine("embed")
+    component = cls(engine=engine, instruction="Find planets.")
+    component.instruction = None
+    use(component)
+    assert engine.jobs[-1].prompts[0].prefix.text.startswith(f"Instruct: {DEFAULT_INSTRUCTION}\nQuery:")
+    assert (cls(engine=engine).instruction, cls(engine=engine).max_tokens) == (DEFAULT_INSTRUCTION, 8192)
+    engine.conventions = TextConventions(query="query: ", max_tokens=100)
+    component = cls(engine=engine)
+    use(component)
+    assert engine.jobs[-1].prompts[0].prefix.text.startswith("query: ")
+    assert (component.instruction, component.query_prompt, component.max_tokens) == (None, "query: ", 100)
+    assert "query_prompt='query: '" in repr(component)
 
 
 @pytest.mark.parametrize("name", ["model", "base_url", "api_key", "max_tokens", "backend", "engine", "engine_options"])
