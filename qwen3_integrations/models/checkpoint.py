@@ -12,6 +12,7 @@ from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions, query_p
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG
+from qwen3_integrations.models.catalog import ORIGINAL_RERANKER
 from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
 from qwen3_integrations.models.cross_encoder import read_cross_encoder
 from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, ScoreHead, StoredHead, label_head, stored_head, token_head
@@ -91,6 +92,13 @@ class ModelFiles:
         return token_head(self.folder, self.config, self.weights.shapes(), self.token_ids)
 
     @property
+    def original_overrides(self) -> dict[str, Any]:
+        """The `hf_overrides` by which vLLM reads the score of a causal reranker: its tokens, and a stored head beside tied embeddings."""
+        head = self.score_head
+        overrides = dict(ORIGINAL_RERANKER) | {"classifier_from_token": list(head.token_names(self.tokenizer_folder))}
+        return overrides | ({"tie_word_embeddings": False} if head.matrix == OUTPUT and self.config.get("tie_word_embeddings") else {})
+
+    @property
     def vocabulary(self) -> int:
         """Number of token ids."""
         return int(self.config["vocab_size"])
@@ -124,19 +132,25 @@ class ModelFiles:
         """The folder with the tokenizer: an adapter that was saved with one has its own."""
         return self.adapter.folder if self.adapter and (self.adapter.folder / "tokenizer.json").is_file() else self.folder
 
-    def refuse_adapter(self, engine: str) -> None:
-        """Refuse an adapter, for engines that would leave it out.
+    def refuse_unread(self, task: Task, engine: str) -> None:
+        """Refuse an adapter or a head that an engine would leave out: with vLLM's usual overrides it reads `yes` and `no` of the tied head.
 
         Args:
+            task: What the model is opened for.
             engine: The engine's name, for the message.
 
         Raises:
-            ConfigError: If there is an adapter.
+            ConfigError: If there is one.
         """
         if self.adapter:
             raise ConfigError(
                 f"{self.adapter.folder} has an adapter ({ADAPTER_CONFIG}), which {engine} would leave out",
                 advice="Use the torch engine, or merge the adapter with peft (merge_and_unload) and open the merged model",
+            )
+        if task == "rerank" and not self.classifier and self.original_overrides != ORIGINAL_RERANKER:
+            raise ConfigError(
+                f"{self.folder} is scored by a head of its own ({self.score_head}), which {engine} would not read",
+                advice="Use the torch engine",
             )
 
     def stored_bytes(self, value_bytes: int | None = None, quantization: str | None = None) -> int:

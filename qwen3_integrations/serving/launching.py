@@ -90,7 +90,7 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
     files = open_model(
         options.model_name, options.task, source=options.source, revision=options.revision, progress=report if on_progress else None
     )
-    files.refuse_adapter("a server")
+    files.refuse_unread(options.task, "a server")
     weight_files(files.folder)  # the programs themselves would fall back to pickled weights
     if files.classifier:
         _check_served_head(files)

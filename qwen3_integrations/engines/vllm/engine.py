@@ -105,7 +105,7 @@ class VllmEngine(Submitting):
         self.task: Task = task
         self.model = model
         files = open_model(model, task, source=source, revision=revision)
-        files.refuse_adapter("vLLM")
+        files.refuse_unread(task, "vLLM")
         files.weights.files()  # raises if there are none: vLLM would fall back to pickled weights
         self.tokenizer = Tokenizer.from_folder(files.folder)
         self.dimensions = files.width if task == "embed" else None
