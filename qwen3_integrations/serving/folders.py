@@ -55,4 +55,6 @@ def _sglang(options: ServerOptions, files: ModelFiles) -> str | None:
         return adapter_refusal(files.adapter, "SGLang")
     if options.task == "embed" and (files.modules.pooling != Pooling() or files.modules.dense):
         return f"{files.folder} declares {files.modules}, but SGLang pools the last token with the prompt, and has no Dense"
+    if options.task == "rerank" and not files.classifier and files.score_head.token_names(files.tokenizer_folder) != ("no", "yes"):
+        return f"{files.folder} is scored by {files.score_head}, but SGLang reads the tokens 'yes' and 'no'"
     return None

@@ -311,3 +311,16 @@ def test_random_models_need_no_files_of_sentence_transformers(tmp_path):
 
     folder = write_random_model(tmp_path / "plain", "rerank", SHAPES["8B"])
     assert np.abs(scores(folder) - reference_scores(folder, PAIRS)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["ids", "head"])
+def test_engines_that_would_read_another_head_refuse_it(copied, tiny_reranker, kind):
+    if kind == "ids":
+        edit(copied / SCORE, true_token_id=301, false_token_id=402)
+    else:
+        store(copied, other_head)
+    read_model(tiny_reranker, "rerank").refuse_unread("rerank", "an engine")
+    with pytest.raises(ConfigError, match=r"scored by a head of its own.*torch"):
+        read_model(copied, "rerank").refuse_unread("rerank", "an engine")
+    with pytest.raises(ConfigError, match="scored by a head of its own"):
+        open_engine("rerank", str(copied), backend="vllm")
