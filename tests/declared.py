@@ -139,6 +139,13 @@ def _stored_head(folder: Path) -> None:
     save_file(tensors | {"lm_head.weight": table + noise / 50}, path, metadata={"format": "pt"})
 
 
+def _score_tokens(folder: Path) -> None:
+    """The tokens ` the` and ` of` in the place of "yes" and "no"."""
+    shutil.copytree(TINY / "reranker", folder)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    edit(folder / "1_LogitScore" / "config.json", true_token_id=vocabulary["Ġthe"], false_token_id=vocabulary["Ġof"])
+
+
 def _adapter(folder: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel
@@ -172,6 +179,7 @@ FOLDERS: dict[str, Declared] = {
     "bias": Declared("rerank", lambda folder: write_classifier(folder, TINY / "reranker", ("no", "yes"), ("no", "yes"), (0.4, -0.3))),
     "one label": Declared("rerank", lambda folder: write_classifier(folder, TINY / "reranker")),
     "stored head": Declared("rerank", _stored_head),
+    "score tokens": Declared("rerank", _score_tokens),
 }
 """Kind -> folder."""
 
@@ -195,6 +203,8 @@ def expected(kind: str, folder: Path) -> tuple[np.ndarray, ...]:
 def _scores(kind: str, folder: Path) -> np.ndarray:
     if kind == "stored head":
         return reference_scores(folder, PAIRS)
+    if kind == "score tokens":
+        return reference_scores(folder, PAIRS, words=(" of", " the"))
     logits = reference_logits(folder, PAIRS).astype(np.float64)
     if kind == "bias":
         logits += np.asarray([0.4, -0.3])

@@ -89,10 +89,15 @@ def reference_embeddings(folder: Path, texts: Sequence[str], dimensions: int | N
 
 @torch.inference_mode()
 def reference_scores(
-    folder: Path, pairs: Sequence[tuple[str, str]], instruction: str = INSTRUCTION, max_tokens: int = 8192, joint: str = "\n"
+    folder: Path,
+    pairs: Sequence[tuple[str, str]],
+    instruction: str = INSTRUCTION,
+    max_tokens: int = 8192,
+    joint: str = "\n",
+    words: tuple[str, str] = ("no", "yes"),
 ) -> np.ndarray:
     """Probability of "yes" for each (query, document), shape (pairs,): softmax over the logits of no and yes."""
-    no, yes = (text_ids(folder, word)[0] for word in ("no", "yes"))
+    no, yes = (text_ids(folder, word)[0] for word in words)
     scores = []
     for query, document in pairs:
         ids = torch.tensor([rerank_ids(folder, query, document, instruction, max_tokens, joint)])

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from qwen3_integrations import Reranker, open_engine
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import read_model
+from qwen3_integrations.models.vllm_support import vllm_overrides
 from tests.contract.cases import TOLERANCE
 from tests.models import declare, write_classifier, write_random_model
 from tests.reference import reference_scores
@@ -314,13 +315,13 @@ def test_random_models_need_no_files_of_sentence_transformers(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["ids", "head"])
-def test_engines_that_would_read_another_head_refuse_it(copied, tiny_reranker, kind):
+def test_vllm_is_set_to_the_head_of_the_folder(copied, tiny_reranker, kind):
     if kind == "ids":
         edit(copied / SCORE, true_token_id=301, false_token_id=402)
     else:
         store(copied, other_head)
-    read_model(tiny_reranker, "rerank").refuse_unread("rerank", "an engine")
-    with pytest.raises(ConfigError, match=r"scored by a head of its own.*torch"):
-        read_model(copied, "rerank").refuse_unread("rerank", "an engine")
-    with pytest.raises(ConfigError, match="scored by a head of its own"):
-        open_engine("rerank", str(copied), backend="vllm")
+    usual, other = (vllm_overrides(read_model(folder, "rerank"), "rerank") for folder in (tiny_reranker, copied))
+    assert usual["classifier_from_token"] == ["no", "yes"]
+    assert "tie_word_embeddings" not in usual
+    assert (other["classifier_from_token"] != ["no", "yes"]) == (kind == "ids")
+    assert other.get("tie_word_embeddings", True) == (kind == "ids")
