@@ -16,7 +16,7 @@ from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG
 from qwen3_integrations.models.config import CLASSIFIER, check_config, read_config
 from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
 from qwen3_integrations.models.cross_encoder import read_cross_encoder
-from qwen3_integrations.models.folders import CONFIG, MODULES, check_declared_quantisation
+from qwen3_integrations.models.folders import CONFIG, MODULES, check_declared_quantisation, check_folder
 from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, SCORE, ScoreHead, StoredHead, label_head, stored_head, token_head
 from qwen3_integrations.models.json_files import file_exists
 from qwen3_integrations.models.labels import Labels, declared_labels
@@ -186,6 +186,7 @@ def read_model(folder: Path, task: Task, find_base: FindBase | None = None) -> M
         ConfigError: If it is not a Qwen3 model, a model for the other task, or a reranker whose labels do not say which one means "yes";
             if a file is damaged; for an adapter that this package does not compute. The message names file and field.
     """
+    check_folder(folder)
     adapter = read_adapter(folder)
     declared = folder
     if adapter and is_adapter_alone(folder):
@@ -198,9 +199,9 @@ def read_model(folder: Path, task: Task, find_base: FindBase | None = None) -> M
     if adapter:
         config = _adapted(config, adapter, StoredWeights(folder).shapes())
         classifier = classifier or adapter.has_score
-    if task == "embed" and classifier:
-        raise ConfigError(f"{declared} contains a reranker ({CLASSIFIER})", advice="Open it with task rerank")
     check_task(declared, config, task)
+    if task == "embed" and classifier:
+        raise ConfigError(f"{declared} contains a reranker (the adapter has a score.weight)", advice="Open it with task rerank")
     files = ModelFiles(folder, MappingProxyType(config), classifier, adapter=adapter)
     if task == "rerank":
         pair = read_cross_encoder(declared, classifier=classifier)
@@ -219,7 +220,7 @@ def read_model(folder: Path, task: Task, find_base: FindBase | None = None) -> M
 
 def is_adapter_alone(folder: Path) -> bool:
     """Whether a folder has an adapter without the weights of its base."""
-    return (folder / ADAPTER_CONFIG).is_file() and not any((folder / name).is_file() for name in (SINGLE, INDEX))
+    return file_exists(folder / ADAPTER_CONFIG) and not any(file_exists(folder / name) for name in (SINGLE, INDEX))
 
 
 def _base_of(adapter: Adapter, find_base: FindBase | None) -> Path:

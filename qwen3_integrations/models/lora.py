@@ -17,6 +17,7 @@ from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig
 from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, SCORE, SCORE_BIAS
+from qwen3_integrations.models.json_files import file_exists
 from qwen3_integrations.models.pickles import pickles_in
 from qwen3_integrations.models.weights import StoredWeights, opened, plain_name, safetensors_header
 
@@ -129,7 +130,7 @@ def read_adapter(folder: Path) -> Adapter | None:
         ModelNotFound: If it has no safetensors weights.
         ConfigError: For an adapter that this package does not compute; names file and field.
     """
-    if not (folder / ADAPTER_CONFIG).is_file():
+    if not file_exists(folder / ADAPTER_CONFIG):
         return None
     config = AdapterConfig.read(folder)
     path = folder / ADAPTER_WEIGHTS

@@ -335,6 +335,14 @@ def test_the_old_layout_of_sentence_transformers_is_named(tmp_path):
 # the other task
 
 
+def bare_reranker(folder):
+    """A reranker without the files of sentence-transformers."""
+    copied(folder, "rerank")
+    for name in ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"):
+        (folder / name).unlink()
+    return folder
+
+
 def by_head(folder):
     tensors = load_file(folder / "model.safetensors")
     save_file(tensors | {"score.weight": tensors["model.embed_tokens.weight"][:1].clone()}, folder / "model.safetensors")
@@ -359,7 +367,7 @@ def by_model_type(folder):
     [(by_head, "score.weight"), (by_labels, "id2label"), (by_modules, "modules.json"), (by_model_type, "model_type"), (None, "its name")],
 )
 def test_a_reranker_opened_for_embedding_is_refused(tmp_path, change, says):
-    folder = copied(tmp_path / ("m" if change else "My-Qwen3-Reranker-v2"), "rerank")
+    folder = bare_reranker(tmp_path / ("m" if change else "My-Qwen3-Reranker-v2"))
     if change:
         change(folder)
     refused(folder, "embed", says, "task rerank")
@@ -385,13 +393,13 @@ def test_an_embedding_model_opened_for_reranking_is_refused(tmp_path, says):
 def test_the_name_counts_only_where_no_file_says_the_task(tmp_path):
     folder = copied(tmp_path / "for-our-reranker", "embed")
     assert read_model(folder, "embed").modules.pooling.mode == "lasttoken"
-    both = copied(tmp_path / "embedding-and-reranker", "rerank")
+    both = bare_reranker(tmp_path / "embedding-and-reranker")
     for task in ("embed", "rerank"):
         read_model(both, task)
 
 
 def test_the_name_of_a_repository_in_a_cache_counts(tmp_path):
-    folder = copied(tmp_path / "models--me--my-reranker" / "snapshots" / ("0" * 40), "rerank")
+    folder = bare_reranker(tmp_path / "models--me--my-reranker" / "snapshots" / ("0" * 40))
     refused(folder, "embed", "models--me--my-reranker")
     assert read_model(folder, "rerank").classifier is False
 
