@@ -72,7 +72,8 @@ def ready(panel):
     assert time.monotonic() - began < READY_S / 10  # the kernel is free while it starts
     assert until(lambda: panel.server is not None)
     assert panel.state != "ready"
-    assert until(lambda: panel.tail)  # the log is followed long before that
+    assert until(lambda: panel.tail or panel.state in ("ready", "failed"), READY_S)  # the log is followed long before that
+    assert panel.tail
     assert finished(panel) == "ready", (panel.note, panel.error, panel.first_error)
     return panel
 
