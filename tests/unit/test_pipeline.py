@@ -60,8 +60,10 @@ class Watched:
     """A tokenizer that says what it is given."""
 
     def __init__(self, real, tell):
-        self.start_ids, self.end_ids, self.real, self.tell = real.start_ids, real.end_ids, real, tell
-        self.reads_control_token = real.reads_control_token
+        self.real, self.tell = real, tell
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
 
     def encode(self, texts):
         self.tell(texts)
