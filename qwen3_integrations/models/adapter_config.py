@@ -115,6 +115,8 @@ class AdapterConfig:
         layer = re.search(r"\.?layers\.(\d+)\.", module)
         listed = self.content.get("layers_to_transform")
         layers = [listed] if isinstance(listed, int) else listed
+        if layers is not None and not (isinstance(layers, list) and all(isinstance(each, int) for each in layers)):
+            raise ConfigError(f"{self.path}: layers_to_transform must be a list of whole numbers, not {listed!r}")
         if layers is not None and layer and int(layer[1]) not in layers:
             raise ConfigError(f"{self.path}: layers_to_transform leaves out the layer {layer[1]}, but {module!r} has weights")
         if not self._targets(module):
@@ -132,6 +134,8 @@ class AdapterConfig:
                 return re.fullmatch(targets, module) is not None
             except re.error as error:
                 raise ConfigError(f"{self.path}: target_modules is no regular expression: {error}") from None
+        if not isinstance(targets, list):
+            raise ConfigError(f"{self.path}: target_modules must be a string or a list of strings, not {targets!r}")
         return any(module == target or module.endswith(f".{target}") for target in targets)
 
     def _by_pattern(self, field: str, module: str, default: Any) -> Any:

@@ -81,13 +81,23 @@ def _check_architectures(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_rope(config: Mapping[str, Any], path: Path) -> None:
-    field = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
-    rope = config.get(field) or {}
-    if (theta := rope.get("rope_theta")) is not None and not _is_positive(theta):
-        raise ConfigError(f"{path}: rope_theta in {field} must be a number above 0, not {_short(theta)}")
-    for name in ("rope_type", "type"):
-        if not isinstance(rope.get(name, ""), str):
-            raise ConfigError(f"{path}: {name} in {field} must be a string, not {_short(rope[name])}")
+    for field in ("rope_parameters", "rope_scaling"):
+        rope = config.get(field) or {}
+        for name in _ROPE_NUMBERS & rope.keys():
+            if rope[name] is not None and not _is_positive(rope[name]):
+                raise ConfigError(f"{path}: {name} in {field} must be a number above 0, not {_short(rope[name])}")
+        for name in ("rope_type", "type"):
+            if not isinstance(rope.get(name, ""), str):
+                raise ConfigError(f"{path}: {name} in {field} must be a string, not {_short(rope[name])}")
+        if (theta := rope.get("rope_theta")) is not None and theta <= 1:
+            raise ConfigError(f"{path}: rope_theta in {field} must be above 1, not {_short(theta)}")
+    if (theta := config.get("rope_theta")) is not None and theta <= 1:
+        raise ConfigError(f"{path}: rope_theta must be above 1, not {_short(theta)}")
+
+
+_ROPE_NUMBERS = {
+    *("rope_theta", "factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"),
+}
 
 
 def _is_size(value: object, most: int = _LARGEST_SIZE) -> bool:
@@ -115,6 +125,8 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(("rope_parameters", "rope_scaling", "quantization_config"), _OBJECT),
     **dict.fromkeys(("tie_word_embeddings", "use_sliding_window", "attention_bias"), _FLAG),
     **dict.fromkeys(("dtype", "torch_dtype", "hidden_act"), _TEXT),
+    **dict.fromkeys(("max_window_layers", "sliding_window"), (lambda value: value == 0 or _is_size(value), "a whole number")),
+    "layer_types": (lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value), "a list of strings"),
 }
 """Fields that may be left out or null, and what they must be otherwise."""
 

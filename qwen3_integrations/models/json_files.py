@@ -50,6 +50,8 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
+    except ValueError as error:  # a zero byte in the path
+        raise ConfigError(f"{str(path)!r} can't be a file: {error}", advice=_AGAIN) from None
     check_no_pointer(path, content[:64])
     if not content.strip():
         raise ConfigError(f"{path} is empty: the download of the model is not complete", advice=_AGAIN)

@@ -8,6 +8,9 @@ from qwen3_integrations.models.folders import CONFIG
 SCALINGS = ("default", "linear", "yarn")
 """The kinds of RoPE scaling that the torch engine computes."""
 
+_FULL_LAYERS, _WINDOW = 28, 4096
+"""What a config means that leaves out `max_window_layers` or `sliding_window`. Source: `Qwen3Config` of transformers 5.19."""
+
 _UNSUPPORTED = {"attention_bias": "uses a bias in attention", "quantization_config": "is quantised"}
 
 
@@ -39,8 +42,9 @@ def _window(files: ModelFiles) -> str | None:
         field, slides = "layer_types", "sliding_attention" in listed
     else:
         field = "use_sliding_window"
-        slides = bool(config.get(field)) and int(config.get("max_window_layers") or 0) < files.shape.layers
-    window = config.get("sliding_window")
+        full = config.get("max_window_layers")
+        slides = bool(config.get(field)) and (_FULL_LAYERS if full is None else full) < files.shape.layers
+    window = config.get("sliding_window", _WINDOW)
     if slides and window is not None and window < config["max_position_embeddings"]:
         return (
             f"{path} uses a sliding window ({field}, sliding_window {window}), which the torch engine does not support; use the vllm engine"
@@ -51,6 +55,11 @@ def _window(files: ModelFiles) -> str | None:
 def _scaling(files: ModelFiles) -> str | None:
     declared = files.config.get("rope_scaling") or files.config.get("rope_parameters") or {}
     kind = declared.get("rope_type") or declared.get("type") or "default"
+    if kind == "yarn" and files.config.get("original_max_position_embeddings"):
+        return (
+            f"{files.folder / CONFIG} has original_max_position_embeddings beside the RoPE scaling, which the torch engine does not "
+            "support: move it into rope_scaling"
+        )
     if kind in SCALINGS:
         return None
     return f"{files.folder / CONFIG} has the RoPE scaling {kind!r}, which the torch engine does not support; use the vllm engine"

@@ -580,3 +580,31 @@ def test_serve_says_what_is_wrong_in_a_line(tmp_path, words, name, content):
     assert str(folder / name) in shown.stderr
     assert "Traceback" not in shown.stderr
     assert sum(line.startswith("error: ") for line in shown.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"layer_types": 3},
+        {"layer_types": [["full_attention"]]},
+        {"use_sliding_window": True, "max_window_layers": "x", "sliding_window": 128},
+        {"use_sliding_window": True, "max_window_layers": 0, "sliding_window": "128"},
+        {"rope_scaling": {"rope_type": "yarn", "factor": float("inf")}},
+        {"rope_scaling": {"rope_type": "yarn", "factor": float("nan")}},
+        {"rope_theta": 1, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "attention_factor": "x"}},
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": "x", "mscale_all_dim": "y"}},
+        {"rope_scaling": {"rope_type": "default", "rope_theta": "abc"}, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    ],
+)
+def test_fields_of_another_type_are_named(tmp_path, fields):
+    folder = declare(copied(tmp_path / "m", "embed"), **fields)
+    refused(folder, "embed", "config.json")
+
+
+def test_a_module_whose_path_is_no_path_is_named(tmp_path):
+    folder = copied(tmp_path / "m", "embed")
+    rewritten = json.loads((folder / "modules.json").read_text())
+    rewritten[1]["path"] = "1_Pool\0ing"
+    (folder / "modules.json").write_text(json.dumps(rewritten))
+    refused(folder, "embed", "can't be a file")
