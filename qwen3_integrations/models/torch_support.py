@@ -53,7 +53,8 @@ def _window(files: ModelFiles) -> str | None:
 
 
 def _scaling(files: ModelFiles) -> str | None:
-    declared = files.config.get("rope_scaling") or files.config.get("rope_parameters") or {}
+    field = "rope_scaling" if files.config.get("rope_scaling") else "rope_parameters"
+    declared = files.config.get(field) or {}
     kind = declared.get("rope_type") or declared.get("type") or "default"
     if kind == "yarn" and files.config.get("original_max_position_embeddings"):
         return (
@@ -62,4 +63,4 @@ def _scaling(files: ModelFiles) -> str | None:
         )
     if kind in SCALINGS:
         return None
-    return f"{files.folder / CONFIG} has the RoPE scaling {kind!r}, which the torch engine does not support; use the vllm engine"
+    return f"{files.folder / CONFIG}: {field} has the scaling {kind!r}, which the torch engine does not support; use the vllm engine"

@@ -327,7 +327,7 @@ def test_a_prompt_that_vllm_refuses_fails_alone(embedding, random_embedder):
         ({"max_model_length": 512}, "max_model_length is not an option of the vllm engine, did you mean 'max_model_len'"),
         ({"tensor_parallel": 2}, "did you mean 'tensor_parallel_size'"),
         ({"trust_remote_code": True}, "trust_remote_code is never needed"),
-        ({"runner": "generate"}, "runner is set by the vllm engine itself: this engine always pools"),
+        ({"runner": "generate"}, "runner is set by the vllm engine itself: this engine pools as"),
         ({"pooler_config": None}, "pooler_config is set by the vllm engine itself"),
         ({"tokenizer": "other"}, "tokenizer is set by the vllm engine itself"),
         ({"data_parallel_size": 2}, "one engine is one replica"),
