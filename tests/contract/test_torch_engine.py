@@ -205,11 +205,11 @@ def test_a_model_of_the_other_task_is_refused(tiny_embedder, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"use_sliding_window": True}, "sliding window.*vllm engine"),
+        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}, "sliding window.*vllm engine"),
         ({"attention_bias": True}, "bias.*vllm engine"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised.*vllm engine"),
         ({"hidden_act": "gelu"}, "'gelu' instead of 'silu'"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'.*vllm engine"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "'dynamic'.*vllm engine"),
         ({"num_hidden_layers": 5}, "lacks 33 tensors, such as 'layers.2"),
         ({"intermediate_size": 96}, r"has the shape \(\d+, \d+\), but its config.json says .*different models"),
     ],
