@@ -139,6 +139,7 @@ def _reranking(files: ModelFiles) -> Iterator[Fact]:
         meaning = "its only row" if head.rows == 1 else f"row {files.labels.positive}"
         yield Fact("'yes' is", meaning, CONFIG if files.labels.count else CARD)
     else:
-        yield Fact("head", str(files.score_head), CARD if files.token_ids is None else MODULES)
+        no, yes = files.score_head.token_names(files.tokenizer_folder)
+        yield Fact("head", f"the rows of {yes!r} and {no!r} in {files.score_head.matrix}", CARD if files.token_ids is None else MODULES)
     if files.conventions != MODEL_CARD:
         yield Fact("instruction", files.conventions.query, PROMPTS)
