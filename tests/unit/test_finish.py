@@ -61,7 +61,7 @@ def test_dimensions_outside_the_models_range(dimensions):
         Embedder(FakeEngine("embed"), dimensions=dimensions)
 
 
-@pytest.mark.parametrize("max_tokens", [0, -5, 1.5, True, None])
+@pytest.mark.parametrize("max_tokens", [0, -5, 1.5, True, "8"])
 def test_invalid_budgets_are_refused(max_tokens):
     with pytest.raises(ConfigError, match="max_tokens"):
         Embedder(FakeEngine("embed"), max_tokens=max_tokens)
