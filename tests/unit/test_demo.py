@@ -94,7 +94,7 @@ def test_the_demo_ranks_what_it_retrieved():
 def test_the_demo_fails_in_one_line():
     shown = CliRunner().invoke(app, ["demo", "x", "--model", "./nowhere"])
     assert shown.exit_code == 1
-    assert "the folder './nowhere' does not exist" in shown.output
+    assert "the folder 'nowhere' does not exist" in shown.output
     assert "Traceback" not in shown.output
 
 
