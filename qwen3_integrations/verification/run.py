@@ -126,7 +126,8 @@ async def _verified(
 ) -> Report:
     on_check(REACHABLE)
     try:
-        found, server = await find(transport, address, task, model, options.get("dialect", "auto"))
+        found, connection = await find(transport, address, task, model, options.get("dialect", "auto"))
+        server = await connection.server()
     except EngineError as error:
         names = CHECKS[task] if task else [name for name in CHECKS["embed"] if name in CHECKS["rerank"]]
         rest = (Check(name, "skipped", "not checked, because the server can't be used") for name in names)
@@ -135,10 +136,13 @@ async def _verified(
     name = published.name if published else server.model
     engine = HttpEngine(found, name, handshake="off", **{**options, "dialect": server.dialect.name})
     try:
-        checks = await _checked(Probe(found, server, transport, engine, published), on_check)
+        checks = await _checked(Probe(found, connection, transport, engine, published), on_check)
     finally:
         engine.close()
-    return Report(str(address), found, server.model, server.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks))
+    learned = connection.info or server
+    return Report(
+        str(address), found, learned.model, learned.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks), learned
+    )
 
 
 async def _checked(probe: Probe, on_check: OnCheck) -> list[Check]:
