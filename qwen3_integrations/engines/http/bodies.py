@@ -34,7 +34,7 @@ def embeddings_body(model: str, prompts: Sequence[Prompt], encoding: str | None 
     return _encoded({"model": model, "input": [spoken(prompt) for prompt in prompts]}, encoding)
 
 
-def exact_embeddings_body(model: str, prompts: Sequence[Prompt], encoding: str | None = "base64") -> Body:
+def exact_body(model: str, prompts: Sequence[Prompt], encoding: str | None = "base64") -> Body:
     """`/v1/embeddings` with texts or lists of token ids. Source: vLLM's API reference."""
     return _encoded({"model": model, "input": _inputs(prompts)}, encoding)
 
@@ -83,23 +83,20 @@ TEXTS = "texts only"
 """The beginning of the names of forms that send texts where the dialect's first form sends token ids."""
 
 EMBEDDING_FORMS = (
-    Form("base64", embeddings_body),
     Form("float", partial(embeddings_body, encoding="float")),
     Form("no encoding", partial(embeddings_body, encoding=None)),
 )
-"""The second and the third are for servers without base64."""
+"""For servers without base64."""
 
-
-EXACT_EMBEDDING_FORMS = (
-    Form("base64", exact_embeddings_body),
-    Form("float", partial(exact_embeddings_body, encoding="float")),
-    Form("no encoding", partial(exact_embeddings_body, encoding=None)),
+EXACT_FORMS = (
+    Form("float", partial(exact_body, encoding="float")),
+    Form("no encoding", partial(exact_body, encoding=None)),
+    Form(f"{TEXTS}, base64", embeddings_body),
     *(Form(f"{TEXTS}, {form.name}", form.body) for form in EMBEDDING_FORMS),
 )
 """The last three are for servers that claim to be vLLM and refuse token ids."""
 
 RERANK_FORMS = (
-    Form("instructed", rerank_body),
     Form("instruction", partial(rerank_body, instruction=("instruction",))),
     Form("instruct", partial(rerank_body, instruction=("instruct",))),
     Form("plain", partial(rerank_body, instruction=()), instructed=False),
@@ -107,7 +104,7 @@ RERANK_FORMS = (
     Form("texts", texts_rerank_body, instructed=False),
     Form("nested", nested_rerank_body),
 )
-"""The first is for servers that ignore fields that they do not know; the others are for strict servers."""
+"""For strict servers. Others ignore fields that they do not know, and get both names of the instruction."""
 
 
 def document_of(prompt: Prompt) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -114,10 +114,11 @@ class Connection:
             await self._check_order()
         return answer
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Any:
-        """Post JSON to an address, as one of the requests in flight."""
+    async def post(self, url: str, body: Mapping[str, Any], read: Callable[[Any], Any] | None = None) -> Any:
+        """Post JSON to an address, as one of the requests in flight, and read the answer's JSON."""
         async with self._slots:
-            return await self._transport.post(url, body)
+            answer = await self._transport.post(url, body)
+        return answer if read is None else read(answer)
 
     def check_width(self, rows: Rows, server: ServerInfo) -> None:
         """Check that rows are as wide as the model's embeddings: a server may be restarted with another model.

@@ -15,12 +15,15 @@ import numpy as np
 from qwen3_integrations.core.types import Prompt, Rows, Task
 from qwen3_integrations.engines.http.bodies import (
     EMBEDDING_FORMS,
-    EXACT_EMBEDDING_FORMS,
+    EXACT_FORMS,
     RERANK_FORMS,
     Body,
     Form,
     classify_body,
     document_of,
+    embeddings_body,
+    exact_body,
+    rerank_body,
 )
 from qwen3_integrations.errors import BadReply
 
@@ -32,6 +35,9 @@ DialectName: TypeAlias = str
 
 NESTED = "/services/rerank/text-rerank/text-rerank"
 """The route of DashScope's own format. Source: its API reference."""
+
+PATHS = ("/reranks", NESTED)
+"""DashScope's routes, which stand for `/rerank`."""
 
 STANDARD = "standard"
 """The name of the first form of each dialect's body."""
@@ -138,30 +144,10 @@ def is_any(entry: Mapping[str, Any]) -> bool:  # noqa: ARG001
 
 
 DIALECTS: tuple[Dialect, ...] = (
-    Dialect(
-        "vllm",
-        "embed",
-        "/embeddings",
-        EXACT_EMBEDDING_FORMS[0].body,
-        read_embeddings,
-        is_vllm,
-        takes_ids=True,
-        exact=True,
-        others=EXACT_EMBEDDING_FORMS[1:],
-    ),
+    Dialect("vllm", "embed", "/embeddings", exact_body, read_embeddings, is_vllm, takes_ids=True, exact=True, others=EXACT_FORMS),
     Dialect("vllm", "rerank", "/classify", classify_body, read_classes, is_vllm, versioned=False, takes_ids=True, exact=True),
-    Dialect("openai", "embed", "/embeddings", EMBEDDING_FORMS[0].body, read_embeddings, is_any, others=EMBEDDING_FORMS[1:]),
-    Dialect(
-        "rerank",
-        "rerank",
-        "/rerank",
-        RERANK_FORMS[0].body,
-        read_ranks,
-        is_any,
-        one_query=True,
-        others=RERANK_FORMS[1:],
-        other_paths=("/reranks", NESTED),
-    ),
+    Dialect("openai", "embed", "/embeddings", embeddings_body, read_embeddings, is_any, others=EMBEDDING_FORMS),
+    Dialect("rerank", "rerank", "/rerank", rerank_body, read_ranks, is_any, one_query=True, others=RERANK_FORMS, other_paths=PATHS),
 )
 """All dialects, in the order in which they are tried."""
 

@@ -12,7 +12,8 @@ from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.errors import BadReply, EngineError, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed
 
-Post = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+Post = Callable[[str, Mapping[str, Any], Callable[[Any], Answer]], Awaitable[Answer]]
+"""Posts JSON to an address and reads the answer's JSON."""
 
 _FORM_STATUSES = (400, 415, 422, 500)
 """Statuses with which servers refuse a field of the body, or one of its values."""
@@ -24,7 +25,7 @@ async def ask_and_learn(server: ServerInfo, prompts: Sequence[Prompt], post: Pos
     Args:
         server: What is known about the server.
         prompts: The prompts.
-        post: Sends JSON to an address and returns the answer's.
+        post: Posts JSON to an address and reads the answer's.
 
     Returns:
         The answer, and what it showed: new values for attributes of the `ServerInfo`. Empty if it showed nothing new.
@@ -35,7 +36,8 @@ async def ask_and_learn(server: ServerInfo, prompts: Sequence[Prompt], post: Pos
     sends_ids = server.dialect.takes_ids and server.ids is not False and all(not each.literal and each.ids is not None for each in prompts)
     if server.form is not None and (server.ids is not None or not sends_ids):
         form = next(form for form in server.dialect.forms if form.name == server.form)
-        return server.dialect.read(await post(server.url, form.body(server.model, prompts)), len(prompts)), {}
+        body = form.body(server.model, prompts)
+        return await post(server.url, body, lambda answer: server.dialect.read(answer, len(prompts))), {}
     search = _Search(server, prompts, post, sends_ids, [])
     for model in (server.model, *server.other_models):
         for url in (server.url, *server.other_urls):
@@ -58,10 +60,11 @@ class _Search:
     Attributes:
         server: What is known about the server.
         prompts: The prompts to send.
-        post: Sends JSON to an address and returns the answer's.
+        post: Posts JSON to an address and reads the answer's.
         sends_ids: Whether the first form sends token ids, which the server may refuse.
         failures: All failures, in their order.
         exists: Whether the last route exists.
+        is_json: Whether the last answer is JSON.
     """
 
     server: ServerInfo
@@ -70,6 +73,7 @@ class _Search:
     sends_ids: bool
     failures: list[EngineError]
     exists: bool = False
+    is_json: bool = False
 
     async def at(self, url: str, model: str) -> tuple[Answer, dict[str, Any]] | None:
         """The answer of a route, and what it showed; None if the route does not exist, or refuses all forms.
@@ -79,25 +83,30 @@ class _Search:
         """
         self.exists = False
         for form in self._forms():
+            self.is_json = False
             try:
-                content = await self.post(url, form.body(model, self.prompts))
-            except (RouteNotServed, ModelNotServed, BadReply) as error:  # BadReply: a web page, for a route that does not exist
+                answer = await self.post(url, form.body(model, self.prompts), self._read)
+            except (RouteNotServed, ModelNotServed) as error:
                 self.failures.append(error)
                 return None
+            except BadReply as error:
+                self.failures.append(error)
+                if not self.is_json:  # a web page, for a route that does not exist
+                    return None
+                self.exists = True
+                continue
             except (RequestRefused, ServerFailed) as error:
                 if error.status not in _FORM_STATUSES:
                     raise
                 self.failures.append(error)
                 self.exists = True
                 continue
-            self.exists = True
-            try:
-                answer = self.server.dialect.read(content, len(self.prompts))
-            except BadReply as error:
-                self.failures.append(error)
-                continue
             return answer, self._learned(url, model, form)
         return None
+
+    def _read(self, content: Any) -> Answer:
+        self.is_json = True
+        return self.server.dialect.read(content, len(self.prompts))
 
     def _forms(self) -> list[Form]:
         """The forms to try. Those with texts instead of ids differ only if there are ids."""
