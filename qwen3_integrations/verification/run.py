@@ -60,7 +60,7 @@ CHECKS: Mapping[Task, Mapping[str, Checking]] = {
 
 REACHABLE = "reachable"
 
-OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "revision", "source", "timeout_s", "tokenizer")
+OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "path", "revision", "source", "timeout_s", "tokenizer")
 """The options of `HttpEngine` that `verify` accepts."""
 
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 60.0, "connect_timeout_s": 10.0, "max_retries": 1}
@@ -90,8 +90,8 @@ def verify(
         model: The name under which the server serves the model; None for the first that it lists.
         api_key: The server's key; the default is `QWEN3_API_KEY` from the environment. Never shown.
         on_check: Called with the name of each check before it begins.
-        engine_options: Options of `HttpEngine`: `dialect`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default 60),
-            `connect_timeout_s`, `max_retries` (default 1).
+        engine_options: Options of `HttpEngine`: `dialect`, `path`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default
+            60), `connect_timeout_s`, `max_retries` (default 1).
 
     Returns:
         A report. Checks that a failure prevents (no such route, no answer in time) are `skipped`.
@@ -126,7 +126,7 @@ async def _verified(
 ) -> Report:
     on_check(REACHABLE)
     try:
-        found, connection = await find(transport, address, task, model, options.get("dialect", "auto"))
+        found, connection = await find(transport, address, task, model, options.get("dialect", "auto"), options.get("path"))
         server = await connection.server()
     except EngineError as error:
         names = CHECKS[task] if task else [name for name in CHECKS["embed"] if name in CHECKS["rerank"]]

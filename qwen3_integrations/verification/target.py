@@ -21,7 +21,7 @@ _CONCURRENCY = 64
 
 
 async def find(
-    transport: Transport, address: Address, task: Task | None, model: str | None, dialect: DialectName
+    transport: Transport, address: Address, task: Task | None, model: str | None, dialect: DialectName, path: str | None = None
 ) -> tuple[Task, Connection]:
     """A server's task, and a connection to it that made its first contact, without a handshake.
 
@@ -31,6 +31,7 @@ async def find(
         task: Its task; None for the task for which its model is published, otherwise the task of a first request that it answers.
         model: The model's name; None for the first that the server lists.
         dialect: Its dialect; `auto` finds it out.
+        path: The route, behind the address; None finds it out.
 
     Raises:
         ConfigError: For an unknown dialect.
@@ -39,11 +40,11 @@ async def find(
         ServerError: If it can't be reached, or refuses the request.
     """
     if task is not None:
-        return task, (await _connected(transport, address, task, model, dialect))[0]
+        return task, (await _connected(transport, address, task, model, dialect, path))[0]
     failures = ""
     for candidate in get_args(Task) if dialect == "auto" else tasks_of(dialect):
         try:
-            connection, server = await _connected(transport, address, candidate, model, dialect)
+            connection, server = await _connected(transport, address, candidate, model, dialect, path)
             if not published_as(server, candidate):
                 await _first_answer(connection, server, candidate)
         except (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, ServerFailed, BadReply) as error:
@@ -59,7 +60,7 @@ async def find(
 
 
 async def _connected(
-    transport: Transport, address: Address, task: Task, model: str | None, dialect: DialectName
+    transport: Transport, address: Address, task: Task, model: str | None, dialect: DialectName, path: str | None
 ) -> tuple[Connection, ServerInfo]:
     connection = Connection(
         transport,
@@ -71,6 +72,7 @@ async def _connected(
         tokenizer=None,
         dimensions=None,
         concurrency=_CONCURRENCY,
+        path=path,
     )
     return connection, await connection.server()
 

@@ -5,8 +5,14 @@ The formats are rebuilt from the servers' documentation.
 
 from __future__ import annotations
 
+import json
+
+import openai
 import pytest
 
+from qwen3_integrations import Embedder
+from qwen3_integrations.engines.http.engine import HttpEngine
+from qwen3_integrations.engines.http.library import http_library
 from qwen3_integrations.errors import BadReply, ConfigError, RequestRefused
 from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, embedder, models, ranks, reranker, routes, vectors
 
@@ -179,6 +185,29 @@ def test_dashscope_s_own_format(base):
         assert [hit.index for hit in ours.rank(QUERY, DOCUMENTS)] == [0, 1]
         assert gateway.bodies[-1]["parameters"]["return_documents"] is False
         assert ours.engine.server.form == "nested"
+
+
+@pytest.mark.parametrize("host", ["dashscope-intl.aliyuncs.com", "ws-1.ap-southeast-1.maas.aliyuncs.com"])
+def test_dashscope_gets_ten_texts_in_a_request(host):
+    sizes = []
+
+    def answer(request):
+        if not str(request.url).endswith("/compatible-mode/v1/embeddings"):
+            return http_library().Response(404, json={})
+        body = json.loads(request.content)
+        sizes.append(len(body["input"]))
+        status, content = vectors(body) if sizes[-1] <= 10 else (400, {"message": "batch size is invalid"})
+        return http_library().Response(status, json=content)
+
+    transport = http_library().MockTransport(answer)
+    client = openai.AsyncOpenAI(api_key="sk-1", http_client=openai.DefaultAsyncHttpxClient(transport=transport), max_retries=0)
+    engine = HttpEngine("embed", "text-embedding-v4", base_url=f"https://{host}/compatible-mode/v1", client=client)
+    try:
+        assert len(Embedder(engine).embed_documents([f"text {number}" for number in range(45)])) == 45
+        assert max(sizes) == 10
+        assert "at most 10 items per request" in repr(engine)
+    finally:
+        engine.close()
 
 
 def test_a_lenient_reranker_gets_both_names_of_the_instruction_at_once():

@@ -87,6 +87,13 @@ def test_a_report_has_what_was_learned():
         assert len(gateway.seen) == 1
 
 
+def test_a_route_by_name_is_verified():
+    with Gateway(lambda path, body: vectors(body) if path == "/pool/embed" else ABSENT) as gateway:
+        report = verify(gateway.url, "embed", "q", path="/pool/embed")
+        assert report.server.url == f"{gateway.url}/pool/embed"
+        assert report["handshake"].state == "passed"
+
+
 def _known():
     with embedder(_float_only, "/api/v3") as (ours, gateway):
         ours.embed_documents(TEXTS)

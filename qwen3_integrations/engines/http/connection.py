@@ -19,7 +19,17 @@ from qwen3_integrations.engines.http.handshake import Handshake, easy_pairs, eas
 from qwen3_integrations.engines.http.learning import ask_and_learn, likeliest
 from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.errors import BadReply, ConfigError, EngineError, ModelNotServed, RequestRefused, RouteNotServed, own_copy
+from qwen3_integrations.errors import (
+    BadReply,
+    ConfigError,
+    EngineError,
+    ModelNotServed,
+    RequestRefused,
+    RouteNotServed,
+    ServerTimeout,
+    ServerUnreachable,
+    own_copy,
+)
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -175,7 +185,8 @@ class Connection:
             ask = partial(self.ask, server)
             proof = await shake_hands(server, self._task, self._tokenizer, self._handshake, self.dimensions, ask)
             self.dimensions = self.dimensions or proof.width
-            self.learn(proof=proof)
+            carried = self._current.proof.instructed  # False if the accepted form of the body has no instruction
+            self.learn(proof=replace(proof, instructed=proof.instructed and carried))
         for note in server.notes:
             log.warning("%s", note)
         self._is_ready = True
@@ -187,6 +198,8 @@ class Connection:
         for candidate in found.candidates:
             try:
                 _, learned = await ask_and_learn(candidate, prompts, self.post)
+            except (ServerUnreachable, ServerTimeout):
+                raise
             except EngineError as error:
                 failures.append(error)
                 continue

@@ -20,7 +20,7 @@ from qwen3_integrations.errors import ConfigError, ModelNotServed, RouteNotServe
 _FULL_CONTEXT_SINCE = (0, 32)
 """The first version of vLLM that answers every prompt of exactly `max_model_len` tokens."""
 
-_CAPS = {("dashscope", "embed"): 10, ("dashscope", "rerank"): 500}
+_CAPS = {(host, task): cap for host in ("dashscope", "maas.aliyuncs.com") for task, cap in (("embed", 10), ("rerank", 500))}
 """Prompts in one request, by a part of the host's name. Source: Alibaba Cloud's references of text-embedding-v4, qwen3-rerank."""
 
 
