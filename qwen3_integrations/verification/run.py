@@ -63,7 +63,7 @@ CHECKS: Mapping[Task, Mapping[str, Checking]] = {
 
 REACHABLE = "reachable"
 
-OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "revision", "source", "timeout_s", "tokenizer")
+OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "path", "revision", "source", "timeout_s", "tokenizer")
 """The options of `HttpEngine` that `verify` accepts."""
 
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 60.0, "connect_timeout_s": 10.0, "max_retries": 1}
@@ -96,8 +96,8 @@ def verify(
             model: `model`, or what the server names.
         api_key: The server's key; the default is `QWEN3_API_KEY` from the environment. Never shown.
         on_check: Called with the name of each check before it begins.
-        engine_options: Options of `HttpEngine`: `dialect`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default 60),
-            `connect_timeout_s`, `max_retries` (default 1).
+        engine_options: Options of `HttpEngine`: `dialect`, `path`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default
+            60), `connect_timeout_s`, `max_retries` (default 1).
 
     Returns:
         A report. Checks that a failure prevents (no such route, no answer in time) are `skipped`.
@@ -140,7 +140,8 @@ async def _verified(
 ) -> Report:
     on_check(REACHABLE)
     try:
-        found, server = await find(transport, address, task, adapter or model, options.get("dialect", "auto"))
+        found, connection = await find(transport, address, task, adapter or model, options.get("dialect", "auto"), options.get("path"))
+        server = await connection.server()
     except EngineError as error:
         names = (
             [name for name in CHECKS[task] if name != "adapter" or adapter]
@@ -154,10 +155,13 @@ async def _verified(
     name = published.name if published else server.model
     engine = HttpEngine(found, name, handshake="off", **{**options, "dialect": server.dialect.name})
     try:
-        checks = await _checked(Probe(found, server, transport, engine, published, base), on_check)
+        checks = await _checked(Probe(found, connection, transport, engine, published, base), on_check)
     finally:
         engine.close()
-    return Report(str(address), found, server.model, server.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks))
+    learned = connection.info or server
+    return Report(
+        str(address), found, learned.model, learned.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks), learned
+    )
 
 
 async def _checked(probe: Probe, on_check: OnCheck) -> list[Check]:

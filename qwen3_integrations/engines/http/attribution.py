@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from qwen3_integrations.core.types import Job
-from qwen3_integrations.engines.http.discovery import ServerInfo
+from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.errors import EngineError, PromptTooLong, RequestRefused
 
 _TOO_LARGE = 413

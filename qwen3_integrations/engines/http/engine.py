@@ -29,6 +29,7 @@ from qwen3_integrations.engines.http.fitting import Fitter
 from qwen3_integrations.engines.http.grouping import grouped
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.engines.http.local_folder import known_model
+from qwen3_integrations.engines.http.server_info import ServerInfo, loaded
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source, model_name
@@ -70,6 +71,8 @@ class HttpEngine(Submitting):
         client: A configured `openai.OpenAI` or `openai.AsyncOpenAI`; its key, timeouts and retries are used instead of those above. An
             async client may not be used elsewhere, because its connections belong to the engine's event loop; `close()` closes it. A sync
             client stays open.
+        path: The route behind `base_url`, such as `/v3/embeddings`, where it can't be found out.
+        server: What another engine learned about the server: `engine.server.options()` has it. Skips the first contact.
         source, revision: The local cache in which the tokenizer is searched, and the revision.
 
     Raises:
@@ -96,6 +99,8 @@ class HttpEngine(Submitting):
         tokenizer: str | Path | None = None,
         headers: Mapping[str, str] | None = None,
         client: Any = None,
+        path: str | None = None,
+        server: Mapping[str, Any] | None = None,
         source: Source = "auto",
         revision: str | None = None,
     ) -> None:
@@ -107,6 +112,8 @@ class HttpEngine(Submitting):
         max_retries = whole_number(max_retries, "max_retries", 0)
         if headers is not None and not isinstance(headers, Mapping):
             raise ConfigError(f"must be a mapping from names to values, not {type(headers).__name__}", option="headers")
+        if path is not None and (not isinstance(path, str) or not path.strip("/") or "?" in path or "#" in path):
+            raise ConfigError(f"must be the path of a route such as '/v3/embeddings', not {path!r}", option="path")
         api_key = api_key.strip() or None if isinstance(api_key, str) else api_key  # a key read from a file ends with a line break
         self.task: Task = task
         self.model = model = str(model_name(model))
@@ -143,8 +150,10 @@ class HttpEngine(Submitting):
             conventions=self.conventions,
             dimensions=None if tokenizer and model not in CHECKPOINTS else known.dimensions,
             concurrency=concurrency,
+            path=path,
+            known=None if server is None else loaded(server, task, model, self._address.root),
         )
-        self._fitter = Fitter(self.tokenizer, self._connection.post, concurrency)
+        self._fitter = Fitter(self.tokenizer, self._connection.post, self._connection.learn, concurrency)
         self._batcher: Batcher | None = None
         self._concurrency, self._request_size = concurrency, request_size
         self._loop = BackgroundLoop(f"{model} on {self._address}")
@@ -178,6 +187,14 @@ class HttpEngine(Submitting):
         return self._connection.info.context if self._connection.info else None
 
     @property
+    def server(self) -> ServerInfo | None:
+        """What the server's answers showed: route, dialect, accepted bodies, limits, proof. None before the first call.
+
+        `engine_options=engine.server.options()` opens an engine that skips the first contact.
+        """
+        return self._connection.info
+
+    @property
     def where(self) -> str:
         """The server's address, without credentials."""
         return str(self._address)
@@ -199,10 +216,11 @@ class HttpEngine(Submitting):
         self._connection.check_instruction(job, server)
         budget = min(job.max_tokens, server.context or job.max_tokens)
         prompts, cut = await self._fitter.fit(job, server, budget)
-        size = self._request_size if job.call_size is None else min(self._request_size, fair_share(job.call_size, self._concurrency))
+        most = min(self._request_size, server.max_items or self._request_size)
+        size = most if job.call_size is None else min(most, fair_share(job.call_size, self._concurrency))
         requests = list(grouped(prompts, server, size))
         if self._batcher is None:
-            self._batcher = Batcher(partial(self._connection.ask, server), self._concurrency, self._request_size)
+            self._batcher = Batcher(partial(self._connection.ask, server), self._concurrency, most)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_sent(self._batcher, positions, prompts, kind, job)) for positions, kind in requests]
         rows: Rows | None = None
@@ -249,7 +267,8 @@ class HttpEngine(Submitting):
     def __repr__(self) -> str:
         info = self._connection.info
         dialect = info.dialect.name if info else self._connection.dialect
-        return f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={dialect!r})"
+        shown = f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={dialect!r}"
+        return f"{shown}, server='{info.summary}')" if info else f"{shown})"
 
 
 async def _sent(batcher: Batcher, positions: Sequence[int], prompts: Sequence[Prompt], kind: object, job: Job) -> Answer:
