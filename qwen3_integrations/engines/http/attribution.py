@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from qwen3_integrations.core.types import Job
 from qwen3_integrations.engines.http.discovery import ServerInfo
+from qwen3_integrations.engines.http.failures import EXACT_CUT
 from qwen3_integrations.errors import EngineError, PromptTooLong, RequestRefused
 
 _TOO_LARGE = 413
@@ -47,8 +48,5 @@ def too_long_for(server: ServerInfo, error: PromptTooLong) -> PromptTooLong:
 def _refusal_advice(error: RequestRefused) -> str:
     """What to do when a server refuses one prompt. Most refuse only texts that are too long; few report it by a status or a code."""
     if error.status == _TOO_LARGE:
-        return f"Lower max_tokens; {_EXACT_CUT}"
-    return f"If the text is too long, lower max_tokens; {_EXACT_CUT}. If it is not too long, check the text"
-
-
-_EXACT_CUT = "for an exact cut on this machine, pass the model's folder: engine_options={'tokenizer': ...}"
+        return f"Lower max_tokens; {EXACT_CUT}"
+    return f"If the text is too long, lower max_tokens; {EXACT_CUT}. If it is not too long, check the text"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.dialects import Answer, DialectName
 from qwen3_integrations.engines.http.discovery import ServerInfo, discover
 from qwen3_integrations.engines.http.handshake import Handshake, shake_hands
+from qwen3_integrations.engines.http.numbers import check_finite
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply, ConfigError, own_copy
 
@@ -78,12 +79,19 @@ class Connection:
 
     async def ask(self, server: ServerInfo, prompts: Sequence[Prompt]) -> Answer:
         """Send prompts in one request in the server's dialect."""
-        return server.dialect.read(await self.post(server.url, server.dialect.body(server.model, prompts)), len(prompts))
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Any:
-        """Post JSON to an address, as one of the requests in flight."""
+        def read(answer: Any) -> Answer:
+            found = server.dialect.read(answer, len(prompts))
+            check_finite(found.rows)
+            return found
+
+        answer: Answer = await self.post(server.url, server.dialect.body(server.model, prompts), read)
+        return answer
+
+    async def post(self, url: str, body: Mapping[str, Any], read: Callable[[Any], Any] | None = None) -> Any:
+        """Post JSON to an address, as one of the requests in flight; see `Transport.post`."""
         async with self._slots:
-            return await self._transport.post(url, body)
+            return await self._transport.post(url, body, read)
 
     def check_width(self, rows: Rows, server: ServerInfo) -> None:
         """Check that rows are as wide as the model's embeddings: a server may be restarted with another model.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from qwen3_integrations.core.prompts import RERANK_PREFIX, RERANK_SUFFIX
 from qwen3_integrations.core.tokenizer import neutral
 from qwen3_integrations.core.types import Prompt, Rows, Task
+from qwen3_integrations.engines.http.numbers import brief, number, numbers, whole
 from qwen3_integrations.errors import BadReply
 
 DialectName: TypeAlias = str
@@ -118,9 +120,9 @@ def read_classes(answer: Any, count: int) -> Answer:
     """Probabilities of "yes" by index: the only class, or the last of the classes no and yes."""
     items = _in_order(_listed(answer, ("data",)), count)
     try:
-        scores = [float(item["probs"][-1]) for item in items]
+        scores = [number(item["probs"][-1]) for item in items]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise BadReply(f"the server's classes contain no probability: {type(error).__name__} {error}") from error
+        raise BadReply(f"the server's classes contain no probability: {type(error).__name__} {brief(error)}") from error
     return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
 
 
@@ -128,9 +130,9 @@ def read_ranks(answer: Any, count: int) -> Answer:
     """Scores by index, from a list, or from `results` or `data`; each is named `relevance_score` or `score`."""
     items = _in_order(answer if isinstance(answer, list) else _listed(answer, ("results", "data")), count)
     try:
-        scores = [float(item["relevance_score"] if "relevance_score" in item else item["score"]) for item in items]
+        scores = [number(item["relevance_score"] if "relevance_score" in item else item["score"]) for item in items]
     except (KeyError, TypeError, ValueError) as error:
-        raise BadReply(f"the server's ranking contains no score: {type(error).__name__} {error}") from error
+        raise BadReply(f"the server's ranking contains no score: {type(error).__name__} {brief(error)}") from error
     return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
 
 
@@ -188,7 +190,7 @@ def _listed(answer: Any, names: Iterable[str]) -> list[Any]:
         if isinstance(answer, Mapping) and isinstance(answer.get(name), list):
             found: list[Any] = answer[name]
             return found
-    keys = ", ".join(map(str, answer)) if isinstance(answer, Mapping) else type(answer).__name__
+    keys = brief(", ".join(map(str, islice(answer, 20)))) if isinstance(answer, Mapping) else type(answer).__name__
     raise BadReply(f"the server's answer has no list {' or '.join(names)}; its fields are: {keys}")
 
 
@@ -200,7 +202,7 @@ def _in_order(items: Sequence[Any], count: int) -> list[Mapping[str, Any]]:
     for item in items:
         index = item.get("index") if isinstance(item, dict) else None
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-            raise BadReply(f"the server sent a result with index {index!r} for {count} prompts")
+            raise BadReply(f"the server sent a result with index {brief(repr(index))} for {count} prompts")
         if index in placed:
             raise BadReply(f"the server sent two results with index {index}")
         placed[index] = item
@@ -216,7 +218,7 @@ def _block(values: Sequence[Any]) -> Rows | None:
                 return None
             rows = np.frombuffer(b"".join(raw), dtype="<f4").reshape(len(raw), -1).astype(np.float32, copy=False)
         else:
-            rows = np.asarray(values, dtype=np.float32)
+            rows = numbers(values)
     except (binascii.Error, ValueError, TypeError):
         return None
     return rows if rows.ndim == 2 and rows.shape[1] and np.isfinite(rows).all() else None
@@ -233,13 +235,9 @@ def _rows(values: Sequence[Any]) -> Rows:
 
 def _vector(value: Any, index: int) -> Rows:
     try:
-        vector = (
-            np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4")
-            if isinstance(value, str)
-            else np.asarray(value, dtype=np.float32)
-        )
+        vector = np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4") if isinstance(value, str) else numbers(value)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise BadReply(f"the server's vector can't be decoded: {error}", index=index) from error
+        raise BadReply(f"the server's vector can't be decoded: {brief(error)}", index=index) from error
     if vector.ndim != 1 or not len(vector):
         raise BadReply(f"the server's vector has the shape {vector.shape}, not (dimensions,)", index=index)
     if not np.isfinite(vector).all():
@@ -251,5 +249,4 @@ def _tokens(answer: Any) -> int | None:
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
     if not isinstance(usage, Mapping):
         return None
-    tokens = usage.get("prompt_tokens") or usage.get("total_tokens")
-    return tokens if isinstance(tokens, int) else None
+    return whole(usage.get("prompt_tokens")) or whole(usage.get("total_tokens")) or None
