@@ -10,7 +10,7 @@
     └── EngineError (RuntimeError)          the engine or the server behind it; `url`, `model`, `partial`
         ├── EngineClosed                    used after `close()`
         ├── BadReply                        an answer of the wrong count, width or value
-        └── ServerError                     `url`, `status`, `retry_after_s`
+        └── ServerError                     `url`, `status`, `words`, `retry_after_s`
             ├── ServerUnreachable           refused, reset, unknown host, a proxy that does not answer
             ├── ServerTimeout (TimeoutError)
             ├── AuthenticationFailed        401, 403
@@ -292,6 +292,7 @@ class ServerError(EngineError):
         url: The address of the request, without credentials.
         status: The HTTP status; None if there was no answer.
         retry_after_s: Seconds after which the server permits the next request (`Retry-After`); None if it does not say.
+        words: The server's own words, in one line; None if there was no answer.
     """
 
     url: str
@@ -306,10 +307,12 @@ class ServerError(EngineError):
         index: int | None = None,
         model: str | None = None,
         retry_after_s: float | None = None,
+        words: str | None = None,
     ) -> None:
         super().__init__(reason, advice=advice, index=index, url=url, model=model)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.words = words
 
 
 class ServerUnreachable(ServerError):

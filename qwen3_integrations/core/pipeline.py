@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Generic, TypeVar
@@ -23,7 +24,7 @@ from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SliceSize, slices
 from qwen3_integrations.core.types import Call, Job, Prompt, Reply, Rows, Task
-from qwen3_integrations.errors import Qwen3Error
+from qwen3_integrations.errors import EngineError, Partial, Qwen3Error
 
 T = TypeVar("T")
 
@@ -198,7 +199,7 @@ class _Planned(Generic[T]):
         try:
             reply = engine.run(self.job)
         except Qwen3Error as error:
-            raise _moved(error, self._position_of) from error.__cause__
+            raise self._of_call(error) from error.__cause__
         return self._finished(reply)
 
     async def arun(self, engine: Engine) -> Slice[T]:
@@ -206,8 +207,19 @@ class _Planned(Generic[T]):
         try:
             reply = await engine.arun(self.job)
         except Qwen3Error as error:
-            raise _moved(error, self._position_of) from error.__cause__
+            raise self._of_call(error) from error.__cause__
         return self._finished(reply)
+
+    def _of_call(self, error: Qwen3Error) -> Qwen3Error:
+        """The error of this slice as the error of the whole call. Of items with several prompts no part is kept."""
+        moved = _moved(error, self._position_of)
+        if not isinstance(moved, EngineError) or moved.partial is None:
+            return moved
+        partial, rows = moved.partial, None
+        if self.plan.counts is None:
+            with suppress(Qwen3Error):  # the first failure is the one to report
+                rows = self.work.finish(partial.rows, Plan(tuple(self.plan.prompts[at] for at in partial.which)), self.begin)
+        return moved.replace(partial=None if rows is None else Partial(rows, tuple(self.begin + at for at in partial.which)))
 
     def _position_of(self, prompt: int) -> int:
         """The position in the whole call of the item that a prompt belongs to."""

@@ -12,7 +12,7 @@ import time
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from qwen3_integrations.engines.http.replies import judged
 
@@ -167,7 +167,7 @@ def _late(request: Any, bounds: Bounds, error: Exception, library: Any) -> Excep
     if bounds.timeouts > 1 and not isinstance(error, library.ConnectTimeout):
         return openai.APITimeoutError(request=request)
     if isinstance(error, library.TimeoutException):
-        return error
+        return cast("Exception", error)
     late: Exception = library.ReadTimeout("no whole answer in time", request=request)
     return late
 

@@ -9,7 +9,9 @@ from typing import Any
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.caps import NO_CAPS, Caps, described_caps
 from qwen3_integrations.engines.http.dialects import DIALECT_NAMES, DIALECTS, Dialect, DialectName, is_vllm
+from qwen3_integrations.engines.http.numbers import is_name, short_list, whole
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import (
     AuthenticationFailed,
@@ -42,6 +44,7 @@ class ServerInfo:
         counts: Whether it counts tokens for clients (`/tokenize`).
         origin: The folder or name from which it loaded the model (vLLM's `root`); None where it does not report it.
         others: The other names that it serves.
+        caps: What it says that it accepts in one request.
     """
 
     url: str
@@ -52,6 +55,7 @@ class ServerInfo:
     counts: bool
     origin: str | None = None
     others: tuple[str, ...] = ()
+    caps: Caps = NO_CAPS
 
 
 async def discover(transport: Transport, address: Address, model: str | None, task: Task, asked: DialectName) -> ServerInfo:
@@ -80,18 +84,19 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
     served = _served(listed, model, address)
     name_served = str(served["id"])
     dialect = next(each for each in DIALECTS if each.task == task and each.speaks(served)) if asked == "auto" else dialect_for(asked, task)
-    context = served.get("max_model_len")
-    if isinstance(context, int) and is_vllm(served) and not await _answers_full_context(transport, address):
+    context = whole(served.get("max_model_len")) or None
+    if context is not None and is_vllm(served) and not await _answers_full_context(transport, address):
         context -= 1
     return ServerInfo(
         url=(base if dialect.versioned else address.root) + dialect.path,
         root=address.root,
         dialect=dialect,
         model=name_served,
-        context=context if isinstance(context, int) else None,
+        context=context,
         counts=is_vllm(served) or dialect.exact,
-        origin=str(served["root"]) if served.get("root") else None,
+        origin=served["root"] if is_name(served.get("root")) else None,
         others=tuple(str(entry["id"]) for entry in listed if entry["id"] != name_served),
+        caps=caps if isinstance(caps := served.get("caps"), Caps) else NO_CAPS,
     )
 
 
@@ -105,7 +110,7 @@ async def _answers_full_context(transport: Transport, address: Address) -> bool:
         answer = await transport.get(f"{address.root}/version")
     except _NO_SUCH_ROUTE:
         return False
-    numbers = re.match(r"(\d+)\.(\d+)", str(answer.get("version") if isinstance(answer, dict) else ""))
+    numbers = re.match(r"(\d{1,6})\.(\d{1,6})", str(answer.get("version") if isinstance(answer, dict) else ""))
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _FULL_CONTEXT_SINCE
 
 
@@ -144,7 +149,7 @@ async def _models(transport: Transport, address: Address, task: Task) -> tuple[s
             continue
         listed = answer.get("data") if isinstance(answer, dict) else answer
         if isinstance(listed, list):
-            return base, [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
+            return base, [entry for entry in listed if isinstance(entry, dict) and is_name(entry.get("id"))]
     return await _described(transport, address, task) or (address.versions[0], [])
 
 
@@ -157,9 +162,9 @@ async def _described(transport: Transport, address: Address, task: Task) -> tupl
         answer = await transport.get(f"{address.root}/info")
     except _NO_SUCH_ROUTE:
         return None
-    if not isinstance(answer, dict) or not isinstance(answer.get("model_id"), str):
+    if not isinstance(answer, dict) or not is_name(answer.get("model_id")):
         return None
-    entry = {"id": answer["model_id"], "max_model_len": answer.get("max_input_length")}
+    entry = {"id": answer["model_id"], "max_model_len": answer.get("max_input_length"), "caps": described_caps(answer)}
     return address.root if task == "rerank" else f"{address.root}/v1", [entry]
 
 
@@ -172,7 +177,7 @@ def _served(listed: list[dict[str, Any]], model: str | None, address: Address) -
         raise ModelNotServed(f"{address} lists no models", url=str(address), status=404, advice="Pass the name of the model that it serves")
     if not listed:
         return {"id": model}
-    names = ", ".join(repr(entry["id"]) for entry in listed)
+    names = short_list([repr(entry["id"]) for entry in listed])
     raise ModelNotServed(
         f"{address} does not serve {model!r}; it serves {names}",
         url=str(address),

@@ -13,6 +13,7 @@ from qwen3_integrations.engines.http.network import Network
 from qwen3_integrations.engines.http.replies import Statement, retry_after, statement
 from qwen3_integrations.errors import (
     AuthenticationFailed,
+    BadReply,
     ModelNotServed,
     QuotaExceeded,
     RateLimited,
@@ -57,6 +58,8 @@ _KINDS: dict[int, tuple[type[ServerError], str]] = {
 
 def may_be_a_text_s_fault(error: Exception) -> bool:
     """Whether one text of the request may be the cause of an error, so that it is worth to search for it."""
+    if isinstance(error, BadReply):
+        return True
     if not isinstance(error, RequestRefused | ServerFailed):
         return False
     return error.status is None or (error.status not in _NOT_A_TEXT and not 300 <= error.status < 400)
@@ -112,7 +115,8 @@ class Failures:
         later = "" if waiting is None else f" (Retry-After: {waiting:.0f} s)"
         reason = f"{shown} {answered} for {self.model}: {said.words}{later}"
         status_field = status if sent == status or said.status is not None else sent
-        error: ServerError = kind(reason, url=shown, status=status_field, model=self.model, advice=advice, retry_after_s=waiting)
+        error: ServerError = kind(reason, url=shown, status=status_field, model=self.model, advice=advice)
+        error.retry_after_s, error.words = waiting, said.words
         return error
 
     def _kind(self, status: int, said: Statement) -> tuple[Any, str | None]:
@@ -130,7 +134,7 @@ class Failures:
         if status in _KINDS:
             return _KINDS[status]
         if 300 <= status < 400:
-            return _redirected, "Check that base_url is the server's address"
+            return RedirectRefused, "Check that base_url is the server's address"
         too_long = f"Lower max_tokens; {EXACT_CUT}" if said.is_too_long else None
         return (
             (ServerFailed, too_long or "Retries did not help; the cause is in the server's log")
@@ -157,12 +161,6 @@ class Failures:
         advice = "The cause is in the server's log, or in the log of a proxy in front of it"
         broken = f"{shown} closed the connection before its answer was complete {reason}"
         return ServerUnreachable(broken, url=shown, model=self.model, advice=advice)
-
-
-def _redirected(reason: str, *, retry_after_s: float | None, **fields: Any) -> RedirectRefused:
-    error = RedirectRefused(reason, **fields)
-    error.retry_after_s = retry_after_s
-    return error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

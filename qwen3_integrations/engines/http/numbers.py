@@ -13,6 +13,9 @@ from qwen3_integrations.errors import BadReply, printable
 _BRIEF = 120
 """Characters of a server's value in a message."""
 
+_NAME = 1024
+"""Characters of a name."""
+
 _MOST = 1 << 40
 """The largest count that is believed: tokens, lengths, limits."""
 
@@ -57,6 +60,11 @@ def numbers(values: Any) -> Rows:
 def whole(value: Any) -> int | None:
     """A count that a server reports; None for what is no possible count."""
     return value if type(value) is int and 0 <= value <= _MOST else None
+
+
+def is_name(value: Any) -> bool:
+    """Whether a server's value can be the name of a model: printable, and not longer than a path."""
+    return isinstance(value, str) and 0 < len(value) <= _NAME and value.isprintable()
 
 
 def brief(value: object) -> str:
