@@ -200,7 +200,7 @@ class _Planned(Generic[T]):
             reply = engine.run(self.job)
         except Qwen3Error as error:
             raise self._of_call(error) from error.__cause__
-        return self._finished(reply)
+        return self._finished(reply, engine)
 
     async def arun(self, engine: Engine) -> Slice[T]:
         """As `run`, without blocking the event loop."""
@@ -208,7 +208,7 @@ class _Planned(Generic[T]):
             reply = await engine.arun(self.job)
         except Qwen3Error as error:
             raise self._of_call(error) from error.__cause__
-        return self._finished(reply)
+        return self._finished(reply, engine)
 
     def _of_call(self, error: Qwen3Error) -> Qwen3Error:
         """The error of this slice as the error of the whole call. Of items with several prompts no part is kept."""
@@ -225,12 +225,18 @@ class _Planned(Generic[T]):
         """The position in the whole call of the item that a prompt belongs to."""
         return self.begin + self.plan.item_of(prompt)
 
-    def _finished(self, reply: Reply) -> Slice[T]:
+    def _finished(self, reply: Reply, engine: Engine) -> Slice[T]:
+        try:
+            rows = self.work.finish(reply.rows, self.plan, self.begin)
+        except EngineError as error:
+            where = getattr(engine, "where", None)
+            url = where if isinstance(where, str) and "://" in where else None
+            raise error.replace(model=error.model or engine.model, url=error.url or url) from error.__cause__
         cut = {position for position, prompt in enumerate(self.job.prompts) if prompt.truncated} | reply.truncated
         return Slice(
             items=self.items,
             begin=self.begin,
-            rows=self.work.finish(reply.rows, self.plan, self.begin),
+            rows=rows,
             usage=Usage(len(self.job.prompts), reply.total_tokens, len(cut)),
             truncated=frozenset(map(self._position_of, cut)),
             max_tokens=reply.max_tokens,

@@ -1,4 +1,4 @@
-"""A stand-in for servers of any kind: vectors and scores by words, so that every text has its own right answer. Any answer can be spoilt."""
+"""A stand-in for servers of any kind: vectors and scores by words, so that each text has its own answer. Any answer can be spoilt."""
 
 from __future__ import annotations
 

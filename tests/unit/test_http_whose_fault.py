@@ -1,4 +1,4 @@
-"""Whose fault a failed request is: one text's, found whatever the status, or the key's, the quota's, the route's, the time's, the rate's."""
+"""Whose fault a failed request is: one text's, whatever the status, or the key's, the quota's, the route's, the time's, the rate's."""
 
 from __future__ import annotations
 

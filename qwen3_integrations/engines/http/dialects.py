@@ -123,7 +123,7 @@ def read_classes(answer: Any, count: int) -> Answer:
         scores = [number(item["probs"][-1]) for item in items]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BadReply(f"the server's classes contain no probability: {type(error).__name__} {brief(error)}") from error
-    return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
+    return Answer(numbers(scores), _tokens(answer))
 
 
 def read_ranks(answer: Any, count: int) -> Answer:
@@ -133,7 +133,7 @@ def read_ranks(answer: Any, count: int) -> Answer:
         scores = [number(item["relevance_score"] if "relevance_score" in item else item["score"]) for item in items]
     except (KeyError, TypeError, ValueError) as error:
         raise BadReply(f"the server's ranking contains no score: {type(error).__name__} {brief(error)}") from error
-    return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer))
+    return Answer(numbers(scores), _tokens(answer))
 
 
 def is_vllm(entry: Mapping[str, Any]) -> bool:

@@ -74,15 +74,16 @@ def brief(value: object) -> str:
 
 
 def check_finite(rows: Rows) -> None:
-    """Check that all numbers of an answer are finite.
+    """Check that all numbers of an answer are finite, and that no vector is zero.
 
     Raises:
-        BadReply: With the position of the first row that is not finite.
+        BadReply: With the position of the first row that can't be right.
     """
-    finite = np.isfinite(rows) if rows.ndim == 1 else np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        index = int(np.argmin(finite))
-        what = f"score {rows[index]} is not in [0, 1]" if rows.ndim == 1 else "server's vector is not finite"
+    usable = np.isfinite(rows) if rows.ndim == 1 else np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+    if not usable.all():
+        index = int(np.argmin(usable))
+        vector = "server's vector is zero" if np.isfinite(rows[index]).all() else "server's vector is not finite"
+        what = f"score {rows[index]} is not in [0, 1]" if rows.ndim == 1 else vector
         raise BadReply(f"the {what}", index=index)
 
 

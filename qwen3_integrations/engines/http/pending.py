@@ -12,7 +12,7 @@ import numpy as np
 
 from qwen3_integrations.core.types import Prompt, Rows
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.errors import EngineError, Partial, own_copy
+from qwen3_integrations.errors import BadReply, EngineError, Partial, own_copy
 
 REQUEST_CHARACTERS = 1 << 20
 """Characters in one request: far below the limits of servers and proxies, and enough text to fill a forward pass."""
@@ -39,6 +39,9 @@ class PendingRequest:
 
     def take(self, offset: int, rows: Rows, tokens: int | None) -> None:
         """Keep the answer to some of the prompts; when all answers are there, resolve the future."""
+        if any(part.shape[1:] != rows.shape[1:] for part in self.parts.values()):
+            self.fail(BadReply("the server sent vectors of different widths for texts of one call"))
+            return
         self.parts[offset] = rows
         self.tokens = None if tokens is None or self.tokens is None else self.tokens + tokens
         if not self.answer.done() and sum(map(len, self.parts.values())) == len(self.prompts):
