@@ -85,9 +85,12 @@ async def test_a_call_ends_with_its_deadline_and_keeps_what_was_computed():
 
 
 def test_retries_end_with_the_deadline():
-    with WordServer(lambda call: call.answer(503, b"{}", {"Retry-After": "60"}) or True) as server:
-        with opened(server, deadline_s=0.5, max_retries=4) as engine, pytest.raises(ServerTimeout, match="deadline_s"):
-            Embedder(engine).embed_documents(["text"])
+    with (
+        WordServer(lambda call: call.answer(503, b"{}", {"Retry-After": "60"}) or True) as server,
+        opened(server, deadline_s=0.5, max_retries=4) as engine,
+        pytest.raises(ServerTimeout, match="deadline_s"),
+    ):
+        Embedder(engine).embed_documents(["text"])
 
 
 @pytest.mark.parametrize("value", [0, -1, "soon", True])

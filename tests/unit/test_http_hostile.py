@@ -131,9 +131,12 @@ def test_json_of_any_content_type_is_read(kind):
     ],
 )
 def test_a_200_with_an_error_is_that_error_and_is_retried_by_its_code(body, status, words):
-    with WordServer(always(lambda call: send(call, 200, body))) as server, opened(server, max_retries=1) as engine:
-        with pytest.raises(ServerFailed, match=words) as caught:
-            Embedder(engine).embed_documents(["one"])
+    with (
+        WordServer(always(lambda call: send(call, 200, body))) as server,
+        opened(server, max_retries=1) as engine,
+        pytest.raises(ServerFailed, match=words) as caught,
+    ):
+        Embedder(engine).embed_documents(["one"])
     assert (caught.value.status, caught.value.words) == (status, words)
     assert server.asked == [1, 1, 1, 1]  # a retry; and a harmless text, with its retry
 
@@ -154,9 +157,12 @@ def test_an_unusable_answer_is_asked_for_again_twice(name):
 def test_what_was_computed_is_not_lost(count):
     texts = [f"text {number}" for number in range(count)]
     texts[count - 3] = "BAD"
-    with WordServer(refusing(422, "no", lambda sent: "BAD" in sent)) as server, opened(server, request_size=8) as engine:
-        with pytest.raises(RequestRefused) as caught:
-            Embedder(engine).embed_documents(texts)
+    with (
+        WordServer(refusing(422, "no", lambda sent: "BAD" in sent)) as server,
+        opened(server, request_size=8) as engine,
+        pytest.raises(RequestRefused) as caught,
+    ):
+        Embedder(engine).embed_documents(texts)
     partial = caught.value.partial
     assert caught.value.index == count - 3
     assert count - 3 not in partial.which
@@ -168,8 +174,11 @@ def test_what_was_computed_is_not_lost(count):
 def test_the_first_of_several_bad_texts_is_named():
     texts = [f"text {number}" for number in range(64)]
     texts[9] = texts[50] = "BAD"
-    with WordServer(refusing(422, "no", lambda sent: "BAD" in sent)) as server, opened(server, request_size=8) as engine:
-        with pytest.raises(RequestRefused) as caught:
-            Embedder(engine).embed_documents(texts)
+    with (
+        WordServer(refusing(422, "no", lambda sent: "BAD" in sent)) as server,
+        opened(server, request_size=8) as engine,
+        pytest.raises(RequestRefused) as caught,
+    ):
+        Embedder(engine).embed_documents(texts)
     assert caught.value.index in (9, 50)
     assert json.dumps(caught.value.words) == '"no"'

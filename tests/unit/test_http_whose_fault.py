@@ -212,9 +212,12 @@ def test_temporary_failures_blame_no_text():
 
 def test_a_text_at_fault_is_found_soon_with_retries_too():
     began = time.monotonic()
-    with WordServer(refusing(500, "input is too large to process", bad)) as server, opened(server, max_retries=4) as engine:
-        with pytest.raises(ServerFailed) as caught:
-            Embedder(engine).embed_documents([*TEXTS, "BAD"])
+    with (
+        WordServer(refusing(500, "input is too large to process", bad)) as server,
+        opened(server, max_retries=4) as engine,
+        pytest.raises(ServerFailed) as caught,
+    ):
+        Embedder(engine).embed_documents([*TEXTS, "BAD"])
     assert caught.value.index == 40
     assert len(server.asked) < 20
     assert time.monotonic() - began < 60

@@ -83,6 +83,8 @@ class Connection:
         def read(answer: Any) -> Answer:
             found = server.dialect.read(answer, len(prompts))
             check_finite(found.rows)
+            if self.info is not None:  # the handshake has its own words for another width
+                self.check_width(found.rows, server)
             return found
 
         answer: Answer = await self.post(server.url, server.dialect.body(server.model, prompts), read)
