@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from qwen3_integrations.core.types import Prompt, PromptPart
 from qwen3_integrations.engines.http.caps import NO_CAPS, Caps, shown_caps, stated_caps
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.engines.http.failures import may_be_a_text_s_fault
+from qwen3_integrations.engines.http.failures import blames_length, may_be_a_text_s_fault
 from qwen3_integrations.engines.http.pending import Batch, PendingRequest, RequestQueue, Search
 from qwen3_integrations.engines.http.transport import retries
 from qwen3_integrations.errors import EngineError, RequestRefused
@@ -140,6 +140,8 @@ class Batcher:
         if stated != NO_CAPS:
             self.caps = self.caps.least(stated)
             self._queue_parts(batch.divided(self.caps.divided(prompts)))
+        elif len(prompts) == 1 and blames_length(failure):
+            batch.fail(failure.replace(index=0))
         elif not may_be_a_text_s_fault(failure) or not (batch.suspect or await self._answers_harmless(prompts[0])):
             batch.fail(failure)
         elif failure.index is not None and len(batch.spans) == 1:

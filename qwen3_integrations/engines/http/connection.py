@@ -83,11 +83,11 @@ class Connection:
         def read(answer: Any) -> Answer:
             found = server.dialect.read(answer, len(prompts))
             check_finite(found.rows)
-            if self.info is not None:  # the handshake has its own words for another width
-                self.check_width(found.rows, server)
             return found
 
         answer: Answer = await self.post(server.url, server.dialect.body(server.model, prompts), read)
+        if self.info is not None:  # the handshake has its own words for another width
+            self.check_width(answer.rows, server)
         return answer
 
     async def post(self, url: str, body: Mapping[str, Any], read: Callable[[Any], Any] | None = None) -> Any:

@@ -14,6 +14,7 @@ from qwen3_integrations.engines.http.replies import Statement, retry_after, stat
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,
+    EngineError,
     ModelNotServed,
     QuotaExceeded,
     RateLimited,
@@ -63,6 +64,12 @@ def may_be_a_text_s_fault(error: Exception) -> bool:
     if not isinstance(error, RequestRefused | ServerFailed):
         return False
     return error.status is None or (error.status not in _NOT_A_TEXT and not 300 <= error.status < 400)
+
+
+def blames_length(error: EngineError) -> bool:
+    """Whether a server says that its request is too long: of one text, this text is at fault."""
+    words = getattr(error, "words", None)
+    return isinstance(error, RequestRefused | ServerFailed) and words is not None and Statement(words, frozenset(), None).is_too_long
 
 
 @dataclass(frozen=True, slots=True)
