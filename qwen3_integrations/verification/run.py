@@ -11,6 +11,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import check_choice, check_options
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.engine import HttpEngine
+from qwen3_integrations.engines.http.network import Network
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import (
@@ -63,7 +64,10 @@ CHECKS: Mapping[Task, Mapping[str, Checking]] = {
 
 REACHABLE = "reachable"
 
-OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "path", "revision", "source", "timeout_s", "tokenizer")
+OPTIONS = (
+    *("ca", "connect_timeout_s", "deadline_s", "dialect", "headers", "max_retries", "path", "proxy", "revision", "source", "timeout_s"),
+    *("tokenizer", "verify"),
+)
 """The options of `HttpEngine` that `verify` accepts."""
 
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 60.0, "connect_timeout_s": 10.0, "max_retries": 1}
@@ -97,7 +101,7 @@ def verify(
         api_key: The server's key; the default is `QWEN3_API_KEY` from the environment. Never shown.
         on_check: Called with the name of each check before it begins.
         engine_options: Options of `HttpEngine`: `dialect`, `path`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default
-            60), `connect_timeout_s`, `max_retries` (default 1).
+            60), `connect_timeout_s`, `deadline_s`, `max_retries` (default 1), `proxy`, `verify`, `ca`.
 
     Returns:
         A report. Checks that a failure prevents (no such route, no answer in time) are `skipped`.
@@ -119,6 +123,7 @@ def verify(
         address,
         model or "the model",
         headers=own | dict(options.get("headers") or {}),
+        network=Network(options.get("proxy"), options.get("verify", True), options.get("ca")),
         **{name: options[name] for name in ("api_key", *DEFAULTS)},
     )
     loop = BackgroundLoop(f"verifying {address}")
@@ -158,7 +163,7 @@ async def _verified(
         checks = await _checked(Probe(found, connection, transport, engine, published, base), on_check)
     finally:
         engine.close()
-    learned = connection.info or server
+    learned = (connection.info or server).with_caps(engine.server.caps if engine.server else server.caps)
     return Report(
         str(address), found, learned.model, learned.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks), learned
     )

@@ -11,6 +11,7 @@ from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.connection import Connection
 from qwen3_integrations.engines.http.dialects import DialectName
 from qwen3_integrations.engines.http.discovery import tasks_of
+from qwen3_integrations.engines.http.numbers import short_list
 from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply, ModelNotServed, RedirectRefused, RequestRefused, RouteNotServed, ServerFailed
@@ -95,6 +96,6 @@ def published_as(server: ServerInfo, task: Task) -> Checkpoint | None:
 
 def described(server: ServerInfo) -> str:
     """A server's models and context, in one line."""
-    others = f" (also as {', '.join(server.others)})" if server.others else ""
+    others = f" (also as {short_list(server.others)})" if server.others else ""
     context = f"up to {server.context} tokens" if server.context else "context not reported"
     return f"serves {server.model}{others}, {context}, on {server.url}"

@@ -302,7 +302,7 @@ def test_addresses_with_a_query_or_a_fragment_are_refused(url):
 
 def test_vectors_of_another_width_than_before_are_refused(stand_in, opened):
     """The server was restarted with another model."""
-    widths = iter([4, 4, 8])
+    widths = iter([4, 4] + [8] * 20)
     server = stand_in(
         v1_embeddings=lambda body: {
             "data": [{"index": n, "embedding": [1.0] * width} for width in [next(widths)] for n in range(len(body["input"]))]

@@ -17,10 +17,17 @@ remote_tokens   counts and cuts with the server's tokenizer
 grouping        divides the prompts of a job into requests
 batching        sends the requests of many callers together, and splits refused ones
 pending         the requests that wait, their batches, and the order in which jobs take turns
+caps            what a server accepts in one request
+deadlines       the time at which each call must have ended
 attribution     which item of a call an error is about
 transport       one HTTP request, and its failure as an error of this package
+bounded         clients with a bounded time and size of each request
+failures        failed requests as errors: whose fault it is
+replies         the JSON, words and codes of an answer
+numbers         numbers in a server's JSON, read strictly
 redirects       which redirects are followed
 headers         checks of header values, and secrets that are never shown
+network         proxy and certificates
 library         the HTTP library of the installed OpenAI SDK
 """
 

@@ -127,10 +127,9 @@ class Connection:
         return answer
 
     async def post(self, url: str, body: Mapping[str, Any], read: Callable[[Any], Any] | None = None) -> Any:
-        """Post JSON to an address, as one of the requests in flight, and read the answer's JSON."""
+        """Post JSON to an address, as one of the requests in flight; see `Transport.post`."""
         async with self._slots:
-            answer = await self._transport.post(url, body)
-        return answer if read is None else read(answer)
+            return await self._transport.post(url, body, read)
 
     def check_width(self, rows: Rows, server: ServerInfo) -> None:
         """Check that rows are as wide as the model's embeddings: a server may be restarted with another model.
@@ -157,7 +156,11 @@ class Connection:
         _check_instruction(job.prompts, server)
 
     async def _answer(self, server: ServerInfo, prompts: Sequence[Prompt]) -> Answer:
-        answer, learned = await ask_and_learn(server, prompts, self.post)
+        def check(answer: Answer) -> None:
+            if self.info is not None:  # the handshake has its own words for another width
+                self.check_width(answer.rows, server)
+
+        answer, learned = await ask_and_learn(server, prompts, self.post, check)
         if learned:
             self._current = replace(self._current or server, **learned)
             _check_instruction(prompts, self._current)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ from qwen3_integrations.engines.http.bodies import (
     exact_body,
     rerank_body,
 )
+from qwen3_integrations.engines.http.numbers import brief, number, numbers, whole
 from qwen3_integrations.errors import BadReply
 
 __all__ = ["DIALECTS", "DIALECT_NAMES", "Answer", "Dialect", "DialectName", "document_of", "read_classes", "read_embeddings", "read_ranks"]
@@ -113,10 +115,10 @@ def read_classes(answer: Any, count: int) -> Answer:
     """Probabilities of "yes" by index: the only class, or the last of the classes no and yes."""
     items, indexed = _in_order(_listed(answer, ("data",)), count)
     try:
-        scores = [float(item["probs"][-1]) for item in items]
+        scores = [number(item["probs"][-1]) for item in items]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise BadReply(f"the server's classes contain no probability: {type(error).__name__} {error}") from error
-    return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer), indexed)
+        raise BadReply(f"the server's classes contain no probability: {type(error).__name__} {brief(error)}") from error
+    return Answer(numbers(scores), _tokens(answer), indexed)
 
 
 def read_ranks(answer: Any, count: int) -> Answer:
@@ -127,10 +129,10 @@ def read_ranks(answer: Any, count: int) -> Answer:
     content = answer["output"] if isinstance(answer, Mapping) and isinstance(answer.get("output"), Mapping) else answer
     items, indexed = _in_order(content if isinstance(content, list) else _listed(content, ("results", "data")), count)
     try:
-        scores = [float(item["relevance_score"] if "relevance_score" in item else item["score"]) for item in items]
+        scores = [number(item["relevance_score"] if "relevance_score" in item else item["score"]) for item in items]
     except (KeyError, TypeError, ValueError) as error:
-        raise BadReply(f"the server's ranking contains no score: {type(error).__name__} {error}") from error
-    return Answer(np.asarray(scores, dtype=np.float32), _tokens(answer), indexed)
+        raise BadReply(f"the server's ranking contains no score: {type(error).__name__} {brief(error)}") from error
+    return Answer(numbers(scores), _tokens(answer), indexed)
 
 
 def is_vllm(entry: Mapping[str, Any]) -> bool:
@@ -160,7 +162,7 @@ def _listed(answer: Any, names: Iterable[str]) -> list[Any]:
         if isinstance(answer, Mapping) and isinstance(answer.get(name), list):
             found: list[Any] = answer[name]
             return found
-    keys = ", ".join(map(str, answer)) if isinstance(answer, Mapping) else type(answer).__name__
+    keys = brief(", ".join(map(str, islice(answer, 20)))) if isinstance(answer, Mapping) else type(answer).__name__
     raise BadReply(f"the server's answer has no list {' or '.join(names)}; its fields are: {keys}")
 
 
@@ -179,7 +181,7 @@ def _in_order(items: Sequence[Any], count: int) -> tuple[list[Mapping[str, Any]]
         sent = item.get("index") if isinstance(item, dict) else None
         index = _index(sent)
         if index is None or not 0 <= index < count:
-            raise BadReply(f"the server sent a result with index {sent!r} for {count} prompts")
+            raise BadReply(f"the server sent a result with index {brief(repr(sent))} for {count} prompts")
         if index in placed:
             raise BadReply(f"the server sent two results with index {index}")
         placed[index] = item
@@ -204,7 +206,7 @@ def _block(values: Sequence[Any]) -> Rows | None:
                 return None
             rows = np.frombuffer(b"".join(raw), dtype="<f4").reshape(len(raw), -1).astype(np.float32, copy=False)
         else:
-            rows = np.asarray(values, dtype=np.float32)
+            rows = numbers(values)
     except (binascii.Error, ValueError, TypeError):
         return None
     return rows if rows.ndim == 2 and rows.shape[1] and np.isfinite(rows).all() else None
@@ -221,13 +223,9 @@ def _rows(values: Sequence[Any]) -> Rows:
 
 def _vector(value: Any, index: int) -> Rows:
     try:
-        vector = (
-            np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4")
-            if isinstance(value, str)
-            else np.asarray(value, dtype=np.float32)
-        )
+        vector = np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4") if isinstance(value, str) else numbers(value)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise BadReply(f"the server's vector can't be decoded: {error}", index=index) from error
+        raise BadReply(f"the server's vector can't be decoded: {brief(error)}", index=index) from error
     if vector.ndim != 1 or not len(vector):
         raise BadReply(f"the server's vector has the shape {vector.shape}, not (dimensions,)", index=index)
     if not np.isfinite(vector).all():
@@ -241,7 +239,7 @@ def _tokens(answer: Any) -> int | None:
     if not isinstance(usage, Mapping):
         return None
     for name in ("prompt_tokens", "total_tokens"):
-        tokens = _index(usage.get(name))
-        if tokens is not None and tokens > 0:
+        tokens = whole(_index(usage.get(name)))
+        if tokens:
             return tokens
     return None

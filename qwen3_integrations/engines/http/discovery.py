@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.caps import described_caps
 from qwen3_integrations.engines.http.dialects import DIALECT_NAMES, DIALECTS, NESTED, STANDARD, Dialect, DialectName, is_vllm
 from qwen3_integrations.engines.http.listing import NO_SUCH_ROUTE, Listing, Match, match, read_listing
+from qwen3_integrations.engines.http.numbers import is_name, short_list, whole
 from qwen3_integrations.engines.http.server_info import ServerInfo
-from qwen3_integrations.engines.http.transport import Transport
+from qwen3_integrations.engines.http.transport import Transport, retries
 from qwen3_integrations.errors import ConfigError, ModelNotServed, RouteNotServed, ServerFailed
 
 _FULL_CONTEXT_SINCE = (0, 32)
@@ -109,7 +111,7 @@ def _candidate(
     urls = _urls(address, listing.base, dialect, path)
     parent = found.entry.get("parent")  # of an adapter: its model
     base = next((entry for entry in listing.entries if parent is not None and entry["id"] == parent), None)
-    context = _positive(found.entry.get("max_model_len")) or _positive((base or {}).get("max_model_len"))
+    context = whole(found.entry.get("max_model_len")) or whole((base or {}).get("max_model_len")) or None
     if context is not None and vllm and (version is None or version < _FULL_CONTEXT_SINCE):
         context -= 1  # 0.24 does not answer a prompt of exactly `max_model_len` tokens: it reserves the last position for a generated token
     host = urlsplit(address.root).hostname or ""
@@ -123,12 +125,12 @@ def _candidate(
         model=found.names[0],
         context=context,
         counts=vllm or dialect.exact,
-        origin=str(found.entry["root"]) if found.entry.get("root") else None,
+        origin=found.entry["root"] if is_name(found.entry.get("root")) else None,
         base=None if base is None else str(base["id"]),
         others=others,
         form=STANDARD if proved else None,
         ids=True if proved else None,
-        max_items=_positive((listing.info or {}).get("max_client_batch_size")) or cap,
+        max_items=described_caps(listing.info).items or cap,
         notes=notes,
         asked=model,
         likely_form="nested" if urls[0].endswith(NESTED) else "texts" if listing.info and dialect.one_query else None,
@@ -154,10 +156,11 @@ async def _vllm_version(transport: Transport, root: str) -> tuple[int, int] | No
     Versions matter for the longest prompt. Source: vLLM's issues 47971 and 55427; fixed in the code of 0.32.
     """
     try:
-        answer = await transport.get(f"{root}/version")
+        with retries(1):
+            answer = await transport.get(f"{root}/version")
     except (*NO_SUCH_ROUTE, ServerFailed):
         return None
-    numbers = re.match(r"(\d+)\.(\d+)", str(answer.get("version") if isinstance(answer, dict) else ""))
+    numbers = re.match(r"(\d{1,6})\.(\d{1,6})", str(answer.get("version") if isinstance(answer, dict) else ""))
     return None if numbers is None else (int(numbers[1]), int(numbers[2]))
 
 
@@ -214,10 +217,5 @@ def _unlisted(address: Address) -> RouteNotServed:
     )
 
 
-def _shown(names: tuple[str, ...], most: int = 20) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def _positive(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+def _shown(names: tuple[str, ...]) -> str:
+    return short_list([repr(name) for name in names])

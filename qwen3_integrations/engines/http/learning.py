@@ -9,6 +9,7 @@ from typing import Any
 from qwen3_integrations.core.types import Prompt
 from qwen3_integrations.engines.http.bodies import TEXTS, Form
 from qwen3_integrations.engines.http.dialects import Answer
+from qwen3_integrations.engines.http.numbers import check_finite
 from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.errors import BadReply, EngineError, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed
 
@@ -19,13 +20,16 @@ _FORM_STATUSES = (400, 415, 422, 500)
 """Statuses with which servers refuse a field of the body, or one of its values."""
 
 
-async def ask_and_learn(server: ServerInfo, prompts: Sequence[Prompt], post: Post) -> tuple[Answer, dict[str, Any]]:
+async def ask_and_learn(
+    server: ServerInfo, prompts: Sequence[Prompt], post: Post, check: Callable[[Answer], None] = lambda _: None
+) -> tuple[Answer, dict[str, Any]]:
     """Send prompts in one request; until the server's first answer, in other forms and to other routes, if it refuses the first.
 
     Args:
         server: What is known about the server.
         prompts: The prompts.
         post: Posts JSON to an address and reads the answer's.
+        check: Checks an answer; what it refuses with a `BadReply` is requested again.
 
     Returns:
         The answer, and what it showed: new values for attributes of the `ServerInfo`. Empty if it showed nothing new.
@@ -37,8 +41,8 @@ async def ask_and_learn(server: ServerInfo, prompts: Sequence[Prompt], post: Pos
     if server.form is not None and (server.ids is not None or not sends_ids):
         form = next(form for form in server.dialect.forms if form.name == server.form)
         body = form.body(server.model, prompts)
-        return await post(server.url, body, lambda answer: server.dialect.read(answer, len(prompts))), {}
-    search = _Search(server, prompts, post, sends_ids, [])
+        return await post(server.url, body, lambda content: _read(content, server, len(prompts), check)), {}
+    search = _Search(server, prompts, post, check, sends_ids, [])
     for model in (server.model, *server.other_models):
         for url in (server.url, *server.other_urls):
             if found := await search.at(url, model):
@@ -53,6 +57,13 @@ def likeliest(failures: Sequence[EngineError]) -> EngineError:
     return next((error for error in failures if not isinstance(error, RouteNotServed)), failures[0])
 
 
+def _read(content: Any, server: ServerInfo, count: int, check: Callable[[Answer], None]) -> Answer:
+    answer = server.dialect.read(content, count)
+    check_finite(answer.rows)
+    check(answer)
+    return answer
+
+
 @dataclass(slots=True)
 class _Search:
     """Tries the forms of a dialect's body.
@@ -61,6 +72,7 @@ class _Search:
         server: What is known about the server.
         prompts: The prompts to send.
         post: Posts JSON to an address and reads the answer's.
+        check: Checks an answer.
         sends_ids: Whether the first form sends token ids, which the server may refuse.
         failures: All failures, in their order.
         exists: Whether the last route exists.
@@ -70,6 +82,7 @@ class _Search:
     server: ServerInfo
     prompts: Sequence[Prompt]
     post: Post
+    check: Callable[[Answer], None]
     sends_ids: bool
     failures: list[EngineError]
     exists: bool = False
@@ -106,7 +119,7 @@ class _Search:
 
     def _read(self, content: Any) -> Answer:
         self.is_json = True
-        return self.server.dialect.read(content, len(self.prompts))
+        return _read(content, self.server, len(self.prompts), self.check)
 
     def _forms(self) -> list[Form]:
         """The forms to try. Those with texts instead of ids differ only if there are ids."""

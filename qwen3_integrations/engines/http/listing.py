@@ -10,12 +10,14 @@ from typing import Any
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.family import may_be_same, same_spelling
-from qwen3_integrations.engines.http.transport import Transport
+from qwen3_integrations.engines.http.numbers import is_name
+from qwen3_integrations.engines.http.transport import Transport, retries
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,
     EngineError,
     ModelNotServed,
+    QuotaExceeded,
     RateLimited,
     RedirectRefused,
     RequestRefused,
@@ -23,7 +25,7 @@ from qwen3_integrations.errors import (
     ServerFailed,
 )
 
-NO_SUCH_ROUTE = (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, AuthenticationFailed, BadReply)
+NO_SUCH_ROUTE = (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, AuthenticationFailed, QuotaExceeded, BadReply)
 """Errors of a server without an optional route."""
 
 
@@ -75,17 +77,18 @@ async def read_listing(transport: Transport, address: Address, task: Task) -> Li
     failure: EngineError | None = None
     for base in address.versions:
         try:
-            answer = await transport.get(f"{base}/models")
+            with retries(1):
+                answer = await transport.get(f"{base}/models")
         except (RouteNotServed, ModelNotServed):
             continue
         except BadReply as error:  # a page of a web interface, for routes that do not exist
             failure = failure or error
             continue
-        except (AuthenticationFailed, RequestRefused, RateLimited, ServerFailed) as error:
+        except (AuthenticationFailed, QuotaExceeded, RequestRefused, RateLimited, ServerFailed) as error:
             return Listing(base, failure=error)
         listed = answer.get("data") if isinstance(answer, dict) else answer
         if isinstance(listed, list):
-            entries = tuple(entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str))
+            entries = tuple(entry for entry in listed if isinstance(entry, dict) and is_name(entry.get("id")))
             return Listing(base, entries)
     return await _described(transport, address, task) or Listing(address.versions[0], failure=failure)
 
@@ -96,10 +99,11 @@ async def _described(transport: Transport, address: Address, task: Task) -> List
     Its reranking route is at the root, its OpenAI-compatible embeddings route under `/v1`. Source: its API reference (`GET /info`).
     """
     try:
-        answer = await transport.get(f"{address.root}/info")
+        with retries(1):
+            answer = await transport.get(f"{address.root}/info")
     except (*NO_SUCH_ROUTE, RateLimited, ServerFailed):
         return None
-    if not isinstance(answer, dict) or not isinstance(answer.get("model_id"), str):
+    if not isinstance(answer, dict) or not is_name(answer.get("model_id")):
         return None
     entry = {"id": answer["model_id"], "max_model_len": answer.get("max_input_length")}
     return Listing(address.root if task == "rerank" else f"{address.root}/v1", (entry,), info=answer)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import suggest
+from qwen3_integrations.engines.http.caps import Caps
 from qwen3_integrations.engines.http.dialects import DIALECTS, STANDARD, Dialect
 from qwen3_integrations.errors import ConfigError
 
@@ -94,6 +95,15 @@ class ServerInfo:
         known = {name: value for name, value in plain.items() if name in _KEPT and value not in (None, ())}
         known |= {"task": self.dialect.task, "dialect": self.dialect.name, "proof": proof}
         return {"server": {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}}
+
+    @property
+    def caps(self) -> Caps:
+        """What it accepts in one request."""
+        return Caps(self.max_items, self.max_request_tokens, self.max_request_bytes)
+
+    def with_caps(self, caps: Caps) -> ServerInfo:
+        """The same server with other limits of one request."""
+        return replace(self, max_items=caps.items, max_request_tokens=caps.tokens, max_request_bytes=caps.size)
 
     @property
     def quirks(self) -> tuple[str, ...]:
