@@ -13,7 +13,7 @@ from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, TextConventions
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prompt, Rows, Task
 from qwen3_integrations.engines.http.address import Address
-from qwen3_integrations.engines.http.dialects import Answer, DialectName
+from qwen3_integrations.engines.http.dialects import Answer, DialectName, Misplaced
 from qwen3_integrations.engines.http.discovery import Discovery, discover
 from qwen3_integrations.engines.http.handshake import Handshake, easy_pairs, easy_prompts, shake_hands
 from qwen3_integrations.engines.http.learning import ask_and_learn, likeliest
@@ -180,7 +180,7 @@ class Connection:
             self.learn(ordered=bool(one[0] > one[1] and other[1] > other[0]))
         assert self._current is not None
         if not self._current.ordered:
-            raise BadReply(f"the results of {server.url} have no index, and are not in the order of the documents")
+            raise Misplaced(f"the results of {server.url} have no index, and are not in the order of the documents")
 
     async def _contact(self) -> None:
         found = await discover(self._transport, self._address, self._model, self._task, self.dialect, self._path)

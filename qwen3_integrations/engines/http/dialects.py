@@ -45,6 +45,10 @@ STANDARD = "standard"
 """The name of the first form of each dialect's body."""
 
 
+class Misplaced(BadReply):
+    """The results of an answer can't be matched with the prompts. No text is at fault: alone, each would seem to be right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The content of a server's answer.
@@ -181,9 +185,9 @@ def _in_order(items: Sequence[Any], count: int) -> tuple[list[Mapping[str, Any]]
         sent = item.get("index") if isinstance(item, dict) else None
         index = _index(sent)
         if index is None or not 0 <= index < count:
-            raise BadReply(f"the server sent a result with index {brief(repr(sent))} for {count} prompts")
+            raise Misplaced(f"the server sent a result with index {brief(repr(sent))} for {count} prompts")
         if index in placed:
-            raise BadReply(f"the server sent two results with index {index}")
+            raise Misplaced(f"the server sent two results with index {index}")
         placed[index] = item
     return [placed[index] for index in range(count)], True
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen3_integrations.engines.http.address import Address, shown_url
+from qwen3_integrations.engines.http.dialects import Misplaced
 from qwen3_integrations.engines.http.network import Network
 from qwen3_integrations.engines.http.replies import Statement, retry_after, statement
 from qwen3_integrations.errors import (
@@ -60,7 +61,7 @@ _KINDS: dict[int, tuple[type[ServerError], str]] = {
 def may_be_a_text_s_fault(error: Exception) -> bool:
     """Whether one text of the request may be the cause of an error, so that it is worth to search for it."""
     if isinstance(error, BadReply):
-        return True
+        return not isinstance(error, Misplaced)
     if not isinstance(error, RequestRefused | ServerFailed):
         return False
     return error.status is None or (error.status not in _NOT_A_TEXT and not 300 <= error.status < 400)
