@@ -13,6 +13,8 @@ from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank
 from qwen3_integrations.verification import verify
 from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, Gateway, embedder, ranks, reranker, vectors
 
+MANY = [f"text number {number}" for number in range(9)]
+
 
 def _float_only(path, body):
     if path != "/api/v3/embeddings":
@@ -127,3 +129,19 @@ def test_values_that_can_not_be_used(change, says):
 def test_values_of_another_type(value):
     with pytest.raises(ConfigError, match=r"server must be the value that engine.server.options"):
         open_engine("embed", "q", base_url="http://127.0.0.1:9", server=value)
+
+
+def test_limits_that_the_server_states_are_kept():
+    def few(path, body):
+        if path != "/v1/embeddings":
+            return ABSENT
+        return vectors(body) if len(body["input"]) < 4 else (413, {"error": {"message": "batch size 9 > maximum allowed batch size 3"}})
+
+    with embedder(few, "/v1", handshake="off") as (ours, gateway):
+        expected = ours.embed_documents(MANY)
+        assert ours.engine.server.max_items == 3
+        assert "at most 3 items per request" in repr(ours.engine)
+        gateway.seen.clear()
+        with open_engine("embed", "q", base_url=gateway.url + "/v1", **ours.engine.server.options()) as engine:
+            assert (Embedder(engine).embed_documents(MANY) == expected).all()
+        assert [len(body["input"]) for body in gateway.bodies] == [3, 3, 3]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qwen3_integrations.errors import AuthenticationFailed, ModelNotServed, RouteNotServed
+from qwen3_integrations import open_engine
+from qwen3_integrations.errors import AuthenticationFailed, HandshakeFailed, ModelNotServed, RouteNotServed
 from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, embedder, models, ranks, reranker, routes, vectors
 
 FORBIDDEN = (403, {"error": {"message": "route not allowed for this key"}})
@@ -138,3 +139,35 @@ def test_a_router_that_claims_to_be_vllm_and_counts_no_tokens(caplog):
         ours.embed_documents(["word " * 500])
         assert 1 <= gateway.paths.count("/tokenize") <= 2
         assert ours.engine.server.counts is False
+
+
+# An adapter in the list of vLLM
+
+
+def _with_adapter(model, tokens=14):
+    """Two models, of which one is an adapter of the other: it has no context of its own, and its name says no family."""
+    own = {"id": model, "owned_by": "vllm", "root": "/models/base", "max_model_len": 512}
+    listed = {"data": [own, {"id": "ours", "owned_by": "vllm", "root": "/adapters/ours", "parent": model}]}
+    return routes(v1_models=(200, listed), v1_embeddings=lambda body: vectors(body, usage={"prompt_tokens": tokens * len(body["input"])}))
+
+
+def test_an_adapter_has_the_context_and_the_family_of_its_model():
+    model = "Qwen/Qwen3-Embedding-0.6B"
+    with embedder(_with_adapter(model), model="ours", handshake="counts") as (ours, gateway):
+        ours.embed_documents(TEXTS)
+        server = ours.engine.server
+        assert (server.base, server.others, server.context) == (model, (model,), 511)
+        assert server.proof.counts == "right"
+        with open_engine("embed", "ours", base_url=gateway.url, **server.options()) as again:
+            assert again.server.base == server.base
+
+
+def test_an_adapter_without_end_token_is_an_error_where_the_family_of_its_model_is_known():
+    with (
+        embedder(_with_adapter("Qwen/Qwen3-Embedding-0.6B", 13), model="ours", handshake="counts") as (ours, _),
+        pytest.raises(HandshakeFailed, match="end token"),
+    ):
+        ours.embed_documents(TEXTS)
+    with embedder(_with_adapter("base", 13), model="ours", handshake="counts") as (ours, _):
+        ours.embed_documents(TEXTS)
+        assert ours.engine.server.proof.counts == "guessed"
