@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ def check_finite(rows: Rows) -> None:
         raise BadReply(f"the {what}", index=index)
 
 
-def short_list(names: Iterator[str] | list[str], most: int = 10) -> str:
+def short_list(names: Iterable[str], most: int = 10) -> str:
     """Names in a message: the first of them, and how many there are."""
     listed = list(names)
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
