@@ -7,17 +7,18 @@
     ├── ConfigError (ValueError)            a setting that can't work; `option`
     │   ├── MissingExtra (ImportError)      an optional dependency is not installed
     │   └── ModelNotFound                   a model in no folder, no cache and no hub
-    └── EngineError (RuntimeError)          the engine or the server behind it
+    └── EngineError (RuntimeError)          the engine or the server behind it; `url`, `model`, `partial`
         ├── EngineClosed                    used after `close()`
         ├── BadReply                        an answer of the wrong count, width or value
-        └── ServerError                     `url`, `status`
-            ├── ServerUnreachable           refused, reset, unknown host
+        └── ServerError                     `url`, `status`, `words`, `retry_after_s`
+            ├── ServerUnreachable           refused, reset, unknown host, a proxy that does not answer
             ├── ServerTimeout (TimeoutError)
             ├── AuthenticationFailed        401, 403
+            ├── QuotaExceeded               402: the account has no credit or no quota left
             ├── ModelNotServed              404: the server serves another model
             ├── RouteNotServed              404: the server is for another task
             ├── RedirectRefused             3xx: to another host, or in a circle
-            ├── RequestRefused              400, 413, 422: the request itself
+            ├── RequestRefused              400, 413, 422 and the like: the request itself
             ├── RateLimited                 429, after retries
             ├── ServerFailed                5xx, after retries
             └── HandshakeFailed             wrong answers for this model; `model`
@@ -29,7 +30,12 @@ the error is the built-in `TypeError`; its message has the index.
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+from unicodedata import category
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "AuthenticationFailed",
@@ -43,7 +49,9 @@ __all__ = [
     "MissingExtra",
     "ModelNotFound",
     "ModelNotServed",
+    "Partial",
     "PromptTooLong",
+    "QuotaExceeded",
     "Qwen3Error",
     "RateLimited",
     "RedirectRefused",
@@ -127,6 +135,14 @@ def _restored(kind: type[Qwen3Error], args: tuple[Any, ...], fields: dict[str, A
     error.args = args
     error.__dict__.update(fields)
     return error
+
+
+def printable(text: str) -> str:
+    r"""A text whose control characters, and other characters that a terminal may obey, are escaped (`\x1b`); line breaks stay."""
+    if text.isprintable():
+        return text
+    kept = (one.isprintable() or one == "\n" or category(one) == "Zs" for one in text)
+    return "".join(one if keep else one.encode("unicode_escape").decode() for one, keep in zip(text, kept, strict=True))
 
 
 def own_copy(error: BaseException) -> BaseException:
@@ -223,8 +239,42 @@ class ModelNotFound(ConfigError):
     """A model could not be found in a folder, in the local caches or on a hub."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Partial:
+    """The part of a call that was computed before it failed.
+
+    Attributes:
+        rows: float32, one row for each position; in a call of an `Embedder` or a `Reranker`, as that call returns them.
+        which: The positions of these rows in the list that the caller passed, ascending.
+    """
+
+    rows: np.ndarray
+    which: tuple[int, ...]
+
+
 class EngineError(Qwen3Error, RuntimeError):
-    """The engine, or its server, failed."""
+    """The engine, or its server, failed.
+
+    Attributes:
+        url: The address of the request, without credentials; None for an engine in this process, and where no request was made.
+        model: The model's name as the caller passed it; None if unknown.
+        partial: What was computed before the failure; None if nothing was.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    partial: Partial | None = None
+
+    def __init__(
+        self, reason: str, *, advice: str | None = None, index: int | None = None, url: str | None = None, model: str | None = None
+    ) -> None:
+        super().__init__(reason, advice=advice, index=index)
+        self.url = url
+        self.model = model
+        self.partial = None
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class EngineClosed(EngineError):
@@ -241,12 +291,28 @@ class ServerError(EngineError):
     Attributes:
         url: The address of the request, without credentials.
         status: The HTTP status; None if there was no answer.
+        retry_after_s: Seconds after which the server permits the next request (`Retry-After`); None if it does not say.
+        words: The server's own words, in one line; None if there was no answer.
     """
 
-    def __init__(self, reason: str, *, url: str, status: int | None = None, advice: str | None = None, index: int | None = None) -> None:
-        super().__init__(reason, advice=advice, index=index)
-        self.url = url
+    url: str
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        url: str,
+        status: int | None = None,
+        advice: str | None = None,
+        index: int | None = None,
+        model: str | None = None,
+        retry_after_s: float | None = None,
+        words: str | None = None,
+    ) -> None:
+        super().__init__(reason, advice=advice, index=index, url=url, model=model)
         self.status = status
+        self.retry_after_s = retry_after_s
+        self.words = words
 
 
 class ServerUnreachable(ServerError):
@@ -259,6 +325,10 @@ class ServerTimeout(ServerError, TimeoutError):
 
 class AuthenticationFailed(ServerError):
     """401 or 403: no key, a wrong key, or no right to this model."""
+
+
+class QuotaExceeded(ServerError):
+    """402, or the code `insufficient_quota`: the account has no credit or no quota left."""
 
 
 class ModelNotServed(ServerError):
@@ -285,13 +355,14 @@ class RedirectRefused(ServerError):
         advice: str | None = None,
         index: int | None = None,
         base_url: str | None = None,
+        model: str | None = None,
     ) -> None:
-        super().__init__(reason, url=url, status=status, advice=advice, index=index)
+        super().__init__(reason, url=url, status=status, advice=advice, index=index, model=model)
         self.base_url = base_url
 
 
 class RequestRefused(ServerError):
-    """400, 413 or 422: the server refuses this request."""
+    """400, 413, 422 or another 4xx: the server refuses this request."""
 
 
 class RateLimited(ServerError):
@@ -309,9 +380,10 @@ class HandshakeFailed(ServerError):
         model: The model that the server was expected to serve.
     """
 
+    model: str
+
     def __init__(self, reason: str, *, url: str, model: str, status: int | None = None, advice: str | None = None) -> None:
-        super().__init__(reason, url=url, status=status, advice=advice)
-        self.model = model
+        super().__init__(reason, url=url, status=status, advice=advice, model=model)
 
     @property
     def _subject(self) -> str:

@@ -107,7 +107,8 @@ def _flagged(error: Qwen3Error, commands: TyperGroup, ctx: Any) -> Qwen3Error:
     flags = {each.name: [word for word in each.opts if word.startswith("--")] for each in command.params}
     if flags.get(name):
         return error.replace(option=flags[name][0])
-    return error.replace(option=f"--option {name}") if name not in flags and "option" in flags and name.isidentifier() else error
+    is_option = name not in flags and "option" in flags and name.isidentifier() and name not in os.environ  # HTTPS_PROXY is no option
+    return error.replace(option=f"--option {name}") if is_option else error
 
 
 def _show(error: Exception, command: str) -> None:

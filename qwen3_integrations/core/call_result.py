@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import aclosing, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.pipeline import Slice, Work, arun_slices, run_slices
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.types import Rows
-from qwen3_integrations.errors import BadReply
+from qwen3_integrations.errors import BadReply, EngineError, Partial
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def run_call(engine: Engine, work: Work[T], items: Sequence[T], report: Report |
         BadReply: If the rows of slices have different widths.
     """
     whole = _Whole(len(items))
-    with closing(run_slices(engine, work, items)) as parts:
+    with whole.partial_in_errors(), closing(run_slices(engine, work, items)) as parts:
         for part in parts:
             whole.take(part)
             if report:
@@ -65,11 +65,12 @@ def run_call(engine: Engine, work: Work[T], items: Sequence[T], report: Report |
 async def arun_call(engine: Engine, work: Work[T], items: Sequence[T], report: Report | None = None) -> CallResult:
     """As `run_call`, without blocking the event loop."""
     whole = _Whole(len(items))
-    async with aclosing(arun_slices(engine, work, items)) as parts:
-        async for part in parts:
-            whole.take(part)
-            if report:
-                report(len(part.items))
+    with whole.partial_in_errors():
+        async with aclosing(arun_slices(engine, work, items)) as parts:
+            async for part in parts:
+                whole.take(part)
+                if report:
+                    report(len(part.items))
     return whole.result
 
 
@@ -83,6 +84,7 @@ class _Whole:
         self._truncated: set[int] = set()
         self._max_tokens: int | None = None
         self._planned_at = 0.0
+        self._taken = 0
 
     def take(self, part: Slice[Any]) -> None:
         """Keep the rows of a slice."""
@@ -94,9 +96,23 @@ class _Whole:
             raise BadReply(f"rows of shape {rows.shape[1:]} came after rows of shape {self._rows.shape[1:]} in the same call")
         if rows is not self._rows:
             self._rows[part.begin : part.begin + len(rows)] = rows
+        self._taken = part.begin + len(rows)
         self._usage += part.usage
         self._truncated |= part.truncated
         self._max_tokens = self._max_tokens or part.max_tokens
+
+    @contextmanager
+    def partial_in_errors(self) -> Iterator[None]:
+        """Add the rows of the finished slices to an error of the engine."""
+        try:
+            yield
+        except EngineError as error:
+            if self._rows is None or not self._taken:
+                raise
+            rows, which = self._rows[: self._taken], tuple(range(self._taken))
+            if error.partial is not None and error.partial.rows.shape[1:] == rows.shape[1:]:
+                rows, which = np.concatenate([rows, error.partial.rows]), which + error.partial.which
+            raise error.replace(partial=Partial(rows.copy(), which)) from error.__cause__
 
     @property
     def result(self) -> CallResult:

@@ -6,6 +6,8 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from qwen3_integrations.errors import printable
+
 if TYPE_CHECKING:
     from qwen3_integrations.core.engine import Engine
     from qwen3_integrations.core.results import Usage
@@ -21,7 +23,7 @@ def facts_table(title: str, facts: Mapping[str, object]) -> str:
         facts: Names and values, in order; a value of None is omitted.
     """
     rows = "".join(
-        f"<tr><th scope='row' style='{_LEFT}'>{html.escape(name)}</th><td style='{_LEFT}'>{html.escape(str(value))}</td></tr>"
+        f"<tr><th scope='row' style='{_LEFT}'>{html.escape(name)}</th><td style='{_LEFT}'>{html.escape(printable(str(value)))}</td></tr>"
         for name, value in facts.items()
         if value is not None
     )

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Generic, TypeVar
@@ -23,7 +24,7 @@ from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SliceSize, slices
 from qwen3_integrations.core.types import Call, Job, Prompt, Reply, Rows, Task
-from qwen3_integrations.errors import Qwen3Error
+from qwen3_integrations.errors import EngineError, Partial, Qwen3Error
 
 T = TypeVar("T")
 
@@ -198,27 +199,44 @@ class _Planned(Generic[T]):
         try:
             reply = engine.run(self.job)
         except Qwen3Error as error:
-            raise _moved(error, self._position_of) from error.__cause__
-        return self._finished(reply)
+            raise self._of_call(error) from error.__cause__
+        return self._finished(reply, engine)
 
     async def arun(self, engine: Engine) -> Slice[T]:
         """As `run`, without blocking the event loop."""
         try:
             reply = await engine.arun(self.job)
         except Qwen3Error as error:
-            raise _moved(error, self._position_of) from error.__cause__
-        return self._finished(reply)
+            raise self._of_call(error) from error.__cause__
+        return self._finished(reply, engine)
+
+    def _of_call(self, error: Qwen3Error) -> Qwen3Error:
+        """The error of this slice as the error of the whole call. Of items with several prompts no part is kept."""
+        moved = _moved(error, self._position_of)
+        if not isinstance(moved, EngineError) or moved.partial is None:
+            return moved
+        partial, rows = moved.partial, None
+        if self.plan.counts is None:
+            with suppress(Qwen3Error):  # the first failure is the one to report
+                rows = self.work.finish(partial.rows, Plan(tuple(self.plan.prompts[at] for at in partial.which)), self.begin)
+        return moved.replace(partial=None if rows is None else Partial(rows, tuple(self.begin + at for at in partial.which)))
 
     def _position_of(self, prompt: int) -> int:
         """The position in the whole call of the item that a prompt belongs to."""
         return self.begin + self.plan.item_of(prompt)
 
-    def _finished(self, reply: Reply) -> Slice[T]:
+    def _finished(self, reply: Reply, engine: Engine) -> Slice[T]:
+        try:
+            rows = self.work.finish(reply.rows, self.plan, self.begin)
+        except EngineError as error:
+            where = getattr(engine, "where", None)
+            url = where if isinstance(where, str) and "://" in where else None
+            raise error.replace(model=error.model or engine.model, url=error.url or url) from error.__cause__
         cut = {position for position, prompt in enumerate(self.job.prompts) if prompt.truncated} | reply.truncated
         return Slice(
             items=self.items,
             begin=self.begin,
-            rows=self.work.finish(reply.rows, self.plan, self.begin),
+            rows=rows,
             usage=Usage(len(self.job.prompts), reply.total_tokens, len(cut)),
             truncated=frozenset(map(self._position_of, cut)),
             max_tokens=reply.max_tokens,

@@ -85,7 +85,7 @@ class Prompt:
         return None if prefix is None or body is None or suffix is None else len(prefix) + len(body) + len(suffix)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Call:
     """One call of a user. Several jobs may be slices of it.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from qwen3_integrations.engines.http.learning import ask_and_learn
 from qwen3_integrations.verification.answers import TEXTS
 from qwen3_integrations.verification.probe import CheckResult, Probe
 from qwen3_integrations.verification.templates import NOISY
@@ -16,8 +19,7 @@ async def adapter(probe: Probe) -> CheckResult:
     assert probe.adapter_of is not None  # the check is left out where no adapter is named
     prompts = probe.prompts(_TEXTS, tokenizer=probe.tokenizer)
     ours, again = (await probe.ask(prompts)).rows, (await probe.ask(prompts)).rows
-    body = probe.server.dialect.body(probe.adapter_of, prompts)
-    theirs = probe.server.dialect.read(await probe.transport.post(probe.server.url, body), len(prompts))
+    theirs, _ = await ask_and_learn(replace(probe.server, model=probe.adapter_of), prompts, probe.connection.post)
     difference = probe.furthest(ours, probe.finished(theirs.rows, len(prompts)))
     unit = "1 - cosine" if probe.task == "embed" else "difference of scores"
     if difference <= max(_ROUNDING, NOISY * probe.furthest(ours, again)):

@@ -16,9 +16,10 @@ from qwen3_integrations.core.reranker import probabilities
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart, Rows, Task
+from qwen3_integrations.engines.http.connection import Connection
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.engines.http.discovery import ServerInfo
 from qwen3_integrations.engines.http.engine import HttpEngine
+from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.errors import BadReply
 from qwen3_integrations.models.catalog import Checkpoint
@@ -46,7 +47,7 @@ class Probe:
 
     Attributes:
         task: Its task.
-        server: Its description of itself.
+        connection: Sends prompts in its dialect.
         transport: Sends JSON to any of its routes.
         engine: This package's client for it, without a handshake.
         published: The published checkpoint that it claims to serve; None for another model.
@@ -55,12 +56,18 @@ class Probe:
     """
 
     task: Task
-    server: ServerInfo
+    connection: Connection
     transport: Transport
     engine: HttpEngine
     published: Checkpoint | None
     adapter_of: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def server(self) -> ServerInfo:
+        """What is known about the server."""
+        assert self.connection.info is not None
+        return self.connection.info
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -79,8 +86,7 @@ class Probe:
 
     async def raw(self, prompts: Sequence[Prompt]) -> Answer:
         """The answer to one request in the server's dialect, with the rows that the server sent."""
-        body = self.server.dialect.body(self.server.model, prompts)
-        return self.server.dialect.read(await self.transport.post(self.server.url, body), len(prompts))
+        return await self.connection.ask(self.server, prompts)
 
     async def ask(self, prompts: Sequence[Prompt]) -> Answer:
         """The answer to one request in the server's dialect, with finished rows: unit vectors, or probabilities."""

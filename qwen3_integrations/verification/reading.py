@@ -48,6 +48,7 @@ async def handshake(probe: Probe) -> CheckResult:
         proof = await shake_hands(probe.server, probe.task, *known, "full", probe.engine.dimensions, probe.raw)
     except HandshakeFailed as error:
         return CheckResult("failed", error.reason, error.advice or "")
+    probe.connection.learn(proof=proof)
     if not proof.instructed:
         return CheckResult(
             "warned",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.engines.http.server_info import ServerInfo
 
 State = Literal["passed", "warned", "failed", "skipped"]
 """`warned` does not fail a report; the detail of `skipped` says why the check could not be made."""
@@ -39,6 +40,8 @@ class Report:
         model: The model's name on the server, or the requested one; None where neither is known.
         dialect: The server's dialect, such as `vllm`, `openai` or `rerank`; None where it could not be found out.
         checks: In the order they were made.
+        server: What the server's answers showed; None where it can't be used. `report.server.options()` are options of an engine that
+            skips the first contact.
     """
 
     url: str
@@ -46,6 +49,7 @@ class Report:
     model: str | None
     dialect: str | None
     checks: tuple[Check, ...]
+    server: ServerInfo | None = None
 
     @property
     def ok(self) -> bool:
@@ -94,7 +98,8 @@ class Report:
         width = max((len(check.name) for check in self.checks), default=0)
         lines = [f"{check.state:<7}  {check.name:<{width}}  {check.detail}" for check in self.checks]
         fixes = [f"fix for {', '.join(names)}: {fix}" for fix, names in self.fixes.items()]
-        return "\n".join([self.title, *lines, *fixes, self.summary])
+        learned = [f"learned: {self.server.summary}"] if self.server else []
+        return "\n".join([self.title, *lines, *fixes, *learned, self.summary])
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -104,8 +109,9 @@ class Report:
             + "</td></tr>"
             for check in self.checks
         )
+        learned = f"<br>learned: {html.escape(self.server.summary)}" if self.server else ""
         return (
-            f"<table><caption style='text-align:left'><b>{html.escape(self.title)}</b><br>{html.escape(self.summary)}</caption>"
+            f"<table><caption style='text-align:left'><b>{html.escape(self.title)}</b><br>{html.escape(self.summary)}{learned}</caption>"
             "<thead><tr><th scope='col'>state</th><th scope='col' style='text-align:left'>check</th>"
             f"<th scope='col' style='text-align:left'>detail</th></tr></thead><tbody>{rows}</tbody></table>"
         )

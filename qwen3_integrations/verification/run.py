@@ -11,6 +11,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import check_choice, check_options
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.engine import HttpEngine
+from qwen3_integrations.engines.http.network import Network
 from qwen3_integrations.engines.http.transport import Transport
 from qwen3_integrations.engines.registry import KEY_VARIABLE
 from qwen3_integrations.errors import (
@@ -63,7 +64,10 @@ CHECKS: Mapping[Task, Mapping[str, Checking]] = {
 
 REACHABLE = "reachable"
 
-OPTIONS = ("connect_timeout_s", "dialect", "headers", "max_retries", "revision", "source", "timeout_s", "tokenizer")
+OPTIONS = (
+    *("ca", "connect_timeout_s", "deadline_s", "dialect", "headers", "max_retries", "path", "proxy", "revision", "source", "timeout_s"),
+    *("tokenizer", "verify"),
+)
 """The options of `HttpEngine` that `verify` accepts."""
 
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 60.0, "connect_timeout_s": 10.0, "max_retries": 1}
@@ -96,8 +100,8 @@ def verify(
             model: `model`, or what the server names.
         api_key: The server's key; the default is `QWEN3_API_KEY` from the environment. Never shown.
         on_check: Called with the name of each check before it begins.
-        engine_options: Options of `HttpEngine`: `dialect`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default 60),
-            `connect_timeout_s`, `max_retries` (default 1).
+        engine_options: Options of `HttpEngine`: `dialect`, `path`, `tokenizer`, `headers`, `source`, `revision`, `timeout_s` (default
+            60), `connect_timeout_s`, `deadline_s`, `max_retries` (default 1), `proxy`, `verify`, `ca`.
 
     Returns:
         A report. Checks that a failure prevents (no such route, no answer in time) are `skipped`.
@@ -119,6 +123,7 @@ def verify(
         address,
         model or "the model",
         headers=own | dict(options.get("headers") or {}),
+        network=Network(options.get("proxy"), options.get("verify", True), options.get("ca")),
         **{name: options[name] for name in ("api_key", *DEFAULTS)},
     )
     loop = BackgroundLoop(f"verifying {address}")
@@ -140,7 +145,8 @@ async def _verified(
 ) -> Report:
     on_check(REACHABLE)
     try:
-        found, server = await find(transport, address, task, adapter or model, options.get("dialect", "auto"))
+        found, connection = await find(transport, address, task, adapter or model, options.get("dialect", "auto"), options.get("path"))
+        server = await connection.server()
     except EngineError as error:
         names = (
             [name for name in CHECKS[task] if name != "adapter" or adapter]
@@ -154,10 +160,13 @@ async def _verified(
     name = published.name if published else server.model
     engine = HttpEngine(found, name, handshake="off", **{**options, "dialect": server.dialect.name})
     try:
-        checks = await _checked(Probe(found, server, transport, engine, published, base), on_check)
+        checks = await _checked(Probe(found, connection, transport, engine, published, base), on_check)
     finally:
         engine.close()
-    return Report(str(address), found, server.model, server.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks))
+    learned = (connection.info or server).with_caps(engine.server.caps if engine.server else server.caps)
+    return Report(
+        str(address), found, learned.model, learned.dialect.name, (Check(REACHABLE, "passed", described(server)), *checks), learned
+    )
 
 
 async def _checked(probe: Probe, on_check: OnCheck) -> list[Check]:

@@ -13,11 +13,13 @@ import openai
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
-from qwen3_integrations.core.prompts import RERANK_PREFIX
+from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, RERANK_PREFIX
 from qwen3_integrations.core.tokenizer import Tokenizer, neutral
 from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.discovery import dialect_for
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.handshake import PUBLISHED_COUNTS, expected_counts
+from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.errors import (
     AuthenticationFailed,
     BadReply,
@@ -70,11 +72,11 @@ def _models(owner, **more):
     return {"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": owner, **more}]}
 
 
-def _sorted(name, key=None):
+def _sorted(name, key=None, *, texts=False):
     """Scores by length of the document, best first, as in the answers of rerankers."""
 
     def answer(body):
-        scored = [{"index": index, name: len(text) / 100} for index, text in enumerate(body["documents"])]
+        scored = [{"index": index, name: len(text) / 100} for index, text in enumerate(body["texts" if texts else "documents"])]
         ranked = sorted(scored, key=lambda item: -item[name])
         return {key: ranked} if key else ranked
 
@@ -91,24 +93,33 @@ EXPECTED = [0.06, 0.17, 0.05]  # the second document has a blank in its control 
         ({"models": _models("infinity"), "rerank": _sorted("relevance_score", "results")}, "/rerank"),
         ({"v1_models": _models("jina"), "v1_rerank": _sorted("relevance_score", "results")}, "/v1/rerank"),
         ({"v1_models": _models("voyage"), "v1_rerank": _sorted("relevance_score", "data")}, "/v1/rerank"),
-        ({"info": {"model_id": MODEL, "max_input_length": 512}, "rerank": _sorted("score")}, "/rerank"),
+        ({"info": {"model_id": MODEL, "max_input_length": 512}, "rerank": _sorted("score", texts=True)}, "/rerank"),
     ],
     ids=["SGLang", "Infinity", "Jina, Cohere", "Voyage", "Text Embeddings Inference"],
 )
 def test_rerank_servers_are_recognised_and_their_scores_read(stand_in, opened, make, path):
     server = stand_in(**make)
     engine = opened("rerank", server.url)
-    scores = Reranker(engine, instruction="Find fruit.").score([("fruit", document) for document in DOCUMENTS])
+    instruction = DEFAULT_INSTRUCTION if "info" in make else "Find fruit."
+    scores = Reranker(engine, instruction=instruction).score([("fruit", document) for document in DOCUMENTS])
     assert np.allclose(scores, EXPECTED)
     request = server.seen[-1]
     assert request.path == path
     assert "dialect='rerank'" in repr(engine)
     body = request.body
-    assert body["model"] == MODEL
-    assert body["query"] == "fruit"
-    assert body["documents"] == body["texts"] == ["apples", "< |im_end|> pears", "plums"]
-    assert body["instruct"] == body["instruction"] == "Find fruit."
-    assert (body["top_n"], body["return_documents"], body["raw_scores"]) == (3, False, False)
+    documents = ["apples", "< |im_end|> pears", "plums"]
+    if "info" in make:
+        assert body == {"query": "fruit", "texts": documents, "raw_scores": False}
+        return
+    assert body == {
+        "model": MODEL,
+        "query": "fruit",
+        "documents": documents,
+        "instruct": instruction,
+        "instruction": instruction,
+        "top_n": 3,
+        "return_documents": False,
+    }
 
 
 def test_a_request_to_a_rerank_server_has_one_query(stand_in, opened):
@@ -141,7 +152,7 @@ def test_a_server_that_ignores_instructions_is_recognised(stand_in, opened):
     [
         ({"results": [{"index": 0}]}, "no score"),
         ([{"index": 0, "score": None}], "no score"),
-        ([{"score": 0.5}], "index None"),
+        ([{"index": "one", "score": 0.5}], "index 'one'"),
         ({"ranking": []}, "has no list results or data; its fields are: ranking"),
         ([{"index": 0, "score": 7.5}], r"item 0 of this call: the score 7\.5 is not in \[0, 1\]"),
     ],
@@ -191,7 +202,7 @@ def test_text_embeddings_inference_with_another_model(stand_in, opened):
 def test_published_counts_are_those_of_the_genuine_tokenizer():
     tokenizer = Tokenizer(with_end_token(genuine_tokenizer()))
     for task in ("embed", "rerank"):
-        counted = expected_counts(task, "", tokenizer)
+        counted = expected_counts(task, ServerInfo("", "", dialect_for("vllm", task), "", None, counts=True), tokenizer)
         assert (counted.whole, counted.bare) == (PUBLISHED_COUNTS[task], PUBLISHED_COUNTS["bare"])
 
 
@@ -291,7 +302,7 @@ def test_addresses_with_a_query_or_a_fragment_are_refused(url):
 
 def test_vectors_of_another_width_than_before_are_refused(stand_in, opened):
     """The server was restarted with another model."""
-    widths = iter([4, 4, 8])
+    widths = iter([4, 4] + [8] * 20)
     server = stand_in(
         v1_embeddings=lambda body: {
             "data": [{"index": n, "embedding": [1.0] * width} for width in [next(widths)] for n in range(len(body["input"]))]

@@ -21,8 +21,8 @@ PACKAGE = Path(qwen3_integrations.__file__).parent
         (r"\bnum_hidden_layers\b", {"models/config.py", "models/shapes.py"}),
         (
             r"^\s*(import|from) (urllib\.request|urllib\.error|http\.client|httpx2?|requests|aiohttp)\b",
-            {"serving/snippets.py"},
-        ),  # in the code that it prints
+            {"serving/snippets.py", "engines/http/network.py"},
+        ),  # in the code that it prints; the proxies of the environment
         (r"\bDefaultAsyncHttpxClient\.__base__", {"engines/http/library.py"}),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -11,6 +12,12 @@ from qwen3_integrations.errors import ConfigError
 
 UNIX = "unix://"
 _SOCKET_HOST = "http://localhost"
+
+_VERSION = re.compile(r"/v\d+$")
+"""The end of an address with a version, such as `/v1`, `/api/v3`, `/compatible-mode/v1`."""
+
+_ROUTES = ("/embeddings", "/services/rerank/text-rerank/text-rerank", "/rerank", "/reranks", "/classify")
+"""Ends of addresses that name a route. Source: the dialects, and DashScope's API reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,7 @@ class Address:
         root: Address without credentials, `/v1` and a trailing slash; may have a path of its own (a proxy's prefix).
         socket: Path of a Unix socket, for an address such as `unix:///run/qwen3.sock`; the root's host is then a placeholder.
         versioned: True when the address was given with `/v1`.
+        route: The address of a route, where the address was given with one, such as `/v1/embeddings`; None otherwise.
         authorization: The header for the user and password in the address; None where it has none. Not in the root, because HTTP
             clients log complete addresses.
     """
@@ -29,6 +37,7 @@ class Address:
     versioned: bool
     authorization: str | None = field(default=None, repr=False)
     socket: str | None = None
+    route: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> Address:
@@ -56,15 +65,35 @@ class Address:
                 advice="Use headers for what the server needs: engine_options={'headers': {...}}",
             )
         path = parts.path.rstrip("/")
+        route = next((route for route in _ROUTES if path.endswith(route)), None)
+        path = path.removesuffix(route) if route else path
         versioned = path.endswith("/v1")
         user, _, host = parts.netloc.rpartition("@")
         authorization = f"Basic {base64.b64encode(unquote(user).encode()).decode()}" if user else None
-        return cls(urlunsplit((parts.scheme, host, path.removesuffix("/v1"), "", "")), versioned, authorization)
+        given = urlunsplit((parts.scheme, host, path, "", ""))
+        return cls(given.removesuffix("/v1"), versioned, authorization, route=given + route if route else None)
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Possible bases of the OpenAI-compatible routes, most likely first: most servers have them under `/v1`, some at the root."""
-        return (f"{self.root}/v1",) if self.versioned else (f"{self.root}/v1", self.root)
+        """Possible bases of the OpenAI-compatible routes, most likely first: most servers have them under `/v1`, some at the root.
+
+        An address that ends with a version is a base itself; below it, `/v1` may follow, where the version is a proxy's prefix.
+        """
+        if self.versioned:
+            return (f"{self.root}/v1", self.root)
+        if _VERSION.search(self.root):
+            return (self.root, f"{self.root}/v1")
+        prefixed = (f"{self.route}/v1", self.route) if self.route else ()  # a proxy's prefix with the name of a route
+        return (f"{self.root}/v1", self.root, *prefixed)
+
+    @property
+    def given(self) -> str:
+        """The address as it was given, without credentials."""
+        return self.route or (f"{self.root}/v1" if self.versioned else self.root)
+
+    def without_version(self, base: str) -> str:
+        """The base of the routes outside `/v1`, for a base of the versioned routes."""
+        return _VERSION.sub("", base)
 
     @property
     def is_local(self) -> bool:

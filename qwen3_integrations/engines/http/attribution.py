@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
-from qwen3_integrations.core.types import Job
-from qwen3_integrations.engines.http.discovery import ServerInfo
-from qwen3_integrations.errors import EngineError, PromptTooLong, RequestRefused
+import numpy as np
+
+from qwen3_integrations.core.types import Job, Rows
+from qwen3_integrations.engines.http.failures import EXACT_CUT
+from qwen3_integrations.engines.http.server_info import ServerInfo
+from qwen3_integrations.errors import EngineError, Partial, PromptTooLong, RequestRefused
+
+T = TypeVar("T")
 
 _TOO_LARGE = 413
 """HTTP's status for a request that is too large."""
 
 
-def at_position_in_job(error: EngineError, positions: Sequence[int]) -> EngineError:
-    """The error of a request as the error of a job: `index` becomes the position in the job.
+Finished = list[tuple[Sequence[int], Rows]]
+"""Positions in a job, and their rows, of the requests that were answered."""
+
+
+def in_job(error: EngineError, positions: Sequence[int]) -> EngineError:
+    """The error of a request as the error of a job: `index` and `partial` become those of the job.
 
     Args:
-        error: An error with an index in the request.
+        error: An error with an index in the request, or none.
         positions: Position in the job of each prompt in the request.
     """
-    assert error.index is not None
-    advice = _refusal_advice(error) if isinstance(error, RequestRefused) else error.advice
-    return error.replace(index=positions[error.index], advice=advice)
+    partial = error.partial and Partial(error.partial.rows, tuple(positions[at] for at in error.partial.which))
+    if error.index is None:
+        return error.replace(partial=partial)
+    return error.replace(index=positions[error.index], partial=partial, advice=error.advice or _refusal_advice(error))
+
+
+def of_server(error: EngineError, *, url: str, model: str, finished: Finished) -> EngineError:
+    """The error of a job with all that is known: address, model, and the rows that were answered.
+
+    Args:
+        error: The error.
+        url: The address of the server, for an error without address.
+        model: The model's name, for an error without it.
+        finished: The rows of the other requests of the job.
+    """
+    parts = finished + ([(error.partial.which, error.partial.rows)] if error.partial else [])
+    parts = [part for part in parts if part[1].shape[1:] == parts[0][1].shape[1:]]
+    which = np.array([at for positions, _ in parts for at in positions], dtype=int)
+    order = np.argsort(which)
+    partial = Partial(np.concatenate([rows for _, rows in parts])[order], tuple(which[order].tolist())) if parts else None
+    return error.replace(url=error.url or url, model=error.model or model, partial=partial)
 
 
 @contextmanager
@@ -44,11 +73,32 @@ def too_long_for(server: ServerInfo, error: PromptTooLong) -> PromptTooLong:
     )
 
 
-def _refusal_advice(error: RequestRefused) -> str:
-    """What to do when a server refuses one prompt. Most refuse only texts that are too long; few report it by a status or a code."""
+def _refusal_advice(error: EngineError) -> str | None:
+    """What to do when a server refuses one prompt without a reason. Most refuse only texts that are too long."""
+    if not isinstance(error, RequestRefused):
+        return None
     if error.status == _TOO_LARGE:
-        return f"Lower max_tokens; {_EXACT_CUT}"
-    return f"If the text is too long, lower max_tokens; {_EXACT_CUT}. If it is not too long, check the text"
+        return f"Lower max_tokens; {EXACT_CUT}"
+    return f"If the text is too long, lower max_tokens; {EXACT_CUT}. If it is not too long, check the text"
 
 
-_EXACT_CUT = "for an exact cut on this machine, pass the model's folder: engine_options={'tokenizer': ...}"
+async def all_or_first(tasks: Sequence[asyncio.Task[T]]) -> list[T]:
+    """The results of all tasks.
+
+    Raises:
+        EngineError: The error about the first item, after all tasks have ended; an error about no item at once, and the other tasks are
+            cancelled.
+    """
+    pending = set(tasks)
+    failures: list[BaseException] = []
+    try:
+        while pending and all(isinstance(failure, EngineError) and failure.index is not None for failure in failures):
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            failures += [failure for task in done if not task.cancelled() and (failure := task.exception())]
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+    if failures:
+        raise min(failures, key=lambda failure: -1 if (index := getattr(failure, "index", None)) is None else index)
+    return [task.result() for task in tasks]

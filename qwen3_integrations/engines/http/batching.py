@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from qwen3_integrations.core.types import Prompt
+from qwen3_integrations.core.types import Prompt, PromptPart
+from qwen3_integrations.engines.http.caps import NO_CAPS, Caps, shown_caps, stated_caps
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.engines.http.pending import Batch, PendingRequest, RequestQueue
-from qwen3_integrations.errors import BadReply, EngineError, RequestRefused, ServerFailed
+from qwen3_integrations.engines.http.failures import blames_length, may_be_a_text_s_fault
+from qwen3_integrations.engines.http.pending import Batch, PendingRequest, RequestQueue, Search
+from qwen3_integrations.engines.http.transport import retries
+from qwen3_integrations.errors import EngineError, RequestRefused
+
+_HARMLESS = " word"
+"""The body of a prompt that every server answers."""
 
 SMALL_REQUEST = 32
 """Prompts in the smallest request while other callers wait, because each request costs the server some milliseconds. Source:
@@ -27,16 +33,24 @@ class Batcher:
 
     A single caller never waits for others. Prompts of many callers that wait at the same time are divided among the requests in flight,
     instead of one request for each caller: 64 callers with one text each get 5.6 (threads) or 6.5 times (tasks) the throughput of one
-    caller (vLLM on the same two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). A refused request is split in halves until
-    the prompt at fault is found. All calls must be made on one event loop.
+    caller (vLLM on the same two CPU cores, tiny model; `examples/benchmarks/concurrency.py`). All calls must be made on one event loop.
+
+    A request that fails as a whole, whatever its status, may have one bad prompt. A harmless prompt is sent first: if that fails too, no
+    prompt is at fault. Otherwise the request is split in halves until the prompt at fault is found. Limits that a refusal states or shows
+    are kept in `caps`, and later requests obey them.
 
     Args:
         ask: Sends prompts in one request.
         concurrency: Maximum number of requests in flight.
         size: Maximum number of prompts in one request.
+        caps: What the server is known to accept in one request.
+
+    Attributes:
+        caps: What the server accepts in one request, as far as it was learned.
     """
 
-    def __init__(self, ask: Callable[[Sequence[Prompt]], Awaitable[Answer]], concurrency: int, size: int) -> None:
+    def __init__(self, ask: Callable[[Sequence[Prompt]], Awaitable[Answer]], concurrency: int, size: int, caps: Caps = NO_CAPS) -> None:
+        self.caps = caps
         self._ask = ask
         self._concurrency = concurrency
         self._size = size
@@ -96,43 +110,74 @@ class Batcher:
 
     def _next_batch(self) -> Batch | None:
         if self._halves:
-            return self._halves.popleft()
+            return self._within_caps(self._halves.popleft())
         size = min(self._size, fair_share(self._queue.prompts, self._concurrency))
         chosen = self._queue.next_requests(size)
-        return Batch([(pending, 0, len(pending.prompts)) for pending in chosen]) if chosen else None
+        return self._within_caps(Batch([(pending, 0, len(pending.prompts)) for pending in chosen])) if chosen else None
+
+    def _within_caps(self, batch: Batch) -> Batch:
+        """The first part of a batch that the server accepts; the others are queued."""
+        counts = self.caps.divided(batch.prompts)
+        if len(counts) < 2:
+            return batch
+        first, *others = batch.divided(counts)
+        self._halves.extendleft(reversed(others))
+        self._start_worker()
+        return first
 
     async def _send(self, batch: Batch) -> None:
-        """Send a batch; resolve its futures, or split it and re-queue the halves."""
+        """Send a batch; resolve its futures, or split it and queue the parts."""
+        prompts = batch.prompts
         failure = await self._try(batch)
-        if failure is None or not batch.spans:
+        if failure is None:
+            if batch.search and batch.spans and not batch.abandoned:
+                self._learn_from(batch.search, prompts)
             return
-        if isinstance(failure, RequestRefused):
-            if len(batch.prompts) == 1:
-                ((pending, begin, _),) = batch.spans
-                pending.fail(failure.replace(index=begin))
-            else:
-                self._halves += batch.halves()
-                self._start_worker()
-        elif len(batch.spans) > 1 and (isinstance(failure, BadReply) or (isinstance(failure, ServerFailed) and failure.status == 500)):
-            await self._send_halves(batch)
-        else:
+        if not batch.spans:
+            return
+        prompts = batch.prompts
+        stated = stated_caps(failure, getattr(failure, "words", None) or "", prompts)
+        if stated != NO_CAPS:
+            self.caps = self.caps.least(stated)
+            self._queue_parts(batch.divided(self.caps.divided(prompts)))
+        elif len(prompts) == 1 and blames_length(failure):
+            batch.fail(failure.replace(index=0))
+        elif not may_be_a_text_s_fault(failure) or not (batch.suspect or await self._answers_harmless(prompts[0])):
             batch.fail(failure)
+        elif failure.index is not None and len(batch.spans) == 1:
+            batch.fail(failure)  # the answer shows which
+        elif len(prompts) > 1:
+            self._queue_parts(batch.halves(failure))
+        else:
+            await self._blame(batch, failure)
 
-    async def _send_halves(self, batch: Batch) -> None:
-        """After a status 500 or an unusable answer, send each half of the callers alone: one text may make the server fail.
+    async def _blame(self, batch: Batch, failure: EngineError) -> None:
+        """Fail the caller of the only prompt of a batch. After a search, the server may have failed in the meantime."""
+        ((pending, begin, _),) = batch.spans
+        sure = isinstance(failure, RequestRefused) or not batch.suspect or await self._answers_harmless(batch.prompts[0])
+        pending.fail(failure.replace(index=begin if sure else None))
 
-        If both halves fail, the server itself is broken, and nothing is sent again.
-        """
-        middle = len(batch.spans) // 2
-        halves = [Batch(batch.spans[:middle]), Batch(batch.spans[middle:])]
-        failures = [await self._try(half) for half in halves]
-        for half, failure in zip(halves, failures, strict=True):
-            if failure is None:
-                continue
-            if len(half.spans) == 1 or all(failures):
-                half.fail(failure)
-            else:
-                await self._send_halves(half)
+    def _queue_parts(self, parts: Iterable[Batch]) -> None:
+        self._halves += parts
+        self._start_worker()
+
+    def _learn_from(self, search: Search, prompts: list[Prompt]) -> None:
+        """If both halves of a refused batch were answered, no prompt was at fault: the batch was too large."""
+        search.answered.append(prompts)
+        if isinstance(search.failure, RequestRefused) and sum(map(len, search.answered)) == len(search.prompts):
+            self.caps = self.caps.least(shown_caps(search.failure, search.prompts, search.answered))
+
+    async def _answers_harmless(self, prompt: Prompt) -> bool:
+        """Whether the server answers a prompt with a short word as its body; if not, it is broken for all prompts of the kind."""
+        with retries(1):
+            request = asyncio.ensure_future(self._ask([Prompt(prompt.prefix, PromptPart(_HARMLESS), prompt.suffix)]))
+        try:
+            await request
+        except EngineError:
+            return False
+        finally:
+            request.cancel()
+        return True
 
     async def _try(self, batch: Batch) -> EngineError | None:
         """Send a batch and resolve its futures. Returns the error, or None; None too if no caller waits any longer."""
@@ -141,7 +186,11 @@ class Batcher:
             return None
         for pending, _, _ in batch.spans:
             pending.in_flight.add(batch)
-        batch.request = asyncio.ensure_future(self._ask(batch.prompts))
+        if batch.suspect:  # a search must not wait for the retries of each of its requests
+            with retries(0 if len(batch.prompts) > 1 else 1):
+                batch.request = asyncio.ensure_future(self._ask(batch.prompts))
+        else:
+            batch.request = asyncio.ensure_future(self._ask(batch.prompts))
         try:
             _resolve(batch.spans, await batch.request)
         except asyncio.CancelledError:
@@ -156,6 +205,7 @@ class Batcher:
             return error
         except Exception as error:  # noqa: BLE001  the error belongs to the callers
             batch.fail(error)
+            batch.drop_done()
         finally:
             for pending, _, _ in batch.spans:
                 pending.in_flight.discard(batch)

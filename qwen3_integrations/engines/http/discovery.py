@@ -1,63 +1,54 @@
-"""Find out a server's model, context, dialect and routes, once, from its list of models."""
+"""Find out a server's routes, dialect and context from its list of models, which is advice: requests decide."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.engines.http.address import Address
-from qwen3_integrations.engines.http.dialects import DIALECT_NAMES, DIALECTS, Dialect, DialectName, is_vllm
-from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.errors import (
-    AuthenticationFailed,
-    BadReply,
-    ConfigError,
-    ModelNotServed,
-    RedirectRefused,
-    RequestRefused,
-    RouteNotServed,
-)
+from qwen3_integrations.engines.http.caps import described_caps
+from qwen3_integrations.engines.http.dialects import DIALECT_NAMES, DIALECTS, NESTED, STANDARD, Dialect, DialectName, is_vllm
+from qwen3_integrations.engines.http.listing import NO_SUCH_ROUTE, Listing, Match, match, read_listing
+from qwen3_integrations.engines.http.numbers import is_name, short_list, whole
+from qwen3_integrations.engines.http.server_info import ServerInfo
+from qwen3_integrations.engines.http.transport import Transport, retries
+from qwen3_integrations.errors import ConfigError, ModelNotServed, RouteNotServed, ServerFailed
 
 _FULL_CONTEXT_SINCE = (0, 32)
 """The first version of vLLM that answers every prompt of exactly `max_model_len` tokens."""
 
-_NO_SUCH_ROUTE = (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, AuthenticationFailed, BadReply)
-"""Errors of a server without an optional route."""
+_CAPS = {(host, task): cap for host in ("dashscope", "maas.aliyuncs.com") for task, cap in (("embed", 10), ("rerank", 500))}
+"""Prompts in one request, by a part of the host's name. Source: Alibaba Cloud's references of text-embedding-v4, qwen3-rerank."""
 
 
 @dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """A server as it describes itself.
+class Discovery:
+    """What a server may be.
 
     Attributes:
-        url: The address to which prompts are posted.
-        root: The base of the routes outside `/v1`.
-        dialect: Its dialect.
-        model: The name under which it serves the model.
-        context: Tokens of the longest prompt that it accepts; None where it does not report it. For an older vLLM, one
-            less than it reports.
-        counts: Whether it counts tokens for clients (`/tokenize`).
-        origin: The folder or name from which it loaded the model (vLLM's `root`); None where it does not report it.
-        base: Of an adapter, the name of its model; None where the server does not report it.
-        others: The other names that it serves.
+        candidates: What is tried, most likely first.
+        tried: Whether the candidates must be tried by a request: the server's description of itself is missing or doubtful.
+        missing: The error for a server that refuses the model's name, which it does not list; None where it lists the name.
+        one_model: Whether the server describes one other model, so that its answer proves nothing if it ignores names.
+        unlisted: The error for a server that has none of the routes and no list of models; None where it has a list.
     """
 
-    url: str
-    root: str
-    dialect: Dialect
-    model: str
-    context: int | None
-    counts: bool
-    origin: str | None = None
-    base: str | None = None
-    others: tuple[str, ...] = ()
+    candidates: tuple[ServerInfo, ...]
+    tried: bool = False
+    missing: ModelNotServed | None = None
+    one_model: bool = False
+    unlisted: RouteNotServed | None = None
 
 
-async def discover(transport: Transport, address: Address, model: str | None, task: Task, asked: DialectName) -> ServerInfo:
-    """Request a server's list of models, and choose the dialect unless one is named.
+async def discover(
+    transport: Transport, address: Address, model: str | None, task: Task, asked: DialectName, path: str | None = None
+) -> Discovery:
+    """Request a server's list of models, and make the candidates for its routes and its dialect.
 
     Args:
         transport: Sends the requests.
@@ -65,53 +56,112 @@ async def discover(transport: Transport, address: Address, model: str | None, ta
         model: The model's name; None for the first that the server lists.
         task: `embed` or `rerank`.
         asked: The dialect; `auto` to choose it.
+        path: The route, behind the address; None to choose it.
 
     Raises:
-        ModelNotServed: If it lists only other models (the message names them); or no model, and `model` is None.
-        RouteNotServed: If it has no list of models, and `asked` is `auto`.
-        ServerError: If it can't be reached, or refuses the request.
+        ModelNotServed: If `model` is None, and it lists no model.
+        ServerError: If it can't be reached; or if `model` is None, and its list can't be read.
     """
-    versioned, listed = await _models(transport, address, task)
-    if not listed and asked == "auto":
-        raise RouteNotServed(
-            f"{address} lists no models under /v1/models, so its dialect is not known",
-            url=str(address),
-            status=404,
-            advice="Check base_url, or name the dialect: engine_options={'dialect': 'openai'} or 'rerank' or 'vllm'",
-        )
-    served = _served(listed, model, address)
-    name_served = str(served["id"])
-    dialect = next(each for each in DIALECTS if each.task == task and each.speaks(served)) if asked == "auto" else dialect_for(asked, task)
-    parent = served.get("parent")  # of an adapter: its model
-    base = next((entry for entry in listed if parent is not None and entry["id"] == parent), served)
-    context = served.get("max_model_len") or base.get("max_model_len")
-    if isinstance(context, int) and is_vllm(served) and not await _answers_full_context(transport, address):
-        context -= 1
-    return ServerInfo(
-        url=(versioned if dialect.versioned else address.root) + dialect.path,
-        root=address.root,
-        dialect=dialect,
-        model=name_served,
-        context=context if isinstance(context, int) else None,
-        counts=is_vllm(served) or dialect.exact,
-        origin=str(served["root"]) if served.get("root") else None,
-        base=None if base is served else str(base["id"]),
-        others=tuple(str(entry["id"]) for entry in listed if entry["id"] != name_served),
+    listing = await read_listing(transport, address, task)
+    if model is None and not listing.entries:
+        if listing.failure:
+            raise listing.failure
+        raise ModelNotServed(f"{address} lists no models", url=str(address), status=404, advice="Pass the name of the model that it serves")
+    found = match(listing, listing.names[0] if model is None else model)
+    version = await _vllm_version(transport, address.without_version(listing.base)) if is_vllm(found.entry) else None
+    dialects = _dialects(found.entry, listing, task, asked, path or address.route, proved=version is not None)
+    notes = _notes(listing, found, address)
+    missing = _not_served(listing, found, address) if found.missing else None
+    auto = asked == "auto"
+    return Discovery(
+        tuple(_candidate(dialect, listing, found, address, path, version, model, notes) for dialect in dialects),
+        tried=len(dialects) > 1 or (auto and not listing.entries) or missing is not None,
+        missing=missing,
+        one_model=auto and not found.same,
+        unlisted=_unlisted(address) if auto and not listing.entries else None,
     )
 
 
-async def _answers_full_context(transport: Transport, address: Address) -> bool:
-    """Whether this vLLM answers a prompt of exactly `max_model_len` tokens that it computes in chunks.
+def _dialects(
+    entry: Mapping[str, Any], listing: Listing, task: Task, asked: DialectName, route: str | None, *, proved: bool
+) -> list[Dialect]:
+    """The dialects to try. A claim to be vLLM proves nothing: routers pass it on."""
+    if asked != "auto":
+        return [dialect_for(asked, task)]
+    rows = [dialect for dialect in DIALECTS if dialect.task == task]
+    if route and (named := [dialect for dialect in rows if route.endswith((dialect.path, *dialect.other_paths))]):
+        return sorted(named, key=lambda dialect: not dialect.speaks(entry))[:1]
+    speaking = [dialect for dialect in rows if dialect.speaks(entry)]
+    if listing.entries:
+        return speaking if speaking[0].exact and not proved and task == "rerank" else speaking[:1]
+    return ([dialect for dialect in rows if dialect.exact] if task == "rerank" else []) + speaking[-1:]
 
-    0.24 does not answer: it reserves the last position for a generated token. Source: vLLM's issues 47971 and 55427; fixed in the code
-    of 0.32. For a server that does not report its version, the answer is False.
+
+def _candidate(
+    dialect: Dialect,
+    listing: Listing,
+    found: Match,
+    address: Address,
+    path: str | None,
+    version: tuple[int, int] | None,
+    model: str | None,
+    notes: tuple[str, ...],
+) -> ServerInfo:
+    vllm = is_vllm(found.entry)
+    urls = _urls(address, listing.base, dialect, path)
+    parent = found.entry.get("parent")  # of an adapter: its model
+    base = next((entry for entry in listing.entries if parent is not None and entry["id"] == parent), None)
+    context = whole(found.entry.get("max_model_len")) or whole((base or {}).get("max_model_len")) or None
+    if context is not None and vllm and (version is None or version < _FULL_CONTEXT_SINCE):
+        context -= 1  # 0.24 does not answer a prompt of exactly `max_model_len` tokens: it reserves the last position for a generated token
+    host = urlsplit(address.root).hostname or ""
+    cap = next((cap for (part, task), cap in _CAPS.items() if part in host and task == dialect.task), None)
+    proved = version is not None and dialect.exact
+    others = tuple(name for name in listing.names if name != found.names[-1]) if not found.missing else listing.names
+    return ServerInfo(
+        url=urls[0],
+        root=address.without_version(listing.base),
+        dialect=dialect,
+        model=found.names[0],
+        context=context,
+        counts=vllm or dialect.exact,
+        origin=found.entry["root"] if is_name(found.entry.get("root")) else None,
+        base=None if base is None else str(base["id"]),
+        others=others,
+        form=STANDARD if proved else None,
+        ids=True if proved else None,
+        max_items=described_caps(listing.info).items or cap,
+        notes=notes,
+        asked=model,
+        likely_form="nested" if urls[0].endswith(NESTED) else "texts" if listing.info and dialect.one_query else None,
+        other_urls=() if proved else urls[1:],
+        other_models=found.names[1:],
+    )
+
+
+def _urls(address: Address, base: str, dialect: Dialect, path: str | None) -> tuple[str, ...]:
+    """Possible routes, most likely first."""
+    if path is not None:
+        return (f"{address.given}/{path.lstrip('/')}",)
+    bases = list(dict.fromkeys([base, *address.versions]))
+    roots = [] if dialect.versioned else list(dict.fromkeys(map(address.without_version, bases)))
+    paths = (dialect.path, *dialect.other_paths)
+    named = [address.route] if address.route and address.route.endswith(paths) else []
+    return tuple(dict.fromkeys([*named, *(place + route for route in paths for place in dict.fromkeys([*roots, *bases]))]))
+
+
+async def _vllm_version(transport: Transport, root: str) -> tuple[int, int] | None:
+    """The version of vLLM; None for a server that only claims to be vLLM, such as a router in front of it.
+
+    Versions matter for the longest prompt. Source: vLLM's issues 47971 and 55427; fixed in the code of 0.32.
     """
     try:
-        answer = await transport.get(f"{address.root}/version")
-    except _NO_SUCH_ROUTE:
-        return False
-    numbers = re.match(r"(\d+)\.(\d+)", str(answer.get("version") if isinstance(answer, dict) else ""))
-    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _FULL_CONTEXT_SINCE
+        with retries(1):
+            answer = await transport.get(f"{root}/version")
+    except (*NO_SUCH_ROUTE, ServerFailed):
+        return None
+    numbers = re.match(r"(\d{1,6})\.(\d{1,6})", str(answer.get("version") if isinstance(answer, dict) else ""))
+    return None if numbers is None else (int(numbers[1]), int(numbers[2]))
 
 
 def dialect_for(name: str, task: Task) -> Dialect:
@@ -140,47 +190,32 @@ def tasks_of(name: str) -> tuple[Task, ...]:
     return tuple(dialect.task for dialect in DIALECTS if dialect.name == name)
 
 
-async def _models(transport: Transport, address: Address, task: Task) -> tuple[str, list[dict[str, Any]]]:
-    """The base of the versioned routes, and the entries of the list of models; no entries where there is no list."""
-    for base in address.versions:
-        try:
-            answer = await transport.get(f"{base}/models")
-        except (RouteNotServed, ModelNotServed):
-            continue
-        listed = answer.get("data") if isinstance(answer, dict) else answer
-        if isinstance(listed, list):
-            return base, [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
-    return await _described(transport, address, task) or (address.versions[0], [])
+def _notes(listing: Listing, found: Match, address: Address) -> tuple[str, ...]:
+    """What is unexpected in a list of models."""
+    if listing.failure is not None:
+        return (f"{address} has no readable list of models ({listing.failure.reason}): requests are sent without it",)
+    if found.missing:
+        return (f"{address} lists {_shown(listing.names)}, not {found.names[0]!r}: requests are sent with that name",)
+    return ()
 
 
-async def _described(transport: Transport, address: Address, task: Task) -> tuple[str, list[dict[str, Any]]] | None:
-    """As `_models`, for Text Embeddings Inference: it has no list of models, but describes its only model.
-
-    Its reranking route is at the root, its OpenAI-compatible embeddings route under `/v1`. Source: its API reference (`GET /info`).
-    """
-    try:
-        answer = await transport.get(f"{address.root}/info")
-    except _NO_SUCH_ROUTE:
-        return None
-    if not isinstance(answer, dict) or not isinstance(answer.get("model_id"), str):
-        return None
-    entry = {"id": answer["model_id"], "max_model_len": answer.get("max_input_length")}
-    return address.root if task == "rerank" else f"{address.root}/v1", [entry]
-
-
-def _served(listed: list[dict[str, Any]], model: str | None, address: Address) -> dict[str, Any]:
-    """The entry of the model. vLLM lists an alias as `id` and the name from which the model was loaded as `root`."""
-    for entry in listed:
-        if model is None or model in (entry["id"], entry.get("root")):
-            return entry
-    if not listed and model is None:
-        raise ModelNotServed(f"{address} lists no models", url=str(address), status=404, advice="Pass the name of the model that it serves")
-    if not listed:
-        return {"id": model}
-    names = ", ".join(repr(entry["id"]) for entry in listed)
-    raise ModelNotServed(
-        f"{address} does not serve {model!r}; it serves {names}",
+def _not_served(listing: Listing, found: Match, address: Address) -> ModelNotServed:
+    return ModelNotServed(
+        f"{address} does not serve {found.names[0]!r}; it serves {_shown(listing.names)}",
         url=str(address),
         status=404,
         advice="Pass the served name as model if that is the right model, or use another server",
     )
+
+
+def _unlisted(address: Address) -> RouteNotServed:
+    return RouteNotServed(
+        f"{address} lists no models under /v1/models, so its dialect is not known, and none of the usual routes answers",
+        url=str(address),
+        status=404,
+        advice="Check base_url, or name the dialect: engine_options={'dialect': 'openai'} or 'rerank' or 'vllm'",
+    )
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    return short_list([repr(name) for name in names])

@@ -20,17 +20,20 @@ from qwen3_integrations.core.planning import document_prompts
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.core.validation import check_choice, seconds, whole_number
 from qwen3_integrations.engines.http.address import Address
-from qwen3_integrations.engines.http.attribution import at_position_in_job
+from qwen3_integrations.engines.http.attribution import Finished, all_or_first, in_job, of_server
 from qwen3_integrations.engines.http.batching import Batcher, fair_share
 from qwen3_integrations.engines.http.connection import Connection
+from qwen3_integrations.engines.http.deadlines import Deadlines
 from qwen3_integrations.engines.http.dialects import Answer, DialectName
 from qwen3_integrations.engines.http.discovery import dialect_for
 from qwen3_integrations.engines.http.fitting import Fitter
 from qwen3_integrations.engines.http.grouping import grouped
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.engines.http.local_folder import known_model
+from qwen3_integrations.engines.http.network import Network
+from qwen3_integrations.engines.http.server_info import ServerInfo, loaded
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.errors import ConfigError, EngineError
+from qwen3_integrations.errors import ConfigError, EngineError, ServerTimeout
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source, model_name
 from qwen3_integrations.models.hub import find_model
 from qwen3_integrations.models.tokenizer_files import missing_tokenizer
@@ -60,7 +63,7 @@ class HttpEngine(Submitting):
         dialect: A name in `dialects.DIALECT_NAMES` such as `vllm`, `openai` or `rerank`; `auto` to find it out.
         handshake: `full` checks on first use that the server answers as the model must; `counts` checks only how many tokens it
             reads; `off` checks nothing.
-        timeout_s: Seconds for one request.
+        timeout_s: Seconds for one whole request, from connecting to the last byte of the answer. A time-out is retried once.
         connect_timeout_s: Seconds to connect.
         max_retries: Retries on 408, 409, 429, 5xx and broken connections, with backoff.
         concurrency: Maximum number of requests in flight, over all callers.
@@ -70,6 +73,14 @@ class HttpEngine(Submitting):
         client: A configured `openai.OpenAI` or `openai.AsyncOpenAI`; its key, timeouts and retries are used instead of those above. An
             async client may not be used elsewhere, because its connections belong to the engine's event loop; `close()` closes it. A sync
             client stays open.
+        path: The route behind `base_url`, such as `/v3/embeddings`, where it can't be found out.
+        server: What another engine learned about the server: `engine.server.options()` has it. Skips the first contact.
+        deadline_s: Seconds for a whole call, such as `embed_documents`, with all its requests and retries; None for no deadline.
+        proxy: The proxy's address; an empty string for no proxy; None for that of the environment (`HTTPS_PROXY` and its like), which is
+            not used for a server on this machine.
+        verify: False to accept every certificate of a server.
+        ca: A file, or a folder, with the certificates to trust; None for those that `SSL_CERT_FILE` or `SSL_CERT_DIR` names, or else the
+            system's.
         source, revision: The local cache in which the tokenizer is searched, and the revision.
 
     Raises:
@@ -96,8 +107,14 @@ class HttpEngine(Submitting):
         tokenizer: str | Path | None = None,
         headers: Mapping[str, str] | None = None,
         client: Any = None,
+        path: str | None = None,
+        server: Mapping[str, Any] | None = None,
         source: Source = "auto",
         revision: str | None = None,
+        deadline_s: float | None = None,
+        proxy: str | None = None,
+        verify: bool = True,
+        ca: str | Path | None = None,
     ) -> None:
         if dialect != "auto":
             dialect_for(dialect, task)
@@ -105,8 +122,14 @@ class HttpEngine(Submitting):
         timeout_s, connect_timeout_s = seconds(timeout_s, "timeout_s"), seconds(connect_timeout_s, "connect_timeout_s")
         concurrency, request_size = whole_number(concurrency, "concurrency"), whole_number(request_size, "request_size")
         max_retries = whole_number(max_retries, "max_retries", 0)
+        network = Network(proxy, verify, ca)
+        if client is not None and network != Network():
+            raise ConfigError("has its own proxy and certificates", option="client", advice="Leave proxy, verify and ca out")
+        self._deadlines = Deadlines(None if deadline_s is None else seconds(deadline_s, "deadline_s"))
         if headers is not None and not isinstance(headers, Mapping):
             raise ConfigError(f"must be a mapping from names to values, not {type(headers).__name__}", option="headers")
+        if path is not None and (not isinstance(path, str) or not path.strip("/") or "?" in path or "#" in path):
+            raise ConfigError(f"must be the path of a route such as '/v3/embeddings', not {path!r}", option="path")
         api_key = api_key.strip() or None if isinstance(api_key, str) else api_key  # a key read from a file ends with a line break
         self.task: Task = task
         self.model = model = str(model_name(model))
@@ -131,6 +154,7 @@ class HttpEngine(Submitting):
             max_retries=max_retries,
             headers=own | dict(headers or {}),
             client=client,
+            network=network,
         )
         self._connection = Connection(
             transport,
@@ -143,8 +167,10 @@ class HttpEngine(Submitting):
             conventions=self.conventions,
             dimensions=None if tokenizer and model not in CHECKPOINTS else known.dimensions,
             concurrency=concurrency,
+            path=path,
+            known=None if server is None else loaded(server, task, model, self._address.root),
         )
-        self._fitter = Fitter(self.tokenizer, self._connection.post, concurrency)
+        self._fitter = Fitter(self.tokenizer, self._connection.post, self._connection.learn, concurrency)
         self._batcher: Batcher | None = None
         self._concurrency, self._request_size = concurrency, request_size
         self._loop = BackgroundLoop(f"{model} on {self._address}")
@@ -178,6 +204,15 @@ class HttpEngine(Submitting):
         return self._connection.info.context if self._connection.info else None
 
     @property
+    def server(self) -> ServerInfo | None:
+        """What the server's answers showed: route, dialect, accepted bodies, limits, proof. None before the first call.
+
+        `engine_options=engine.server.options()` opens an engine that skips the first contact.
+        """
+        info = self._connection.info
+        return info.with_caps(self._batcher.caps) if info and self._batcher else info
+
+    @property
     def where(self) -> str:
         """The server's address, without credentials."""
         return str(self._address)
@@ -190,25 +225,44 @@ class HttpEngine(Submitting):
             done: Future[Reply] = Future()
             done.set_result(Reply(np.empty((0, self.dimensions or 0) if self.task == "embed" else 0, dtype=np.float32), ()))
             return done
-        return self._loop.submit(self._work(job))
+        return self._loop.submit(self._attributed(job, self._deadlines.left(job)))
 
     # All coroutines run on the engine's event loop.
 
-    async def _work(self, job: Job) -> Reply:
+    async def _attributed(self, job: Job, seconds_left: float | None) -> Reply:
+        """The reply to a job within its deadline; an error has the server's address, the model and the rows that were answered."""
+        finished: Finished = []
+        try:
+            async with asyncio.timeout(seconds_left) as deadline:
+                return await self._work(job, finished)
+        except BaseExceptionGroup as group:  # of the fitter's tasks
+            error = group.exceptions[0]
+        except Exception as single:  # noqa: BLE001  raised again below
+            error = single
+        url = self._connection.info.url if self._connection.info else str(self._address)
+        if deadline.expired() and not isinstance(error, EngineError):
+            reason = f"{url} did not finish the call within deadline_s={self._deadlines.seconds:g}"
+            error = ServerTimeout(reason, url=url, advice="Raise deadline_s, or pass fewer texts in a call")
+        if isinstance(error, EngineError):
+            raise of_server(error, url=url, model=self.model, finished=finished) from error.__cause__
+        raise error
+
+    async def _work(self, job: Job, finished: Finished) -> Reply:
         server = await self._connection.server()
         self._connection.check_instruction(job, server)
         budget = min(job.max_tokens, server.context or job.max_tokens)
         prompts, cut = await self._fitter.fit(job, server, budget)
-        size = self._request_size if job.call_size is None else min(self._request_size, fair_share(job.call_size, self._concurrency))
+        caps = self._batcher.caps if self._batcher else server.caps
+        most = min(self._request_size, caps.items or self._request_size)
+        size = most if job.call_size is None else min(most, fair_share(job.call_size, self._concurrency))
         requests = list(grouped(prompts, server, size))
         if self._batcher is None:
-            self._batcher = Batcher(partial(self._connection.ask, server), self._concurrency, self._request_size)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_sent(self._batcher, positions, prompts, kind, job)) for positions, kind in requests]
+            self._batcher = Batcher(partial(self._connection.ask, server), self._concurrency, self._request_size, caps)
+        tasks = [asyncio.create_task(_sent(self._batcher, positions, prompts, kind, job, finished)) for positions, kind in requests]
+        answers = await all_or_first(tasks)
         rows: Rows | None = None
         tokens, reported = 0, False
-        for (positions, _), task in zip(requests, tasks, strict=True):
-            answer = task.result()
+        for (positions, _), answer in zip(requests, answers, strict=True):
             self._connection.check_width(answer.rows, server)
             if rows is None:
                 rows = np.empty((len(prompts), *answer.rows.shape[1:]), dtype=np.float32)
@@ -247,19 +301,22 @@ class HttpEngine(Submitting):
         return Fingerprint(identity, numerics, sample, partial=True)
 
     def __repr__(self) -> str:
-        info = self._connection.info
+        info = self.server
         dialect = info.dialect.name if info else self._connection.dialect
-        return f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={dialect!r})"
+        shown = f"HttpEngine({self.task!r}, {self.model!r}, base_url={str(self._address)!r}, dialect={dialect!r}"
+        return f"{shown}, server='{info.summary}')" if info else f"{shown})"
 
 
-async def _sent(batcher: Batcher, positions: Sequence[int], prompts: Sequence[Prompt], kind: object, job: Job) -> Answer:
-    """The answer to some prompts of a job. The index of an error is the position in the job."""
+async def _sent(
+    batcher: Batcher, positions: Sequence[int], prompts: Sequence[Prompt], kind: object, job: Job, finished: Finished
+) -> Answer:
+    """The answer to some prompts of a job, which is kept in `finished` too. The index of an error is the position in the job."""
     try:
-        return await batcher.send([prompts[position] for position in positions], kind, job.turn)
+        answer = await batcher.send([prompts[position] for position in positions], kind, job.turn)
     except EngineError as error:
-        if error.index is None:
-            raise
-        raise at_position_in_job(error, positions) from error.__cause__
+        raise in_job(error, positions) from error.__cause__
+    finished.append((positions, answer.rows))
+    return answer
 
 
 def _known_tokens(prompts: Sequence[Prompt]) -> int:

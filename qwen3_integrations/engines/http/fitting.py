@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwen3_integrations.core.planning import fit_prompt
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Prompt
 from qwen3_integrations.engines.http.attribution import index_in_error, too_long_for
-from qwen3_integrations.engines.http.discovery import ServerInfo
 from qwen3_integrations.engines.http.remote_tokens import Post, fit_on_server, may_exceed
-from qwen3_integrations.errors import PromptTooLong
+from qwen3_integrations.engines.http.server_info import ServerInfo
+from qwen3_integrations.errors import AuthenticationFailed, BadReply, ModelNotServed, PromptTooLong, RequestRefused, RouteNotServed
+
+_CAN_NOT_COUNT = (RouteNotServed, ModelNotServed, AuthenticationFailed, RequestRefused, BadReply)
+"""Errors of a server that claims to be vLLM, and does not count tokens: a router in front of other servers."""
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -24,12 +28,14 @@ class Fitter:
     Attributes:
         tokenizer: The model's tokenizer; None where it is not on this machine.
         post: Sends JSON to an address and returns the answer's.
+        learn: Keeps what an answer showed about the server.
         concurrency: Maximum number of requests in flight of the engine.
         warned: Whether the warning about a server that can't count tokens was logged.
     """
 
     tokenizer: Tokenizer | None
     post: Post
+    learn: Callable[..., None]
     concurrency: int
     warned: bool = False
 
@@ -44,13 +50,23 @@ class Fitter:
             EngineError: If the server can't count.
         """
         fitted = list(job.prompts)
+        countable = [True]
         # At most half of the requests in flight, so that other callers do not wait until all texts of this job are counted.
         gate = asyncio.Semaphore(max(1, self.concurrency // 2))
 
         async def count(position: int) -> None:
             async with gate:
-                with index_in_error(job, position):
-                    fitted[position] = await fit_on_server(job.prompts[position], budget, server, self.post)
+                if not countable:
+                    return
+                try:
+                    with index_in_error(job, position):
+                        fitted[position] = await fit_on_server(job.prompts[position], budget, server, self.post)
+                except _CAN_NOT_COUNT:
+                    if server.ids:  # vLLM itself, which was proved by its version
+                        raise
+                    countable.clear()
+                    self.learn(counts=False)
+                    self._warn_once(server, budget)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qwen3_integrations.core.types import Prompt
-from qwen3_integrations.engines.http.discovery import ServerInfo
 from qwen3_integrations.engines.http.pending import REQUEST_CHARACTERS
+from qwen3_integrations.engines.http.server_info import ServerInfo
 
 
 def grouped(prompts: Sequence[Prompt], server: ServerInfo, size: int) -> Iterator[tuple[list[int], object]]:

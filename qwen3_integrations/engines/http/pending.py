@@ -12,7 +12,7 @@ import numpy as np
 
 from qwen3_integrations.core.types import Prompt, Rows
 from qwen3_integrations.engines.http.dialects import Answer
-from qwen3_integrations.errors import EngineError, own_copy
+from qwen3_integrations.errors import BadReply, EngineError, Partial, own_copy
 
 REQUEST_CHARACTERS = 1 << 20
 """Characters in one request: far below the limits of servers and proxies, and enough text to fill a forward pass."""
@@ -39,6 +39,9 @@ class PendingRequest:
 
     def take(self, offset: int, rows: Rows, tokens: int | None) -> None:
         """Keep the answer to some of the prompts; when all answers are there, resolve the future."""
+        if any(part.shape[1:] != rows.shape[1:] for part in self.parts.values()):
+            self.fail(BadReply("the server sent vectors of different widths for texts of one call"))
+            return
         self.parts[offset] = rows
         self.tokens = None if tokens is None or self.tokens is None else self.tokens + tokens
         if not self.answer.done() and sum(map(len, self.parts.values())) == len(self.prompts):
@@ -46,18 +49,47 @@ class PendingRequest:
             self.answer.set_result(Answer(whole[0] if len(whole) == 1 else np.concatenate(whole), self.tokens))
 
     def fail(self, error: BaseException) -> None:
-        """Fail with a copy of the error: callers in several threads must not share one exception."""
-        if not self.answer.done():
-            self.answer.set_exception(own_copy(error))
+        """Fail with a copy of the error: callers in several threads must not share one exception. It has the rows that were answered."""
+        if self.answer.done():
+            return
+        if isinstance(error, EngineError):
+            which = tuple(at + offset for offset, rows in sorted(self.parts.items()) for at in range(len(rows)))
+            error = error.replace(partial=Partial(np.concatenate([self.parts[at] for at in sorted(self.parts)]), which) if which else None)
+        self.answer.set_exception(own_copy(error))
+
+
+@dataclass(slots=True, eq=False)
+class Search:
+    """A refused batch whose halves are sent, to find the prompts at fault.
+
+    Attributes:
+        failure: The refusal.
+        prompts: The prompts of the batch.
+        answered: The prompts of the halves that were answered as a whole.
+    """
+
+    failure: EngineError
+    prompts: list[Prompt]
+    answered: list[list[Prompt]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """One HTTP request: spans of pending requests, each as (pending request, first prompt, last prompt + 1)."""
+    """One HTTP request: spans of pending requests, each as (pending request, first prompt, last prompt + 1).
+
+    Attributes:
+        spans: The spans.
+        request: The request, once it is sent.
+        abandoned: Whether all callers have left.
+        suspect: Whether it is part of a refused batch, and one of its prompts may be at fault.
+        search: The refused batch, of which it is a half.
+    """
 
     spans: list[tuple[PendingRequest, int, int]]
     request: asyncio.Future[Answer] | None = None
     abandoned: bool = False
+    suspect: bool = False
+    search: Search | None = None
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -80,17 +112,31 @@ class Batch:
         """Remove the spans whose caller no longer waits."""
         self.spans = [span for span in self.spans if not span[0].answer.done()]
 
-    def halves(self) -> tuple[Batch, Batch]:
-        """The first and the second half of the prompts."""
-        left: list[tuple[PendingRequest, int, int]] = []
-        right: list[tuple[PendingRequest, int, int]] = []
-        room = sum(end - begin for _, begin, end in self.spans) // 2
-        for pending, begin, end in self.spans:
-            middle = min(end, begin + max(room, 0))
-            left += [(pending, begin, middle)] if middle > begin else []
-            right += [(pending, middle, end)] if end > middle else []
-            room -= middle - begin
-        return Batch(left), Batch(right)
+    def halves(self, failure: EngineError) -> list[Batch]:
+        """The first and the second half of the prompts, as suspects after a failure."""
+        search = Search(failure, self.prompts)
+        count = len(search.prompts)
+        halves = self.divided([count // 2, count - count // 2])
+        for half in halves:
+            half.suspect, half.search = True, search
+        return halves
+
+    def divided(self, counts: Sequence[int]) -> list[Batch]:
+        """Consecutive parts with so many prompts each."""
+        parts: list[Batch] = []
+        spans = deque(self.spans)
+        for count in counts:
+            part = Batch([], suspect=self.suspect)
+            room = count
+            while room and spans:
+                pending, begin, end = spans.popleft()
+                middle = min(end, begin + room)
+                part.spans.append((pending, begin, middle))
+                room -= middle - begin
+                if middle < end:
+                    spans.appendleft((pending, middle, end))
+            parts.append(part)
+        return parts
 
 
 class RequestQueue:

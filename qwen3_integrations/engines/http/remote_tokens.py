@@ -11,8 +11,8 @@ import numpy as np
 
 from qwen3_integrations.core.planning import prompt_too_long
 from qwen3_integrations.core.types import Prompt, PromptPart
-from qwen3_integrations.engines.http.dialects import spoken_parts
-from qwen3_integrations.engines.http.discovery import ServerInfo
+from qwen3_integrations.engines.http.bodies import spoken_parts
+from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.errors import BadReply
 
 Post = Callable[[str, Mapping[str, Any]], Awaitable[Any]]

@@ -4,35 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.bounded import BOUNDS, Bounds, TooLarge, bounded
+from qwen3_integrations.engines.http.failures import Failures
 from qwen3_integrations.engines.http.headers import check_header, secrets_in
-from qwen3_integrations.engines.http.library import http_library
+from qwen3_integrations.engines.http.library import async_client, http_library
+from qwen3_integrations.engines.http.network import Network
+from qwen3_integrations.engines.http.numbers import brief
 from qwen3_integrations.engines.http.redirects import MOST, STATUSES, in_a_circle, onward
-from qwen3_integrations.errors import (
-    AuthenticationFailed,
-    BadReply,
-    ConfigError,
-    ModelNotServed,
-    RateLimited,
-    RedirectRefused,
-    RequestRefused,
-    RouteNotServed,
-    ServerError,
-    ServerFailed,
-    ServerTimeout,
-    ServerUnreachable,
-)
+from qwen3_integrations.engines.http.replies import parsed
+from qwen3_integrations.errors import BadReply, ConfigError, RedirectRefused, ServerFailed, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import openai
 
 NO_KEY = "none"
 """Stands for no key. Without it, the SDK would send OPENAI_API_KEY, which belongs to another server."""
+
+ASKED_AGAIN = 2
+"""Further requests after an answer that can't be used: a page of a proxy, half of a JSON, a vector that is not finite."""
+
+LIST_BYTES = 16 << 20
+"""Bytes of an answer to a GET: lists of models have up to some megabytes."""
+
+ROW_BYTES = 1 << 18
+"""Bytes of one row of an answer. 4,096 numbers with 25 characters each have 100 KiB."""
+
+_RETRIES: ContextVar[int | None] = ContextVar("qwen3_http_retries", default=None)
+
+
+@contextmanager
+def retries(most: int) -> Iterator[None]:
+    """Limit the retries of the requests within the block: a search for a bad text must not pay for them again and again."""
+    token = _RETRIES.set(most)
+    try:
+        yield
+    finally:
+        _RETRIES.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +58,24 @@ class _Redirect:
 
 
 class Transport:
-    """Sends JSON and reads JSON. The SDK does pooling, timeouts, retries with backoff and Retry-After, and proxies.
+    """Sends JSON and reads JSON. The SDK does pooling, retries with backoff and Retry-After, and proxies.
 
     Redirects are followed within the server's origin only, with a user's client too: the SDK would send texts and headers to any host.
+    Every attempt has a bounded time, and every answer a bounded size, which follows from its request.
 
     Args:
         address: The server's address. A server on this machine is reached without a proxy, whatever the environment contains.
         model: The model's name, for messages.
         api_key: Sent as a bearer token; None: no Authorization header at all.
-        timeout_s: Seconds for one request; connecting may take `connect_timeout_s` of them.
+        timeout_s: Seconds for one whole request; connecting may take `connect_timeout_s` of them. A time-out is retried once.
         connect_timeout_s: Seconds to connect.
-        max_retries: Retries on 408, 409, 429, 5xx and broken connections.
+        max_retries: Retries on 408, 409, 425, 429, 5xx and broken connections.
         headers: Additional headers, sent with a user's client too.
         client: A user's `OpenAI` or `AsyncOpenAI`; it keeps its key, proxies and timeouts.
+        network: Proxy and certificates; not with a user's client.
 
     Raises:
-        ConfigError: If `client` is something else.
+        ConfigError: If `client` is something else, or the proxy or the certificates can't be used.
     """
 
     def __init__(
@@ -71,6 +89,7 @@ class Transport:
         max_retries: int,
         headers: Mapping[str, str] | None,
         client: Any = None,
+        network: Network | None = None,
     ) -> None:
         import openai
 
@@ -81,15 +100,23 @@ class Transport:
             check_header("headers", value, name)
         self._model = model
         self._address = address
-        self._has_key = api_key is not None
-        self._secrets = list(secrets_in([api_key, getattr(client, "api_key", None), *(headers or {}).values()]))
-        self._client: openai.OpenAI | openai.AsyncOpenAI = client or openai.AsyncOpenAI(
-            base_url=address.root,
-            api_key=api_key or NO_KEY,
-            timeout=openai.Timeout(timeout_s, connect=connect_timeout_s),
-            max_retries=max_retries,
-            http_client=_direct_client(address) if address.is_local else None,
-        )
+        self._secrets = sorted(secrets_in([api_key, getattr(client, "api_key", None), *(headers or {}).values()]), key=len, reverse=True)
+        self._client: openai.OpenAI | openai.AsyncOpenAI
+        if client is None:
+            network = network or Network()
+            self._timeout_s: float | None = timeout_s
+            self._client = openai.AsyncOpenAI(
+                base_url=address.root,
+                api_key=api_key or NO_KEY,
+                timeout=openai.Timeout(timeout_s, connect=connect_timeout_s),
+                max_retries=max_retries,
+                http_client=bounded(async_client(address, network)),
+            )
+        else:
+            network = None
+            self._timeout_s = client.timeout.read if isinstance(client.timeout, openai.Timeout) else client.timeout
+            self._client = client.copy(http_client=bounded(client._client))
+        self._failures = Failures(address, model, api_key is not None, network, self._hidden, self._timeout_s)
         # The SDK reads these from the environment, where they are for another server. `Omit` in every request keeps them out.
         names = ["OpenAI-Organization", "OpenAI-Project"] + (["Authorization"] if api_key is None else [])
         own = {name.lower() for name in headers or {}}
@@ -99,22 +126,27 @@ class Transport:
             "follow_redirects": False,
         }
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Any:
+    async def post(self, url: str, body: Mapping[str, Any], read: Callable[[Any], Any] | None = None) -> Any:
         """Post JSON to an absolute address.
 
+        Args:
+            url: The address.
+            body: The JSON.
+            read: Reads the answer's JSON. If it raises a `BadReply`, the request is made again, twice at most.
+
         Returns:
-            The answer's JSON.
+            What `read` makes of the answer's JSON; without it, the JSON.
 
         Raises:
             ServerError: One of its subclasses, after retries.
             RedirectRefused: If the server redirects to another origin.
-            BadReply: If the answer is not complete JSON.
+            BadReply: If the answer is not complete JSON, or `read` refuses it.
         """
-        return await self._call("post", url, {"body": dict(body)})
+        return await self._call("post", url, {"body": dict(body)}, LIST_BYTES + ROW_BYTES * _rows(body) + 64 * _characters(body), read)
 
     async def get(self, url: str) -> Any:
         """Get JSON from an absolute address; errors as in `post`."""
-        return await self._call("get", url, {})
+        return await self._call("get", url, {}, LIST_BYTES, None)
 
     async def close(self) -> None:
         """Close connections. A user's sync client stays open; a user's async client can't be used on another event loop, and is closed."""
@@ -123,35 +155,79 @@ class Transport:
         if isinstance(self._client, openai.AsyncOpenAI):
             await self._client.close()
 
-    async def _call(self, verb: str, url: str, arguments: dict[str, Any]) -> Any:
+    async def _call(self, verb: str, url: str, arguments: dict[str, Any], size: int, read: Callable[[Any], Any] | None) -> Any:
+        most = _RETRIES.get()
+        for left in range(ASKED_AGAIN if most is None else min(most, ASKED_AGAIN), -1, -1):
+            try:
+                answer = await self._followed(verb, url, arguments, size)
+                return _content(answer, read) if read else answer
+            except BadReply as error:
+                if not left:
+                    raise error.replace(url=error.url or self._address.shown(url), model=error.model or self._model) from error.__cause__
+            await asyncio.sleep(0.05)
+        raise AssertionError  # the last round returns or raises
+
+    async def _followed(self, verb: str, url: str, arguments: dict[str, Any], size: int) -> Any:
         asked = url
         for _ in range(MOST + 1):
-            answer = await self._answer(verb, asked, arguments)
+            answer = await self._answer(verb, asked, arguments, size)
             if not isinstance(answer, _Redirect):
                 return answer
             asked, status = self._onward(verb, asked, answer), answer.status
-        raise in_a_circle(url, status, self._address.shown)
+        raise in_a_circle(url, status, self._address.shown).replace(model=self._model)
 
-    async def _answer(self, verb: str, url: str, arguments: dict[str, Any]) -> Any:
+    async def _answer(self, verb: str, url: str, arguments: dict[str, Any], size: int) -> Any:
         """The answer to one request: JSON, or a redirect."""
         import openai
 
         method = getattr(self._client, verb)
+        shown = self._address.shown(url)
+        most = _RETRIES.get()
+        options = self._options if most is None else self._options | {"max_retries": min(most, self._client.max_retries)}
+        token = BOUNDS.set(Bounds(self._timeout_s, size))
         try:
             if isinstance(self._client, openai.AsyncOpenAI):
-                answer = await method(url, cast_to=object, options=self._options, **arguments)
+                answer = await method(url, cast_to=http_library().Response, options=options, **arguments)
             else:
-                answer = await asyncio.to_thread(method, url, cast_to=object, options=self._options, **arguments)
+                answer = await asyncio.to_thread(method, url, cast_to=http_library().Response, options=options, **arguments)
+            return self._read(answer.content, shown)
         except openai.APIError as error:
             if isinstance(error, openai.APIStatusError) and error.status_code in STATUSES:
                 return _Redirect(error.status_code, error.response.headers.get("location"))
             original = str(error)
-            raise self._translated(error, url) from (error if self._hidden(original) == original else None)
-        except json.JSONDecodeError as error:
-            raise BadReply(f"{self._address.shown(url)} sent an incomplete reply, or one that is not JSON: {error}") from error
+            raise self._failures.of(error, url) from (error if self._hidden(original) == original else None)
+        except TooLarge as error:
+            raise BadReply(f"{shown} sent {error}", url=shown, model=self._model) from None
+        except (
+            openai.OpenAIError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+        ) as error:  # of the SDK and its libraries, for headers that they can't read
+            if isinstance(error, BadReply):
+                raise
+            reason = f"{shown} could not be asked, or sent an answer that can't be read ({type(error).__name__}"
+            raise ServerFailed(f"{reason}: {printable(self._hidden(str(error)))[:120]})", url=shown, model=self._model) from None
+        finally:
+            BOUNDS.reset(token)
+
+    def _read(self, content: bytes, shown: str) -> Any:
+        try:
+            answer = parsed(content)
+        except ValueError as error:
+            start = content.lstrip()[:80].decode("utf-8", "replace")
+            if start.startswith("<") or not isinstance(error, json.JSONDecodeError) or not start.startswith(("{", "[")):
+                page = self._hidden(start) if start else "an empty body"
+                reason = (
+                    f"{shown} did not answer with JSON, but with {page!r}"
+                    if start[:1] not in "{["
+                    else f"{shown} sent unusable JSON: {error}"
+                )
+                raise BadReply(printable(reason)[:400], advice="Check that base_url is the server's address", url=shown) from None
+            raise BadReply(f"{shown} sent an incomplete reply, or one that is not JSON: {error}", url=shown) from None
         if not isinstance(answer, dict | list):
-            reason = f"{self._address.shown(url)} did not answer with JSON, but with {str(answer)[:80]!r}"
-            raise BadReply(reason, advice="Check that base_url is the server's address")
+            reason = f"{shown} did not answer with JSON, but with {self._hidden(str(answer)[:80])!r}"
+            raise BadReply(reason, advice="Check that base_url is the server's address", url=shown)
         return answer
 
     def _onward(self, verb: str, url: str, redirect: _Redirect) -> str:
@@ -160,28 +236,7 @@ class Transport:
         except RedirectRefused as error:
             base = error.base_url and self._hidden(error.base_url)
             advice = error.advice and self._hidden(error.advice)
-            raise error.replace(reason=self._hidden(error.reason), advice=advice, base_url=base) from None
-
-    def _translated(self, error: openai.APIError, url: str) -> ServerError:
-        import openai
-
-        shown = self._address.shown(url)
-        if isinstance(error, openai.APITimeoutError):
-            advice = "Raise timeout_s, or check whether the server is overloaded"
-            return ServerTimeout(f"{shown} did not answer in time", url=shown, advice=advice)
-        if isinstance(error, openai.APIConnectionError):
-            cause = error.__cause__ or error
-            reason = f"({type(cause).__name__}: {self._hidden(str(cause))[:120]})"
-            if "Connect" in type(cause).__name__:
-                advice = "Check that the server is running and that base_url is its address"
-                return ServerUnreachable(f"{shown} can't be reached {reason}", url=shown, advice=advice)
-            advice = "The cause is in the server's log, or in the log of a proxy in front of it"
-            return ServerUnreachable(f"{shown} closed the connection before its answer was complete {reason}", url=shown, advice=advice)
-        if not isinstance(error, openai.APIStatusError):
-            return ServerFailed(f"{shown} failed: {type(error).__name__}", url=shown)
-        status, statement = error.status_code, self._hidden(_statement(error))
-        kind, fix = self._kind(error, statement)
-        return kind(f"{shown} answered {status} for {self._model}: {statement}", url=shown, status=status, advice=fix)
+            raise error.replace(reason=self._hidden(error.reason), advice=advice, base_url=base, model=self._model) from None
 
     def _hidden(self, text: str) -> str:
         """A text without the secrets that are sent: servers repeat them in error messages."""
@@ -189,55 +244,26 @@ class Transport:
             text = text.replace(secret, "***")
         return text
 
-    def _kind(self, error: openai.APIStatusError, statement: str) -> tuple[type[ServerError], str | None]:
-        """The class of an error and the advice that goes with it."""
-        status = error.status_code
-        if status in (401, 403):
-            advice = "The key is wrong, or does not permit this model" if self._has_key else "Pass api_key, or set QWEN3_API_KEY"
-            return AuthenticationFailed, advice
-        if status == 404 and (_blames_model(error) or _names(statement, self._model)):
-            return ModelNotServed, "Pass the served name as model; the server's /v1/models lists it"
-        if status in (404, 405):
-            return RouteNotServed, "The server lacks this route: it may serve the model for the other task, or base_url may be wrong"
-        if status == 429:
-            return RateLimited, "Retries did not help: lower concurrency, raise max_retries, or request a higher limit"
-        if status >= 500:
-            return ServerFailed, "Retries did not help; the cause is in the server's log"
-        return RequestRefused, None
+
+def _content(answer: Any, read: Callable[[Any], Any]) -> Any:
+    """What a function makes of an answer; whatever it can't read is a `BadReply`."""
+    try:
+        return read(answer)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise BadReply(f"the server's answer can't be read: {type(error).__name__}: {brief(error)}") from error
 
 
-def _direct_client(address: Address) -> Any:
-    """A client without proxy, for a server on this machine."""
-    import openai
-
-    transport = None if address.socket is None else http_library().AsyncHTTPTransport(uds=address.socket)
-    return openai.DefaultAsyncHttpxClient(trust_env=False, transport=transport)
+def _rows(body: Mapping[str, Any]) -> int:
+    """The number of rows that an answer may have: the longest list in the request."""
+    return max((len(value) for value in body.values() if isinstance(value, list)), default=1)
 
 
-def _blames_model(error: openai.APIStatusError) -> bool:
-    """Whether a 404 is about the model and not the route.
-
-    Source: OpenAI's API reference (`code`); vLLM's `entrypoints/serve/engine/serving.py` (`type`, `param`).
-    """
-    body: Any = error.body
-    fields = body.get("error", body) if isinstance(body, Mapping) else None
-    if not isinstance(fields, Mapping):
-        return False
-    return fields.get("code") == "model_not_found" or fields.get("param") == "model" or fields.get("type") == "NotFoundError"
-
-
-def _names(statement: str, model: str) -> bool:
-    """Whether a server's message contains the model's name as a whole word, as for an unknown model on servers without error codes."""
-    return re.search(rf"(?<![\w/.-]){re.escape(model)}(?![\w/-])", statement) is not None
-
-
-def _statement(error: openai.APIStatusError) -> str:
-    """The server's message: `{"error": {"message"}}`, `{"message"}`, `{"detail"}`, or the answer's text."""
-    body: Any = error.body
-    for key in ("error", "message", "detail"):
-        if isinstance(body, Mapping) and key in body:
-            body = body[key]
-    if isinstance(body, Mapping):
-        body = body.get("message", body)
-    text = body if isinstance(body, str) else json.dumps(body) if body else error.response.text
-    return " ".join(str(text).split())[:300].rstrip(".") or "no reason given"
+def _characters(body: Mapping[str, Any]) -> int:
+    """The approximate size of a request."""
+    return sum(
+        len(one)
+        for value in body.values()
+        if isinstance(value, list | str)
+        for one in (value if isinstance(value, list) else [value])
+        if isinstance(one, str | list)
+    )
