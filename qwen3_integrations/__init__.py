@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from qwen3_integrations.core.lazy import lazy_names
+
 if TYPE_CHECKING:
     from qwen3_integrations.core.embedder import Embedder
     from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, INSTRUCTIONS
@@ -30,22 +32,18 @@ __all__ = [
     "open_engine",
 ]
 
-_HOMES = {
-    "core.prompts": ("DEFAULT_INSTRUCTION", "INSTRUCTIONS"),
-    "core.embedder": ("Embedder",),
-    "engines": ("Engine", "FakeEngine", "open_engine"),
-    "core.results": ("Hit", "Ranking", "Timing", "Usage"),
-    "errors": ("Qwen3Error",),
-    "core.reranker": ("Reranker",),
-}
-"""Where the public names live. They load when they are asked for: numpy alone takes longer than the rest."""
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "core.prompts": ("DEFAULT_INSTRUCTION", "INSTRUCTIONS"),
+        "core.embedder": ("Embedder",),
+        "engines": ("Engine", "FakeEngine", "open_engine"),
+        "core.results": ("Hit", "Ranking", "Timing", "Usage"),
+        "errors": ("Qwen3Error",),
+        "core.reranker": ("Reranker",),
+    },
+)
+"""Public names are loaded on first use: numpy alone takes longer than the rest of the import."""
 
 
 def __dir__() -> list[str]:

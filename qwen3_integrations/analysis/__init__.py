@@ -1,4 +1,4 @@
-"""Metrics of rankings and arithmetic on embeddings: pure functions and values. Public as `measures` and `vectors`."""
+"""Metrics of rankings and arithmetic on embeddings: pure functions and values. Public as `metrics` and `vectors`."""
 
 from __future__ import annotations
 

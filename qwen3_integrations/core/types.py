@@ -114,7 +114,7 @@ class Job:
     call: Call | None = None
 
     @property
-    def turn(self) -> object:
+    def fairness_key(self) -> object:
         """Fairness key: jobs with equal keys belong to one caller, and callers take turns."""
         return self if self.call is None else self.call
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qwen3_integrations.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from qwen3_integrations.notebook.explorer import EmbeddingExplorer
@@ -12,11 +13,4 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddingExplorer", "RankInspector", "ServerPanel"]
 
-_HOMES = {"explorer": ("EmbeddingExplorer",), "inspector": ("RankInspector",), "panel": ("ServerPanel",)}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, {"explorer": ("EmbeddingExplorer",), "inspector": ("RankInspector",), "panel": ("ServerPanel",)})

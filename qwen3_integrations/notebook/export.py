@@ -38,7 +38,7 @@ def inspection_html(
     labels: Sequence[float | None],
     compare: Ranking | None = None,
     tau: float | None = None,
-    measures: Sequence[Mapping[str, Any]] = (),
+    metrics: Sequence[Mapping[str, Any]] = (),
     k: int = 10,
     most: int | None = 50,
 ) -> str:
@@ -51,8 +51,8 @@ def inspection_html(
         labels: For each position its relevance, or None.
         compare: Another ranking of the same documents, shown as A.
         tau: Kendall's tau between the two, in [-1, 1].
-        measures: One mapping for each order: `order`, `ndcg`, `mrr`, `hit_rate`.
-        k: The cut-off of the measures.
+        metrics: One mapping for each order: `order`, `ndcg`, `mrr`, `hit_rate`.
+        k: The cut-off of the metrics.
         most: Most rows; None for all.
     """
     hits = all_hits(ranking)
@@ -80,19 +80,19 @@ def inspection_html(
     head = "".join(f"<th scope='col' style='text-align:left'>{name}</th>" for name in heads)
     return (
         f"<div class='{NO_FORMULAS}'>{_about(ranking, len(kept), compare, tau)}"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}{measures_html(measures, k)}</div>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}{metrics_html(metrics, k)}</div>"
     )
 
 
-def measures_html(measures: Sequence[Mapping[str, Any]], k: int) -> str:
-    """The measures of several orders as a table; empty for none."""
-    if not measures:
+def metrics_html(metrics: Sequence[Mapping[str, Any]], k: int) -> str:
+    """The metrics of several orders as a table; empty for none."""
+    if not metrics:
         return ""
     rows = "".join(
         f"<tr><th scope='row' style='text-align:left'>{html.escape(str(one['order']))}</th>"
         + "".join(_right(f"{one[name]:.3f}") for name in ("ndcg", "mrr", "hit_rate"))
         + "</tr>"
-        for one in measures
+        for one in metrics
     )
     heads = "".join(f"<th scope='col'>{name}</th>" for name in ("", f"nDCG@{k}", "MRR", f"hit rate@{k}"))
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"

@@ -81,7 +81,7 @@ class RankInspector(Widget):
     _view = traitlets.Dict().tag(sync=True, exported=True)
     _other: Any = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True, exported=True)
     _previous = traitlets.Unicode(None, allow_none=True).tag(sync=True, exported=False)
-    _measures: traitlets.List[Any] = traitlets.List().tag(sync=True, exported=True)
+    _metrics: traitlets.List[Any] = traitlets.List().tag(sync=True, exported=True)
     _can_run = traitlets.Bool(False).tag(sync=True, exported=False)
     _live = traitlets.Bool(False).tag(sync=True, exported=False)
     _note = traitlets.Unicode("").tag(sync=True, exported=False)
@@ -224,7 +224,7 @@ class RankInspector(Widget):
             labels=self.labels,
             compare=self.compare,
             tau=self.tau,
-            measures=self._measures,
+            metrics=self._metrics,
             k=self.k,
             most=most,
         )
@@ -256,7 +256,7 @@ class RankInspector(Widget):
         orders: dict[str, Sequence[int]] = {"Old": range(len(self._texts))}
         if self.compare is not None:
             orders["A"] = order_of(self.compare)
-        self._measures = measured(orders | {"New": order_of(self.ranking)}, self.labels, self.k)
+        self._metrics = measured(orders | {"New": order_of(self.ranking)}, self.labels, self.k)
 
     @traitlets.validate("labels")
     def _valid_labels(self, proposal: Any) -> list[float | None]:

@@ -1,4 +1,4 @@
-"""State of the inspector for the browser: rankings, labels and measures as plain values. Pure functions."""
+"""State of the inspector for the browser: rankings, labels and metrics as plain values. Pure functions."""
 
 from __future__ import annotations
 

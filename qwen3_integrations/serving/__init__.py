@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qwen3_integrations.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from qwen3_integrations.serving.launching import Prepared, astart, prepare, start
@@ -33,19 +34,15 @@ __all__ = [
     "start_bar",
 ]
 
-_HOMES = {
-    "progress_bar": ("start_bar",),
-    "status": ("ServerStatus",),
-    "log": ("Progress",),
-    "options": ("ServerOptions",),
-    "start_result": ("Failed", "Launched", "StartResult", "Reused", "TimedOut"),
-    "server": ("Server", "attach", "servers"),
-    "launching": ("Prepared", "astart", "prepare", "start"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "progress_bar": ("start_bar",),
+        "status": ("ServerStatus",),
+        "log": ("Progress",),
+        "options": ("ServerOptions",),
+        "start_result": ("Failed", "Launched", "StartResult", "Reused", "TimedOut"),
+        "server": ("Server", "attach", "servers"),
+        "launching": ("Prepared", "astart", "prepare", "start"),
+    },
+)

@@ -260,8 +260,8 @@ def test_the_slices_of_a_call_are_one_caller_among_others(embedding, monkeypatch
     monkeypatch.setattr(engine, "add_request", noted)
     monkeypatch.setattr(engine, "step", lambda: (go.wait(60), step())[1])
 
-    def submit(number, count, turn):
-        return embedding._worker.submit([np.full(4, number, dtype=np.int32)] * count, turn)
+    def submit(number, count, fairness_key):
+        return embedding._worker.submit([np.full(4, number, dtype=np.int32)] * count, fairness_key)
 
     waiting = [submit(1, 1, "before")]
     while not added:

@@ -83,7 +83,7 @@ def test_texts_are_not_changed(engine, embedding):
 def test_a_large_batch_goes_to_the_engine_at_once(engine, embedding):
     assert embedding.embed_batch_size == 2048
     embedding.get_text_embedding_batch(["text"] * 2050)
-    assert list(Counter(job.turn for job in engine.jobs for _ in job.prompts).values()) == [2048, 2]
+    assert list(Counter(job.fairness_key for job in engine.jobs for _ in job.prompts).values()) == [2048, 2]
     with pytest.raises(ConfigError, match="embed_batch_size"):
         embedding.embed_batch_size = 0
     embedding.embed_batch_size = 2000

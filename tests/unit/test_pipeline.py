@@ -142,7 +142,7 @@ def test_several_slices_are_in_flight_and_no_more(call):
     call(Embedder(engine), "embed_documents", MANY)
     assert engine.most == IN_FLIGHT
     assert sum(len(job.prompts) for job in engine.jobs) == len(MANY)
-    assert len({id(job.turn) for job in engine.jobs}) == 1  # one caller among the others
+    assert len({id(job.fairness_key) for job in engine.jobs}) == 1  # one caller among the others
     assert {job.call_size for job in engine.jobs} == {len(MANY)}
 
 

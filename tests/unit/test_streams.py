@@ -279,7 +279,7 @@ def test_an_error_of_the_source_comes_through_as_it_is(stream):
 def test_jobs_of_a_stream_are_one_caller_of_unknown_size(stream):
     engine = FakeEngine("embed")
     stream(Embedder(engine), iter(TEXTS))
-    assert len({id(job.turn) for job in engine.jobs}) == 1
+    assert len({id(job.fairness_key) for job in engine.jobs}) == 1
     assert {job.call_size for job in engine.jobs} == {None}
 
 

@@ -255,16 +255,16 @@ def test_labels_give_measures_of_all_orders(inspector):
     widget = inspector(reranker(), QUERY, DOCUMENTS, compare=compare, labels={2: 2, 1: 1, 0: 0}, k=2)
     assert widget.labels == [0, 1, 2, None, None]
     ideal = 2 + 1 / log2(3)
-    assert widget._measures == [
+    assert widget._metrics == [
         {"order": "Old", "ndcg": pytest.approx((1 / log2(3)) / ideal), "mrr": 1 / 2, "hit_rate": 1.0},
         {"order": "A", "ndcg": pytest.approx((2 / log2(3)) / ideal), "mrr": 1 / 2, "hit_rate": 1.0},
         {"order": "New", "ndcg": pytest.approx(2 / ideal), "mrr": 1.0, "hit_rate": 1.0},
     ]
     widget.labels = [None, None, None, 1, None]  # as the browser sends it
     widget.k = 1
-    assert [one["hit_rate"] for one in widget._measures] == [0, 1, 0]
+    assert [one["hit_rate"] for one in widget._metrics] == [0, 1, 0]
     widget.labels = {4: 0}
-    assert widget._measures == []
+    assert widget._metrics == []
 
 
 def test_all_documents_can_be_dropped(inspector):

@@ -322,9 +322,9 @@ def test_two_rankings_side_by_side(shown):
 
 def test_relevance_is_marked_by_click_and_by_key(shown):
     page = shown()
-    expect(page.page.get_by_role("group", name="Measures")).to_have_count(0)
+    expect(page.page.get_by_role("group", name="Metrics")).to_have_count(0)
     page.page.get_by_role("button", name="Label relevance").click()
-    expect(page.page.get_by_role("group", name="Measures")).to_contain_text("0 of 5 labelled")
+    expect(page.page.get_by_role("group", name="Metrics")).to_contain_text("0 of 5 labelled")
     for label, words in ((1, "1, relevant"), (0, "0, not relevant"), (None, "none")):
         row(page, 3).get_by_role("button", name="Relevance").click()
         assert page.saved["labels"] == [None, None, None, label, None]
@@ -337,7 +337,7 @@ def test_relevance_is_marked_by_click_and_by_key(shown):
     page.page.keyboard.press("Delete")
     assert page.saved["labels"] == [None, None, None, 2, None]
     page.state(
-        _measures=[
+        _metrics=[
             {"order": "Old", "ndcg": 0.43067, "mrr": 0.25, "hit_rate": 1.0},
             {"order": "New", "ndcg": 0.63093, "mrr": 0.5, "hit_rate": 1.0},
         ]
@@ -505,10 +505,10 @@ def test_a_new_result_does_not_overwrite_typed_text(shown):
     expect(most).to_have_value("12")
 
 
-def test_labels_set_in_python_show_the_measures(shown):
+def test_labels_set_in_python_show_the_metrics(shown):
     page = shown()
     labelled = inspector(labels=[1, 0, 0, 0, 0])
     expect(page.page.get_by_role("button", name="Label relevance")).to_have_attribute("aria-pressed", "false")
-    page.state(labels=[1, 0, 0, 0, 0], _measures=state_of(labelled)["_measures"])
+    page.state(labels=[1, 0, 0, 0, 0], _metrics=state_of(labelled)["_metrics"])
     expect(page.page.get_by_role("button", name="Label relevance")).to_have_attribute("aria-pressed", "true")
     expect(page.page.get_by_role("columnheader", name="Relevance")).to_be_visible()

@@ -64,7 +64,7 @@ class Batcher:
         Args:
             prompts: At most `size`.
             kind: Only prompts of equal kinds share a request.
-            job: Fairness key (`Job.turn`): jobs with equal keys belong to one caller, and callers take turns.
+            job: Fairness key (`Job.fairness_key`): jobs with equal keys belong to one caller, and callers take turns.
 
         Returns:
             The answer to these prompts. Its tokens are their share of the request's tokens, by length; exact where ids are known.

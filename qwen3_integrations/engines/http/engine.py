@@ -312,7 +312,7 @@ async def _sent(
 ) -> Answer:
     """The answer to some prompts of a job, which is kept in `finished` too. The index of an error is the position in the job."""
     try:
-        answer = await batcher.send([prompts[position] for position in positions], kind, job.turn)
+        answer = await batcher.send([prompts[position] for position in positions], kind, job.fairness_key)
     except EngineError as error:
         raise in_job(error, positions) from error.__cause__
     finished.append((positions, answer.rows))

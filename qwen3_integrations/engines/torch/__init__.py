@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qwen3_integrations.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from qwen3_integrations.engines.torch.engine import TorchEngine
 
 __all__ = ["TorchEngine"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "TorchEngine":  # loaded when it is used
-        return getattr(import_module(f"{__name__}.engine"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, {"engine": ("TorchEngine",)})

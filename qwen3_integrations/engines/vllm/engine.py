@@ -156,7 +156,7 @@ class VllmEngine(Submitting):
             return empty
         ids = [self._ids(index, prompt) for index, prompt in enumerate(job.prompts)]
         self._check_vocabulary(ids)
-        return self._worker.submit(ids, job.turn)
+        return self._worker.submit(ids, job.fairness_key)
 
     def _ids(self, index: int, prompt: Prompt) -> Ids:
         """Token ids of a prompt, after the check that they exist and are not too many for the model."""

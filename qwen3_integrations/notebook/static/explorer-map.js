@@ -288,8 +288,8 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     event.preventDefault();
   });
 
-  const watching = new ResizeObserver(resize);
-  watching.observe(stage);
+  const observer = new ResizeObserver(resize);
+  observer.observe(stage);
   return {
     stage,
     toggle,
@@ -298,6 +298,6 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     zoom: (on) => { zoomed = on; layOut(); return zoomed; },
     layOut: () => { layOut(); return zoomed; },
     later,
-    end: () => { watching.disconnect(); cancelAnimationFrame(pending); },
+    end: () => { observer.disconnect(); cancelAnimationFrame(pending); },
   };
 }

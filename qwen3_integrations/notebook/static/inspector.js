@@ -1,6 +1,6 @@
 // RankInspector: the header, the instruction, the controls and the summaries around the sheet.
 
-const DRAWN = ["_view", "_other", "_measures", "threshold", "top_n", "sort", "reverse", "selection", "labels"];
+const DRAWN = ["_view", "_other", "_metrics", "threshold", "top_n", "sort", "reverse", "selection", "labels"];
 const MOVERS = 5;
 
 function render({ model, el }) {
@@ -25,7 +25,7 @@ function render({ model, el }) {
     controls.update(facts);
     summaries.replaceChildren(
       ...(facts.other ? [comparison(model, facts, sheet)] : []),
-      ...(labelling ? [measures(model, facts)] : []),
+      ...(labelling ? [metrics(model, facts)] : []),
     );
     root.querySelector(".q3-hint").textContent = facts.count === 0 ? "No documents were ranked."
       : `↑ ↓ move · Enter reads the whole document · Space selects${labelling && model.get("_live") ? " · 0 to 9 set the relevance, Delete clears it" : ""}`;
@@ -145,15 +145,15 @@ function comparison(model, facts, sheet) {
 }
 
 /** The quality of each order, measured with the labels. */
-function measures(model, facts) {
-  const k = model.get("k"), listed = model.get("_measures");
+function metrics(model, facts) {
+  const k = model.get("k"), listed = model.get("_metrics");
   const judged = facts.labels.filter((label) => label !== null).length;
   const number = (value) => h("td", { class: "q3-num" }, three(value));
   const table = h("table", {},
     h("thead", {}, h("tr", {}, h("td"), ...[`nDCG@${k}`, "MRR", `Hit rate@${k}`].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, ...listed.map((one) => h("tr", {}, h("th", { scope: "row" }, one.order), number(one.ndcg), number(one.mrr), number(one.hit_rate)))));
-  return h("div", { class: "q3-summary q3-measures", role: "group", "aria-label": "Measures" },
-    h("div", { class: "q3-row" }, h("span", { class: "q3-title" }, "Measures"), h("span", { class: "q3-soft q3-num" }, `${judged} of ${facts.count} labelled`)),
+  return h("div", { class: "q3-summary q3-metrics", role: "group", "aria-label": "Metrics" },
+    h("div", { class: "q3-row" }, h("span", { class: "q3-title" }, "Metrics"), h("span", { class: "q3-soft q3-num" }, `${judged} of ${facts.count} labelled`)),
     listed.length ? table : h("p", { class: "q3-soft" }, "Mark what is relevant in the table; nDCG, MRR and hit rate of the orders appear here."));
 }
 
