@@ -141,7 +141,7 @@ def checked_dimensions(dimensions: object, width: int | None, model: str) -> int
     Args:
         dimensions: The wanted width; None for the model's width.
         width: The model's width; None if it is not known yet.
-        model: The model's name, for the message.
+        model: The model, for the message.
 
     Raises:
         ConfigError: If it is not a whole number in [32, width]; for a model with a width below 32, only that width is allowed.
