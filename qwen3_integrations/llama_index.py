@@ -47,7 +47,59 @@ BatchSize = Annotated[int, BeforeValidator(_batch_size)]
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]  # documented, but not in its __all__
 
 
-class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
+if TYPE_CHECKING:
+    _Base = BaseEmbedding
+else:
+    _Base = object
+
+
+class _EmbeddingCalls(_Base):
+    """The public calls of `Qwen3Embedding`, checked before LlamaIndex's own.
+
+    A class of its own, because LlamaIndex decorates what a subclass of `BaseEmbedding` overrides: each call would be two spans.
+    """
+
+    def get_query_embedding(self, query: str) -> Embedding:
+        """Embed a query with the instruction; a list of floats of unit length.
+
+        Raises:
+            PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
+            TypeError, InvalidText, EngineError: As in `Embedder.embed_queries`.
+        """
+        return BaseEmbedding.get_query_embedding(_with_query_cache(self), query)
+
+    async def aget_query_embedding(self, query: str) -> Embedding:
+        """As `get_query_embedding`, without blocking the event loop."""
+        return await BaseEmbedding.aget_query_embedding(_with_query_cache(self), query)
+
+    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        """Embed texts without instruction, `embed_batch_size` per call; one list of floats per text, of unit length, in their order.
+
+        Raises:
+            ConfigError: For an argument of another name, which LlamaIndex would drop.
+            TypeError: For an item that is not a string; names its index. Raised before anything is embedded.
+            InvalidText: For lone surrogates; names the index. Raised before anything is embedded.
+            EngineError: As in `Embedder.embed_documents`; the position of an item is its position in the batch.
+        """
+        check_options(kwargs, _ARGUMENTS, "get_text_embedding_batch")
+        return super().get_text_embedding_batch(checked_texts(texts), show_progress)
+
+    async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        """As `get_text_embedding_batch`, without blocking the event loop."""
+        check_options(kwargs, _ARGUMENTS, "aget_text_embedding_batch")
+        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
+        return await super().aget_text_embedding_batch(checked, show_progress)
+
+    def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
+        """Embed nodes as a component of a pipeline. A pipeline passes all arguments to all components; unknown ones are ignored."""
+        return super().__call__(nodes, show_progress=show_progress)
+
+    async def acall(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
+        """As `__call__`, without blocking the event loop."""
+        return await super().acall(nodes, show_progress=show_progress)
+
+
+class Qwen3Embedding(_EmbeddingCalls, EmbedderSettings, BaseEmbedding):
     """Qwen3-Embedding as a LlamaIndex embedding, from an engine in this process or from a server.
 
     The instruction is put before queries; texts are embedded without instruction. In LlamaIndex, the key of an `embeddings_cache` is the
@@ -104,53 +156,6 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
     def class_name(cls) -> str:
         """`Qwen3Embedding`, LlamaIndex's name of this class."""
         return "Qwen3Embedding"
-
-    def get_query_embedding(self, query: str) -> Embedding:
-        """Embed a query with the instruction; a list of floats of unit length.
-
-        Raises:
-            PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
-            TypeError, InvalidText, EngineError: As in `Embedder.embed_queries`.
-        """
-        return BaseEmbedding.get_query_embedding(self._with_query_cache(), query)
-
-    async def aget_query_embedding(self, query: str) -> Embedding:
-        """As `get_query_embedding`, without blocking the event loop."""
-        return await BaseEmbedding.aget_query_embedding(self._with_query_cache(), query)
-
-    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """Embed texts without instruction, `embed_batch_size` per call; one list of floats per text, of unit length, in their order.
-
-        Raises:
-            ConfigError: For an argument of another name, which LlamaIndex would drop.
-            TypeError: For an item that is not a string; names its index. Raised before anything is embedded.
-            InvalidText: For lone surrogates; names the index. Raised before anything is embedded.
-            EngineError: As in `Embedder.embed_documents`; the position of an item is its position in the batch.
-        """
-        check_options(kwargs, _ARGUMENTS, "get_text_embedding_batch")
-        return super().get_text_embedding_batch(checked_texts(texts), show_progress)
-
-    async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """As `get_text_embedding_batch`, without blocking the event loop."""
-        check_options(kwargs, _ARGUMENTS, "aget_text_embedding_batch")
-        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
-        return await super().aget_text_embedding_batch(checked, show_progress)
-
-    def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
-        """Embed nodes as a component of a pipeline. A pipeline passes all arguments to all components; unknown ones are ignored."""
-        return super().__call__(nodes, show_progress=show_progress)
-
-    async def acall(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
-        """As `__call__`, without blocking the event loop."""
-        return await super().acall(nodes, show_progress=show_progress)
-
-    def _with_query_cache(self) -> Qwen3Embedding:
-        """A component with the same engine, whose cache is wrapped in a `_QueryCache`; this component if it has no cache."""
-        if self.embeddings_cache is None:
-            return self
-        component = BaseModel.__copy__(self)  # shares the embedder, so that the engine is not opened twice
-        component.__dict__["embeddings_cache"] = _QueryCache(self.embeddings_cache, self.query_prompt)
-        return component
 
     def _get_query_embedding(self, query: str) -> Embedding:
         return self._query(query)
@@ -260,6 +265,16 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
             }
             node = node.model_copy(update=changes)
         return found.model_copy(update={"node": node, "score": score})
+
+
+def _with_query_cache(embedding: Any) -> BaseEmbedding:
+    """A component with the same engine, whose cache is wrapped in a `_QueryCache`; the component itself if it has no cache."""
+    if embedding.embeddings_cache is None:
+        component: BaseEmbedding = embedding
+    else:
+        component = BaseModel.__copy__(embedding)  # shares the embedder, so that the engine is not opened twice
+        component.__dict__["embeddings_cache"] = _QueryCache(embedding.embeddings_cache, embedding.query_prompt)
+    return component
 
 
 class _QueryCache(BaseKVStore):
