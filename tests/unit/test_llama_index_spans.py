@@ -13,6 +13,7 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.schema import TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
+from pydantic import Field
 
 from qwen3_integrations import FakeEngine
 from qwen3_integrations.llama_index import Qwen3Embedding
@@ -33,7 +34,7 @@ class BatchedMock(MockEmbedding):
 class Spans(BaseSpanHandler):
     """Notes how each span began."""
 
-    began: list[str] = []
+    began: list[str] = Field(default_factory=list)
 
     def new_span(self, id_: str, bound_args: Any, instance: Any = None, parent_span_id: str | None = None, tags: Any = None, **_: Any):
         parent = (parent_span_id or "").rpartition(".")[2].partition("-")[0]
@@ -49,7 +50,7 @@ class Spans(BaseSpanHandler):
 class Events(BaseEventHandler):
     """Notes each event, and the number of vectors in it."""
 
-    seen: list[tuple[str, int]] = []
+    seen: list[tuple[str, int]] = Field(default_factory=list)
 
     def handle(self, event: Any, **_: Any):
         self.seen.append((type(event).__name__, len(event.embeddings) if isinstance(event, EmbeddingEndEvent) else 0))
