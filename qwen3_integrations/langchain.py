@@ -15,7 +15,7 @@ from qwen3_integrations.adapters.reranker_settings import RerankerSettings
 from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.results import Ranking
-from qwen3_integrations.core.validation import check_options, suggest
+from qwen3_integrations.core.validation import check_options, checked_list, kind_of, plain_text, suggest
 from qwen3_integrations.errors import InputError
 
 if not TYPE_CHECKING:
@@ -264,17 +264,16 @@ def _query_and_documents(inputs: dict[str, Any]) -> tuple[str, Sequence[Document
     if not isinstance(inputs, Mapping) or not {"query", "documents"} <= inputs.keys():
         keys = f"one with {', '.join(map(repr, inputs))}" if isinstance(inputs, Mapping) else type(inputs).__name__
         raise InputError(f"the input of Qwen3Rerank must be a dictionary with 'query' and 'documents', not {keys}")
-    documents = list(inputs["documents"])
+    documents = checked_list(inputs["documents"], "documents", "Documents", "[document]")
     for index, document in enumerate(documents):
         if not isinstance(document, Document):
-            raise TypeError(f"documents[{index}] must be a Document, not {type(document).__name__}; rerank() accepts strings too")
+            raise TypeError(f"documents[{index}] must be LangChain's Document, not {kind_of(document)}; rerank() accepts strings too")
     return inputs["query"], documents
 
 
 def _as_documents(items: Sequence[str | Document | Mapping[str, Any]]) -> list[Document]:
-    if isinstance(items, str | bytes | Document | Mapping):
-        raise TypeError(f"documents must be a list, not one {type(items).__name__}: pass [document]")
-    return [_as_document(item, index) for index, item in enumerate(items)]
+    listed = checked_list(items, "documents", "strings, Documents or mappings", "[document]")
+    return [_as_document(plain_text(item), index) for index, item in enumerate(listed)]
 
 
 def _as_document(item: object, index: int) -> Document:
@@ -289,7 +288,7 @@ def _as_document(item: object, index: int) -> Document:
         raise TypeError(
             f"documents[{index}] is a mapping without a string under 'page_content' or 'text'; its keys are: {', '.join(map(str, item))}"
         )
-    raise TypeError(f"documents[{index}] must be a string, a Document or a mapping, not {type(item).__name__}")
+    raise TypeError(f"documents[{index}] must be a string, LangChain's Document or a mapping, not {kind_of(item)}")
 
 
 def _reordered(documents: Sequence[Document], ranking: Ranking) -> list[Document]:

@@ -13,7 +13,7 @@ from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.pipeline import is_quick
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
-from qwen3_integrations.core.validation import check_options, whole_number
+from qwen3_integrations.core.validation import check_options, checked_list, kind_of, whole_number
 from qwen3_integrations.errors import ConfigError, InputError
 
 if not TYPE_CHECKING:
@@ -219,7 +219,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
         return "Qwen3Rerank"
 
     def _postprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
-        query = _query_of(query_bundle)
+        nodes, query = _with_scores(nodes), _query_of(query_bundle)
         self._started(nodes, query)
         with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
             kept = self._kept(nodes, self._ranking(query, self._texts(nodes), self.top_n))
@@ -229,7 +229,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
 
     @dispatcher.span
     async def _apostprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
-        query = _query_of(query_bundle)
+        nodes, query = _with_scores(nodes), _query_of(query_bundle)
         self._started(nodes, query)
         with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
             kept = self._kept(nodes, await self._aranking(query, self._texts(nodes), self.top_n))
@@ -265,6 +265,20 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
             }
             node = node.model_copy(update=changes)
         return found.model_copy(update={"node": node, "score": score})
+
+
+def _with_scores(nodes: Sequence[NodeWithScore | BaseNode]) -> list[NodeWithScore]:
+    """The nodes, each as a `NodeWithScore`."""
+    listed = checked_list(nodes, "nodes", "NodeWithScore", "[node]")
+    return [_with_score(node, index) for index, node in enumerate(listed)]
+
+
+def _with_score(node: NodeWithScore | BaseNode, index: int) -> NodeWithScore:
+    if isinstance(node, NodeWithScore):
+        return node
+    if isinstance(node, BaseNode):
+        return NodeWithScore(node=node)
+    raise TypeError(f"nodes[{index}] must be LlamaIndex's NodeWithScore, not {kind_of(node)}: pass NodeWithScore(node=TextNode(text=...))")
 
 
 def _with_query_cache(embedding: Any) -> BaseEmbedding:

@@ -20,7 +20,7 @@ from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, Separator
 from qwen3_integrations.core.results import Hit, Ranking, Timing
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
 from qwen3_integrations.core.types import Rows
-from qwen3_integrations.core.validation import checked_budget, checked_cut
+from qwen3_integrations.core.validation import checked_budget, checked_cut, checked_list, plain_text
 from qwen3_integrations.errors import BadReply, ConfigError
 
 log = logging.getLogger("qwen3_integrations")
@@ -224,7 +224,10 @@ def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
 
 
 def _checked_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
+    if isinstance(pairs, list | tuple) and len(pairs) == 2 and all(isinstance(text, str) for text in pairs):
+        raise TypeError("pairs must be a list of (query, document), not one pair: pass [(query, document)]")
+    items = checked_list(pairs, "pairs", "(query, document)", "[(query, document)]")
+    listed = [_pair(pair, index) for index, pair in enumerate(items)]
     checked_texts((query for query, _ in listed), "queries")
     checked_texts((document for _, document in listed), "documents")
     return listed
@@ -241,4 +244,4 @@ def _pair(pair: object, index: int) -> tuple[str, str]:
     listed = pair.tolist() if isinstance(pair, np.ndarray) else pair  # a row of a table is a pair too
     if not isinstance(listed, list | tuple) or len(listed) != 2:
         raise TypeError(f"pairs[{index}] must be (query, document), not {pair!r:.80}")
-    return listed[0], listed[1]
+    return plain_text(listed[0]), plain_text(listed[1])

@@ -146,9 +146,9 @@ def test_a_key_that_no_document_has_is_a_warning(engine, caplog):
 
 async def test_a_document_text_that_is_no_text_is_refused(engine):
     rerank = Qwen3Rerank(engine=engine, document_text=lambda document: document.metadata.get("tags"))
-    with pytest.raises(TypeError, match=r"documents\[0\] must be a string, not NoneType"):
+    with pytest.raises(TypeError, match=r"documents\[0\] must be a string, not None"):
         rerank.compress_documents(documents(), QUERY)
-    with pytest.raises(TypeError, match=r"documents\[0\] must be a string, not NoneType"):
+    with pytest.raises(TypeError, match=r"documents\[0\] must be a string, not None"):
         await rerank.acompress_documents(documents(), QUERY)
     with pytest.raises(ConfigError, match="document_text"):
         Qwen3Rerank(engine=engine, document_text=5)
@@ -240,7 +240,7 @@ async def test_metadata_that_can_not_be_copied_is_passed_on(rerank):
 
 
 async def test_bad_input(rerank):
-    with pytest.raises(TypeError, match=r"documents\[1\] must be a string, a Document or a mapping, not int"):
+    with pytest.raises(TypeError, match=r"documents\[1\] must be a string, LangChain's Document or a mapping, not int"):
         rerank.rerank(["fine", 5], QUERY)
     with pytest.raises(TypeError, match=r"documents\[0\] is a mapping without a string .* its keys are: title"):
         rerank.rerank([{"title": "x"}], QUERY)
