@@ -14,6 +14,8 @@ from qwen3_integrations.core.results import Usage
 class Component(ABC):
     """A component on an engine. A copy, shallow or deep, has the same settings and the same engine, and counts its own usage.
 
+    It is pickled as its settings, if its engine can be pickled: an engine of `open_engine` without secrets. The copy opens its own engine.
+
     Args:
         engine: An opened engine.
 
@@ -46,3 +48,10 @@ class Component(ABC):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.engine, self._settings())
+
+
+def _remade(cls: type[Component], engine: Engine, settings: dict[str, Any]) -> Component:
+    return cls(engine, **settings)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -80,3 +82,57 @@ def test_pickling_an_opened_engine_is_refused():
     for engine in (FakeEngine("embed"), EngineWrapper(FakeEngine("embed")), open_engine("embed", TINY, backend="torch").engine):
         with pytest.raises(ConfigError, match=r"can't be pickled: it .* opened engine\. Open an engine in each process"):
             pickle.dumps(engine)
+
+
+def _again(one):
+    return pickle.loads(pickle.dumps(one))
+
+
+def test_components_are_pickled_as_their_settings():
+    first = Embedder(open_engine("embed", TINY, backend="torch", dtype="float32"), instruction="Find it", dimensions=48)
+    second = _again(first)
+    assert (second.instruction, second.dimensions) == ("Find it", 48)
+    assert second.engine is not first.engine
+    np.testing.assert_array_equal(second.embed_queries(["a file"]), first.embed_queries(["a file"]))
+    reranker = Reranker(open_engine("rerank", TINY, backend="fake"), separator="\n\n")
+    assert _again(reranker).separator == "\n\n"
+    assert _again(reranker.score)([("a", "a")]) == reranker.score([("a", "a")])
+
+
+def test_another_process_opens_its_own_engine():
+    embedder = Embedder(open_engine("embed", TINY, backend="fake"))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        rows = pool.submit(embedder.embed_documents, ["a file"]).result()
+    np.testing.assert_array_equal(rows, embedder.embed_documents(["a file"]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"base_url": "http://127.0.0.1:1/v1", "api_key": "sk-very-secret"},
+        {"base_url": "http://user:sk-very-secret@127.0.0.1:1/v1"},
+        {"base_url": "http://127.0.0.1:1/v1", "headers": {"X-Key": "sk-very-secret"}},
+    ],
+)
+def test_secrets_are_not_pickled(settings):
+    component = Embedder(open_engine("embed", TINY, backend="http", **settings))
+    for one in (component, component.engine, component.embed_documents):
+        with pytest.raises(ConfigError, match="QWEN3_API_KEY") as caught:
+            pickle.dumps(one)
+        assert "very-secret" not in str(caught.value)
+
+
+def test_a_secret_of_the_environment_is_read_in_the_other_process(monkeypatch):
+    monkeypatch.setenv("QWEN3_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("QWEN3_EMBEDDING_URL", "http://127.0.0.1:1/v1")
+    pickled = pickle.dumps(Embedder(open_engine("embed", TINY)))
+    assert b"very-secret" not in pickled
+    monkeypatch.setenv("QWEN3_EMBEDDING_URL", "http://127.0.0.1:2/v1")
+    assert "http://127.0.0.1:2" in repr(pickle.loads(pickled))
+
+
+def test_a_closed_engine_is_not_pickled():
+    engine = open_engine("embed", TINY, backend="fake")
+    engine.close()
+    with pytest.raises(EngineClosed):
+        pickle.dumps(engine)
