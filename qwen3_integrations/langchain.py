@@ -14,17 +14,18 @@ from qwen3_integrations.adapters.embedder_settings import EmbedderSettings
 from qwen3_integrations.adapters.reranker_settings import RerankerSettings
 from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
-from qwen3_integrations.core.results import Ranking
-from qwen3_integrations.core.validation import check_options, suggest
+from qwen3_integrations.core.results import Hit, Ranking
+from qwen3_integrations.core.validation import check_options, checked_list, kind_of, plain_text, suggest
 from qwen3_integrations.errors import InputError
 
 if not TYPE_CHECKING:
     require("langchain_core", "langchain")
 
-from langchain_core.callbacks import Callbacks
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, BaseRunManager, CallbackManagerForChainRun, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from pydantic import BaseModel, Field
 
 from qwen3_integrations.adapters.reranking_retriever import RerankingRetriever
 
@@ -40,6 +41,17 @@ Threshold = float | EllipsisType | None
 
 DocumentText = Callable[[Document], str] | str | Sequence[str] | None
 """Text of a document for the model: a function, one or more metadata keys, or None for its content only."""
+
+
+_RETRIEVAL_SCORES = ("relevance_score", "score")
+"""Where retrievers put a score: LangChain's compressors the first, retrievers of vector stores the second."""
+
+
+class _RerankInput(BaseModel):
+    """Input of `Qwen3Rerank` as a runnable."""
+
+    query: str
+    documents: list[Document]
 
 
 class Qwen3Embeddings(EmbedderSettings, Embeddings):
@@ -118,6 +130,9 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
 
         {"query": RunnablePassthrough(), "documents": retriever} | Qwen3Rerank(top_n=5)
 
+    The metadata of its run in a trace has the model, the backend, the instruction, `top_n`, `score_threshold`, and the numbers of
+    documents, truncated documents and tokens.
+
     It returns new documents, best first, with two more metadata entries: `relevance_score` (the model's probability of "yes", in [0, 1])
     and `original_rank` (the position in the input, from 0).
 
@@ -131,6 +146,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         document_text: Text of a document for the model. Either a function from document to text; or one or more metadata keys, whose
             values are put before the content, one per line (without the line if a document lacks the key); or None for the content only.
             May be assigned.
+        keep_retrieval_score: Add the retriever's score as `retrieval_score` to the metadata of the results: the `relevance_score`, else
+            the `score`, that a document's metadata had before; None if it had neither.
         max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut.
         backend, engine, engine_options: As in `Qwen3Embeddings`.
 
@@ -149,6 +166,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
     model_config = STRICT
 
     document_text: DocumentText = None
+    keep_retrieval_score: bool = Field(default=False, strict=True)
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks = None, *, top_n: TopN = ..., score_threshold: Threshold = ...
@@ -225,16 +243,49 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         texts = await asyncio.to_thread(self._texts, _as_documents(documents))
         return _positions(await self._aranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
 
-    def _ranked(self, inputs: dict[str, Any], /, **arguments: Any) -> list[Document]:
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
+        """The schema of the input: `query` and `documents`."""
+        return _RerankInput
+
+    def _ranked(self, inputs: dict[str, Any], /, *, run_manager: CallbackManagerForChainRun, **arguments: Any) -> list[Document]:
         cut = self._cut(arguments)
         query, documents = _query_and_documents(inputs)
-        return _reordered(documents, self._reranker.rank(query, self._texts(documents), instruction=self.instruction, **cut))
+        ranking = self._reranker.rank(query, self._texts(documents), instruction=self.instruction, **cut)
+        self._trace(run_manager, ranking)
+        return self._reordered(documents, ranking)
 
-    async def _aranked(self, inputs: dict[str, Any], /, **arguments: Any) -> list[Document]:
+    async def _aranked(
+        self, inputs: dict[str, Any], /, *, run_manager: AsyncCallbackManagerForChainRun, **arguments: Any
+    ) -> list[Document]:
         cut = self._cut(arguments)
         query, documents = _query_and_documents(inputs)
         texts = await asyncio.to_thread(self._texts, documents)  # document_text may be a slow function of the user
-        return _reordered(documents, await self._reranker.arank(query, texts, instruction=self.instruction, **cut))
+        ranking = await self._reranker.arank(query, texts, instruction=self.instruction, **cut)
+        self._trace(run_manager, ranking)
+        return self._reordered(documents, ranking)
+
+    def _trace(self, run_manager: BaseRunManager, ranking: Ranking) -> None:
+        """Add the facts of a call to the metadata of its run, which tracers read when the run ends."""
+        run_manager.metadata.update(
+            model=ranking.model,
+            backend=self._opened.backend,
+            instruction=ranking.instruction,
+            top_n=ranking.top_n,
+            score_threshold=ranking.score_threshold,
+            documents=ranking.usage.prompts,
+            truncated_documents=ranking.usage.truncated,
+            tokens=ranking.usage.tokens,
+        )
+
+    def _reordered(self, documents: Sequence[Document], ranking: Ranking) -> list[Document]:
+        """New documents in the order of the ranking, with copied metadata."""
+        return [self._scored(documents[hit.index], hit) for hit in ranking]
+
+    def _scored(self, document: Document, hit: Hit) -> Document:
+        metadata = _copied(document.metadata)
+        earlier = next((metadata[name] for name in _RETRIEVAL_SCORES if name in metadata), None)
+        kept = {"retrieval_score": earlier} if self.keep_retrieval_score else {}
+        return document.model_copy(update={"metadata": {**metadata, **kept, "relevance_score": hit.score, "original_rank": hit.index}})
 
     def _cut(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         own: dict[str, Any] = {"top_n": self.top_n, "score_threshold": self.score_threshold}
@@ -264,17 +315,16 @@ def _query_and_documents(inputs: dict[str, Any]) -> tuple[str, Sequence[Document
     if not isinstance(inputs, Mapping) or not {"query", "documents"} <= inputs.keys():
         keys = f"one with {', '.join(map(repr, inputs))}" if isinstance(inputs, Mapping) else type(inputs).__name__
         raise InputError(f"the input of Qwen3Rerank must be a dictionary with 'query' and 'documents', not {keys}")
-    documents = list(inputs["documents"])
+    documents = checked_list(inputs["documents"], "documents", "Documents", "[document]")
     for index, document in enumerate(documents):
         if not isinstance(document, Document):
-            raise TypeError(f"documents[{index}] must be a Document, not {type(document).__name__}; rerank() accepts strings too")
+            raise TypeError(f"documents[{index}] must be LangChain's Document, not {kind_of(document)}; rerank() accepts strings too")
     return inputs["query"], documents
 
 
 def _as_documents(items: Sequence[str | Document | Mapping[str, Any]]) -> list[Document]:
-    if isinstance(items, str | bytes | Document | Mapping):
-        raise TypeError(f"documents must be a list, not one {type(items).__name__}: pass [document]")
-    return [_as_document(item, index) for index, item in enumerate(items)]
+    listed = checked_list(items, "documents", "strings, Documents or mappings", "[document]")
+    return [_as_document(plain_text(item), index) for index, item in enumerate(listed)]
 
 
 def _as_document(item: object, index: int) -> Document:
@@ -289,17 +339,7 @@ def _as_document(item: object, index: int) -> Document:
         raise TypeError(
             f"documents[{index}] is a mapping without a string under 'page_content' or 'text'; its keys are: {', '.join(map(str, item))}"
         )
-    raise TypeError(f"documents[{index}] must be a string, a Document or a mapping, not {type(item).__name__}")
-
-
-def _reordered(documents: Sequence[Document], ranking: Ranking) -> list[Document]:
-    """New documents in the order of the ranking, with copied metadata."""
-    return [
-        documents[hit.index].model_copy(
-            update={"metadata": {**_copied(documents[hit.index].metadata), "relevance_score": hit.score, "original_rank": hit.index}}
-        )
-        for hit in ranking
-    ]
+    raise TypeError(f"documents[{index}] must be a string, LangChain's Document or a mapping, not {kind_of(item)}")
 
 
 def _copied(value: Any, around: frozenset[int] = frozenset()) -> Any:

@@ -13,7 +13,7 @@ from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.pipeline import is_quick
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
-from qwen3_integrations.core.validation import check_options, whole_number
+from qwen3_integrations.core.validation import check_options, checked_list, kind_of, whole_number
 from qwen3_integrations.errors import ConfigError, InputError
 
 if not TYPE_CHECKING:
@@ -47,7 +47,59 @@ BatchSize = Annotated[int, BeforeValidator(_batch_size)]
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]  # documented, but not in its __all__
 
 
-class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
+if TYPE_CHECKING:
+    _Base = BaseEmbedding
+else:
+    _Base = object
+
+
+class _EmbeddingCalls(_Base):
+    """The public calls of `Qwen3Embedding`, checked before LlamaIndex's own.
+
+    A class of its own, because LlamaIndex decorates what a subclass of `BaseEmbedding` overrides: each call would be two spans.
+    """
+
+    def get_query_embedding(self, query: str) -> Embedding:
+        """Embed a query with the instruction; a list of floats of unit length.
+
+        Raises:
+            PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
+            TypeError, InvalidText, EngineError: As in `Embedder.embed_queries`.
+        """
+        return BaseEmbedding.get_query_embedding(_with_query_cache(self), query)
+
+    async def aget_query_embedding(self, query: str) -> Embedding:
+        """As `get_query_embedding`, without blocking the event loop."""
+        return await BaseEmbedding.aget_query_embedding(_with_query_cache(self), query)
+
+    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        """Embed texts without instruction, `embed_batch_size` per call; one list of floats per text, of unit length, in their order.
+
+        Raises:
+            ConfigError: For an argument of another name, which LlamaIndex would drop.
+            TypeError: For an item that is not a string; names its index. Raised before anything is embedded.
+            InvalidText: For lone surrogates; names the index. Raised before anything is embedded.
+            EngineError: As in `Embedder.embed_documents`; the position of an item is its position in the batch.
+        """
+        check_options(kwargs, _ARGUMENTS, "get_text_embedding_batch")
+        return super().get_text_embedding_batch(checked_texts(texts), show_progress)
+
+    async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        """As `get_text_embedding_batch`, without blocking the event loop."""
+        check_options(kwargs, _ARGUMENTS, "aget_text_embedding_batch")
+        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
+        return await super().aget_text_embedding_batch(checked, show_progress)
+
+    def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
+        """Embed nodes as a component of a pipeline. A pipeline passes all arguments to all components; unknown ones are ignored."""
+        return super().__call__(nodes, show_progress=show_progress)
+
+    async def acall(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
+        """As `__call__`, without blocking the event loop."""
+        return await super().acall(nodes, show_progress=show_progress)
+
+
+class Qwen3Embedding(_EmbeddingCalls, EmbedderSettings, BaseEmbedding):
     """Qwen3-Embedding as a LlamaIndex embedding, from an engine in this process or from a server.
 
     The instruction is put before queries; texts are embedded without instruction. In LlamaIndex, the key of an `embeddings_cache` is the
@@ -104,53 +156,6 @@ class Qwen3Embedding(EmbedderSettings, BaseEmbedding):
     def class_name(cls) -> str:
         """`Qwen3Embedding`, LlamaIndex's name of this class."""
         return "Qwen3Embedding"
-
-    def get_query_embedding(self, query: str) -> Embedding:
-        """Embed a query with the instruction; a list of floats of unit length.
-
-        Raises:
-            PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
-            TypeError, InvalidText, EngineError: As in `Embedder.embed_queries`.
-        """
-        return BaseEmbedding.get_query_embedding(self._with_query_cache(), query)
-
-    async def aget_query_embedding(self, query: str) -> Embedding:
-        """As `get_query_embedding`, without blocking the event loop."""
-        return await BaseEmbedding.aget_query_embedding(self._with_query_cache(), query)
-
-    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """Embed texts without instruction, `embed_batch_size` per call; one list of floats per text, of unit length, in their order.
-
-        Raises:
-            ConfigError: For an argument of another name, which LlamaIndex would drop.
-            TypeError: For an item that is not a string; names its index. Raised before anything is embedded.
-            InvalidText: For lone surrogates; names the index. Raised before anything is embedded.
-            EngineError: As in `Embedder.embed_documents`; the position of an item is its position in the batch.
-        """
-        check_options(kwargs, _ARGUMENTS, "get_text_embedding_batch")
-        return super().get_text_embedding_batch(checked_texts(texts), show_progress)
-
-    async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """As `get_text_embedding_batch`, without blocking the event loop."""
-        check_options(kwargs, _ARGUMENTS, "aget_text_embedding_batch")
-        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
-        return await super().aget_text_embedding_batch(checked, show_progress)
-
-    def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
-        """Embed nodes as a component of a pipeline. A pipeline passes all arguments to all components; unknown ones are ignored."""
-        return super().__call__(nodes, show_progress=show_progress)
-
-    async def acall(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
-        """As `__call__`, without blocking the event loop."""
-        return await super().acall(nodes, show_progress=show_progress)
-
-    def _with_query_cache(self) -> Qwen3Embedding:
-        """A component with the same engine, whose cache is wrapped in a `_QueryCache`; this component if it has no cache."""
-        if self.embeddings_cache is None:
-            return self
-        component = BaseModel.__copy__(self)  # shares the embedder, so that the engine is not opened twice
-        component.__dict__["embeddings_cache"] = _QueryCache(self.embeddings_cache, self.query_prompt)
-        return component
 
     def _get_query_embedding(self, query: str) -> Embedding:
         return self._query(query)
@@ -214,7 +219,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
         return "Qwen3Rerank"
 
     def _postprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
-        query = _query_of(query_bundle)
+        nodes, query = _with_scores(nodes), _query_of(query_bundle)
         self._started(nodes, query)
         with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
             kept = self._kept(nodes, self._ranking(query, self._texts(nodes), self.top_n))
@@ -224,7 +229,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
 
     @dispatcher.span
     async def _apostprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
-        query = _query_of(query_bundle)
+        nodes, query = _with_scores(nodes), _query_of(query_bundle)
         self._started(nodes, query)
         with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
             kept = self._kept(nodes, await self._aranking(query, self._texts(nodes), self.top_n))
@@ -260,6 +265,30 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
             }
             node = node.model_copy(update=changes)
         return found.model_copy(update={"node": node, "score": score})
+
+
+def _with_scores(nodes: Sequence[NodeWithScore | BaseNode]) -> list[NodeWithScore]:
+    """The nodes, each as a `NodeWithScore`."""
+    listed = checked_list(nodes, "nodes", "NodeWithScore", "[node]")
+    return [_with_score(node, index) for index, node in enumerate(listed)]
+
+
+def _with_score(node: NodeWithScore | BaseNode, index: int) -> NodeWithScore:
+    if isinstance(node, NodeWithScore):
+        return node
+    if isinstance(node, BaseNode):
+        return NodeWithScore(node=node)
+    raise TypeError(f"nodes[{index}] must be LlamaIndex's NodeWithScore, not {kind_of(node)}: pass NodeWithScore(node=TextNode(text=...))")
+
+
+def _with_query_cache(embedding: Any) -> BaseEmbedding:
+    """A component with the same engine, whose cache is wrapped in a `_QueryCache`; the component itself if it has no cache."""
+    if embedding.embeddings_cache is None:
+        component: BaseEmbedding = embedding
+    else:
+        component = BaseModel.__copy__(embedding)  # shares the embedder, so that the engine is not opened twice
+        component.__dict__["embeddings_cache"] = _QueryCache(embedding.embeddings_cache, embedding.query_prompt)
+    return component
 
 
 class _QueryCache(BaseKVStore):

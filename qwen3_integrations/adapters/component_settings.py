@@ -5,7 +5,6 @@ Only the adapters import this module, because the host frameworks use pydantic a
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,12 +18,10 @@ from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
+from qwen3_integrations.engines.registry import open_engine, server_of
+from qwen3_integrations.engines.secrets import check_no_secrets, without_credentials, without_secrets
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import checked_model, model_name
-
-_SECRET_OPTION = re.compile(r"key|token$|secret|password|header|client|auth|cookie", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=//)[^/?#]*@")
 
 
 class ComponentSettings(StrictModel):
@@ -51,6 +48,7 @@ class ComponentSettings(StrictModel):
     engine_options: dict[str, Any] | None = Field(default=None, frozen=True)
 
     _opened: Engine = PrivateAttr()
+    _from_environment: frozenset[str] = PrivateAttr(default=frozenset())
 
     if not TYPE_CHECKING:
 
@@ -60,6 +58,8 @@ class ComponentSettings(StrictModel):
                 settings = _with_engine(settings, given)
             super().__init__(**settings)
             self._check()
+            if given is None:
+                self._read_environment()
             self._opened = given if given is not None else self._open()
             try:
                 self._build(self._opened)
@@ -86,25 +86,38 @@ class ComponentSettings(StrictModel):
     def _build(self, engine: Engine) -> None:
         """Create the core object of the component."""
 
+    def _read_environment(self) -> None:
+        """Show the server of the environment as settings: `base_url`, and `api_key` as a secret."""
+        given = {"base_url": self.base_url, "api_key": self._key()}
+        url, key = server_of(self.task, self.backend, **given)
+        found = {"base_url": url, "api_key": key if url else None}
+        self._from_environment = frozenset(name for name, value in found.items() if value and not given[name])
+        for name in self._from_environment:
+            value = found[name]
+            self.__dict__[name] = SecretStr(value) if value and name == "api_key" else value  # not by assignment: the fields are frozen
+
+    def _key(self) -> str | None:
+        return self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
+
     def _open(self) -> Engine:
         options = self.engine_options or {}
         taken = sorted({"task", "model", "base_url", "api_key", "backend"} & options.keys())
         if taken:
             reason = f"of {type(self).__name__} can't contain {', '.join(taken)}: each is a separate setting"
             raise ConfigError(reason, option="engine_options")
-        key = self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
-        return open_engine(self.task, self.model, base_url=self.base_url, api_key=key, backend=self.backend, **options)
+        return open_engine(self.task, self.model, base_url=self.base_url, api_key=self._key(), backend=self.backend, **options)
 
     @field_serializer("base_url")
     def _without_credentials(self, url: str | None) -> str | None:
-        return None if url is None else _CREDENTIALS.sub("", url)
+        return None if url is None else without_credentials(url)
 
     @field_serializer("engine_options")
     def _without_secrets(self, options: dict[str, Any] | None) -> dict[str, Any] | None:
-        return None if options is None else {name: value for name, value in options.items() if not _SECRET_OPTION.search(name)}
+        return None if options is None else without_secrets(options)
 
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
+        """The settings that a copy is made with: all but those from the environment."""
+        return {name: None if name in self._from_environment else getattr(self, name) for name in type(self).model_fields}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
         """A separate component with the same engine, with some settings changed and checked.
@@ -128,14 +141,9 @@ class ComponentSettings(StrictModel):
                 f"{name} can't be pickled, because it was made with an opened engine",
                 advice="Make it with model, base_url and backend instead of engine: each process then opens its own engine",
             )
-        secret_options = any(_SECRET_OPTION.search(option) for option in self.engine_options or {})
-        if self.api_key is not None or secret_options or _CREDENTIALS.search(self.base_url or ""):
-            raise ConfigError(
-                f"{name} can't be pickled: the pickle would contain the secret in its api_key, base_url or engine_options",
-                advice=f"Set {KEY_VARIABLE} in the environment of both processes, and omit the setting",
-            )
-        fields = type(self).model_fields.items()
-        return _remade, (type(self), {field: getattr(self, field) for field, about in fields if not about.exclude})
+        own = {field: value for field, value in self._settings().items() if not type(self).model_fields[field].exclude}
+        check_no_secrets(name, own["base_url"], None if "api_key" in self._from_environment else self.api_key, self.engine_options)
+        return _remade, (type(self), own)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield "model", self.model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
+from qwen3_integrations.core.component import Component
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
@@ -32,7 +32,7 @@ DEFAULT_BUDGET = 8192
 """Tokens of a text. Source: the model cards' examples."""
 
 
-class Embedder:
+class Embedder(Component):
     """Embeds documents and queries with a Qwen3-Embedding model behind any engine.
 
     Args:
@@ -66,14 +66,15 @@ class Embedder:
     ) -> None:
         if engine.task != "embed":
             raise ConfigError(f"must be opened for embed, but it runs {engine.model} for {engine.task}", option="engine")
-        self.engine = engine
+        super().__init__(engine)
         self._conventions = conventions_of(engine)
         self.instruction = self._conventions.instruction if instruction is None else checked_text(instruction, "instruction")
-        self.dimensions = checked_dimensions(dimensions, engine.dimensions, engine.model)
+        self.dimensions = checked_dimensions(dimensions, engine.dimensions, f"{engine.model} on the {engine.backend} engine")
         declared = min(DEFAULT_BUDGET, self._conventions.max_tokens or DEFAULT_BUDGET)
         self.max_tokens = checked_budget(declared if max_tokens is None else max_tokens, engine.max_tokens)
-        self._usage = Usage()
-        self._lock = threading.Lock()
+
+    def _settings(self) -> dict[str, Any]:
+        return {"instruction": self.instruction, "dimensions": self.dimensions, "max_tokens": self.max_tokens}
 
     @property
     def query_prompt(self) -> str:
@@ -84,11 +85,6 @@ class Embedder:
     def document_prompt(self) -> str:
         """The text before a document; empty unless the model's folder declares one."""
         return self._conventions.before_document
-
-    @property
-    def usage(self) -> Usage:
-        """Total usage of all calls so far."""
-        return self._usage
 
     def embed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
         """Embed texts without an instruction.
@@ -228,8 +224,7 @@ class Embedder:
         def count(part: CallResult | Slice[Any]) -> None:
             nonlocal used, limit
             used, limit = used + part.usage, part.max_tokens or limit
-            with self._lock:
-                self._usage += part.usage
+            self._count(part.usage)
 
         try:
             yield count

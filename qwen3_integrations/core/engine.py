@@ -6,13 +6,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, NoReturn, Protocol, Self, TypeVar, runtime_checkable
 
 from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Job, Reply, Task
-from qwen3_integrations.errors import EngineError
+from qwen3_integrations.errors import ConfigError, EngineError
 
 T = TypeVar("T")
 
@@ -94,7 +94,20 @@ class Engine(Protocol):
         """Free memory, threads and connections. It may be called twice. Later runs raise `EngineClosed`."""
 
 
-class Submitting(ABC):
+class Opened:
+    """An opened engine. Its copies, shallow and deep, are the engine itself: nobody wants the model twice in memory."""
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigError(f"{self!r} can't be pickled: it is an opened engine", advice="Open an engine in each process")
+
+
+class Submitting(Opened, ABC):
     """`run` and `arun` for engines that compute elsewhere (in a thread, a process or a server) and get their jobs by `_submit`."""
 
     @abstractmethod
@@ -132,4 +145,4 @@ def check_task(engine: Engine, job: Job) -> None:
         EngineError: If the engine's model can't do the job's task.
     """
     if job.task != engine.task:
-        raise EngineError(f"the engine for {engine.model} is open for {engine.task}, not for {job.task}")
+        raise EngineError(f"the {engine.backend} engine for {engine.model} is open for {engine.task}, not for {job.task}")

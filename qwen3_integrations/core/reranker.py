@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
+from qwen3_integrations.core.component import Component
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import QUICK_ITEMS, Plan, Work, is_quick
 from qwen3_integrations.core.planning import PairPlanner
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, Separator
-from qwen3_integrations.core.results import Hit, Ranking, Timing, Usage
+from qwen3_integrations.core.results import Hit, Ranking, Timing
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
 from qwen3_integrations.core.types import Rows
-from qwen3_integrations.core.validation import checked_budget, checked_cut
+from qwen3_integrations.core.validation import checked_budget, checked_cut, checked_list, plain_text
 from qwen3_integrations.errors import BadReply, ConfigError
 
 log = logging.getLogger("qwen3_integrations")
 
 
-class Reranker:
+class Reranker(Component):
     """Scores and ranks documents with a Qwen3-Reranker model behind any engine.
 
     Args:
@@ -53,18 +54,14 @@ class Reranker:
             raise ConfigError(f"must be opened for rerank, but it runs {engine.model} for {engine.task}", option="engine")
         if separator not in ("\n", "\n\n"):
             raise ConfigError(f"must be one newline or two, not {separator!r}", option="separator")
-        self.engine = engine
+        super().__init__(engine)
         declared = conventions_of(engine).instruction or DEFAULT_INSTRUCTION
         self.instruction = declared if instruction is None else checked_text(instruction, "instruction")
         self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
         self.separator: Separator = separator
-        self._usage = Usage()
-        self._lock = threading.Lock()
 
-    @property
-    def usage(self) -> Usage:
-        """Total usage of all calls so far."""
-        return self._usage
+    def _settings(self) -> dict[str, Any]:
+        return {"instruction": self.instruction, "max_tokens": self.max_tokens, "separator": self.separator}
 
     def rank(
         self,
@@ -155,8 +152,7 @@ class Reranker:
     def _counted(self, result: CallResult) -> CallResult:
         """The result of a call; counts its usage and logs the number of cut documents."""
         used = result.usage
-        with self._lock:
-            self._usage += used
+        self._count(used)
         if used.truncated:
             limit = result.max_tokens or self.max_tokens
             log.warning("%d of %d documents were truncated so that no prompt exceeds %d tokens", used.truncated, used.prompts, limit)
@@ -228,7 +224,10 @@ def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
 
 
 def _checked_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    listed = [_pair(pair, index) for index, pair in enumerate(pairs)]
+    if isinstance(pairs, list | tuple) and len(pairs) == 2 and all(isinstance(text, str) for text in pairs):
+        raise TypeError("pairs must be a list of (query, document), not one pair: pass [(query, document)]")
+    items = checked_list(pairs, "pairs", "(query, document)", "[(query, document)]")
+    listed = [_pair(pair, index) for index, pair in enumerate(items)]
     checked_texts((query for query, _ in listed), "queries")
     checked_texts((document for _, document in listed), "documents")
     return listed
@@ -245,4 +244,4 @@ def _pair(pair: object, index: int) -> tuple[str, str]:
     listed = pair.tolist() if isinstance(pair, np.ndarray) else pair  # a row of a table is a pair too
     if not isinstance(listed, list | tuple) or len(listed) != 2:
         raise TypeError(f"pairs[{index}] must be (query, document), not {pair!r:.80}")
-    return listed[0], listed[1]
+    return plain_text(listed[0]), plain_text(listed[1])

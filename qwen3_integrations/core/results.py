@@ -67,6 +67,11 @@ class Hit:
     truncated: bool = False
 
     @property
+    def text(self) -> str:
+        """The same as `document`."""
+        return self.document
+
+    @property
     def moved(self) -> int:
         """Number of places gained by reranking; negative for a loss."""
         return self.index - self.rank

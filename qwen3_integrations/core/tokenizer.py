@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from qwen3_integrations.core.types import Ids
+from qwen3_integrations.core.validation import checked_iterable, checked_list, kind_of, plain_text
 from qwen3_integrations.errors import ConfigError, InvalidText
 
 END_TOKEN = "<|endoftext|>"  # noqa: S105
@@ -51,13 +52,15 @@ def neutral(text: str) -> str:
 def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
     """The texts as a list, after the check that each is a `str` that can be encoded as UTF-8.
 
+    Args:
+        texts: Any iterable of strings; PyArrow's arrays of strings too.
+        name: The argument's name, for messages.
+
     Raises:
-        TypeError: For a string instead of a list, or an item that is not a string; the message has the index.
+        TypeError: For a string or None instead of a list, or an item that is not a string; the message has the index.
         InvalidText: For lone surrogates; the message has the index and the character.
     """
-    if isinstance(texts, str | bytes):
-        raise TypeError(f"{name} must be a list of strings, not one {type(texts).__name__}: pass [text]")
-    checked = list(texts)
+    checked = [plain_text(text) for text in checked_list(texts, name, "strings", "[text]")]
     for index, text in enumerate(checked):
         _check(text, name, index)
     return checked
@@ -65,13 +68,11 @@ def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
 
 def checked_stream(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
     """The texts of any iterable, each checked when it is read; errors as in `checked_texts`."""
-    if isinstance(texts, str | bytes):
-        raise TypeError(f"{name} must be an iterable of strings, not one {type(texts).__name__}: pass [text]")
-    return _checked_one_by_one(iter(texts), name)
+    return _checked_one_by_one(checked_iterable(texts, name, "strings", "[text]"), name)
 
 
 def _checked_one_by_one(texts: Iterator[str], name: str) -> Iterator[str]:
-    for index, text in enumerate(texts):
+    for index, text in enumerate(map(plain_text, texts)):
         _check(text, f"{name}[{index}]", index)
         yield text
 
@@ -84,7 +85,7 @@ def checked_text(text: str, name: str) -> str:
 
 def _check(text: object, name: str, index: int | None) -> None:
     if not isinstance(text, str):
-        raise TypeError(f"{name if index is None else f'{name}[{index}]'} must be a string, not {type(text).__name__}")
+        raise TypeError(f"{name if index is None else f'{name}[{index}]'} must be a string, not {kind_of(text)}")
     if text.isascii():
         return
     try:

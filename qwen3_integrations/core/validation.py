@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
+from typing import Any, TypeVar
 
 from qwen3_integrations.errors import ConfigError, InputError
+
+T = TypeVar("T")
 
 MIN_DIMENSIONS = 32
 """The smallest Matryoshka width of the published embedders. Source: their model cards."""
@@ -53,6 +56,50 @@ def check_choice(value: object, choices: Iterable[str], name: str) -> None:
     words = list(choices)
     if not isinstance(value, str) or value not in words:
         raise ConfigError(f"must be one of {', '.join(words)}, not {_shown(value)}{suggest(str(value), words)}", option=name)
+
+
+def checked_list(value: Iterable[T], name: str, what: str, example: str) -> list[T]:
+    """The items as a list, after the check that it is an iterable of several items and not one of them.
+
+    Args:
+        value: The value to check.
+        name: The argument's name, for the message.
+        what: The items in the plural, for the message: `strings`.
+        example: What to pass for one item: `[text]`.
+
+    Raises:
+        TypeError: `NAME must be a list of strings, not None`; for one string: `pass [text]`.
+    """
+    return list(checked_iterable(value, name, what, example))
+
+
+def checked_iterable(value: Iterable[T], name: str, what: str, example: str) -> Iterator[T]:
+    """As `checked_list`, without reading the items."""
+    one = isinstance(value, str | bytes | Mapping) or any(hasattr(value, member) for member in _OF_ONE_DOCUMENT)
+    if one or not isinstance(value, Iterable):
+        found = f"one {type(value).__name__}: pass {example}" if one else kind_of(value)
+        raise TypeError(f"{name} must be a list of {what}, not {found}")
+    return iter(value)
+
+
+_OF_ONE_DOCUMENT = ("page_content", "get_content")
+"""Members of a document of LangChain and of LlamaIndex. Some of these classes are iterable: pydantic iterates over fields."""
+
+
+def kind_of(value: object) -> str:
+    """The type of a value for messages; a class of a package with the package's name: `langchain_core's Document`."""
+    if value is None:
+        return "None"
+    package, name = type(value).__module__.partition(".")[0], type(value).__name__
+    name = name if package in ("builtins", "__main__") else f"{package}'s {name}"
+    if hasattr(value, "page_content"):
+        return f"{name} (pass its page_content)"
+    return f"{name} (pass its get_content())" if hasattr(value, "get_content") else name
+
+
+def plain_text(text: Any) -> Any:
+    """A scalar of PyArrow as a value of Python; everything else unchanged."""
+    return text.as_py() if hasattr(text, "as_py") else text
 
 
 def whole_number(value: object, name: str, least: int = 1, most: int | None = None, *, note: str = "", of_call: bool = False) -> int:
@@ -141,7 +188,7 @@ def checked_dimensions(dimensions: object, width: int | None, model: str) -> int
     Args:
         dimensions: The wanted width; None for the model's width.
         width: The model's width; None if it is not known yet.
-        model: The model's name, for the message.
+        model: The model, for the message.
 
     Raises:
         ConfigError: If it is not a whole number in [32, width]; for a model with a width below 32, only that width is allowed.

@@ -13,7 +13,8 @@ from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.engines.http.address import Address, shown_url
 from qwen3_integrations.engines.http.library import http_library, sync_client
 from qwen3_integrations.engines.http.redirects import get_within_origin
-from qwen3_integrations.engines.registry import KEY_VARIABLE, URL_VARIABLES
+from qwen3_integrations.engines.registry import URL_VARIABLES
+from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError, RedirectRefused
 
 ANSWER_S = 1.0

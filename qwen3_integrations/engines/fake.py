@@ -9,18 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen3_integrations.core.engine import Capabilities, check_task
+from qwen3_integrations.core.engine import Capabilities, Opened, check_task
 from qwen3_integrations.core.fingerprint import Fingerprint, templates_digest
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Ids, Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.core.validation import whole_number
 from qwen3_integrations.errors import EngineClosed, EngineError, own_copy
+from qwen3_integrations.models.catalog import CHECKPOINTS, TINY
+from qwen3_integrations.models.config import read_config
+from qwen3_integrations.models.modules import embedding_modules
 from qwen3_integrations.models.tokenizer_files import read_tokenizer
 
 _TINY = Path(__file__).parent.parent / "tiny"
 
+OTHER_WIDTH = 64
+"""Width for names that are neither a published model nor a folder."""
 
-class FakeEngine:
+
+class FakeEngine(Opened):
     """Computes simple, deterministic rows, for tests.
 
     Prompts, budgets and truncation are the same as with a real engine. Tokens are counted with the tokenizer of the bundled tiny models.
@@ -32,8 +38,9 @@ class FakeEngine:
 
     Args:
         task: `embed` or `rerank`.
-        model: A name for messages.
-        dimensions: Width of the vectors.
+        model: The model that the fake stands for.
+        dimensions: Width of the vectors; None for the width of the model: of a published one, of the
+            toy, or of a folder. It is 64 for every other name.
         score: Called with `(query, document)` instead of the rule above; must return a value in [0, 1].
         error: Every run raises a copy of this error, so that tests can check how your code handles it.
 
@@ -49,7 +56,7 @@ class FakeEngine:
         task: Task,
         model: str = "fake",
         *,
-        dimensions: int = 64,
+        dimensions: int | None = None,
         max_tokens: int = 32768,
         score: Callable[[str, str], float] | None = None,
         error: EngineError | None = None,
@@ -58,8 +65,8 @@ class FakeEngine:
         self.model = model
         self.tokenizer = _tiny_tokenizer()
         self.max_tokens = whole_number(max_tokens, "max_tokens")
-        width = whole_number(dimensions, "dimensions")
-        self.dimensions = width if task == "embed" else None
+        width = None if dimensions is None else whole_number(dimensions, "dimensions")
+        self.dimensions = (width or _width_of(model)) if task == "embed" else None
         self.jobs: list[Job] = []
         self._score = score
         self._error = error
@@ -121,7 +128,7 @@ class FakeEngine:
         return 0.01 + 0.98 * len(query_tokens & document_tokens) / max(len(query_tokens), 1)
 
     def __repr__(self) -> str:
-        return f"FakeEngine({self.task!r})"
+        return f"FakeEngine({self.task!r}, {self.model!r})" if self.model != "fake" else f"FakeEngine({self.task!r})"
 
 
 @cache
@@ -132,6 +139,16 @@ def _tiny_tokenizer() -> Tokenizer:
 @cache
 def _directions(width: int) -> Rows:
     return np.random.default_rng(20260101).standard_normal((8192, width)).astype(np.float32)
+
+
+def _width_of(model: str) -> int:
+    if known := CHECKPOINTS.get(model):
+        return known.width
+    folder = _TINY / "embedding" if model == TINY else Path(model).expanduser()
+    if not (folder / "config.json").is_file():
+        return OTHER_WIDTH
+    hidden_size = int(read_config(folder)["hidden_size"])
+    return embedding_modules(folder, hidden_size).width(hidden_size)
 
 
 def _ids(prompt: Prompt) -> Ids:

@@ -19,7 +19,8 @@ from qwen3_integrations.core.extras import installed
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import check_choice, check_options
 from qwen3_integrations.engines.http.address import has_credentials, shown_url
-from qwen3_integrations.engines.sharing import SharedEngine, share
+from qwen3_integrations.engines.secrets import KEY_VARIABLE
+from qwen3_integrations.engines.sharing import Opening, SharedEngine, share
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import checked_model
 from qwen3_integrations.models.hub import open_model
@@ -34,7 +35,6 @@ GROUP = "qwen3_integrations.engines"
 """The entry-point group by which other packages register engines: `name = "module:Class"`."""
 
 URL_VARIABLES: Mapping[Task, str] = {"embed": "QWEN3_EMBEDDING_URL", "rerank": "QWEN3_RERANKER_URL"}
-KEY_VARIABLE = "QWEN3_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def open_engine(
     check_choice(task, get_args(Task), "task")
     checked_backend(backend)
     name = checked_model(model, task)
-    url = base_url or (os.environ.get(URL_VARIABLES[task]) if backend in ("auto", "http") else None)
+    url, key = server_of(task, backend, base_url=base_url, api_key=api_key)
     places: dict[str, Any] = {option: engine_options[option] for option in ("source", "revision") if option in engine_options}
     chosen, reason = choose_backend(
         backend,
@@ -162,11 +162,27 @@ def open_engine(
     if url and "base_url" not in known:
         raise _url_without_use(chosen)
     if chosen == "http" or url:
-        # User and password in an address and a key would be the same header.
-        key = api_key or (None if has_credentials(url or "") else os.environ.get(KEY_VARIABLE))
         options |= {"base_url": url} | ({"api_key": key} if "api_key" in known else {})
     check_options(options, known, f"the {chosen} engine")
-    return share((chosen, task, name, _frozen(options)), lambda: _made(make, chosen, task, name, options))
+    opening = Opening(
+        open_engine, {"task": task, "model": name, "base_url": base_url, "api_key": api_key, "backend": backend}, engine_options
+    )
+    return share((chosen, task, name, _frozen(options)), lambda: _made(make, chosen, task, name, options), opening)
+
+
+def server_of(task: Task, backend: Backend, *, base_url: str | None, api_key: str | None) -> tuple[str | None, str | None]:
+    """The address and the key of the server: those that were passed, else those of the environment.
+
+    Args:
+        task: `embed` or `rerank`.
+        backend: Backends in this process read no address from the environment.
+        base_url, api_key: As passed to `open_engine`.
+
+    Returns:
+        Address and key; None for none. An address with user and password needs no key: both would be the same header.
+    """
+    url = base_url or (os.environ.get(URL_VARIABLES[task]) if backend in ("auto", "http") else None)
+    return url, api_key or (None if has_credentials(url or "") else os.environ.get(KEY_VARIABLE))
 
 
 def checked_backend(backend: str) -> str:

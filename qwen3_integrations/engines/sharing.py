@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.html import engine_facts, facts_table
 from qwen3_integrations.core.types import Job
+from qwen3_integrations.engines.secrets import check_no_secrets
 from qwen3_integrations.engines.wrapper import Around, EngineWrapper
 from qwen3_integrations.errors import EngineClosed, own_copy
 
@@ -45,12 +46,32 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How an engine was opened, so that another process can open its own.
+
+    Attributes:
+        open: `open_engine`.
+        settings: Its arguments but the options.
+        options: The options of the engine.
+    """
+
+    open: Callable[..., SharedEngine]
+    settings: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    def again(self) -> SharedEngine:
+        """Open an engine with the same settings."""
+        return self.open(**self.settings, **self.options)
+
+
+def share(key: tuple[str, ...], make: Callable[[], Engine], opening: Opening) -> SharedEngine:
     """Open an engine, or share the open engine with the same key.
 
     Args:
         key: Equal keys mean equal engines.
         make: Opens a new engine. No lock is held during the call.
+        opening: How this user opens it.
     """
     with _lock:
         shared = _open.get(key)
@@ -69,7 +90,7 @@ def share(key: tuple[str, ...], make: Callable[[], Engine]) -> SharedEngine:
             raise
     elif failure := shared.engine.exception():
         raise own_copy(failure)
-    return SharedEngine(key, shared)
+    return SharedEngine(key, shared, opening)
 
 
 def _release(key: tuple[str, ...], shared: _Shared) -> None:
@@ -85,12 +106,13 @@ def _release(key: tuple[str, ...], shared: _Shared) -> None:
 class SharedEngine(EngineWrapper):
     """One user's reference to an engine that others may also use. `open_engine` returns it.
 
-    The engine closes with its last user. A copy is a user of its own.
+    The engine closes with its last user. A copy is a user of its own. It is pickled as its settings, if they hold no secret: the copy opens
+    an engine in the other process.
     """
 
-    def __init__(self, key: tuple[str, ...], shared: _Shared) -> None:
+    def __init__(self, key: tuple[str, ...], shared: _Shared, opening: Opening) -> None:
         super().__init__(shared.engine.result())
-        self._key, self._shared = key, shared
+        self._key, self._shared, self._opening = key, shared, opening
         self._release = weakref.finalize(self, _release, key, shared)
         self._release.atexit = True
 
@@ -116,7 +138,13 @@ class SharedEngine(EngineWrapper):
         with _lock:
             self._check_open()
             self._shared.users += 1
-        return type(self)(self._key, self._shared)
+        return type(self)(self._key, self._shared, self._opening)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]  # other wrappers can't be pickled
+        self._check_open()
+        settings = self._opening.settings
+        check_no_secrets(f"the engine for {self.model}", settings["base_url"], settings["api_key"], self._opening.options)
+        return Opening.again, (self._opening,)
 
     def __repr__(self) -> str:
         return repr(self.engine) if self._release.alive else f"<closed engine for {self.model}>"

@@ -164,7 +164,7 @@ class EngineWrapper:
         return copied
 
     def __reduce__(self) -> NoReturn:
-        raise ConfigError(f"{self!r} can't be pickled: it holds an opened engine. Open an engine in each process")
+        raise ConfigError(f"{self!r} can't be pickled: it holds an opened engine", advice="Open an engine in each process")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.engine!r})"

@@ -15,7 +15,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument
 
-from qwen3_integrations.engines.registry import KEY_VARIABLE
+from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError, InputError
 from qwen3_integrations.serving.options import OPTIONS
 

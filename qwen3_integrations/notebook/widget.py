@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,7 +117,8 @@ class Widget(anywidget.AnyWidget):
             except CancelledError:
                 pass
             except Exception as error:  # noqa: BLE001  as in _receive
-                self._fail(error)
+                if not _python_ends():  # else the work failed because its threads have ended
+                    self._fail(error)
             finally:
                 self._end(running)
 
@@ -182,3 +183,13 @@ class Widget(anywidget.AnyWidget):
 
 async def _nothing() -> None:
     pass
+
+
+def _python_ends() -> bool:
+    """Whether the interpreter is shutting down: its thread pools take no more work."""
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(int).result()
+    except RuntimeError:
+        return True
+    return False

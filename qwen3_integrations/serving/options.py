@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_integrations.core.types import Task
-from qwen3_integrations.engines.registry import KEY_VARIABLE
+from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, checked_model
 from qwen3_integrations.serving.hidden import HoldsHidden

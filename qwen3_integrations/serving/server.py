@@ -16,7 +16,8 @@ from typing import Any
 from qwen3_integrations.core.prompts import MODEL_CARD
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import whole_number
-from qwen3_integrations.engines.registry import KEY_VARIABLE, open_engine
+from qwen3_integrations.engines.registry import open_engine
+from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.conventions import declared_prompts

@@ -10,7 +10,7 @@ from pathlib import Path
 from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import UNIX
-from qwen3_integrations.engines.registry import KEY_VARIABLE
+from qwen3_integrations.engines.secrets import KEY_VARIABLE
 
 SAMPLES = ("What is the capital of China?", "The capital of China is Beijing.")
 

@@ -13,7 +13,7 @@ from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.network import Network
 from qwen3_integrations.engines.http.transport import Transport
-from qwen3_integrations.engines.registry import KEY_VARIABLE
+from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.errors import (
     EngineError,
     Qwen3Error,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
@@ -28,3 +28,13 @@ class TestFakeIntegration(EmbeddingsIntegrationTests):
 class TestTorchIntegration(EmbeddingsIntegrationTests):
     embeddings_class = Qwen3Embeddings
     embedding_model_params: ClassVar = {"model": "qwen3-tiny-demo", "backend": "torch", "dimensions": 64}
+
+
+class TestEnvironmentUnit(EmbeddingsUnitTests):
+    embeddings_class = Qwen3Embeddings
+    embedding_model_params: ClassVar = {"base_url": "http://127.0.0.1:1/v1", "api_key": "key"}
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        variables = {"QWEN3_EMBEDDING_URL": "http://127.0.0.1:1/v1", "QWEN3_API_KEY": "key"}
+        return variables, {}, {"base_url": "http://127.0.0.1:1/v1", "api_key": "key"}

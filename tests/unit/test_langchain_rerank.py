@@ -11,6 +11,7 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField, RunnableLambda, RunnablePassthrough
+from langchain_core.tracers.base import BaseTracer
 
 from qwen3_integrations import FakeEngine, Reranker
 from qwen3_integrations.errors import BadReply, ConfigError, InputError, InvalidText, PromptTooLong
@@ -146,9 +147,9 @@ def test_a_key_that_no_document_has_is_a_warning(engine, caplog):
 
 async def test_a_document_text_that_is_no_text_is_refused(engine):
     rerank = Qwen3Rerank(engine=engine, document_text=lambda document: document.metadata.get("tags"))
-    with pytest.raises(TypeError, match=r"documents\[0\] must be a string, not NoneType"):
+    with pytest.raises(TypeError, match=r"documents\[0\] must be a string, not None"):
         rerank.compress_documents(documents(), QUERY)
-    with pytest.raises(TypeError, match=r"documents\[0\] must be a string, not NoneType"):
+    with pytest.raises(TypeError, match=r"documents\[0\] must be a string, not None"):
         await rerank.acompress_documents(documents(), QUERY)
     with pytest.raises(ConfigError, match="document_text"):
         Qwen3Rerank(engine=engine, document_text=5)
@@ -240,11 +241,11 @@ async def test_metadata_that_can_not_be_copied_is_passed_on(rerank):
 
 
 async def test_bad_input(rerank):
-    with pytest.raises(TypeError, match=r"documents\[1\] must be a string, a Document or a mapping, not int"):
+    with pytest.raises(TypeError, match=r"documents\[1\] must be a string, LangChain's Document or a mapping, not int"):
         rerank.rerank(["fine", 5], QUERY)
     with pytest.raises(TypeError, match=r"documents\[0\] is a mapping without a string .* its keys are: title"):
         rerank.rerank([{"title": "x"}], QUERY)
-    with pytest.raises(TypeError, match="must be a list, not one str"):
+    with pytest.raises(TypeError, match="must be a list of strings, Documents or mappings, not one str"):
         rerank.rerank("one text", QUERY)
     with pytest.raises(TypeError, match=r"documents\[1\] must be a Document, not str"):
         rerank.compress_documents([Document("fine"), "text"], QUERY)
@@ -331,3 +332,50 @@ async def test_callbacks_see_a_failure(engine):
     with pytest.raises(BadReply):
         await rerank.acompress_documents(documents(), QUERY, callbacks=[runs])
     assert [seen[:2] for seen in runs.seen] == [("start", "Qwen3Rerank"), ("error", "BadReply")] * 2
+
+
+class Traced(BaseTracer):
+    """Keeps the finished runs, as a tracing service gets them."""
+
+    def __init__(self):
+        super().__init__()
+        self.runs = []
+
+    def _persist_run(self, run):
+        self.runs.append(run)
+
+
+async def test_a_trace_says_what_was_done(engine):
+    rerank, tracer = Qwen3Rerank(engine=engine, top_n=2, instruction="Find planets", max_tokens=120), Traced()
+    config = {"callbacks": [tracer], "metadata": {"own": 1}}
+    long = [*documents(), Document("mars " * 500)]
+    rerank.invoke({"query": QUERY, "documents": long}, config)
+    await rerank.ainvoke({"query": QUERY, "documents": long}, config, top_n=1)
+    facts = {"model": "fake", "backend": "fake", "instruction": "Find planets", "score_threshold": None, "documents": 4}
+    for run, top_n in zip(tracer.runs, (2, 1), strict=True):
+        metadata = run.extra["metadata"]
+        assert metadata.items() >= (facts | {"top_n": top_n, "truncated_documents": 1, "own": 1}).items()
+        assert metadata["tokens"] == engine.run(engine.jobs[0]).total_tokens
+    assert config["metadata"] == {"own": 1}
+
+
+def test_the_schema_of_the_input_names_query_and_documents(rerank):
+    schema = rerank.get_input_jsonschema()
+    assert schema["properties"].keys() == {"query", "documents"}
+    assert schema["required"] == ["query", "documents"]
+    chain = RunnableLambda(lambda query: {"query": query, "documents": documents()}) | rerank
+    assert chain.invoke(QUERY)[0].page_content == "the red planet is mars"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kept"),
+    [({"relevance_score": 0.7, "score": 3}, 0.7), ({"score": 3}, 3), ({"title": "Mars"}, None), ({"score": None}, None)],
+)
+async def test_the_score_of_the_retriever_can_be_kept(engine, metadata, kept):
+    given = [Document("the red planet is mars", metadata=metadata)]
+    rerank = Qwen3Rerank(engine=engine, keep_retrieval_score=True)
+    for found in (rerank.compress_documents(given, QUERY), await rerank.acompress_documents(given, QUERY)):
+        assert found[0].metadata["retrieval_score"] == kept
+        assert found[0].metadata["relevance_score"] == pytest.approx(0.99)
+    assert "retrieval_score" not in Qwen3Rerank(engine=engine).compress_documents(given, QUERY)[0].metadata
+    assert "retrieval_score" not in metadata

@@ -121,6 +121,25 @@ def test_an_engine_closes_when_nobody_refers_to_it():
 
 def test_an_engine_is_a_context_manager():
     with open_engine("embed", "qwen3-tiny-demo", backend="fake") as engine:
-        assert Embedder(engine).embed_documents(["text"]).shape == (1, 64)
+        assert Embedder(engine).embed_documents(["text"]).shape == (1, 160)
     with pytest.raises(EngineClosed):
         engine.run(Job("embed", (), 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "width"),
+    [
+        (None, 1024),
+        ("Qwen/Qwen3-Embedding-4B", 2560),
+        ("Qwen/Qwen3-Embedding-8B", 4096),
+        ("qwen3-tiny-demo", 160),
+        (TINY / "embedding", 160),
+        ("a-name-of-my-own", 64),
+    ],
+)
+def test_the_fake_is_as_wide_as_the_model_that_it_stands_for(model, width):
+    engine = open_engine("embed", model, backend="fake")
+    assert Embedder(engine).embed_documents(["text"]).shape == (1, width)
+    with pytest.raises(ConfigError, match=rf"from 32 to {width} for .* on the fake engine, not 5000"):
+        Embedder(engine, dimensions=5000)
+    assert open_engine("embed", model, backend="fake", dimensions=48).dimensions == 48

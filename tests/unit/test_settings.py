@@ -349,3 +349,40 @@ def test_the_settings_as_a_json_schema(cls):
 
 def test_a_retriever_as_a_json_schema():
     assert {"retriever", "reranker", "fetch_k", "search_kwargs"} <= langchain.RerankingRetriever.model_json_schema()["properties"].keys()
+
+
+@pytest.fixture
+def named_server(monkeypatch):
+    """Addresses and a key in the environment."""
+    monkeypatch.setenv("QWEN3_EMBEDDING_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("QWEN3_RERANKER_URL", "http://127.0.0.1:2/v1")
+    monkeypatch.setenv("QWEN3_API_KEY", KEY)
+    return lambda cls: f"http://127.0.0.1:{1 if cls in EMBEDDERS else 2}/v1"
+
+
+def test_the_server_of_the_environment_shows_on_the_component(cls, named_server):
+    component = cls()
+    assert component.base_url == named_server(cls)
+    assert component.api_key.get_secret_value() == KEY
+    for shown in (repr(component), str(component), component.model_dump_json(), repr(component.api_key)):
+        assert KEY not in shown
+    assert component.model_copy().base_url == component.base_url
+
+
+def test_a_setting_comes_before_the_environment(cls, named_server):
+    component = cls(base_url="http://127.0.0.1:3/v1", api_key="own")
+    assert (component.base_url, component.api_key.get_secret_value()) == ("http://127.0.0.1:3/v1", "own")
+    beside = cls(base_url="http://user:password@127.0.0.1:3/v1")
+    assert beside.api_key is None  # both would be the same header
+    for backend in ("fake", "torch"):
+        local = cls(model="qwen3-tiny-demo", backend=backend)
+        assert (local.base_url, local.api_key) == (None, None)
+
+
+def test_a_component_with_a_server_of_the_environment_is_pickled_without_it(cls, named_server, monkeypatch):
+    pickled = pickle.dumps(cls())
+    assert KEY.encode() not in pickled
+    assert b"127.0.0.1" not in pickled
+    monkeypatch.setenv("QWEN3_EMBEDDING_URL", "http://127.0.0.1:4/v1")
+    monkeypatch.setenv("QWEN3_RERANKER_URL", "http://127.0.0.1:4/v1")
+    assert pickle.loads(pickled).base_url == "http://127.0.0.1:4/v1"
