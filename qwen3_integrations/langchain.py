@@ -131,7 +131,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         document_text: Text of a document for the model. Either a function from document to text; or one or more metadata keys, whose
             values are put before the content, one per line (without the line if a document lacks the key); or None for the content only.
             May be assigned.
-        max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut.
+        max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut. The default is 8192, or what the model's
+            folder declares where that is less.
         backend, engine, engine_options: As in `Qwen3Embeddings`.
 
     Raises:

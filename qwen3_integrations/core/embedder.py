@@ -15,7 +15,7 @@ from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
-from qwen3_integrations.core.planning import document_prompts, query_prompts
+from qwen3_integrations.core.planning import declared_budget, document_prompts, query_prompts
 from qwen3_integrations.core.progress import texts_bar
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SliceSize
@@ -27,9 +27,6 @@ from qwen3_integrations.errors import BadReply, ConfigError
 log = logging.getLogger("qwen3_integrations")
 
 T = TypeVar("T")
-
-DEFAULT_BUDGET = 8192
-"""Tokens of a text. Source: the model cards' examples."""
 
 
 class Embedder:
@@ -69,9 +66,9 @@ class Embedder:
         self.engine = engine
         self._conventions = conventions_of(engine)
         self.instruction = self._conventions.instruction if instruction is None else checked_text(instruction, "instruction")
+        self._declared = instruction is None and self._conventions.facts is not None
         self.dimensions = checked_dimensions(dimensions, engine.dimensions, engine.model)
-        declared = min(DEFAULT_BUDGET, self._conventions.max_tokens or DEFAULT_BUDGET)
-        self.max_tokens = checked_budget(declared if max_tokens is None else max_tokens, engine.max_tokens)
+        self.max_tokens = checked_budget(declared_budget(self._conventions) if max_tokens is None else max_tokens, engine.max_tokens)
         self._usage = Usage()
         self._lock = threading.Lock()
 
@@ -241,6 +238,7 @@ class Embedder:
         width = self.dimensions or self.engine.dimensions
         prompts = f"instruction={self.instruction!r}" if self.instruction is not None else f"query_prompt={self.query_prompt!r}"
         prompts += f", document_prompt={self.document_prompt!r}" if self.document_prompt else ""
+        prompts += " (declared by the folder)" if self._declared else ""
         return f"Embedder({self.engine!r}, dimensions={width}, max_tokens={self.max_tokens}, {prompts})"
 
     def _repr_html_(self) -> str:

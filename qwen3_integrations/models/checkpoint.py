@@ -14,7 +14,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG
 from qwen3_integrations.models.config import CLASSIFIER, check_config, read_config
-from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
+from qwen3_integrations.models.conventions import declared_length, declared_prompts
 from qwen3_integrations.models.cross_encoder import read_cross_encoder
 from qwen3_integrations.models.folders import CONFIG, MODULES, check_declared_quantisation, check_folder
 from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, SCORE, ScoreHead, StoredHead, label_head, stored_head, token_head
@@ -25,6 +25,7 @@ from qwen3_integrations.models.modules import EmbeddingModules, embedding_module
 from qwen3_integrations.models.shapes import ModelShape, extended_context
 from qwen3_integrations.models.tasks import check_task, task_evidence
 from qwen3_integrations.models.tokenizer_files import missing_tokenizer, read_tokenizer
+from qwen3_integrations.models.transformer_config import TransformerConfig
 from qwen3_integrations.models.weights import INDEX, SINGLE, StoredWeights
 
 
@@ -203,19 +204,20 @@ def read_model(folder: Path, task: Task, find_base: FindBase | None = None) -> M
     if task == "embed" and classifier:
         raise ConfigError(f"{declared} contains a reranker (the adapter has a score.weight)", advice="Open it with task rerank")
     files = ModelFiles(folder, MappingProxyType(config), classifier, adapter=adapter)
+    longest = declared_length(declared, extended_context(config))
     if task == "rerank":
-        pair = read_cross_encoder(declared, classifier=classifier)
+        pair = read_cross_encoder(declared, config, classifier=classifier)
         return replace(
             files,
             labels=declared_labels(config, folder / CONFIG) if classifier else Labels(),
-            conventions=TextConventions(query_prompt(pair.instruction)) if pair.instruction else MODEL_CARD,
+            conventions=TextConventions(query_prompt(pair.instruction) if pair.instruction else None, max_tokens=longest),
             token_ids=pair.token_ids,
         )
     modules = embedding_modules(declared, int(config["hidden_size"]))
-    conventions = replace(
-        declared_prompts(declared), pooled=modules.pooling.include_prompt, max_tokens=declared_length(declared, extended_context(config))
-    )
-    return replace(files, modules=modules, conventions=conventions, lower_case=declared_lower_case(declared))
+    transformer = TransformerConfig.read(declared)
+    transformer.check("embedder", config)
+    conventions = replace(declared_prompts(declared), pooled=modules.pooling.include_prompt, max_tokens=longest)
+    return replace(files, modules=modules, conventions=conventions, lower_case=transformer.lower_case)
 
 
 def is_adapter_alone(folder: Path) -> bool:
