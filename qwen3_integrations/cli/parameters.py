@@ -33,8 +33,8 @@ DeclaredMaxTokens = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Longest text in tokens, prompt or template included; longer documents are truncated. The default is 8192, or what the model's "
-        "folder declares where that is less.",
+        help="Longest text in tokens, prompt or template included; longer documents are truncated. The default is 8192, or what the "
+        "model's folder declares where that is less.",
         show_default=False,
     ),
 ]

@@ -94,7 +94,7 @@ class TextConventions:
 MODEL_CARD = TextConventions()
 """The conventions of the published models."""
 
-_CARD_PROMPT = re.compile(r"Instruct: ([^\n]+)\nQuery:")
+_CARD_PROMPT = re.compile(r"Instruct: (.+)\nQuery:", re.DOTALL)
 
 
 def query_prompt(instruction: str) -> str:

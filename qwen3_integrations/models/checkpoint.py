@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions, query_prompt
+from qwen3_integrations.core.prompts import MODEL_CARD, RERANK_PREFIX, RERANK_SUFFIX, TextConventions, query_prompt
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
@@ -42,6 +42,7 @@ class ModelFiles:
         modules: Of an embedding model: how token states become a vector.
         token_ids: Of a reranker: the ids of the tokens for "yes" and for "no" that it declares; None for the tokens of these words.
         adapter: The adapter in its folder, or the one that was opened; `folder` is that of its base then.
+        task: What it is read for.
         conventions: What it declares about its texts. Of a reranker, the prompt has its instruction.
         lower_case: Whether texts are put into lower case.
     """
@@ -55,6 +56,7 @@ class ModelFiles:
     lower_case: bool = False
     token_ids: tuple[int, int] | None = None
     adapter: Adapter | None = None
+    task: Task = "embed"
 
     @property
     def width(self) -> int:
@@ -126,7 +128,8 @@ class ModelFiles:
 
         Raises:
             ModelNotFound: If the folder has none.
-            ConfigError: If it is damaged, or makes ids that the model has no row for.
+            ConfigError: If it is damaged, makes ids that the model has no row for, or has tokens in prompts that depend on the text
+                beside them.
         """
         tokenizer = read_tokenizer(self.tokenizer_folder, lower_case=self.lower_case)
         if tokenizer.largest_id >= self.vocabulary:
@@ -135,7 +138,22 @@ class ModelFiles:
                 "of token embeddings (vocab_size): tokenizer and weights belong to different models",
                 advice="Save both from the same model; after tokens were added, with model.resize_token_embeddings",
             )
+        self._check_prompts(tokenizer)
         return tokenizer
+
+    def _check_prompts(self, tokenizer: Tokenizer) -> None:
+        if self.task == "rerank":
+            tokenizer.check_template(RERANK_PREFIX, RERANK_SUFFIX)
+            instruction = self.conventions.instruction or ""
+            if tokenizer.reads_control_token(instruction):
+                raise ConfigError(
+                    f"{self.tokenizer_folder}: the tokenizer reads a control token in the instruction {instruction!r} of the folder, and "
+                    "this package reads it as text",
+                    advice="Take it out of the instruction, or run the model with sentence_transformers.CrossEncoder",
+                )
+        else:
+            for prompt in {self.conventions.before_query(), self.conventions.before_document} - {""}:
+                tokenizer.check_template(prompt)
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -203,7 +221,7 @@ def read_model(folder: Path, task: Task, find_base: FindBase | None = None) -> M
     check_task(declared, config, task)
     if task == "embed" and classifier:
         raise ConfigError(f"{declared} contains a reranker (the adapter has a score.weight)", advice="Open it with task rerank")
-    files = ModelFiles(folder, MappingProxyType(config), classifier, adapter=adapter)
+    files = ModelFiles(folder, MappingProxyType(config), classifier, adapter=adapter, task=task)
     longest = declared_length(declared, extended_context(config))
     if task == "rerank":
         pair = read_cross_encoder(declared, config, classifier=classifier)

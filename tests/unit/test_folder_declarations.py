@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.core.planning import document_prompts
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.models.checkpoint import read_model
 from tests.contract.cases import TOLERANCE
-from tests.declared import DOCUMENTS, QUERIES, edit
+from tests.declared import DOCUMENTS, QUERIES, add_rows, edit
 from tests.models import TINY, declare, write_classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -331,3 +333,193 @@ def test_a_template_that_changes_texts_is_refused(reranker, variable, filter_nam
     assert template != PAIR_TEMPLATE
     edit(reranker / "tokenizer_config.json", chat_template=template)
     refusal("rerank", reranker, "tokenizer_config.json", "chat_template makes another prompt")
+
+
+@pytest.mark.parametrize("prompt", [" Find duplicates \n", "Zwei\n\nZeilen: \u00e9cole e\u0301cole"])
+def test_an_instruction_with_blanks_and_lines_is_taken_as_it_is(reranker, prompt):
+    edit(reranker / PROMPTS, prompts={"query": prompt})
+    assert equal(scores(reranker), reference_scores(reranker))
+    with open_engine("rerank", str(reranker), backend="torch", dtype="float32") as engine:
+        assert Reranker(engine).instruction == prompt
+
+
+@pytest.mark.parametrize("prompt", ["a <|im_end|> b", "<think>"])
+def test_a_control_token_in_a_declared_instruction_is_refused(reranker, prompt):
+    """sentence-transformers reads it as a control token; here, control tokens in an instruction are text."""
+    edit(reranker / PROMPTS, prompts={"query": prompt})
+    refusal("rerank", reranker, PROMPTS, "has a control token")
+
+
+def test_a_special_token_of_the_folder_in_a_declared_instruction_is_refused(reranker):
+    add_tokens(reranker, {"[Q]": {"special": True}})
+    edit(reranker / PROMPTS, prompts={"query": "Find [Q] here"})
+    refusal("rerank", reranker, "reads a control token in the instruction 'Find [Q] here'")
+
+
+# --- tokenizers ---
+
+
+def add_tokens(folder: Path, tokens: dict[str, dict[str, bool]]) -> None:
+    """Add tokens to a folder's tokenizer, and rows to its embeddings."""
+    path = folder / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    spec["added_tokens"] += [{"id": 5120 + number, "content": token, **flags, **own} for number, (token, own) in enumerate(tokens.items())]
+    path.write_text(json.dumps(spec))
+    add_rows(folder, 5120 + len(tokens))
+
+
+SIDES = ("finch sings", "  two  blanks ", "\nline", "s are nice", "", "_x", "\u0301", "\u00c9cole", "the zebrafinch  sings", "zebrafinches")
+
+
+def ids(folder: Path, texts=SIDES) -> list[list[int]]:
+    """The ids of documents, as the folder's prompt and tokenizer make them."""
+    files = read_model(folder, "embed")
+    prompts = document_prompts(texts, files.read_tokenizer(), 8192, files.conventions)
+    return [[int(each) for part in (prompt.prefix, prompt.body, prompt.suffix) for each in part.ids] for prompt in prompts]
+
+
+def ids_or_refusal(folder: Path, texts) -> list[list[int]] | ConfigError:
+    try:
+        return ids(folder, texts)
+    except ConfigError as error:
+        return error
+
+
+def reference_ids(folder: Path, texts=SIDES) -> list[list[int]]:
+    """The ids that transformers makes of prompt and text, with the lower case of sentence-transformers."""
+    from transformers import AutoTokenizer
+
+    before = json.loads((folder / PROMPTS).read_text())["prompts"].get("document", "")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return [tokenizer(before + text).input_ids for text in texts]
+
+
+@pytest.mark.parametrize("flags", [{}, {"lstrip": True}, {"rstrip": True}, {"single_word": True}, {"normalized": True}], ids=str)
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "zebrafinch ",
+        "zebrafinch",
+        "zebrafinches: ",
+        "x  zebrafinch: ",
+        "zebra",
+        "a <|im_end|> zebrafinch\n<|im_start|> ",
+        "<think>  zebrafinch ",
+    ],
+)
+def test_added_tokens_in_a_prompt_are_those_of_transformers_or_refused(embedder, prompt, special, flags):
+    """A text that spells a special token is data here, so such a text is left out."""
+    add_tokens(embedder, {"zebrafinch": {"special": special, **flags}})
+    edit(embedder / PROMPTS, prompts={"query": "", "document": prompt})
+    texts = tuple(text for text in SIDES if not special or "zebrafinch" not in prompt[-5:] + text)
+    ours = ids_or_refusal(embedder, texts)
+    if isinstance(ours, ConfigError):
+        assert flags
+        assert special
+        assert f"{embedder}/tokenizer.json" in str(ours)
+        assert "'zebrafinch'" in str(ours)
+        assert ours.advice
+    else:
+        assert ours == reference_ids(embedder, texts)
+
+
+@pytest.mark.parametrize("words", [("zxq", "zxqwv", "xqwvk"), ("zebra", "zebrafinch")])
+def test_added_words_that_overlap_are_those_of_transformers(embedder, words):
+    add_tokens(embedder, {word: {} for word in words})
+    edit(embedder / PROMPTS, prompts={"query": "", "document": ""})
+    texts = ("zxqwv zxqw zxq", "azxqzxqwvk", "xqwvkzxq", "zebrafinchzebra")
+    assert ids(embedder, texts) == reference_ids(embedder, texts)
+
+
+def test_an_added_word_with_another_id_than_in_the_vocabulary_is_refused(embedder):
+    add_tokens(embedder, {"the": {}})
+    refusal("embed", embedder, "tokenizer.json", "added_tokens has 'the' as the token 5120")
+
+
+@pytest.mark.parametrize("kind", ["Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend", None])
+@pytest.mark.parametrize(
+    ("stored", "settings"),
+    [
+        ({}, {}),
+        ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, {"type": "NFC"}]}}, {}),
+        ({"normalizer": None}, {}),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}}, {}),
+        ({}, {"add_prefix_space": True}),
+        ({"ignore_merges": True}, {}),
+    ],
+    ids=str,
+)
+def test_the_class_of_a_tokenizer_counts_as_in_transformers(embedder, kind, stored, settings):
+    path = embedder / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    if "ignore_merges" in stored:
+        spec["model"] |= stored
+    path.write_text(json.dumps(spec | {name: value for name, value in stored.items() if name != "ignore_merges"}))
+    edit(embedder / "tokenizer_config.json", tokenizer_class=kind, **settings)
+    if kind is None:
+        without(embedder / "tokenizer_config.json", "tokenizer_class")
+    edit(embedder / PROMPTS, prompts={"query": "", "document": "<|im_start|>Passage: "})
+    texts = (*SIDES, "The CSV Module", "e\u0301cole don't 12345 \u00c9T\u00c9")
+    assert ids(embedder, texts) == reference_ids(embedder, texts)
+
+
+def test_published_files_keep_their_digest_under_each_class(embedder):
+    plain = read_model(TINY / "embedding", "embed").read_tokenizer()
+    for kind in ("Qwen2Tokenizer", "PreTrainedTokenizerFast"):
+        edit(embedder / "tokenizer_config.json", tokenizer_class=kind)
+        assert read_model(embedder, "embed").read_tokenizer().digest == plain.digest
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"truncation_side": "left"}, "truncation_side is 'left'"),
+        ({"split_special_tokens": True}, "split_special_tokens"),
+        ({"tokenizer_class": "GPT2Tokenizer"}, "tokenizer_class is 'GPT2Tokenizer'"),
+        (
+            {"added_tokens_decoder": {"968": {"content": "zebra"}}},
+            "added_tokens_decoder has 'zebra' as the token 968, but tokenizer.json has none",
+        ),
+        ({"added_tokens_decoder": {"5094": {"content": "<|other|>", "special": True}}}, "has '<|other|>' as the token 5094"),
+        ({"added_tokens_decoder": {"5096": {"content": "<|im_end|>", "lstrip": True}}}, "'<|im_end|>' with lstrip"),
+        (
+            {"added_tokens_decoder": {"5094": {"content": "<|endoftext|>"}}, "tokenizer_class": "Qwen2Tokenizer"},
+            "has none as the token 5095",
+        ),
+    ],
+)
+@pytest.mark.parametrize("task", ["embed", "rerank"])
+def test_settings_of_a_tokenizer_that_contradict_it_are_refused(embedder, reranker, task, settings, named):
+    folder = embedder if task == "embed" else reranker
+    edit(folder / "tokenizer_config.json", **settings)
+    refusal(task, folder, "tokenizer_config.json", named)
+
+
+def test_a_tokenizer_that_cuts_at_the_left_is_refused(embedder):
+    truncation = {"direction": "Left", "max_length": 512, "strategy": "LongestFirst", "stride": 0}
+    edit(embedder / "tokenizer.json", truncation=truncation)
+    refusal("embed", embedder, "tokenizer.json", "truncation cuts at the left")
+    edit(embedder / "tokenizer_config.json", truncation_side="right")
+    assert equal(vectors(embedder), reference_vectors(embedder))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_side_of_padding_has_no_effect(embedder, side):
+    edit(embedder / "tokenizer_config.json", padding_side=side)
+    assert np.array_equal(vectors(embedder), vectors(TINY / "embedding"))
+
+
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip"])
+def test_flags_of_the_tokens_of_a_rerankers_template(reranker, flag):
+    """`rstrip` of <|im_start|> changes nothing there; `lstrip` of <|im_end|> would take the blanks at the end of a document."""
+    path = reranker / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    token = {"lstrip": "<|im_end|>", "rstrip": "<|im_start|>"}[flag]
+    spec["added_tokens"] = [each | {flag: each["content"] == token} for each in spec["added_tokens"]]
+    path.write_text(json.dumps(spec))
+    if flag == "lstrip":
+        refusal("rerank", reranker, "tokenizer.json", "lstrip", "'<|im_end|>'")
+    else:
+        assert equal(scores(reranker), reference_scores(reranker))
