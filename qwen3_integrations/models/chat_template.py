@@ -28,7 +28,9 @@ def chat_template(folder: Path) -> tuple[str | None, Path]:
         named = {str(each.get("name")): each.get("template") for each in template if isinstance(each, dict)}
         template = named.get("default")
     if template is not None and not isinstance(template, str):
-        raise ConfigError(f"{path}: chat_template must be a text, not a {type(template).__name__}")
+        raise ConfigError(
+            f"{path}: chat_template must be a text, not a {type(template).__name__}", advice="Correct the file, or download the model again"
+        )
     return template, path
 
 
@@ -74,4 +76,7 @@ def render_pair(
         variables = {"add_generation_prompt": False, **special, **transformer.template_options, "messages": messages}
         return str(environment.from_string(template).render(**variables))
     except Exception as error:
-        raise ConfigError(f"{path}: chat_template does not take a query and a document: {error}") from error
+        raise ConfigError(
+            f"{path}: chat_template does not take a query and a document: {error}",
+            advice="Run the model with sentence_transformers.CrossEncoder",
+        ) from error

@@ -16,7 +16,7 @@ from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG
 from qwen3_integrations.models.config import CLASSIFIER, check_config, read_config
 from qwen3_integrations.models.conventions import declared_length, declared_prompts
 from qwen3_integrations.models.cross_encoder import read_cross_encoder
-from qwen3_integrations.models.folders import CONFIG, MODULES, check_declared_quantisation, check_folder
+from qwen3_integrations.models.folders import CONFIG, MODULES, check_declared_quantisation, check_folder, is_folder
 from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, SCORE, ScoreHead, StoredHead, label_head, stored_head, token_head
 from qwen3_integrations.models.json_files import file_exists
 from qwen3_integrations.models.labels import Labels, declared_labels
@@ -142,9 +142,14 @@ class ModelFiles:
         return tokenizer
 
     def _check_prompts(self, tokenizer: Tokenizer) -> None:
+        instruction, prompts = self.conventions.instruction or "", {self.conventions.before_query(), self.conventions.before_document}
+        for prompt in prompts:
+            if not prompt.isascii() and prompt.encode(errors="ignore").decode() != prompt:
+                raise ConfigError(
+                    f"{self.folder} declares the prompt {prompt!r}, which has a lone surrogate", advice="Correct the prompt in its files"
+                )
         if self.task == "rerank":
             tokenizer.check_template(RERANK_PREFIX, RERANK_SUFFIX)
-            instruction = self.conventions.instruction or ""
             if tokenizer.reads_control_token(instruction):
                 raise ConfigError(
                     f"{self.tokenizer_folder}: the tokenizer reads a control token in the instruction {instruction!r} of the folder, and "
@@ -152,7 +157,7 @@ class ModelFiles:
                     advice="Take it out of the instruction, or run the model with sentence_transformers.CrossEncoder",
                 )
         else:
-            for prompt in {self.conventions.before_query(), self.conventions.before_document} - {""}:
+            for prompt in sorted(prompts - {""}):
                 tokenizer.check_template(prompt)
 
     @property
@@ -256,8 +261,9 @@ def _base_of(adapter: Adapter, find_base: FindBase | None) -> Path:
         )
     if find_base is None:
         raise ConfigError(f"{adapter.folder} has an adapter without its base, {name}", advice="Put the adapter beside the base's weights")
+    revision = None if is_folder(Path(name)) else adapter.config.revision  # that of a hub; a folder has none, as for transformers
     try:
-        base = find_base(name, adapter.config.revision)
+        base = find_base(name, revision)
     except ModelNotFound as error:
         raise ModelNotFound(f"the base of the adapter in {adapter.folder} was not found: {error}") from error
     if is_adapter_alone(base):

@@ -118,7 +118,10 @@ def _check_transformer(transformer: TransformerConfig, config: Mapping[str, Any]
 def _token_ids(path: Path) -> tuple[int, int]:
     config = read_object(path)
     if config.get("module_input_name", "causal_logits") != "causal_logits":
-        raise ConfigError(f"{path}: module_input_name {config['module_input_name']!r} is not supported; supported is 'causal_logits'")
+        raise ConfigError(
+            f"{path}: module_input_name {config['module_input_name']!r} is not supported; supported is 'causal_logits'",
+            advice="Run the model with sentence_transformers.CrossEncoder",
+        )
     positive, negative = config.get("true_token_id"), config.get("false_token_id")
     if negative is None:
         raise ConfigError(
@@ -127,9 +130,14 @@ def _token_ids(path: Path) -> tuple[int, int]:
         )
     for field, number in (("true_token_id", positive), ("false_token_id", negative)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise ConfigError(f"{path}: {field} must be a token id, not {number!r}")
+            raise ConfigError(
+                f"{path}: {field} must be a token id, not {number!r}", advice="Run the model with sentence_transformers.CrossEncoder"
+            )
     if positive == negative:
-        raise ConfigError(f"{path}: true_token_id and false_token_id are both {positive}: every score would be 0.5")
+        raise ConfigError(
+            f"{path}: true_token_id and false_token_id are both {positive}: every score would be 0.5",
+            advice="Run the model with sentence_transformers.CrossEncoder",
+        )
     return int(positive), int(negative)  # type: ignore[arg-type]  # checked above
 
 

@@ -98,7 +98,9 @@ def _made(folder: Path) -> str:
     except BaseException as error:  # the library's panics are no `Exception`
         if isinstance(error, ConfigError | KeyboardInterrupt | SystemExit):
             raise
-        raise ConfigError(f"{folder / VOCABULARY}, {MERGES} and {SETTINGS} don't make a tokenizer: {error}") from error
+        raise ConfigError(
+            f"{folder / VOCABULARY}, {MERGES} and {SETTINGS} don't make a tokenizer: {error}", advice="Download the model again"
+        ) from error
     return str(built.to_str())
 
 

@@ -116,6 +116,12 @@ def test_prompts_of_another_type_are_refused(embedder, prompts):
     refusal("embed", embedder, PROMPTS, "prompts must map names to texts")
 
 
+@pytest.mark.parametrize("name", ["query", "document"])
+def test_a_prompt_that_is_no_text_is_refused(embedder, name):
+    edit(embedder / PROMPTS, prompts={name: "a\ud800: "})
+    refusal("embed", embedder, "lone surrogate")
+
+
 # --- the config of the transformer ---
 
 
@@ -523,3 +529,66 @@ def test_flags_of_the_tokens_of_a_rerankers_template(reranker, flag):
         refusal("rerank", reranker, "tokenizer.json", "lstrip", "'<|im_end|>'")
     else:
         assert equal(scores(reranker), reference_scores(reranker))
+
+
+# --- messages say what to do ---
+
+
+def write_adapter(folder: Path, *targets: str, **fields: object) -> Path:
+    """An adapter without its base, as peft saves it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
+
+    base = AutoModel.from_pretrained(TINY / "embedding", dtype=torch.float32)
+    get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=list(targets))).save_pretrained(folder)
+    edit(folder / "adapter_config.json", **{"base_model_name_or_path": str(TINY / "embedding"), **fields})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"base_model_name_or_path": 5}, "base_model_name_or_path must be a string, not 5"),
+        ({"base_model_name_or_path": ["x"]}, "base_model_name_or_path must be a string"),
+        ({"base_model_name_or_path": "qwen3-tiny-demo", "revision": 5}, "revision must be a string, not 5"),
+        ({"rank_pattern": {"q_proj": None}}, "r must be a whole number"),
+        ({"target_modules": ["v_proj"]}, "target_modules leaves out"),
+    ],
+)
+def test_fields_of_an_adapter_that_can_not_be_are_named(tmp_path, fields, named):
+    refusal("embed", write_adapter(tmp_path / "adapter", "q_proj", **fields), "adapter_config.json", named)
+
+
+def test_an_adapter_of_the_token_embeddings_says_how_to_merge_it(tmp_path):
+    message = refusal("embed", write_adapter(tmp_path / "adapter", "embed_tokens"), "changes the token embeddings", "lora_embedding_A")
+    assert "merge_and_unload" in message
+
+
+def test_the_revision_of_a_base_in_a_folder_has_no_effect(tmp_path):
+    """As for transformers, which reads a folder as it is."""
+    folder = write_adapter(tmp_path / "adapter", "q_proj", revision="v2")
+    assert equal(vectors(folder), vectors(TINY / "embedding"))
+
+
+def test_a_missing_folder_of_a_module_is_named(embedder):
+    shutil.rmtree(embedder / "1_Pooling")
+    assert "Download the model again" in refusal("embed", embedder, "1_Pooling/config.json does not exist")
+
+
+def test_a_layer_with_pickled_weights_alone_says_how_to_save_it(embedder):
+    (embedder / "2_Dense").mkdir()
+    edit(embedder / "2_Dense" / "config.json", in_features=160, out_features=64, bias=True)
+    torch.save({}, embedder / "2_Dense" / "pytorch_model.bin")
+    listed = json.loads((embedder / "modules.json").read_text())
+    listed.insert(2, {"idx": 3, "name": "3", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (embedder / "modules.json").write_text(json.dumps(listed))
+    assert "save_pretrained" in refusal("embed", embedder, "2_Dense", "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"layer_types": "full_attention"}, {"is_causal": False}, {"model_type": "bert"}, {"num_key_value_heads": 3}, {"rope_theta": 1}],
+)
+def test_fields_of_the_config_that_can_not_be_say_what_to_do(embedder, fields):
+    declare(embedder, **fields)
+    refusal("embed", embedder, "config.json", *fields)
