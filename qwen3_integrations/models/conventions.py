@@ -31,9 +31,9 @@ def declared_prompts(folder: Path) -> TextConventions:
     prompts, default = _prompts(folder)
     if prompts is None:
         return TextConventions()
-    fallback = "" if default is None else prompts[default]
+    fallback = None if default is None else prompts[default]
     document = next((prompts[name] for name in _DOCUMENT_NAMES if name in prompts), fallback)
-    return TextConventions(prompts.get("query", fallback), document)
+    return TextConventions(prompts.get("query", fallback or ""), document)
 
 
 def default_prompt(folder: Path) -> str | None:
