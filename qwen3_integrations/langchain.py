@@ -148,7 +148,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
             May be assigned.
         keep_retrieval_score: Add the retriever's score as `retrieval_score` to the metadata of the results: the `relevance_score`, else
             the `score`, that a document's metadata had before; None if it had neither.
-        max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut.
+        max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut. The default is 8192, or what the model's
+            folder declares where that is less.
         backend, engine, engine_options: As in `Qwen3Embeddings`.
 
     Raises:

@@ -192,7 +192,8 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
         keep_retrieval_score: Add the retriever's score as `retrieval_score` to the metadata of a copy of each node. It is excluded from the
             text for embedding models and LLMs.
         metadata_mode: Selects the metadata that the model reads before a node's text; a node's own exclusions apply.
-        max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut.
+        max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut. The default is 8192, or what the model's
+            folder declares where that is less.
         backend, engine, engine_options: As in `Qwen3Embedding`.
 
     Raises:

@@ -172,6 +172,9 @@ FOLDERS: dict[str, Declared] = {
     "two end tokens": Declared("embed", lambda folder: append_tokens(_embedder(folder), "<|im_end|>", "<|endoftext|>")),
     "no end token": Declared("embed", lambda folder: append_tokens(_embedder(folder))),
     "own prompts": Declared("embed", _prompts),
+    "no prompt for queries": Declared(
+        "embed", lambda folder: edit(_embedder(folder) / "config_sentence_transformers.json", prompts={"passage": ""})
+    ),
     "added tokens": Declared("embed", _added, (*DOCUMENTS, f"The {ADDED} sings.", f"{ADDED}s{ADDED}")),
     "lower case": Declared("embed", lambda folder: edit(_embedder(folder) / "sentence_bert_config.json", do_lower_case=True)),
     "adapter": Declared("embed", _adapter),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ValidationInfo
 
 from qwen3_integrations.core.tokenizer import checked_text
-from qwen3_integrations.core.validation import checked_cut, checked_dimensions, optional_whole_number, whole_number
+from qwen3_integrations.core.validation import checked_cut, checked_dimensions, optional_whole_number
 from qwen3_integrations.engines.registry import checked_backend
 from qwen3_integrations.models.catalog import CHECKPOINTS, model_name
 
@@ -22,10 +22,6 @@ def _instruction(value: Any) -> Any:
 
 def _declared_instruction(value: Any) -> Any:
     return None if value is None else checked_text(value, "instruction")
-
-
-def _count(value: Any, info: ValidationInfo) -> int:
-    return whole_number(value, str(info.field_name))
 
 
 def _declared_count(value: Any, info: ValidationInfo) -> int | None:
@@ -58,11 +54,8 @@ ModelName = Annotated[str, BeforeValidator(_model)]
 """A model's name; a `Path` becomes one."""
 
 BackendName = Annotated[str, BeforeValidator(checked_backend)]
-Count = Annotated[int, BeforeValidator(_count)]
-"""A whole number of at least 1; NumPy's integers become `int`."""
-
 DeclaredCount = Annotated[int | None, BeforeValidator(_declared_count)]
-"""As `Count`; None for what the model's folder declares."""
+"""A whole number of at least 1, where NumPy's integers become `int`; None for what the model's folder declares."""
 
 Dimensions = Annotated[int | None, BeforeValidator(_dimensions)]
 TopN = Annotated[int | None, BeforeValidator(_top_n)]

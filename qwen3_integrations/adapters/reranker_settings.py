@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr
 
 from qwen3_integrations.adapters.component_settings import ComponentSettings
-from qwen3_integrations.adapters.fields import Count, Instruction, ModelName, ScoreThreshold, TopN
+from qwen3_integrations.adapters.fields import Instruction, ModelName, ScoreThreshold, TopN
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.reranker import Reranker
@@ -24,7 +24,6 @@ class RerankerSettings(ComponentSettings):
 
     model: ModelName = Field(default=DEFAULT_MODELS["rerank"], strict=True, frozen=True)
     instruction: Instruction = DEFAULT_INSTRUCTION
-    max_tokens: Count = Field(default=8192, frozen=True)
     top_n: TopN = None
     score_threshold: ScoreThreshold = None
 
@@ -38,7 +37,8 @@ class RerankerSettings(ComponentSettings):
     def _build(self, engine: Engine) -> None:
         given = self.instruction if "instruction" in self.model_fields_set else None
         self._reranker = Reranker(engine, instruction=given, max_tokens=self.max_tokens)
-        self.__dict__["instruction"] = self._reranker.instruction  # what the model's folder declares shows on the component
+        # What the model's folder declares shows on the component.
+        self.__dict__ |= {"instruction": self._reranker.instruction, "max_tokens": self._reranker.max_tokens}
 
     def _ranking(self, query: str, texts: Sequence[str], top_n: int | None) -> Ranking:
         return self._reranker.rank(query, texts, top_n, self.score_threshold, self.instruction)

@@ -29,13 +29,12 @@ BackendName = Annotated[
     str, typer.Option("--backend", help="auto, vllm, torch, http, fake, or an engine that another package has registered.")
 ]
 Instruction = Annotated[str | None, typer.Option(help="The instruction that defines relevance: one English sentence.", show_default=False)]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Longest prompt in tokens, template included; longer documents are truncated.")]
 DeclaredMaxTokens = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Longest text in tokens, prompt included; longer documents are truncated. The default is 8192, or what the model's folder "
-        "declares where that is less.",
+        help="Longest text in tokens, prompt or template included; longer documents are truncated. The default is 8192, or what the "
+        "model's folder declares where that is less.",
         show_default=False,
     ),
 ]

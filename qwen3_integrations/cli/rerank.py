@@ -27,7 +27,7 @@ def rerank(
     backend: parameters.BackendName = "auto",
     option: parameters.EngineOptions = None,
     instruction: parameters.Instruction = None,
-    max_tokens: parameters.MaxTokens = 8192,
+    max_tokens: parameters.DeclaredMaxTokens = None,
     quiet: parameters.Quiet = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines, best first.")] = False,
 ) -> None:

@@ -15,7 +15,7 @@ from qwen3_integrations.core.component import Component
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
-from qwen3_integrations.core.planning import document_prompts, query_prompts
+from qwen3_integrations.core.planning import declared_budget, document_prompts, query_prompts
 from qwen3_integrations.core.progress import texts_bar
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SliceSize
@@ -27,9 +27,6 @@ from qwen3_integrations.errors import BadReply, ConfigError
 log = logging.getLogger("qwen3_integrations")
 
 T = TypeVar("T")
-
-DEFAULT_BUDGET = 8192
-"""Tokens of a text. Source: the model cards' examples."""
 
 
 class Embedder(Component):
@@ -70,8 +67,7 @@ class Embedder(Component):
         self._conventions = conventions_of(engine)
         self.instruction = self._conventions.instruction if instruction is None else checked_text(instruction, "instruction")
         self.dimensions = checked_dimensions(dimensions, engine.dimensions, f"{engine.model} on the {engine.backend} engine")
-        declared = min(DEFAULT_BUDGET, self._conventions.max_tokens or DEFAULT_BUDGET)
-        self.max_tokens = checked_budget(declared if max_tokens is None else max_tokens, engine.max_tokens)
+        self.max_tokens = checked_budget(declared_budget(self._conventions) if max_tokens is None else max_tokens, engine.max_tokens)
 
     def _settings(self) -> dict[str, Any]:
         return {"instruction": self.instruction, "dimensions": self.dimensions, "max_tokens": self.max_tokens}
@@ -236,6 +232,8 @@ class Embedder(Component):
         width = self.dimensions or self.engine.dimensions
         prompts = f"instruction={self.instruction!r}" if self.instruction is not None else f"query_prompt={self.query_prompt!r}"
         prompts += f", document_prompt={self.document_prompt!r}" if self.document_prompt else ""
+        declared = self._conventions.facts is not None and self.instruction == self._conventions.instruction
+        prompts += " (declared by the folder)" if declared else ""
         return f"Embedder({self.engine!r}, dimensions={width}, max_tokens={self.max_tokens}, {prompts})"
 
     def _repr_html_(self) -> str:

@@ -20,8 +20,16 @@ from qwen3_integrations.core.tokenizer import Tokenizer, holds_control_token, sp
 from qwen3_integrations.core.types import Ids, Prefix, Prompt, PromptPart
 from qwen3_integrations.errors import InvalidText, PromptTooLong
 
+DEFAULT_BUDGET = 8192
+"""Tokens of a prompt. Source: the model cards' examples."""
+
 _NO_PREFIX = Prefix("", np.empty(0, dtype=np.int32))
 _NO_BODY = PromptPart("", np.empty(0, dtype=np.int32))
+
+
+def declared_budget(conventions: TextConventions) -> int:
+    """Budget of a prompt where the caller gives none, in tokens: 8192, or what the model's folder declares where that is less."""
+    return min(DEFAULT_BUDGET, conventions.max_tokens or DEFAULT_BUDGET)
 
 
 def document_prompts(

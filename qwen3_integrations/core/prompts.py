@@ -41,13 +41,15 @@ RERANK_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 @dataclass(frozen=True, slots=True)
 class TextConventions:
-    """What a model's folder declares about the texts of an embedder. The default is the model card's.
+    """What a model's folder declares about its texts. The default is the model card's.
 
     Attributes:
         query: Before a query; None where the folder does not say: the model card's.
         document: Before a document; None where the folder does not say: nothing, as in the model card.
         pooled: False if the pooling leaves out the tokens of the prompt.
-        max_tokens: The longest text, in tokens with the end token; None where the folder does not say.
+        max_tokens: The longest prompt, in tokens with the end token or the template's end; None where the folder does not say.
+
+    Of a reranker, `query` is its instruction in the form of an embedder's prompt.
     """
 
     query: str | None = None
@@ -92,7 +94,7 @@ class TextConventions:
 MODEL_CARD = TextConventions()
 """The conventions of the published models."""
 
-_CARD_PROMPT = re.compile(r"Instruct: ([^\n]+)\nQuery:")
+_CARD_PROMPT = re.compile(r"Instruct: (.+)\nQuery:", re.DOTALL)
 
 
 def query_prompt(instruction: str) -> str:

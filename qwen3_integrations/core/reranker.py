@@ -15,7 +15,7 @@ from qwen3_integrations.core.component import Component
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import QUICK_ITEMS, Plan, Work, is_quick
-from qwen3_integrations.core.planning import PairPlanner
+from qwen3_integrations.core.planning import PairPlanner, declared_budget
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, Separator
 from qwen3_integrations.core.results import Hit, Ranking, Timing
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
@@ -32,7 +32,8 @@ class Reranker(Component):
     Args:
         engine: An opened engine for the task `rerank`.
         instruction: The meaning of relevance; one English sentence. None: the one that the model's folder declares, else the model card's.
-        max_tokens: Budget of a prompt, template included. Only the document is cut to fit.
+        max_tokens: Budget of a prompt, template included. Only the document is cut to fit. None: 8192, or what the model's folder
+            declares (`max_seq_length`) where that is less.
         separator: Separator between instruction, query and document: one newline as in the model card, or two as in the official
             repository's evaluation.
 
@@ -49,15 +50,18 @@ class Reranker(Component):
         True
     """
 
-    def __init__(self, engine: Engine, *, instruction: str | None = None, max_tokens: int = 8192, separator: Separator = "\n") -> None:
+    def __init__(
+        self, engine: Engine, *, instruction: str | None = None, max_tokens: int | None = None, separator: Separator = "\n"
+    ) -> None:
         if engine.task != "rerank":
             raise ConfigError(f"must be opened for rerank, but it runs {engine.model} for {engine.task}", option="engine")
         if separator not in ("\n", "\n\n"):
             raise ConfigError(f"must be one newline or two, not {separator!r}", option="separator")
         super().__init__(engine)
-        declared = conventions_of(engine).instruction or DEFAULT_INSTRUCTION
+        conventions = conventions_of(engine)
+        declared = conventions.instruction or DEFAULT_INSTRUCTION
         self.instruction = declared if instruction is None else checked_text(instruction, "instruction")
-        self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
+        self.max_tokens = checked_budget(declared_budget(conventions) if max_tokens is None else max_tokens, engine.max_tokens)
         self.separator: Separator = separator
 
     def _settings(self) -> dict[str, Any]:

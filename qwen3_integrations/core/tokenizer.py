@@ -136,8 +136,8 @@ class Tokenizer:
             # Without control tokens and post-processor, the result has only ordinary tokens, whatever the text contains.
             plain = _without_control_tokens(content, lower_case=lower_case)
             self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
-            template = tokenizers.Tokenizer.from_str(json.dumps(plain | {"post_processor": content.get("post_processor")}))
-            self.start_ids, self.end_ids = _around(template)
+            self._genuine = tokenizers.Tokenizer.from_str(json.dumps(_as_stored(content, lower_case=lower_case)))
+            self.start_ids, self.end_ids = _around(self._genuine)
             words = [token["id"] for token in plain["added_tokens"]]
             self.largest_id = int(max(*plain["model"]["vocab"].values(), *words, *self.start_ids, *self.end_ids))
         except BaseException as error:  # the library's panics are no `Exception`
@@ -149,10 +149,19 @@ class Tokenizer:
             raise ConfigError(f"{source} is not that of a Qwen3 model: it lacks {', '.join(missing)}")
         self._source = source
         self._added = added
+        wrong = next(((token, number) for token, number in added.items() if self._genuine.token_to_id(token) != number), None)
+        if wrong is not None:
+            raise ConfigError(
+                f"{source}: added_tokens has {wrong[0]!r} as the token {wrong[1]}, but the vocabulary makes it "
+                f"{self._genuine.token_to_id(wrong[0])}",
+                advice="Save the tokenizer again with transformers (save_pretrained)",
+            )
+        self._flagged = [token["content"] for token in content["added_tokens"] if any(token.get(flag) for flag in _FLAGS)]
         unusual = [token for token, number in added.items() if number in self._special and not _CONTROL.fullmatch(token)]
         self._unusual = re.compile("|".join(map(re.escape, unusual))) if unusual else None
         self._templates: dict[str, Ids] = {}
-        self._split = re.compile("(" + "|".join(map(re.escape, sorted(added, key=len, reverse=True))) + ")")
+        known = {token["content"] for token in plain["added_tokens"]}  # as text too
+        self._split = re.compile("|".join(map(re.escape, sorted(added.keys() - known, key=len, reverse=True))))
 
     def reads_control_token(self, text: str) -> bool:
         """Whether this model's tokenizer would read a control token in a text; special tokens that were added to it count too."""
@@ -189,15 +198,36 @@ class Tokenizer:
         """Token ids of a part of a template, with its control tokens. The results are cached, because there are few different parts."""
         if (kept := self._templates.get(text)) is not None:
             return kept
-        ids: list[int] = []
-        for part in self._split.split(text):
-            ids += [self._added[part]] if part in self._added else self._plain.encode(part, add_special_tokens=False).ids
+        ids = self._genuine.encode(text, add_special_tokens=False).ids
         return self._templates.setdefault(text, np.asarray(ids, dtype=np.int32))
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
         """Split a prompt after its last control token: the first part is a template, the second part is encoded with the text."""
         end = max((match.end() for match in self._split.finditer(prompt)), default=0)
         return prompt[:end], prompt[end:]
+
+    def check_template(self, before: str, after: str = "") -> None:
+        """Prove that a template and a text in it, encoded one by one, have the ids that the whole has in the model's own tokenizer.
+
+        Flags of an added token (`lstrip`, `rstrip`, `single_word`, `normalized`) let it depend on the text beside it.
+
+        Args:
+            before: The template before the text; its end after the last control token is encoded with the text.
+            after: The template after the text.
+
+        Raises:
+            ConfigError: If they differ; names the tokens.
+        """
+        head, tail = self.split_prompt(before)
+        for text in _BESIDE:
+            parts = [*self.template(head), *self.encode([tail + text])[0], *self.template(after)]
+            if parts != self._genuine.encode(before + text + after, add_special_tokens=False).ids:
+                named = [token for token in self._flagged if token in before + after] or self._flagged or sorted(self._added)[:5]
+                raise ConfigError(
+                    f"{self._source}: in {before + after!r}, added tokens depend on the text beside them (lstrip, rstrip, single_word or "
+                    f"normalized of {', '.join(map(repr, named))}), which is not supported",
+                    advice="Run the model with sentence-transformers, or add the tokens without these flags",
+                )
 
     def count_prompt(self, prompt: str) -> int:
         """How many tokens of an embedded text its prompt has, for a pooling that leaves them out.
@@ -225,21 +255,32 @@ class Tokenizer:
         return beginning, again == encoding.ids[:limit]
 
 
+_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
+_BESIDE = ("a", "a word ", "  two words  ", "\nline\n", "1", ".", "_", "\N{LATIN SMALL LETTER E WITH ACUTE}", "e\u0301", "\u0301", "A", "s")
+"""Texts that are put into a template to see whether its tokens depend on them."""
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _without_control_tokens(content: Mapping[str, Any], *, lower_case: bool) -> dict[str, Any]:
     """A tokenizer's specification that reads every control token as ordinary characters."""
-    plain = dict(content) | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    plain = _as_stored(content, lower_case=lower_case) | {"added_tokens": [], "post_processor": None}
     if words := [token for token in content["added_tokens"] if not token.get("special") and token["content"] not in CONTROL_TOKENS]:
         # In the vocabulary too, so that the library keeps their ids.
         vocabulary = content["model"]["vocab"] | {token["content"]: token["id"] for token in words}
         plain |= {"added_tokens": words, "model": content["model"] | {"vocab": vocabulary}}
+    return plain
+
+
+def _as_stored(content: Mapping[str, Any], *, lower_case: bool) -> dict[str, Any]:
+    """A tokenizer's specification as it is, without cutting and padding."""
+    stored = dict(content) | {"truncation": None, "padding": None}
     if lower_case:
         normalizers = [{"type": "Lowercase"}, *([content["normalizer"]] if content.get("normalizer") else [])]
-        plain["normalizer"] = {"type": "Sequence", "normalizers": normalizers}
-    return plain
+        stored["normalizer"] = {"type": "Sequence", "normalizers": normalizers}
+    return stored
 
 
 def _around(tokenizer: Any) -> tuple[Ids, Ids]:

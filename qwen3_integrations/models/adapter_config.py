@@ -40,7 +40,10 @@ _UNSUPPORTED: Mapping[str, str] = MappingProxyType(
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 """`init_lora_weights` that leave the base's weights as they are. With the others (PiSSA, OLoRA, ...) peft changes the base at load."""
 
-_MERGE = "Merge the adapter with peft (merge_and_unload), and open the merged model"
+MERGE = "Merge the adapter with peft (merge_and_unload), and open the merged model"
+"""What to do with an adapter that this package does not compute."""
+
+_SAVE_AGAIN = f"Save the adapter again with peft (save_pretrained). {MERGE} if it was trained so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +69,17 @@ class AdapterConfig:
         content = read_object(path)
         kind = content.get("peft_type")
         if kind != "LORA":
-            raise ConfigError(f"{path}: peft_type {kind!r} is not supported; supported is LORA", advice=_MERGE)
+            raise ConfigError(f"{path}: peft_type {kind!r} is not supported; supported is LORA", advice=MERGE)
         for field, what in _UNSUPPORTED.items():
             if content.get(field):
-                raise ConfigError(f"{path}: {field} ({what}) is not supported", advice=_MERGE)
+                raise ConfigError(f"{path}: {field} ({what}) is not supported", advice=MERGE)
         if content.get("bias", "none") != "none":
-            raise ConfigError(f"{path}: bias {content['bias']!r} is not supported; supported is 'none'", advice=_MERGE)
+            raise ConfigError(f"{path}: bias {content['bias']!r} is not supported; supported is 'none'", advice=MERGE)
         if content.get("init_lora_weights") not in _PLAIN_STARTS:
             reason = f"{path}: init_lora_weights {content['init_lora_weights']!r} changes the weights of the base, which is not supported"
-            raise ConfigError(reason, advice=_MERGE)
+            raise ConfigError(reason, advice=MERGE)
         if content.get("ensure_weight_tying"):
-            raise ConfigError(f"{path}: ensure_weight_tying is not supported", advice=_MERGE)
+            raise ConfigError(f"{path}: ensure_weight_tying is not supported", advice=MERGE)
         config = cls(path, MappingProxyType(content))
         config._check_numbers()
         return config
@@ -84,13 +87,21 @@ class AdapterConfig:
     @property
     def base(self) -> str | None:
         """The name or the folder of the base; None where it names none."""
-        name = self.content.get("base_model_name_or_path")
-        return str(name) if name else None
+        return self._text("base_model_name_or_path")
 
     @property
     def revision(self) -> str | None:
         """The base's branch, tag or commit."""
-        return self.content.get("revision") or None
+        return self._text("revision")
+
+    def _text(self, field: str) -> str | None:
+        value = self.content.get(field)
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(
+                f"{self.path}: {field} must be a string, not {value!r}",
+                advice="Write the name on the hub or the folder of the base there, or take out the revision",
+            )
+        return value or None
 
     @property
     def rank_stabilised(self) -> bool:
@@ -116,11 +127,13 @@ class AdapterConfig:
         listed = self.content.get("layers_to_transform")
         layers = [listed] if isinstance(listed, int) else listed
         if layers is not None and not (isinstance(layers, list) and all(isinstance(each, int) for each in layers)):
-            raise ConfigError(f"{self.path}: layers_to_transform must be a list of whole numbers, not {listed!r}")
+            raise ConfigError(f"{self.path}: layers_to_transform must be a list of whole numbers, not {listed!r}", advice=_SAVE_AGAIN)
         if layers is not None and layer and int(layer[1]) not in layers:
-            raise ConfigError(f"{self.path}: layers_to_transform leaves out the layer {layer[1]}, but {module!r} has weights")
+            raise ConfigError(
+                f"{self.path}: layers_to_transform leaves out the layer {layer[1]}, but {module!r} has weights", advice=_SAVE_AGAIN
+            )
         if not self._targets(module):
-            raise ConfigError(f"{self.path}: target_modules leaves out {module!r}, but it has weights")
+            raise ConfigError(f"{self.path}: target_modules leaves out {module!r}, but it has weights", advice=_SAVE_AGAIN)
         return int(self._by_pattern("rank_pattern", module, self.content["r"])), float(
             self._by_pattern("alpha_pattern", module, self.content["lora_alpha"])
         )
@@ -133,9 +146,9 @@ class AdapterConfig:
             try:
                 return re.fullmatch(targets, module) is not None
             except re.error as error:
-                raise ConfigError(f"{self.path}: target_modules is no regular expression: {error}") from None
+                raise ConfigError(f"{self.path}: target_modules is no regular expression: {error}", advice=_SAVE_AGAIN) from None
         if not isinstance(targets, list):
-            raise ConfigError(f"{self.path}: target_modules must be a string or a list of strings, not {targets!r}")
+            raise ConfigError(f"{self.path}: target_modules must be a string or a list of strings, not {targets!r}", advice=_SAVE_AGAIN)
         return any(module == target or module.endswith(f".{target}") for target in targets)
 
     def _by_pattern(self, field: str, module: str, default: Any) -> Any:
@@ -148,15 +161,15 @@ class AdapterConfig:
     def _check_numbers(self) -> None:
         ranks, alphas = (self.content.get(field) or {} for field in ("rank_pattern", "alpha_pattern"))
         if not isinstance(ranks, Mapping) or not isinstance(alphas, Mapping):
-            raise ConfigError(f"{self.path}: rank_pattern and alpha_pattern must map patterns to numbers")
+            raise ConfigError(f"{self.path}: rank_pattern and alpha_pattern must map patterns to numbers", advice=_SAVE_AGAIN)
         for pattern in (*ranks, *alphas):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ConfigError(f"{self.path}: {pattern!r} is no regular expression: {error}") from None
+                raise ConfigError(f"{self.path}: {pattern!r} is no regular expression: {error}", advice=_SAVE_AGAIN) from None
         for rank in (self.content.get("r"), *ranks.values()):
             if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-                raise ConfigError(f"{self.path}: r must be a whole number of at least 1, not {rank!r}")
+                raise ConfigError(f"{self.path}: r must be a whole number of at least 1, not {rank!r}", advice=_SAVE_AGAIN)
         for alpha in (self.content.get("lora_alpha"), *alphas.values()):
             if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-                raise ConfigError(f"{self.path}: lora_alpha must be a number, not {alpha!r}")
+                raise ConfigError(f"{self.path}: lora_alpha must be a number, not {alpha!r}", advice=_SAVE_AGAIN)

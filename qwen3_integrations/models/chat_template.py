@@ -6,12 +6,12 @@ Source: `apply_chat_template` of transformers 5.19 and `base/modality.py` of sen
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.json_files import read_optional_object, read_text
+from qwen3_integrations.models.transformer_config import TransformerConfig
 
 _TOKENIZER, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 _STRUCTURED = ("content[0]", ".type", "'type'", '"type"', "item.type", "message.content[")
@@ -28,7 +28,9 @@ def chat_template(folder: Path) -> tuple[str | None, Path]:
         named = {str(each.get("name")): each.get("template") for each in template if isinstance(each, dict)}
         template = named.get("default")
     if template is not None and not isinstance(template, str):
-        raise ConfigError(f"{path}: chat_template must be a text, not a {type(template).__name__}")
+        raise ConfigError(
+            f"{path}: chat_template must be a text, not a {type(template).__name__}", advice="Correct the file, or download the model again"
+        )
     return template, path
 
 
@@ -38,7 +40,7 @@ def takes_pairs(template: str) -> bool:
 
 
 def render_pair(
-    folder: Path, template: str, path: Path, transformer: Mapping[str, Any], query: str, document: str, prompt: str | None
+    folder: Path, template: str, path: Path, transformer: TransformerConfig, query: str, document: str, prompt: str | None
 ) -> str:
     """What sentence-transformers gives to the tokenizer for a pair. The template runs in jinja2's sandbox.
 
@@ -46,7 +48,7 @@ def render_pair(
         folder: The reranker's folder.
         template: Its chat template.
         path: The file of the template, for messages.
-        transformer: The content of its `sentence_bert_config.json`.
+        transformer: The config of its transformer.
         query: The query.
         document: The document.
         prompt: The content of a system message before them; None for none.
@@ -60,19 +62,21 @@ def render_pair(
     def refuse(message: str) -> NoReturn:
         raise TemplateError(message)
 
-    message = (transformer.get("modality_config") or {}).get("message") or {}
-    form = message.get("format") or "auto"
+    form = transformer.message_format()
     parts = form == "structured" or (form == "auto" and any(pattern in template for pattern in _STRUCTURED))
     said = [("system", prompt)] if prompt is not None else []
     messages = [
         {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
         for role, text in (*said, ("query", query), ("document", document))
     ]
-    options = (transformer.get("processing_kwargs") or {}).get("chat_template") or {}
     special = {name: value for name, value in read_optional_object(folder / _TOKENIZER).items() if name.endswith("_token") and value}
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
     environment.globals["raise_exception"] = refuse
     try:
-        return str(environment.from_string(template).render(**{"add_generation_prompt": False} | special | options, messages=messages))
+        variables = {"add_generation_prompt": False, **special, **transformer.template_options, "messages": messages}
+        return str(environment.from_string(template).render(**variables))
     except Exception as error:
-        raise ConfigError(f"{path}: chat_template does not take a query and a document: {error}") from error
+        raise ConfigError(
+            f"{path}: chat_template does not take a query and a document: {error}",
+            advice="Run the model with sentence_transformers.CrossEncoder",
+        ) from error

@@ -8,15 +8,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qwen3_integrations.core.prompts import MODEL_CARD, TextConventions, query_prompt
+from qwen3_integrations.core.prompts import MODEL_CARD, RERANK_PREFIX, RERANK_SUFFIX, TextConventions, query_prompt
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG
 from qwen3_integrations.models.config import CLASSIFIER, check_config, read_config
-from qwen3_integrations.models.conventions import declared_length, declared_lower_case, declared_prompts
+from qwen3_integrations.models.conventions import declared_length, declared_prompts
 from qwen3_integrations.models.cross_encoder import read_cross_encoder
-from qwen3_integrations.models.folders import CONFIG, MODULES, check_declared_quantisation, check_folder
+from qwen3_integrations.models.folders import CONFIG, MODULES, check_declared_quantisation, check_folder, is_folder
 from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, SCORE, ScoreHead, StoredHead, label_head, stored_head, token_head
 from qwen3_integrations.models.json_files import file_exists
 from qwen3_integrations.models.labels import Labels, declared_labels
@@ -25,6 +25,7 @@ from qwen3_integrations.models.modules import EmbeddingModules, embedding_module
 from qwen3_integrations.models.shapes import ModelShape, extended_context
 from qwen3_integrations.models.tasks import check_task, task_evidence
 from qwen3_integrations.models.tokenizer_files import missing_tokenizer, read_tokenizer
+from qwen3_integrations.models.transformer_config import TransformerConfig
 from qwen3_integrations.models.weights import INDEX, SINGLE, StoredWeights
 
 
@@ -41,6 +42,7 @@ class ModelFiles:
         modules: Of an embedding model: how token states become a vector.
         token_ids: Of a reranker: the ids of the tokens for "yes" and for "no" that it declares; None for the tokens of these words.
         adapter: The adapter in its folder, or the one that was opened; `folder` is that of its base then.
+        task: What it is read for.
         conventions: What it declares about its texts. Of a reranker, the prompt has its instruction.
         lower_case: Whether texts are put into lower case.
     """
@@ -54,6 +56,7 @@ class ModelFiles:
     lower_case: bool = False
     token_ids: tuple[int, int] | None = None
     adapter: Adapter | None = None
+    task: Task = "embed"
 
     @property
     def width(self) -> int:
@@ -125,7 +128,8 @@ class ModelFiles:
 
         Raises:
             ModelNotFound: If the folder has none.
-            ConfigError: If it is damaged, or makes ids that the model has no row for.
+            ConfigError: If it is damaged, makes ids that the model has no row for, or has tokens in prompts that depend on the text
+                beside them.
         """
         tokenizer = read_tokenizer(self.tokenizer_folder, lower_case=self.lower_case)
         if tokenizer.largest_id >= self.vocabulary:
@@ -134,7 +138,27 @@ class ModelFiles:
                 "of token embeddings (vocab_size): tokenizer and weights belong to different models",
                 advice="Save both from the same model; after tokens were added, with model.resize_token_embeddings",
             )
+        self._check_prompts(tokenizer)
         return tokenizer
+
+    def _check_prompts(self, tokenizer: Tokenizer) -> None:
+        instruction, prompts = self.conventions.instruction or "", {self.conventions.before_query(), self.conventions.before_document}
+        for prompt in prompts:
+            if not prompt.isascii() and prompt.encode(errors="ignore").decode() != prompt:
+                raise ConfigError(
+                    f"{self.folder} declares the prompt {prompt!r}, which has a lone surrogate", advice="Correct the prompt in its files"
+                )
+        if self.task == "rerank":
+            tokenizer.check_template(RERANK_PREFIX, RERANK_SUFFIX)
+            if tokenizer.reads_control_token(instruction):
+                raise ConfigError(
+                    f"{self.tokenizer_folder}: the tokenizer reads a control token in the instruction {instruction!r} of the folder, and "
+                    "this package reads it as text",
+                    advice="Take it out of the instruction, or run the model with sentence_transformers.CrossEncoder",
+                )
+        else:
+            for prompt in sorted(prompts - {""}):
+                tokenizer.check_template(prompt)
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -202,20 +226,21 @@ def read_model(folder: Path, task: Task, find_base: FindBase | None = None) -> M
     check_task(declared, config, task)
     if task == "embed" and classifier:
         raise ConfigError(f"{declared} contains a reranker (the adapter has a score.weight)", advice="Open it with task rerank")
-    files = ModelFiles(folder, MappingProxyType(config), classifier, adapter=adapter)
+    files = ModelFiles(folder, MappingProxyType(config), classifier, adapter=adapter, task=task)
+    longest = declared_length(declared, extended_context(config))
     if task == "rerank":
-        pair = read_cross_encoder(declared, classifier=classifier)
+        pair = read_cross_encoder(declared, config, classifier=classifier)
         return replace(
             files,
             labels=declared_labels(config, folder / CONFIG) if classifier else Labels(),
-            conventions=TextConventions(query_prompt(pair.instruction)) if pair.instruction else MODEL_CARD,
+            conventions=TextConventions(query_prompt(pair.instruction) if pair.instruction else None, max_tokens=longest),
             token_ids=pair.token_ids,
         )
     modules = embedding_modules(declared, int(config["hidden_size"]))
-    conventions = replace(
-        declared_prompts(declared), pooled=modules.pooling.include_prompt, max_tokens=declared_length(declared, extended_context(config))
-    )
-    return replace(files, modules=modules, conventions=conventions, lower_case=declared_lower_case(declared))
+    transformer = TransformerConfig.read(declared)
+    transformer.check("embedder", config)
+    conventions = replace(declared_prompts(declared), pooled=modules.pooling.include_prompt, max_tokens=longest)
+    return replace(files, modules=modules, conventions=conventions, lower_case=transformer.lower_case)
 
 
 def is_adapter_alone(folder: Path) -> bool:
@@ -236,8 +261,9 @@ def _base_of(adapter: Adapter, find_base: FindBase | None) -> Path:
         )
     if find_base is None:
         raise ConfigError(f"{adapter.folder} has an adapter without its base, {name}", advice="Put the adapter beside the base's weights")
+    revision = None if is_folder(Path(name)) else adapter.config.revision  # that of a hub; a folder has none, as for transformers
     try:
-        base = find_base(name, adapter.config.revision)
+        base = find_base(name, revision)
     except ModelNotFound as error:
         raise ModelNotFound(f"the base of the adapter in {adapter.folder} was not found: {error}") from error
     if is_adapter_alone(base):

@@ -48,7 +48,8 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
     if config.get("model_type") != "qwen3":
         raise ConfigError(
             f"{folder} contains a {config.get('model_type')!r} model (model_type in {CONFIG}), but this package runs only "
-            "Qwen3-Embedding and Qwen3-Reranker"
+            "Qwen3-Embedding and Qwen3-Reranker",
+            advice="Open a Qwen3-Embedding or a Qwen3-Reranker, or a fine-tune of one",
         )
     check_known_quantisation(folder, config)
     _check_architectures(config, path)
@@ -58,13 +59,21 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
     for name, (is_valid, wanted) in _CHECKS.items():
         value = config.get(name)
         if value is not None and not is_valid(value):
-            raise ConfigError(f"{path}: {name} must be {wanted}, not {_short(value)}")
+            raise ConfigError(
+                f"{path}: {name} must be {wanted}, not {_short(value)}", advice="Correct the file, or download the model again"
+            )
     _check_rope(config, path)
     heads, kv_heads = config["num_attention_heads"], config.get("num_key_value_heads")
     if kv_heads and heads % kv_heads:
-        raise ConfigError(f"{path}: num_attention_heads is {heads}, which is not a multiple of num_key_value_heads, {kv_heads}")
+        raise ConfigError(
+            f"{path}: num_attention_heads is {heads}, which is not a multiple of num_key_value_heads, {kv_heads}",
+            advice="Correct the file, or download the model again",
+        )
     if config.get("is_causal") is False:
-        raise ConfigError(f"{path}: is_causal is false, but this package computes causal attention only, as the published models do")
+        raise ConfigError(
+            f"{path}: is_causal is false, but this package computes causal attention only, as the published models do",
+            advice="Run the model with sentence-transformers",
+        )
 
 
 def _check_architectures(config: Mapping[str, Any], path: Path) -> None:
@@ -77,7 +86,10 @@ def _check_architectures(config: Mapping[str, Any], path: Path) -> None:
             "a reranker with a score.weight",
         )
     if not isinstance(given, list) or len(given) != 1 or given[0] not in ARCHITECTURES:
-        raise ConfigError(f"{path}: architectures must be a list of one of {', '.join(ARCHITECTURES)}, not {_short(given)}")
+        raise ConfigError(
+            f"{path}: architectures must be a list of one of {', '.join(ARCHITECTURES)}, not {_short(given)}",
+            advice="Correct the file, or download the model again",
+        )
 
 
 def _check_rope(config: Mapping[str, Any], path: Path) -> None:
@@ -85,14 +97,25 @@ def _check_rope(config: Mapping[str, Any], path: Path) -> None:
         rope = config.get(field) or {}
         for name in _ROPE_NUMBERS & rope.keys():
             if rope[name] is not None and not _is_positive(rope[name]):
-                raise ConfigError(f"{path}: {name} in {field} must be a number above 0, not {_short(rope[name])}")
+                raise ConfigError(
+                    f"{path}: {name} in {field} must be a number above 0, not {_short(rope[name])}",
+                    advice="Correct the file, or download the model again",
+                )
         for name in ("rope_type", "type"):
             if not isinstance(rope.get(name, ""), str):
-                raise ConfigError(f"{path}: {name} in {field} must be a string, not {_short(rope[name])}")
+                raise ConfigError(
+                    f"{path}: {name} in {field} must be a string, not {_short(rope[name])}",
+                    advice="Correct the file, or download the model again",
+                )
         if (theta := rope.get("rope_theta")) is not None and theta <= 1:
-            raise ConfigError(f"{path}: rope_theta in {field} must be above 1, not {_short(theta)}")
+            raise ConfigError(
+                f"{path}: rope_theta in {field} must be above 1, not {_short(theta)}",
+                advice="Correct the file, or download the model again",
+            )
     if (theta := config.get("rope_theta")) is not None and theta <= 1:
-        raise ConfigError(f"{path}: rope_theta must be above 1, not {_short(theta)}")
+        raise ConfigError(
+            f"{path}: rope_theta must be above 1, not {_short(theta)}", advice="Correct the file, or download the model again"
+        )
 
 
 _ROPE_NUMBERS = {

@@ -9,16 +9,16 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from qwen3_integrations.core.prompts import MODEL_CARD
 from qwen3_integrations.core.tokenizer import Tokenizer
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.models.checkpoint import FindBase, ModelFiles, is_adapter_alone, read_model, stated_task
 from qwen3_integrations.models.config import read_config
-from qwen3_integrations.models.conventions import PROMPTS, TRANSFORMER
+from qwen3_integrations.models.conventions import PROMPTS, length_source
 from qwen3_integrations.models.folders import CONFIG, MODULES
 from qwen3_integrations.models.identity import revision_of
 from qwen3_integrations.models.tasks import task_evidence
 from qwen3_integrations.models.tokenizer_files import MERGES, TOKENIZER, VOCABULARY
+from qwen3_integrations.models.transformer_config import TransformerConfig
 from qwen3_integrations.models.weights import INDEX
 
 CARD = "the model card"
@@ -126,10 +126,8 @@ def _embedding(files: ModelFiles) -> Iterator[Fact]:
     conventions = files.conventions
     for name, text in (("prompt of queries", conventions.query), ("prompt of documents", conventions.document)):
         yield Fact(name, text, CARD if text is None else PROMPTS)
-    longest = conventions.max_tokens
-    where = CONFIG if longest is None else TRANSFORMER if (files.folder / TRANSFORMER).is_file() else "tokenizer_config.json"
-    yield Fact("longest text", longest or files.context, where)
-    yield Fact("lower case", files.lower_case, TRANSFORMER if files.lower_case else CARD)
+    yield _longest("longest text", files)
+    yield Fact("lower case", files.lower_case, TransformerConfig.read(files.folder).path.name if files.lower_case else CARD)
 
 
 def _reranking(files: ModelFiles) -> Iterator[Fact]:
@@ -141,5 +139,12 @@ def _reranking(files: ModelFiles) -> Iterator[Fact]:
     else:
         no, yes = files.score_head.token_names(files.tokenizer_folder)
         yield Fact("head", f"the rows of {yes!r} and {no!r} in {files.score_head.matrix}", CARD if files.token_ids is None else MODULES)
-    if files.conventions != MODEL_CARD:
+    if files.conventions.query is not None:
         yield Fact("instruction", files.conventions.query, PROMPTS)
+    if files.conventions.max_tokens is not None:
+        yield _longest("longest prompt", files)
+
+
+def _longest(name: str, files: ModelFiles) -> Fact:
+    longest = files.conventions.max_tokens
+    return Fact(name, longest or files.context, CONFIG if longest is None else length_source(files.folder))

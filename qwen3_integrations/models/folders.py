@@ -55,7 +55,9 @@ def no_config(folder: Path) -> ModelNotFound:
             "sentence-transformers saved it",
             advice=_saved_again(folder),
         )
-    return other_format(folder) or ModelNotFound(f"{folder} has no {CONFIG}: it is not a model folder, or its download is not complete")
+    return other_format(folder) or ModelNotFound(
+        f"{folder} has no {CONFIG}: it is not a model folder, or its download is not complete", advice="Download the model again"
+    )
 
 
 def other_format(folder: Path) -> ModelNotFound | None:
@@ -93,7 +95,10 @@ def check_known_quantisation(folder: Path, config: Mapping[str, Any]) -> None:
                 advice="Download the original model, or serve this one with MLX's own server and pass base_url",
             )
     if declared and not _method(declared):
-        raise ConfigError(f"{folder / CONFIG}: quantization_config has no quant_method, so it is not known how to read the weights")
+        raise ConfigError(
+            f"{folder / CONFIG}: quantization_config has no quant_method, so it is not known how to read the weights",
+            advice="Correct the file, or download the model again",
+        )
 
 
 def _method(declared: object) -> object:

@@ -74,7 +74,10 @@ class ScoreHead:
         names |= {int(token["id"]): str(token["content"]) for token in content.get("added_tokens", ())}
         missing = [number for number in (self.negative, self.positive) if number not in names]
         if missing:
-            raise ConfigError(f"the tokenizer of {folder} has no token with the id {missing[0]}, which the folder's LogitScore names")
+            raise ConfigError(
+                f"the tokenizer of {folder} has no token with the id {missing[0]}, which the folder's LogitScore names",
+                advice="Download the model again, or convert it again",
+            )
         return names[int(self.negative)], names[int(self.positive)]
 
     def __str__(self) -> str:
@@ -109,16 +112,25 @@ def stored_head(folder: Path, width: int, labels: Labels, shapes: Shapes) -> Sto
     """
     weight, bias = shapes.get(SCORE), shapes.get(SCORE_BIAS)
     if weight is None:
-        raise ConfigError(f"{folder} has no {SCORE!r}, which its config.json promises")
+        raise ConfigError(
+            f"{folder} has no {SCORE!r}, which its config.json promises", advice="Download the model again, or convert it again"
+        )
     if len(weight) != 2 or weight[0] not in (1, 2) or weight[1] != width:
-        raise ConfigError(f"{folder} has a score.weight of shape {weight}; a reranker's is (1, {width}) or (2, {width}), a row a label")
+        raise ConfigError(
+            f"{folder} has a score.weight of shape {weight}; a reranker's is (1, {width}) or (2, {width}), a row a label",
+            advice="Download the model again, or convert it again",
+        )
     if labels.count not in (None, weight[0]):
         raise ConfigError(
             f"{folder / 'config.json'} declares {labels.count} labels (id2label), but score.weight has {weight[0]} rows: "
-            "one of the two is wrong"
+            "one of the two is wrong",
+            advice="Download the model again, or convert it again",
         )
     if bias is not None and bias != weight[:1]:
-        raise ConfigError(f"{folder} has a score.bias of shape {bias}; a reranker's has the shape {weight[:1]}, a number a label")
+        raise ConfigError(
+            f"{folder} has a score.bias of shape {bias}; a reranker's has the shape {weight[:1]}, a number a label",
+            advice="Download the model again, or convert it again",
+        )
     return StoredHead(weight[0], bias is not None)
 
 
@@ -160,5 +172,8 @@ def token_head(folder: Path, config: Mapping[str, Any], shapes: Shapes, declared
     if declared is None:
         return ScoreHead(matrix)
     if shape is not None and max(declared) >= shape[0]:
-        raise ConfigError(f"{folder}: its LogitScore reads the token {max(declared)}, but {matrix} has only {shape[0]} rows")
+        raise ConfigError(
+            f"{folder}: its LogitScore reads the token {max(declared)}, but {matrix} has only {shape[0]} rows",
+            advice="Download the model again, or convert it again",
+        )
     return ScoreHead(matrix, *declared)

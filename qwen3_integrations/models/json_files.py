@@ -116,6 +116,8 @@ def check_no_pointer(path: Path, beginning: bytes) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigError:
+    if error.errno == errno.ENOENT:
+        return ConfigError(f"{path} does not exist: the model is not complete", advice=_AGAIN)
     if error.errno == errno.ELOOP:
         return ConfigError(f"{path} can't be read: its links form a circle", advice="Replace the link by the file")
     return ConfigError(f"{path} can't be read: {error.strerror or error}", advice=_PERMISSIONS)

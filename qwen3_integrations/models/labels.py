@@ -56,21 +56,34 @@ def declared_labels(config: Mapping[str, Any], path: Path) -> Labels:
     names, count = _names(config, path), config.get("num_labels")
     if names is None:
         if count not in (None, 1, 2):
-            raise ConfigError(f"{path} declares {count!r} labels (num_labels): a reranker has one, or two")
+            raise ConfigError(
+                f"{path} declares {count!r} labels (num_labels): a reranker has one, or two",
+                advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
+            )
         return Labels(count)
     plain = [_plain(name) for name in names]
     if len(names) == 1:
         if plain[0] in _NEGATIVE - {"0"}:
-            raise ConfigError(f"{path} names its only label {names[0]!r} (id2label): the score must be that of 'yes'")
+            raise ConfigError(
+                f"{path} names its only label {names[0]!r} (id2label): the score must be that of 'yes'",
+                advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
+            )
     elif len(names) != 2:
-        raise ConfigError(f"{path} declares {len(names)} labels (id2label: {_listed(names)}): a reranker has one, or two")
+        raise ConfigError(
+            f"{path} declares {len(names)} labels (id2label: {_listed(names)}): a reranker has one, or two",
+            advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
+        )
     elif config.get("problem_type") in ("multi_label_classification", "regression"):
         raise ConfigError(
             f"{path} declares problem_type {config['problem_type']!r} with two labels (id2label: {_listed(names)}): "
-            "the score of a reranker is the softmax over its two labels"
+            "the score of a reranker is the softmax over its two labels",
+            advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
         )
     if count not in (None, len(names)):
-        raise ConfigError(f"{path}: num_labels says {count!r}, but id2label names {len(names)}: one of the two is wrong")
+        raise ConfigError(
+            f"{path}: num_labels says {count!r}, but id2label names {len(names)}: one of the two is wrong",
+            advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
+        )
     return Labels(2, _positive(plain, names, path)) if len(names) == 2 else Labels(1)
 
 
@@ -83,17 +96,27 @@ def _names(config: Mapping[str, Any], path: Path) -> list[str] | None:
         numbered = {int(index): str(name) for index, name in by_index.items()} if by_index else {}
         reverse = {int(index): str(name) for name, index in by_name.items()} if by_name else {}
     except (AttributeError, TypeError, ValueError):
-        raise ConfigError(f"{path}: id2label must map numbers to names, and label2id names to numbers") from None
+        raise ConfigError(
+            f"{path}: id2label must map numbers to names, and label2id names to numbers",
+            advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
+        ) from None
     if len(numbered) != len(by_index or ()) or len(reverse) != len(by_name or ()):
-        raise ConfigError(f"{path}: id2label and label2id must give each label a number of its own")
+        raise ConfigError(
+            f"{path}: id2label and label2id must give each label a number of its own",
+            advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
+        )
     given = [each for each in (numbered, reverse) if each and not _is_default(each)] or [numbered or reverse]
     if len(given) == 2 and any(_plain(numbered.get(index, name)) != _plain(name) for index, name in reverse.items()):
         raise ConfigError(
             f"{path}: id2label and label2id name the labels differently ({_listed(numbered.values())}; {_listed(reverse.values())}), "
-            "so it is not known which one is 'yes'"
+            "so it is not known which one is 'yes'",
+            advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
         )
     if sorted(given[0]) != list(range(len(given[0]))):
-        raise ConfigError(f"{path}: id2label must number its labels from 0, not {sorted(given[0])}")
+        raise ConfigError(
+            f"{path}: id2label must number its labels from 0, not {sorted(given[0])}",
+            advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
+        )
     return [given[0][index] for index in range(len(given[0]))]
 
 
@@ -114,7 +137,8 @@ def _positive(plain: list[str], names: list[str], path: Path) -> int:
             return positive
     raise ConfigError(
         f"{path} names its labels {_listed(names)} (id2label), which does not say which of them means 'yes': name them 'no' and 'yes' "
-        "in the order of the rows of score.weight"
+        "in the order of the rows of score.weight",
+        advice="Correct the file, or run the model with sentence_transformers.CrossEncoder",
     )
 
 

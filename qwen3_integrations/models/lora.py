@@ -15,7 +15,7 @@ from typing import Any
 
 from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import ConfigError, ModelNotFound
-from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig
+from qwen3_integrations.models.adapter_config import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MERGE, AdapterConfig
 from qwen3_integrations.models.heads import EMBEDDINGS, OUTPUT, SCORE, SCORE_BIAS
 from qwen3_integrations.models.json_files import file_exists
 from qwen3_integrations.models.pickles import pickles_in
@@ -107,7 +107,8 @@ class Adapter:
             if of_base != change.shape:
                 raise ConfigError(
                     f"{self.path} changes {name!r} of the shape {change.shape}, but the base has {of_base or 'no such tensor'}: "
-                    "the adapter belongs to another model"
+                    "the adapter belongs to another model",
+                    advice="Open it with the base that it was trained on, or merge it there (merge_and_unload) and open the merged model",
                 )
         for name in self.saved:
             shape, of_base = self.shape(name), base.get(name, base.get(EMBEDDINGS) if name == OUTPUT else None)
@@ -115,7 +116,8 @@ class Adapter:
             if name not in (SCORE, SCORE_BIAS) and shape != of_base and not resized:
                 raise ConfigError(
                     f"{self.path} replaces {name!r} with one of the shape {shape}, but the base has {of_base or 'no such tensor'}: "
-                    "the adapter belongs to another model"
+                    "the adapter belongs to another model",
+                    advice="Open it with the base that it was trained on, or merge it there (merge_and_unload) and open the merged model",
                 )
 
     def __str__(self) -> str:
@@ -147,12 +149,19 @@ def read_adapter(folder: Path) -> Adapter | None:
     for stored in entries:
         if match := _PART.fullmatch(stored):
             _put(halves.setdefault(match["module"], {}), match["part"], stored, path)
+        elif ".lora_embedding_" in stored:
+            raise ConfigError(
+                f"{path} changes the token embeddings ({stored!r}; target_modules of {ADAPTER_CONFIG}), which is not supported",
+                advice=MERGE,
+            )
         elif ".lora_" in stored or not (whole := _SAVED.fullmatch(stored)):
-            raise ConfigError(f"{path} has the tensor {stored!r}, which is no LoRA matrix and no whole tensor that this package reads")
+            raise ConfigError(
+                f"{path} has the tensor {stored!r}, which is no LoRA matrix and no whole tensor that this package reads", advice=MERGE
+            )
         elif ".original_module." not in stored and stored.replace(".modules_to_save.", ".", 1) not in entries.keys() - {stored}:
             _put(saved, f"{plain_name(whole['module'])}.{whole['kind']}", stored, path)
     if not halves and not saved:
-        raise ConfigError(f"{path} holds no tensors: the adapter is empty")
+        raise ConfigError(f"{path} holds no tensors: the adapter is empty", advice="Download the adapter again")
     changes: dict[str, Change] = {}
     for module, names in halves.items():
         _put(changes, f"{plain_name(module)}.weight", _change(module, names, entries, config, path), path)
@@ -161,18 +170,23 @@ def read_adapter(folder: Path) -> Adapter | None:
 
 def _put(into: dict[str, Any], name: str, value: Any, path: Path) -> None:
     if name in into:
-        raise ConfigError(f"{path} has two tensors for one place: {value if isinstance(value, str) else name!r}; it holds two adapters")
+        raise ConfigError(
+            f"{path} has two tensors for one place: {value if isinstance(value, str) else name!r}; it holds two adapters", advice=MERGE
+        )
     into[name] = value
 
 
 def _change(module: str, names: Mapping[str, str], entries: Mapping[str, Mapping[str, Any]], config: AdapterConfig, path: Path) -> Change:
     if set(names) != {"A", "B"}:
-        raise ConfigError(f"{path} has only one half of the change of {module!r}: its download is not complete")
+        raise ConfigError(
+            f"{path} has only one half of the change of {module!r}: its download is not complete", advice="Download the adapter again"
+        )
     a, b = entries[names["A"]]["shape"], entries[names["B"]]["shape"]
     rank, alpha = config.scaling(module.removeprefix("base_model.model."))
     if len(a) != 2 or len(b) != 2 or a[0] != rank or b[1] != rank:
         raise ConfigError(
-            f"{path}: the change of {module!r} has halves of the shapes {tuple(a)} and {tuple(b)}, but {ADAPTER_CONFIG} says rank {rank}"
+            f"{path}: the change of {module!r} has halves of the shapes {tuple(a)} and {tuple(b)}, but {ADAPTER_CONFIG} says rank {rank}",
+            advice="Open it with the base that it was trained on, or merge it there (merge_and_unload) and open the merged model",
         )
     return Change(names["A"], names["B"], rank, alpha / (math.sqrt(rank) if config.rank_stabilised else rank), (b[0], a[1]))
 

@@ -63,7 +63,9 @@ def indexed_files(index: Path) -> list[str]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         names = set()
     if not names:
-        raise ModelNotFound(f"{index} names no file of weights: its download is not complete, or it is damaged")
+        raise ModelNotFound(
+            f"{index} names no file of weights: its download is not complete, or it is damaged", advice="Download the model again"
+        )
     for name in names:
         if not isinstance(name, str) or not _is_own_file(name):
             raise ModelNotFound(f"{index} names {name!r}, which is no safetensors file of this folder: {_conversion(index.parent)}")
@@ -89,13 +91,29 @@ def check_layers(folder: Path) -> None:
     try:
         modules = json.loads(text)
     except (ValueError, RecursionError):
-        raise ModelNotFound(f"{listed} can't be read: its download is not complete, or it is damaged") from None
+        raise ModelNotFound(
+            f"{listed} can't be read: its download is not complete, or it is damaged", advice="Download the model again"
+        ) from None
     for path in [str(module.get("path") or "") for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []:
-        if path and (pickles := pickles_in(folder / path)) and not (folder / path / "model.safetensors").is_file():
-            raise ModelNotFound(
-                f"{folder / path} has no safetensors weights, only pickled ones ({', '.join(pickles)}), which can run code and are never "
-                "loaded: save that layer as model.safetensors"
-            )
+        if path:
+            check_layer(folder / path)
+
+
+def check_layer(folder: Path) -> None:
+    """Prove that a layer beside the model has not only pickled weights.
+
+    Args:
+        folder: The layer's folder.
+
+    Raises:
+        ModelNotFound: Names the file.
+    """
+    if (pickles := pickles_in(folder)) and not (folder / "model.safetensors").is_file():
+        raise ModelNotFound(
+            f"{folder} has no safetensors weights, only pickled ones ({', '.join(pickles)}), which can run code and are never loaded",
+            advice="Save the model again with sentence-transformers, where you trust its source: "
+            f"SentenceTransformer({str(folder.parent)!r}).save_pretrained(FOLDER) writes model.safetensors for that layer too",
+        )
 
 
 def missing_weights(folder: Path, missing: Sequence[str]) -> ModelNotFound:
@@ -118,7 +136,10 @@ def missing_weights(folder: Path, missing: Sequence[str]) -> ModelNotFound:
             f"{folder} lacks {', '.join(missing)}; it has {', '.join(named)}, but no index that names them",
             advice="Download the model again, or rename a single file to model.safetensors",
         )
-    return ModelNotFound(f"{folder} lacks {', '.join(missing)}: the model has no safetensors weights, or its download is not complete")
+    return ModelNotFound(
+        f"{folder} lacks {', '.join(missing)}: the model has no safetensors weights, or its download is not complete",
+        advice="Download the model again",
+    )
 
 
 def _conversion(folder: Path) -> str:

@@ -49,7 +49,10 @@ class ModelShape:
             except KeyError:
                 raise ConfigError(f"config.json has no {name!r}: it is not complete", advice="Download the model again") from None
             except TypeError:
-                raise ConfigError(f"config.json: {name} must be a whole number, not {config[name]!r}") from None
+                raise ConfigError(
+                    f"config.json: {name} must be a whole number, not {config[name]!r}",
+                    advice="Correct the file, or download the model again",
+                ) from None
 
         def rows(tensor: str) -> int | None:
             shape = stored().get(f"layers.0.self_attn.{tensor}.weight")

@@ -6,6 +6,7 @@ Source: transformers 5.19: `tokenization_utils_base.py` (`_from_pretrained`), `t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,11 @@ from typing import Any
 from qwen3_integrations.core.tokenizer import END_TOKEN, Tokenizer
 from qwen3_integrations.errors import ConfigError, ModelNotFound
 from qwen3_integrations.models.json_files import file_exists, read_object, read_optional_object, read_text
+from qwen3_integrations.models.tokenizer_settings import SETTINGS, SPLIT, as_loaded, check_settings
 
 TOKENIZER = "tokenizer.json"
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
-SETTINGS = "tokenizer_config.json"
 
-_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """The settings that name special tokens, in transformers' order."""
 
@@ -48,12 +48,15 @@ def missing_tokenizer(folder: Path) -> tuple[str, ...]:
 def tokenizer_spec(folder: Path) -> str:
     """The content of a folder's `tokenizer.json`, or what it would be, made from `vocab.json` and `merges.txt`.
 
+    Where `tokenizer_config.json` says that transformers reads it in another way, the result is what transformers makes.
+
     Raises:
         ModelNotFound: If the folder has neither.
-        ConfigError: If a file is damaged.
+        ConfigError: If a file is damaged, or the two files contradict each other.
     """
+    check_settings(folder, folder / TOKENIZER)
     if file_exists(folder / TOKENIZER):
-        return read_text(folder / TOKENIZER)
+        return _stored(folder)
     lacking = [name for name in (VOCABULARY, MERGES) if not file_exists(folder / name)]
     if lacking:
         more = f", and no {' and '.join(lacking)} to make it from" if len(lacking) == 1 else ""
@@ -61,6 +64,18 @@ def tokenizer_spec(folder: Path) -> str:
             f"{folder} has no {TOKENIZER}{more}", advice="Download the model again, or copy the file from the model's page on its hub"
         )
     return _made(folder)
+
+
+def _stored(folder: Path) -> str:
+    text = read_text(folder / TOKENIZER)
+    try:
+        content = json.loads(text)
+        loaded = as_loaded(content, folder, folder / TOKENIZER)
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return text  # damaged: `Tokenizer` says how
+    return text if loaded is content else json.dumps(loaded)
 
 
 def _made(folder: Path) -> str:
@@ -74,7 +89,7 @@ def _made(folder: Path) -> str:
         built = Built(models.BPE(vocab=vocabulary, merges=merges, continuing_subword_prefix="", end_of_word_suffix=""))
         built.normalizer, built.decoder = normalizers.NFC(), decoders.ByteLevel()
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=bool(settings.get("add_prefix_space")), use_regex=False)
-        built.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"), byte_level])
+        built.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"), byte_level])
         special = dict(_special_tokens(folder, settings))
         for token in _added_tokens(folder, settings, set(special.values())):
             built.add_tokens([AddedToken(**{**token, "special": token.get("special", False) or token["content"] in special.values()})])
@@ -83,7 +98,9 @@ def _made(folder: Path) -> str:
     except BaseException as error:  # the library's panics are no `Exception`
         if isinstance(error, ConfigError | KeyboardInterrupt | SystemExit):
             raise
-        raise ConfigError(f"{folder / VOCABULARY}, {MERGES} and {SETTINGS} don't make a tokenizer: {error}") from error
+        raise ConfigError(
+            f"{folder / VOCABULARY}, {MERGES} and {SETTINGS} don't make a tokenizer: {error}", advice="Download the model again"
+        ) from error
     return str(built.to_str())
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.models.catalog import ORIGINAL_RERANKER
 from qwen3_integrations.models.checkpoint import ModelFiles
-from qwen3_integrations.models.conventions import TRANSFORMER
-from qwen3_integrations.models.json_files import read_json, read_object, read_optional_object
+from qwen3_integrations.models.json_files import read_json, read_object
 from qwen3_integrations.models.labels import stored_head_overrides
 from qwen3_integrations.models.lora import Adapter
 from qwen3_integrations.models.modules import MODULES, EmbeddingModules, Normalize
+from qwen3_integrations.models.transformer_config import TransformerConfig
 from qwen3_integrations.models.weights import INDEX, plain_name, safetensors_header
 
 POOLING_TYPES: Mapping[str, str] = MappingProxyType({"lasttoken": "LAST", "mean": "MEAN", "cls": "CLS"})
@@ -135,9 +135,9 @@ def _modules(files: ModelFiles) -> str | None:
     """What is not the same in vLLM as in sentence-transformers."""
     if not files.modules.pooling.include_prompt:
         return f"{files.folder} pools without the prompt (include_prompt in the config of its pooling), which vLLM does not"
-    path = files.folder / TRANSFORMER
-    if "max_seq_length" in (declared := read_optional_object(path)) and declared["max_seq_length"] is None:
-        return f"{path}: max_seq_length is null, with which vLLM does not start: take it out"
+    declared = TransformerConfig.read(files.folder)
+    if "max_seq_length" in declared.content and declared.content["max_seq_length"] is None:
+        return f"{declared.path}: max_seq_length is null, with which vLLM does not start: take it out"
     return _dense(files.folder / MODULES, files.modules) if files.modules.dense else None
 
 

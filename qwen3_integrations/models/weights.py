@@ -80,7 +80,10 @@ class StoredWeights:
                     continue
                 name = plain_name(stored)
                 if name in found:
-                    raise ConfigError(f"{path} has the tensor {stored!r}, but another tensor of {self.folder} is {name!r} too")
+                    raise ConfigError(
+                        f"{path} has the tensor {stored!r}, but another tensor of {self.folder} is {name!r} too",
+                        advice="Download the model again",
+                    )
                 found[name] = entry
         return found
 

@@ -23,6 +23,7 @@ from qwen3_integrations.models.vllm_support import vllm_refusals
 from tests.contract.cases import TOLERANCE
 from tests.declared import DOCUMENTS, FOLDERS, PAIRS, QUERIES, edit, expected, list_modules, write_dense
 from tests.models import TINY, declare, write_classifier
+from tests.unit.test_folder_layouts import decoder, older_files
 
 pytest.importorskip("vllm")
 
@@ -115,6 +116,12 @@ def two_languages(folder: Path) -> Path:
     return folder
 
 
+def older_tokenizer(folder: Path) -> Path:
+    spec = (reranker(folder) / "tokenizer.json").read_text()
+    template = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+    return older_files(folder, spec, added_tokens_decoder=decoder(spec), chat_template=template)
+
+
 HONOURED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "mean without modules.json": ("embed", lambda folder: (dense(folder, mean=True) / "modules.json").unlink()),
     "dense without normalize": ("embed", lambda folder: dense(folder, "2_Dense")),
@@ -138,6 +145,15 @@ HONOURED: dict[str, tuple[str, Callable[[Path], object]]] = {
         ),
     ),
     "one label with a bias": ("rerank", lambda folder: write_classifier(folder, TINY / "reranker", bias=(0.4,))),
+    "a reranker's older files of a tokenizer": ("rerank", older_tokenizer),
+    "a reranker's short max_seq_length": (
+        "rerank",
+        lambda folder: edit(reranker(folder) / "sentence_bert_config.json", max_seq_length=100),
+    ),
+    "a short length under an older name": (
+        "embed",
+        lambda folder: edit(embedder(folder) / "sentence_roberta_config.json", max_seq_length=64, do_lower_case=False),
+    ),
     "a short max_seq_length": (
         "embed",
         lambda folder: edit(embedder(folder) / "sentence_bert_config.json", max_seq_length=64, do_lower_case=False),

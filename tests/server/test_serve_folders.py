@@ -1,4 +1,4 @@
-"""`serve` of folders that declare more than the published ones: the numbers of the folder, through three real vLLM servers."""
+"""`serve` of folders that declare more than the published ones: the numbers of the folder, through five real vLLM servers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from tests.contract.cases import TOLERANCE
 from tests.declared import ADDED, DOCUMENTS, FOLDERS, PAIRS, QUERIES, append_tokens, edit, list_modules, write_dense
 from tests.models import TINY, declare, write_classifier
 from tests.server.launch import ONE_PROCESS, QUICK_START
+from tests.unit.test_folder_layouts import decoder, older_files
 
 pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore")]
 
@@ -88,6 +90,19 @@ def launched(task: str, folder: Path, handshake: str, **options) -> Server:
     return outcome.server
 
 
+@pytest.fixture(scope="module")
+def starts(own_texts, adapter, pooled, first_token, label_head, label_adapter, token_head):
+    """Folder -> its server, which may still start. Two start at a time, because one needs one core for most of its start."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            own_texts: pool.submit(launched, "embed", own_texts, "full", lora=adapter),
+            label_head: pool.submit(launched, "rerank", label_head, "full", lora=label_adapter),
+            pooled: pool.submit(launched, "embed", pooled, "counts"),
+            token_head: pool.submit(launched, "rerank", token_head, "counts"),
+            first_token: pool.submit(launched, "embed", first_token, "counts"),
+        }
+
+
 # An embedding model: other end token, own prompts, lower case, an added word, a short longest text, bare names, and an adapter
 
 
@@ -111,8 +126,8 @@ def adapter(own_texts) -> Path:
 
 
 @pytest.fixture(scope="module")
-def own_server(own_texts, adapter):
-    with launched("embed", own_texts, "full", lora=adapter) as server:
+def own_server(starts, own_texts):
+    with starts[own_texts].result() as server:
         yield server
 
 
@@ -185,21 +200,33 @@ def test_snippets_hold_the_prompts_of_the_folder(own_server, monkeypatch):
     assert spelled.shape == (1, raw.shape[1])
 
 
-# An embedding model that pools otherwise, without an end token
+# Embedding models that pool otherwise: one without an end token, with sizes that are left out; one with another name of its config
 
 
-def test_mean_pooling_dense_layers_and_no_end_token_are_served(tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(TINY / "embedding", folder)
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory) -> Path:
+    folder = shutil.copytree(TINY / "embedding", tmp_path_factory.mktemp("pooled") / "model")
     edit(folder / "1_Pooling" / "config.json", pooling_mode_lasttoken=False, pooling_mode_mean_tokens=True)
     write_dense(folder, "2_Dense", (96, 160), "activation.Tanh", bias=True)
     write_dense(folder, "3_Dense", (64, 96), "linear.Identity", bias=False, seed=1)
     list_modules(folder, "1_Pooling", "2_Dense", "3_Dense", "4_Normalize")
     append_tokens(folder)
-    declare(folder, head_dim=None, num_key_value_heads=None)
-    with launched("embed", folder, "counts") as server:
+    return declare(folder, head_dim=None, num_key_value_heads=None)
+
+
+@pytest.fixture(scope="module")
+def first_token(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cls") / "model"
+    FOLDERS["cls"].write(folder)
+    edit(folder / "config_sentence_transformers.json", prompts={})
+    edit(folder / "sentence_roberta_config.json", max_seq_length=64, do_lower_case=False)
+    return folder
+
+
+def test_mean_pooling_dense_layers_and_no_end_token_are_served(starts, pooled):
+    with starts[pooled].result() as server:
         with server.engine(handshake="counts") as engine:
-            assert np.abs(vectors(engine, DOCUMENTS) - torch_vectors(folder, DOCUMENTS)).max() < TOLERANCE
+            assert np.abs(vectors(engine, DOCUMENTS) - torch_vectors(pooled, DOCUMENTS)).max() < TOLERANCE
             assert engine.dimensions == 64
         options = {"base_url": server.url, "api_key": server.api_key, "backend": "http", "handshake": "counts"}
         with (
@@ -209,22 +236,61 @@ def test_mean_pooling_dense_layers_and_no_end_token_are_served(tmp_path):
             Embedder(engine).embed_documents(["text"])
 
 
-# A reranker with a stored head
+def test_the_first_token_and_no_prompt_are_served(starts, first_token):
+    with starts[first_token].result() as server, server.engine(handshake="counts") as engine:
+        rows = vectors(engine)
+        assert Embedder(engine).query_prompt == ""
+        assert Embedder(engine).max_tokens == 64
+    assert np.abs(rows - torch_vectors(first_token)).max() < TOLERANCE
+    assert np.abs(rows - torch_vectors(TINY / "embedding")).max() > 100 * TOLERANCE
 
 
-def test_a_stored_head_and_an_adapter_are_served(tmp_path):
-    folder = write_classifier(tmp_path / "model", TINY / "reranker", None, bias=(0.4,))
-    declare(folder, head_dim=None, num_key_value_heads=None)
-    adapter = write_adapter(tmp_path / ADAPTER, TINY / "reranker", AutoModelForCausalLM)
-    with launched("rerank", folder, "full", lora=adapter) as server:
-        for model, reference in (("base", folder), (ADAPTER, merged(tmp_path / "merged", folder, adapter))):
-            with open_engine("rerank", str(reference), backend="torch", dtype="float32") as engine:
-                expected = Reranker(engine).score(PAIRS)
-            options = {"base_url": server.url, "api_key": server.api_key, "backend": "http", "tokenizer": folder}
+# Rerankers: with a stored head of labels and an adapter; with other rows of a stored output head, and the older files of a tokenizer
+
+
+@pytest.fixture(scope="module")
+def label_head(tmp_path_factory) -> Path:
+    folder = write_classifier(tmp_path_factory.mktemp("labels") / "model", TINY / "reranker", None, bias=(0.4,))
+    return declare(folder, head_dim=None, num_key_value_heads=None)
+
+
+@pytest.fixture(scope="module")
+def label_adapter(label_head) -> Path:
+    return write_adapter(label_head.parent / ADAPTER, TINY / "reranker", AutoModelForCausalLM)
+
+
+@pytest.fixture(scope="module")
+def token_head(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tokens") / "model"
+    FOLDERS["stored head"].write(folder)
+    spec = (folder / "tokenizer.json").read_text()
+    vocabulary = json.loads(spec)["model"]["vocab"]
+    edit(folder / "1_LogitScore" / "config.json", true_token_id=vocabulary["Ġthe"], false_token_id=vocabulary["Ġof"])
+    template = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+    older_files(folder, spec, added_tokens_decoder=decoder(spec), chat_template=template)
+    return folder
+
+
+def reranker_scores(folder: Path) -> np.ndarray:
+    with open_engine("rerank", str(folder), backend="torch", dtype="float32") as engine:
+        return Reranker(engine).score(PAIRS)
+
+
+def test_a_stored_head_and_an_adapter_are_served(starts, label_head, label_adapter, tmp_path):
+    with starts[label_head].result() as server:
+        for model, reference in (("base", label_head), (ADAPTER, merged(tmp_path / "merged", label_head, label_adapter))):
+            options = {"base_url": server.url, "api_key": server.api_key, "backend": "http", "tokenizer": label_head}
             with open_engine("rerank", model, **options) as engine:
-                assert np.abs(Reranker(engine).score(PAIRS) - expected).max() < TOLERANCE
-        report = verify(server.url, api_key=server.api_key, tokenizer=folder, adapter=ADAPTER)
+                assert np.abs(Reranker(engine).score(PAIRS) - reranker_scores(reference)).max() < TOLERANCE
+        report = verify(server.url, api_key=server.api_key, tokenizer=label_head, adapter=ADAPTER)
         assert {check.name: check.state for check in report.checks}["adapter"] == "passed"
+
+
+def test_a_stored_output_head_other_tokens_and_the_older_files_are_served(starts, token_head):
+    with starts[token_head].result() as server, server.engine(handshake="counts") as engine:
+        rows = Reranker(engine).score(PAIRS)
+    assert np.abs(rows - reranker_scores(token_head)).max() < TOLERANCE
+    assert np.abs(rows - reranker_scores(TINY / "reranker")).max() > 100 * TOLERANCE
 
 
 # Refused before anything starts

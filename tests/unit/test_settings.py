@@ -49,7 +49,7 @@ def test_the_signature_is_the_published_one(cls):
         "base_url": None,
         "api_key": None,
         "instruction": DEFAULT_INSTRUCTION if cls in RERANKERS else None,  # of an embedder: the prompt of the model's folder
-        "max_tokens": 8192 if cls in RERANKERS else None,
+        "max_tokens": None,  # what the model's folder declares, or 8192
         "backend": "auto",
         "engine": None,
         "engine_options": None,

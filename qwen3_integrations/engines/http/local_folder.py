@@ -11,9 +11,10 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import CHECKPOINTS
 from qwen3_integrations.models.checkpoint import read_model
-from qwen3_integrations.models.conventions import declared_lower_case, declared_prompts
+from qwen3_integrations.models.conventions import declared_prompts
 from qwen3_integrations.models.folders import CONFIG
 from qwen3_integrations.models.tokenizer_files import read_tokenizer
+from qwen3_integrations.models.transformer_config import TransformerConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def known_model(task: Task, model: str, folder: Path | None) -> KnownModel:
     if folder is None:
         return KnownModel(dimensions=published)
     if not (folder / CONFIG).is_file():
-        tokenizer = read_tokenizer(folder, lower_case=declared_lower_case(folder))
+        tokenizer = read_tokenizer(folder, lower_case=TransformerConfig.read(folder).lower_case)
         return KnownModel(tokenizer, declared_prompts(folder) if task == "embed" else MODEL_CARD, published)
     files = read_model(folder, task)
     if not files.conventions.pooled:
