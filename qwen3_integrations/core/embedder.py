@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ import numpy as np
 
 from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
 from qwen3_integrations.core.engine import Engine, conventions_of
+from qwen3_integrations.core.fork_guard import process_lock
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
 from qwen3_integrations.core.planning import document_prompts, query_prompts
@@ -73,7 +73,7 @@ class Embedder:
         declared = min(DEFAULT_BUDGET, self._conventions.max_tokens or DEFAULT_BUDGET)
         self.max_tokens = checked_budget(declared if max_tokens is None else max_tokens, engine.max_tokens)
         self._usage = Usage()
-        self._lock = threading.Lock()
+        self._lock = process_lock()
 
     @property
     def query_prompt(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +11,8 @@ import numpy as np
 
 from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
 from qwen3_integrations.core.engine import Engine, conventions_of
+from qwen3_integrations.core.fork_guard import process_lock
+from qwen3_integrations.core.fork_guard import process_lock
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import QUICK_ITEMS, Plan, Work, is_quick
 from qwen3_integrations.core.planning import PairPlanner
@@ -59,7 +60,7 @@ class Reranker:
         self.max_tokens = checked_budget(max_tokens, engine.max_tokens)
         self.separator: Separator = separator
         self._usage = Usage()
-        self._lock = threading.Lock()
+        self._lock = process_lock()
 
     @property
     def usage(self) -> Usage:

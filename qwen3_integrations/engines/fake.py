@@ -42,6 +42,8 @@ class FakeEngine:
     """
 
     backend = "fake"
+    reopens_itself = True
+    """It works in a forked process too."""
     capabilities = Capabilities(exact=True)
 
     def __init__(
