@@ -12,7 +12,6 @@ import numpy as np
 from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.fork_guard import process_lock
-from qwen3_integrations.core.fork_guard import process_lock
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import QUICK_ITEMS, Plan, Work, is_quick
 from qwen3_integrations.core.planning import PairPlanner

@@ -21,7 +21,7 @@ import pytest
 from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.wrapper import EngineWrapper
-from qwen3_integrations.errors import EngineClosed, Qwen3Error
+from qwen3_integrations.errors import ConfigError, EngineClosed, Qwen3Error
 from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
 from qwen3_integrations.llama_index import Qwen3Embedding
 from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, Gateway, models, ranks, vectors
@@ -189,6 +189,8 @@ def test_an_own_client_shares_no_connection_with_the_parent(kind, used):
         assert server.seen[-1].headers["authorization"] == "Bearer sk-own"
         assert len(embedder.embed_documents(TEXTS)) == 2
         engine.close()
+        if isinstance(client, openai.OpenAI):  # a sync client stays open
+            client.close()
 
 
 def test_an_own_client_that_can_not_be_opened_again_is_named():
@@ -201,6 +203,9 @@ def test_an_own_client_that_can_not_be_opened_again_is_named():
         def handle_request(self, request: httpx2.Request) -> httpx2.Response:
             return self.through.handle_request(request)
 
+        def close(self) -> None:
+            self.through.close()
+
     with gateway() as server:
         client = openai.OpenAI(api_key="sk-own", base_url=server.url, http_client=httpx2.Client(transport=Own()))
         engine = HttpEngine("embed", "q", base_url=server.url, client=client)
@@ -211,6 +216,7 @@ def test_an_own_client_that_can_not_be_opened_again_is_named():
         assert "Own" in message
         assert "client" in message
         engine.close()
+        client.close()
 
 
 def test_a_closed_engine_stays_closed():
@@ -359,3 +365,22 @@ def test_pytorch_that_computes_at_the_moment_of_the_fork():
     assert message.startswith("error: EngineClosed")
     assert "computed" in message
     engine.close()
+
+
+def test_open_engine_shares_no_engine_with_the_parent():
+    with open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu") as engine:
+
+        def fresh() -> bool:
+            with open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu") as own:
+                return own.engine is not engine.engine and len(Embedder(own).embed_documents(["text"])) == 1
+
+        assert in_fork(fresh) is True
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_cuda_after_a_fork_is_refused_with_advice(monkeypatch, device):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    with pytest.raises(ConfigError, match="forked from one that used CUDA.*spawn"):
+        open_engine("embed", "qwen3-tiny-demo", backend="torch", device=device)

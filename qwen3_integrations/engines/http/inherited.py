@@ -38,7 +38,7 @@ class _UnknownTransport(Exception):
 def _without(transport: Any) -> Any:
     if type(transport).__name__ in _IN_PROCESS:
         return transport
-    pool = copy.copy(getattr(transport, "_pool", None))
+    pool: Any = copy.copy(getattr(transport, "_pool", None))
     if not all(hasattr(pool, name) for name in ("_connections", "_requests", "_optional_thread_lock")):
         raise _UnknownTransport(type(transport).__name__)
     pool._connections, pool._requests = [], []
