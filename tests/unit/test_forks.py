@@ -382,5 +382,5 @@ def test_cuda_after_a_fork_is_refused_with_advice(monkeypatch, device):
     import torch
 
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
-    with pytest.raises(ConfigError, match="forked from one that used CUDA.*spawn"):
+    with pytest.raises(ConfigError, match=r"forked from one that used CUDA.*spawn"):
         open_engine("embed", "qwen3-tiny-demo", backend="torch", device=device)
