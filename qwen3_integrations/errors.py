@@ -92,8 +92,8 @@ class Qwen3Error(Exception):
     def __str__(self) -> str:
         statement = f"{self._subject}{self.reason}"
         if not self.advice:
-            return statement
-        return f"{statement} {self.advice}" if statement.endswith((".", "?", "!")) else f"{statement}. {self.advice}"
+            return printable(statement)
+        return printable(f"{statement} {self.advice}" if statement.endswith((".", "?", "!")) else f"{statement}. {self.advice}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -143,6 +143,11 @@ def printable(text: str) -> str:
         return text
     kept = (one.isprintable() or one == "\n" or category(one) == "Zs" for one in text)
     return "".join(one if keep else one.encode("unicode_escape").decode() for one, keep in zip(text, kept, strict=True))
+
+
+def one_line(text: str) -> str:
+    """A text in one line: as `printable`, with a blank for line breaks and other white space."""
+    return printable(" ".join(text.split()))
 
 
 def own_copy(error: BaseException) -> BaseException:
@@ -272,9 +277,6 @@ class EngineError(Qwen3Error, RuntimeError):
         self.url = url
         self.model = model
         self.partial = None
-
-    def __str__(self) -> str:
-        return printable(super().__str__())
 
 
 class EngineClosed(EngineError):

@@ -69,7 +69,10 @@ def messages() -> Console:
 
 def print_json(value: Any) -> None:
     """One JSON document, or one line of JSON lines, on standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if not text.isprintable():  # a terminal may obey characters that JSON permits, such as U+009B
+        text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

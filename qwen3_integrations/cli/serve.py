@@ -14,6 +14,8 @@ from qwen3_integrations.cli.parameters import ending_in_order
 from qwen3_integrations.cli.server_options import with_server_options
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from qwen3_integrations.serving import Failed, Prepared, Progress, Server, ServerOptions, StartResult, TimedOut
 
 
@@ -63,7 +65,9 @@ def serve(
         while server.is_running:
             time.sleep(0.2)
     if server.exit_code:
-        messages().print(f"error: the server ended with exit code {server.exit_code}; see its log: {server.log_path}", soft_wrap=True)
+        messages().print(
+            f"error: the server ended with exit code {server.exit_code}; see its log: {server.log_path}", markup=False, soft_wrap=True
+        )
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -119,7 +123,14 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         yield _plain_progress(out)
         return
     with out.status("starting", spinner="dots") as status:
-        yield lambda progress: status.update(f"{progress}"[: max(20, out.width - 4)])
+        yield lambda progress: status.update(_status_line(progress, out.width))
+
+
+def _status_line(progress: Progress, width: int) -> Text:
+    """A line of the log may have square brackets, which a string would mark up."""
+    from rich.text import Text
+
+    return Text(f"{progress}"[: max(20, width - 4)])
 
 
 def _plain_progress(out: Any) -> Callable[[Progress], None]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import threading
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
 from qwen3_integrations.core.engine import Engine
+from qwen3_integrations.core.fork_guard import process_lock
 from qwen3_integrations.core.results import Usage
 
 
@@ -26,7 +26,7 @@ class Component(ABC):
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._usage = Usage()
-        self._lock = threading.Lock()
+        self._lock = process_lock()
 
     @property
     def usage(self) -> Usage:

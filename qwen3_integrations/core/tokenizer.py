@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from qwen3_integrations.core.fork_guard import was_forked
 from qwen3_integrations.core.types import Ids
 from qwen3_integrations.core.validation import checked_iterable, checked_list, kind_of, plain_text
 from qwen3_integrations.errors import ConfigError, InvalidText
@@ -191,7 +193,12 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, read as data, in one parallel batch. No end token is added."""
-        encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        if was_forked() and os.environ.get("TOKENIZERS_PARALLELISM"):
+            # Otherwise the library itself stops to use threads, because those of the parent do not exist here. With this variable it
+            # would wait for them for ever.
+            encodings = [self._plain.encode(text, add_special_tokens=False) for text in texts]
+        else:
+            encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def template(self, text: str) -> Ids:

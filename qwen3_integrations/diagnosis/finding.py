@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from qwen3_integrations.errors import one_line
+
 Severity = Literal["ok", "note", "warning", "problem"]
 """`note`: fine, but useful to know. `warning`: works, with a disadvantage or a risk. `problem`: does not work."""
 
@@ -26,3 +28,7 @@ class Finding:
     state: Severity
     text: str
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("subject", "text", "fix"):  # they may have words of a server, or of a file
+            object.__setattr__(self, name, one_line(getattr(self, name)))

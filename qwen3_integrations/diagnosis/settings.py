@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -11,8 +12,11 @@ from typing import Any
 
 from qwen3_integrations.diagnosis.finding import Finding
 from qwen3_integrations.engines.http.address import Address, shown_url
+from qwen3_integrations.engines.http.bounded import BOUNDS, Bounds, TooLarge, bounded
 from qwen3_integrations.engines.http.library import http_library, sync_client
+from qwen3_integrations.engines.http.numbers import brief, is_name, short_list
 from qwen3_integrations.engines.http.redirects import get_within_origin
+from qwen3_integrations.engines.http.transport import LIST_BYTES
 from qwen3_integrations.engines.registry import URL_VARIABLES
 from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError, RedirectRefused
@@ -93,12 +97,12 @@ def url_finding(variable: str, url: str, key: str | None) -> Finding:
         text = f"{address} answers with status {status} instead of a list of its models"
         return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {address}")
     except RedirectRefused as error:
-        fix = f"export {variable}={error.base_url}" if error.base_url else f"qwen3-integrations verify {address}"
+        fix = f"export {variable}={shlex.quote(error.base_url)}" if error.base_url else f"qwen3-integrations verify {address}"
         shown = (text.replace(key, "***") if key else text for text in (str(error), fix))  # a server may repeat the key in an address
         return Finding("environment", variable, "warning", *shown)
-    except (OSError, ValueError, ImportError, http_library().HTTPError) as error:
+    except (OSError, ValueError, ImportError, TooLarge, RecursionError, http_library().HTTPError) as error:
         # No connection, no answer in time, no JSON, or a SOCKS proxy without the library for it.
-        text = f"{address} does not answer: {str(error) or type(error).__name__}"
+        text = f"{address} does not answer: {brief(error) or type(error).__name__}"
         return Finding("environment", variable, "problem", text, f"qwen3-integrations status  # is it running? else: unset {variable}")
     return Finding("environment", variable, "ok", f"{address} answers{f', serves {served}' if served else ''}")
 
@@ -113,14 +117,20 @@ def _served(address: Address, key: str | None) -> str:
         return ""
     authorization = f"Bearer {key}" if key else address.authorization
     headers = {"Authorization": authorization} if authorization else {}
-    with sync_client(address, ANSWER_S) as client:
-        for base in address.versions:
-            answer = get_within_origin(client, f"{base}/models", headers, root=address.root)
-            if answer.status_code != HTTPStatus.NOT_FOUND:
-                break
-        content = answer.raise_for_status().json()
-    listed = content.get("data", []) if isinstance(content, dict) else content
-    return ", ".join(str(entry.get("id")) for entry in listed if isinstance(entry, dict))
+    token = BOUNDS.set(Bounds(ANSWER_S, LIST_BYTES))
+    try:
+        with sync_client(address, ANSWER_S) as client:
+            for base in address.versions:
+                answer = get_within_origin(bounded(client), f"{base}/models", headers, root=address.root)
+                if answer.status_code != HTTPStatus.NOT_FOUND:
+                    break
+            content = answer.raise_for_status().json()
+    finally:
+        BOUNDS.reset(token)
+    listed = content.get("data") if isinstance(content, dict) else content
+    if not isinstance(listed, list):
+        raise ValueError("it sent no list of models")
+    return short_list(entry["id"] for entry in listed if isinstance(entry, dict) and is_name(entry.get("id")))
 
 
 def proxy_findings(variables: Mapping[str, str]) -> list[Finding]:

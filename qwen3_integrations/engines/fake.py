@@ -49,6 +49,8 @@ class FakeEngine(Opened):
     """
 
     backend = "fake"
+    reopens_itself = True
+    """It works in a forked process too."""
     capabilities = Capabilities(exact=True)
 
     def __init__(

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.fingerprint import Fingerprint
+from qwen3_integrations.core.fork_guard import ForkGuard, leave_to_parent
 from qwen3_integrations.core.html import engine_facts, facts_table
 from qwen3_integrations.core.types import Job
 from qwen3_integrations.engines.secrets import check_no_secrets
@@ -113,6 +114,7 @@ class SharedEngine(EngineWrapper):
     def __init__(self, key: tuple[str, ...], shared: _Shared, opening: Opening) -> None:
         super().__init__(shared.engine.result())
         self._key, self._shared, self._opening = key, shared, opening
+        self._fork_guard = ForkGuard(self.model)
         self._release = weakref.finalize(self, _release, key, shared)
         self._release.atexit = True
 
@@ -133,6 +135,18 @@ class SharedEngine(EngineWrapper):
     def _check_open(self) -> None:
         if not self._release.alive:
             raise EngineClosed(f"this engine for {self.model} is closed", advice="Call open_engine again")
+        self._fork_guard.reopened(self._reopen)
+
+    def _reopen(self) -> None:
+        """In a forked process, open an engine in place of the parent's, unless the parent's does that itself."""
+        if getattr(self.engine, "reopens_itself", False):
+            return
+        fresh = share(self._key, self._shared.make, self._opening)
+        fresh._release.detach()
+        leave_to_parent(self.engine, self._shared)
+        of_parent = self._release
+        self.engine, self._shared, self._release = fresh.engine, fresh._shared, weakref.finalize(self, _release, self._key, fresh._shared)
+        of_parent.detach()
 
     def __copy__(self) -> Self:
         with _lock:

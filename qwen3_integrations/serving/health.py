@@ -10,7 +10,9 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from qwen3_integrations.engines.http.address import Address
+from qwen3_integrations.engines.http.bounded import BOUNDS, Bounds, TooLarge, bounded
 from qwen3_integrations.engines.http.library import http_library, sync_client
+from qwen3_integrations.engines.http.transport import LIST_BYTES
 
 PROBE_S = 2.0
 """Seconds within which even a busy server on this machine answers."""
@@ -80,9 +82,12 @@ def parse_load(text: str) -> Load:
 def _get(url: str, path: str) -> str | None:
     """The body of a path of a server on this machine; None unless it answers 200 in time."""
     address = Address.parse(url)
+    token = BOUNDS.set(Bounds(PROBE_S, LIST_BYTES))  # another program may listen at the address
     try:
         with sync_client(address, PROBE_S) as client:
-            answer = client.get(f"{address.root}{path}")
-    except (OSError, http_library().HTTPError):
+            answer = bounded(client).get(f"{address.root}{path}")
+    except (OSError, TooLarge, http_library().HTTPError):
         return None
+    finally:
+        BOUNDS.reset(token)
     return answer.content.decode("utf-8", "replace") if answer.status_code == HTTPStatus.OK else None

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from qwen3_integrations.errors import printable
+
 Phase = Literal["downloading", "starting", "loading", "compiling", "capturing", "answering", "ready"]
 """The phases of a start: downloading the model, importing, loading weights, compiling, capturing CUDA graphs, the first answer, done."""
 
@@ -30,6 +32,7 @@ _PHASES: tuple[tuple[re.Pattern[str], Phase], ...] = (
     ),
     (re.compile(r"Starting to load model|Loading safetensors|Loading weights|Load weight begin|Loading .*checkpoint shards"), "loading"),
 )
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _SHARE = re.compile(r"(\d{1,3})%(?:\||\s+Completed)")
 _RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|NotFound)(?::\s+\S|$)")
 _SAID = re.compile(r"^(?:\S+\.py|vllm\b.*|usage.*): error: (?P<what>.+)|^(?:Segmentation fault|Killed|Aborted|Bus error)\b.*")
@@ -121,7 +124,7 @@ class LogReader:
             return []
         self._at += len(gained)
         *whole, self._rest = re.split(rb"\r\n|\n|\r", self._rest + gained)
-        return [line.decode("utf-8", "replace") for line in whole if line.strip()]
+        return [_shown(line.decode("utf-8", "replace")) for line in whole if line.strip()]
 
 
 def tail_of(path: Path, count: int) -> list[str]:
@@ -135,7 +138,12 @@ def tail_of(path: Path, count: int) -> list[str]:
     except OSError:
         return []
     lines = [line.rpartition("\r")[2] for line in text.split("\n")]
-    return [line for line in lines if line.strip()][-count:]
+    return [_shown(line) for line in lines if line.strip()][-count:]
+
+
+def _shown(line: str) -> str:
+    """A line without colours, and with other control characters escaped: servers log what their clients send."""
+    return printable(_COLOUR.sub("", line).expandtabs())
 
 
 def _opened(path: Path) -> BinaryIO:

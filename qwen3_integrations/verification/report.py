@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.server_info import ServerInfo
+from qwen3_integrations.errors import one_line
 
 State = Literal["passed", "warned", "failed", "skipped"]
 """`warned` does not fail a report; the detail of `skipped` says why the check could not be made."""
@@ -28,6 +29,10 @@ class Check:
     state: State
     detail: str
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "detail", "fix"):  # they may have words of the server
+            object.__setattr__(self, name, one_line(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,8 @@ class Report:
     def title(self) -> str:
         """Address, model, task and dialect in a line."""
         if self.dialect is None:
-            return self.url
-        return f"{self.url}: {self.model} for {self.task}, dialect {self.dialect}"
+            return one_line(self.url)
+        return one_line(f"{self.url}: {self.model} for {self.task}, dialect {self.dialect}")
 
     @property
     def summary(self) -> str:

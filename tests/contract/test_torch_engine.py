@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import shutil
 import signal
 import threading
@@ -20,7 +19,7 @@ from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.queue import JobQueue, PassTooLarge
-from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound
+from qwen3_integrations.errors import ConfigError, EngineError, ModelNotFound
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.contract.label_cases import HEADS, check_head
 from tests.models import SHAPES, Shape, declare, write_classifier, write_random_model
@@ -157,24 +156,6 @@ def test_neither_a_query_nor_a_corpus_is_starved(random_embedder):
         for each in asking:
             each.result()
     engine.close()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_gets_an_error_and_does_not_hang(tiny_embedder):
-    with open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu") as engine:
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                Embedder(engine).embed_documents(["text"])
-            except EngineClosed as error:
-                fresh = open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu")
-                code = 0 if "opened before a fork" in str(error) and fresh.engine is not engine.engine else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        assert len(Embedder(engine).embed_documents(["text"])) == 1
 
 
 @pytest.mark.parametrize(

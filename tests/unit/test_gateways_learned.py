@@ -11,7 +11,7 @@ from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank
 from qwen3_integrations.verification import verify
-from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, Gateway, embedder, ranks, reranker, vectors
+from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, Gateway, embedder, models, ranks, reranker, vectors
 
 MANY = [f"text number {number}" for number in range(9)]
 
@@ -145,3 +145,17 @@ def test_limits_that_the_server_states_are_kept():
         with open_engine("embed", "q", base_url=gateway.url + "/v1", **ours.engine.server.options()) as engine:
             assert (Embedder(engine).embed_documents(MANY) == expected).all()
         assert [len(body["input"]) for body in gateway.bodies] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("most", [1, 2, 8])
+def test_a_server_that_accepts_few_texts_in_a_request_is_checked_too(most):
+    def reply(path, body):
+        if path.endswith("models"):
+            return models("q")
+        if len(body["input"]) > most:
+            return 422, {"error": f"batch size {len(body['input'])} > maximum allowed batch size {most}", "error_type": "Validation"}
+        return vectors(body)
+
+    with embedder(reply) as (ours, _):
+        assert len(ours.embed_documents(MANY)) == len(MANY)
+        assert ours.engine.server.max_items == most

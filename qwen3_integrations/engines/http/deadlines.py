@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from threading import Lock
 from weakref import WeakKeyDictionary
 
+from qwen3_integrations.core.fork_guard import process_lock
 from qwen3_integrations.core.types import Call, Job
 
 
@@ -19,7 +19,7 @@ class Deadlines:
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
         self._ends: WeakKeyDictionary[Call, float] = WeakKeyDictionary()
-        self._lock = Lock()
+        self._lock = process_lock()
 
     def left(self, job: Job) -> float | None:
         """Seconds left for a job; None for no deadline."""

@@ -17,7 +17,7 @@ from qwen3_integrations.engines.http.listing import NO_SUCH_ROUTE, Listing, Matc
 from qwen3_integrations.engines.http.numbers import is_name, short_list, whole
 from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.engines.http.transport import Transport, retries
-from qwen3_integrations.errors import ConfigError, ModelNotServed, RouteNotServed, ServerFailed
+from qwen3_integrations.errors import ConfigError, ModelNotServed, RouteNotServed, ServerFailed, one_line
 
 _FULL_CONTEXT_SINCE = (0, 32)
 """The first version of vLLM that answers every prompt of exactly `max_model_len` tokens."""
@@ -193,7 +193,7 @@ def tasks_of(name: str) -> tuple[Task, ...]:
 def _notes(listing: Listing, found: Match, address: Address) -> tuple[str, ...]:
     """What is unexpected in a list of models."""
     if listing.failure is not None:
-        return (f"{address} has no readable list of models ({listing.failure.reason}): requests are sent without it",)
+        return (one_line(f"{address} has no readable list of models ({listing.failure.reason}): requests are sent without it"),)
     if found.missing:
         return (f"{address} lists {_shown(listing.names)}, not {found.names[0]!r}: requests are sent with that name",)
     return ()

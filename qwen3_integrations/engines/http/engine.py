@@ -16,6 +16,7 @@ import numpy as np
 from qwen3_integrations.core.engine import Capabilities, Submitting, check_task, waited
 from qwen3_integrations.core.event_loop import BackgroundLoop
 from qwen3_integrations.core.fingerprint import SAMPLE_TEXT, Fingerprint, sample_of, templates_digest
+from qwen3_integrations.core.fork_guard import ForkGuard, leave_to_parent
 from qwen3_integrations.core.planning import document_prompts
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows, Task
 from qwen3_integrations.core.validation import check_choice, seconds, whole_number
@@ -29,6 +30,7 @@ from qwen3_integrations.engines.http.discovery import dialect_for
 from qwen3_integrations.engines.http.fitting import Fitter
 from qwen3_integrations.engines.http.grouping import grouped
 from qwen3_integrations.engines.http.handshake import Handshake
+from qwen3_integrations.engines.http.inherited import without_connections
 from qwen3_integrations.engines.http.local_folder import known_model
 from qwen3_integrations.engines.http.network import Network
 from qwen3_integrations.engines.http.server_info import ServerInfo, loaded
@@ -88,6 +90,8 @@ class HttpEngine(Submitting):
     """
 
     backend = "http"
+    reopens_itself = True
+    """In a forked process, the next call opens connections of its own, and keeps what was learned about the server."""
     capabilities = Capabilities(devices=None)
 
     def __init__(
@@ -145,7 +149,8 @@ class HttpEngine(Submitting):
             reason = f"can't be combined with the user and password in base_url {self._address}"
             raise ConfigError(reason, option="api_key", advice="Leave one of them out")
         own = {"Authorization": self._address.authorization} if self._address.authorization else {}
-        transport = Transport(
+        self._new_transport = partial(
+            Transport,
             self._address,
             model,
             api_key=api_key,
@@ -153,28 +158,44 @@ class HttpEngine(Submitting):
             connect_timeout_s=connect_timeout_s,
             max_retries=max_retries,
             headers=own | dict(headers or {}),
-            client=client,
             network=network,
         )
-        self._connection = Connection(
-            transport,
-            self._address,
-            model,
-            task,
+        self._new_connection = partial(
+            Connection,
+            address=self._address,
+            model=model,
+            task=task,
             dialect=dialect,
             handshake=handshake,
             tokenizer=self.tokenizer,
             conventions=self.conventions,
-            dimensions=None if tokenizer and model not in CHECKPOINTS else known.dimensions,
             concurrency=concurrency,
             path=path,
-            known=None if server is None else loaded(server, task, model, self._address.root),
         )
-        self._fitter = Fitter(self.tokenizer, self._connection.post, self._connection.learn, concurrency)
-        self._batcher: Batcher | None = None
+        self._client = client
         self._concurrency, self._request_size = concurrency, request_size
-        self._loop = BackgroundLoop(f"{model} on {self._address}")
+        self._fork_guard = ForkGuard(f"{model} on {self._address}")
+        info = None if server is None else loaded(server, task, model, self._address.root)
+        self._open(client, info, None if tokenizer and model not in CHECKPOINTS else known.dimensions)
+
+    def _open(self, client: Any, info: ServerInfo | None, dimensions: int | None) -> None:
+        """Create what belongs to one process: the connections, and the event loop with its thread."""
+        transport = self._new_transport(client=client)
+        self._connection = self._new_connection(transport, dimensions=dimensions, known=info)
+        self._fitter = Fitter(self.tokenizer, self._connection.post, self._connection.learn, self._concurrency)
+        self._batcher: Batcher | None = None
+        self._loop = BackgroundLoop(f"{self.model} on {self._address}")
         self._finalizer = weakref.finalize(self, self._loop.close, transport.close)
+
+    def _reopen(self) -> None:
+        """Open again in a forked process, with what is known about the server."""
+        client, refused = (None, None) if self._client is None else without_connections(self._client)
+        if refused:
+            raise self._fork_guard.refusal(f"its client has a transport of another package, {refused}: make the client in this process")
+        leave_to_parent(self._connection, self._batcher, self._loop)
+        of_parent = self._finalizer
+        self._open(client, self.server, self.dimensions)
+        of_parent.detach()
 
     def close(self) -> None:
         """Close the connections. Calls that are not finished raise `EngineClosed`."""
@@ -189,8 +210,7 @@ class HttpEngine(Submitting):
         Raises:
             EngineError: If the server fails.
         """
-        if not self._finalizer.alive:
-            raise self._loop.closed()
+        self._check_open()
         return waited(self._loop.submit(self._fingerprint()))
 
     @property
@@ -217,10 +237,14 @@ class HttpEngine(Submitting):
         """The server's address, without credentials."""
         return str(self._address)
 
-    def _submit(self, job: Job) -> Future[Reply]:
-        check_task(self, job)
+    def _check_open(self) -> None:
         if not self._finalizer.alive:
             raise self._loop.closed()
+        self._fork_guard.reopened(self._reopen)
+
+    def _submit(self, job: Job) -> Future[Reply]:
+        check_task(self, job)
+        self._check_open()
         if not job.prompts:
             done: Future[Reply] = Future()
             done.set_result(Reply(np.empty((0, self.dimensions or 0) if self.task == "embed" else 0, dtype=np.float32), ()))

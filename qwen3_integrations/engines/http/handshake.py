@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 from qwen3_integrations.core.planning import document_prompts, query_prompts, rerank_prompts
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, TextConventions
 from qwen3_integrations.core.tokenizer import END_TOKEN, Tokenizer
-from qwen3_integrations.core.types import Prompt, Task
+from qwen3_integrations.core.types import Prompt, Rows, Task
 from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.engines.http.family import is_known
 from qwen3_integrations.engines.http.server_info import Counts, Proof, ServerInfo
-from qwen3_integrations.errors import HandshakeFailed, RouteNotServed
+from qwen3_integrations.errors import HandshakeFailed, RequestRefused, RouteNotServed, ServerFailed
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -148,7 +149,7 @@ async def _check_cosines(server: ServerInfo, tokenizer: Tokenizer | None, conven
     """Every query must be nearer to its relevant document than to the irrelevant one. Another pooling or model fails for some."""
     queries = query_prompts([query for query, _, _ in EASY], None, tokenizer, _BUDGET, conventions)
     documents = document_prompts([text for _, *texts in EASY for text in texts], tokenizer, _BUDGET, conventions)
-    rows = (await ask([*queries, *documents])).rows
+    rows = await _rows_of([*queries, *documents], server, ask)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = [
         (float(query @ near), float(query @ far))
@@ -160,6 +161,16 @@ async def _check_cosines(server: ServerInfo, tokenizer: Tokenizer | None, conven
             server,
             f"cosines of queries with relevant against irrelevant texts are {shown}: another model, or it pools otherwise than the model",
         )
+
+
+async def _rows_of(prompts: Sequence[Prompt], server: ServerInfo, ask: Ask) -> Rows:
+    """The rows of some prompts; one request each, if the server refuses so many in one."""
+    counts = server.caps.divided(prompts)
+    parts = [prompts[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]
+    try:
+        return np.concatenate([(await ask(part)).rows for part in parts])
+    except (RequestRefused, ServerFailed):
+        return np.concatenate([(await ask([prompt])).rows for prompt in prompts])
 
 
 _OTHER_TEXT = "it applies a template to the text, or uses another tokenizer"

@@ -11,7 +11,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.engines.http.caps import Caps
 from qwen3_integrations.engines.http.dialects import DIALECTS, STANDARD, Dialect
-from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.errors import ConfigError, one_line
 
 Counts = Literal["right", "guessed", "not reported", "not checked"]
 """What the token counts of the known pair showed: they are right; the model's family is only guessed; nothing."""
@@ -126,10 +126,10 @@ class ServerInfo:
     @property
     def summary(self) -> str:
         """Route, proof and quirks in a line."""
-        return "; ".join([urlsplit(self.url).path, self.proved, *self.quirks])
+        return one_line("; ".join([urlsplit(self.url).path, self.proved, *self.quirks]))
 
     def __str__(self) -> str:
-        return f"{self.model} on {self.url}, dialect {self.dialect.name}; {'; '.join([self.proved, *self.quirks])}"
+        return one_line(f"{self.model} on {self.url}, dialect {self.dialect.name}; {'; '.join([self.proved, *self.quirks])}")
 
 
 _KEPT = frozenset(field.name for field in fields(ServerInfo)) - {"dialect", "proof", "likely_form", "other_urls", "other_models"}

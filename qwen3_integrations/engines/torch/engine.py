@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from qwen3_integrations.core.engine import Capabilities, Submitting, check_task
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.fingerprint import Fingerprint
+from qwen3_integrations.core.fork_guard import ForkGuard
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.core.validation import check_choice, optional_whole_number
 from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
@@ -108,6 +109,7 @@ class TorchEngine(Submitting):
             ).result()  # fmt: skip
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)
+        self._fork_guard = ForkGuard(f"{model} on {self.device}")
 
     def close(self) -> None:
         """Finish the running pass, refuse the remaining jobs, and free the memory."""
@@ -119,7 +121,19 @@ class TorchEngine(Submitting):
 
     def _submit(self, job: Job) -> Future[Reply]:
         check_task(self, job)
+        if self._finalizer.alive and self.reopens_itself:
+            self._fork_guard.reopened(self._reopen)
         return self._queue.submit(job)
+
+    @property
+    def reopens_itself(self) -> bool:
+        """Whether the engine works in a forked process: CUDA and other devices can't be used there after the parent used them."""
+        return self.device.partition(":")[0] == "cpu"
+
+    def _reopen(self) -> None:
+        self._queue, of_parent = self._queue.in_child(), self._finalizer
+        self._finalizer = weakref.finalize(self, self._queue.close)
+        of_parent.detach()
 
     def _plan(self, files: ModelFiles, device: Any, tokens: int | None) -> PassPlan:
         import torch
@@ -140,6 +154,12 @@ class TorchEngine(Submitting):
 
 
 def _device(torch: Any, wanted: str) -> str:
+    if wanted != "cpu" and getattr(torch.cuda, "_is_in_bad_fork", lambda: False)():
+        raise ConfigError(
+            f"{wanted!r} can't be used, because this process was forked from one that used CUDA, which can't be started again here",
+            option="device",
+            advice="Start the process with spawn, open the engine after the fork only, pass device='cpu', or pass a server's base_url",
+        )
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from qwen3_integrations.core.fork_guard import ForkGuard
+from qwen3_integrations.core.fork_guard import ForkGuard, leave_to_parent
 from qwen3_integrations.core.types import Job, Prompt, Reply, Rows
 from qwen3_integrations.engines.torch.packing import count_fitting, suffix_tokens
 from qwen3_integrations.errors import EngineClosed, EngineError
@@ -106,6 +106,7 @@ class JobQueue:
         self._pending: list[_PendingJob] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._computes = False
         self._thread = threading.Thread(target=self._work, name=f"qwen3 {name}", daemon=True)
         self._thread.start()
 
@@ -128,6 +129,17 @@ class JobQueue:
             self._pending.append(pending)
             self._changed.notify()
         return pending.future
+
+    def in_child(self) -> JobQueue:
+        """In a forked process, a queue with the same model and a thread of this process.
+
+        Raises:
+            EngineClosed: If a pass was computed at the moment of the fork: it stands still here for ever, with all that it holds.
+        """
+        if self._computes:
+            raise self._fork_guard.refusal("computed at the moment of the fork")
+        leave_to_parent(self._thread)
+        return JobQueue(self._forward, self._max_budget, self._name)
 
     def close(self) -> None:
         """Finish the running pass, refuse the remaining jobs, and free the memory. Any thread may call it, also twice."""
@@ -184,7 +196,11 @@ class JobQueue:
     def _start_pass(self, items: PassItems) -> tuple[PassItems, Callable[[], Rows]] | None:
         """Start a pass; None if it failed or was too large."""
         try:
-            return items, self._forward.start([pending.job.prompts[index] for pending, index in items])
+            self._computes = True
+            try:
+                return items, self._forward.start([pending.job.prompts[index] for pending, index in items])
+            finally:
+                self._computes = False
         except PassTooLarge as error:
             self._halve(items, error)
         except Exception as error:  # noqa: BLE001  every error of a pass goes to the jobs in it
