@@ -56,7 +56,11 @@ celery = Celery(
     "forked",
     broker="filesystem://",
     backend=f"file://{FOLDER}/results",
-    broker_transport_options=dict.fromkeys(("data_folder_in", "data_folder_out"), f"{FOLDER}/messages"),
+    broker_transport_options={
+        "data_folder_in": f"{FOLDER}/messages",
+        "data_folder_out": f"{FOLDER}/messages",
+        "control_folder": f"{FOLDER}/control",
+    },
     broker_connection_retry_on_startup=True,
 )
 

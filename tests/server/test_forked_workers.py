@@ -99,7 +99,8 @@ def test_celery_with_prefork(tmp_path, monkeypatch):
         from celery import Celery
 
         sender = Celery("sender", broker="filesystem://", backend=f"file://{tmp_path}/results")
-        sender.conf.broker_transport_options = dict.fromkeys(("data_folder_in", "data_folder_out"), f"{tmp_path}/messages")
+        messages = dict.fromkeys(("data_folder_in", "data_folder_out"), f"{tmp_path}/messages")
+        sender.conf.broker_transport_options = messages | {"control_folder": f"{tmp_path}/control"}
         sent = [sender.send_task("tests.server.forked_app.ask", [bool(number % 2)]) for number in range(8)]
         pids = {check(each.get(timeout=60)) for each in sent}
         sender.close()

@@ -19,6 +19,7 @@ import openai
 import pytest
 
 from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations.engines import registry
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.wrapper import EngineWrapper
 from qwen3_integrations.errors import ConfigError, EngineClosed, Qwen3Error
@@ -307,9 +308,9 @@ class Threaded:
 
 
 def test_an_engine_of_another_package_is_opened_again(monkeypatch):
-    from qwen3_integrations.engines.sharing import share
-
-    engine = share(("own", "embed"), lambda: Threaded("embed", "own"))
+    monkeypatch.setitem(registry.ROWS, "own", registry.Row("no:where", None, lambda machine: None))
+    monkeypatch.setattr(registry, "_maker", lambda backend: Threaded)
+    engine = open_engine("embed", "own", backend="own")
     embedder, wrapped = Embedder(engine), Embedder(EngineWrapper(engine))
     expected = rows(embedder.embed_documents(TEXTS))
     assert in_fork(lambda: rows(embedder.embed_documents(TEXTS))) == expected
