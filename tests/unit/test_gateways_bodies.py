@@ -47,6 +47,50 @@ def test_an_encoding_that_is_answered_with_nothing(nothing):
         assert ours.engine.server.form == "float"
 
 
+def test_a_form_that_fails_is_not_paid_for_with_all_retries():
+    def reply(path, body):
+        if path.endswith("models"):
+            return models("q")
+        return (500, {"error": {"message": "unknown field"}}) if "encoding_format" in body else vectors(body)
+
+    with embedder(reply, max_retries=4) as (ours, gateway):
+        ours.embed_documents(TEXTS)
+        assert ours.engine.server.form == "no encoding"
+        assert sum("encoding_format" in body for body in gateway.bodies) <= 4
+
+
+def test_a_server_that_fails_in_all_forms_for_a_moment_is_asked_again():
+    """As a server that is not ready yet: the retries of a request are made, once and not for each form."""
+    failures = 8
+
+    def reply(path, body):
+        nonlocal failures
+        if path.endswith("models"):
+            return models("q")
+        failures -= 1
+        return (500, {"error": {"message": "not ready"}}) if failures > 0 else vectors(body)
+
+    with embedder(reply, max_retries=4) as (ours, _):
+        ours.embed_documents(TEXTS)
+        assert ours.engine.server.form == "standard"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again_with_all_retries(status):
+    failures = 4
+
+    def reply(path, body):
+        nonlocal failures
+        if path.endswith("models"):
+            return models("q")
+        failures -= 1
+        return (status, {"error": {"message": "busy"}}) if failures >= 0 else vectors(body)
+
+    with embedder(reply, max_retries=4) as (ours, _):
+        ours.embed_documents(TEXTS)
+        assert ours.engine.server.form == "standard"
+
+
 def test_a_text_that_is_refused_in_every_form_is_refused_with_the_first_words():
     def refusing(body):
         return 400, {"error": {"message": f"refused {body.get('encoding_format')}"}}

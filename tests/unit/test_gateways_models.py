@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qwen3_integrations import open_engine
-from qwen3_integrations.errors import AuthenticationFailed, HandshakeFailed, ModelNotServed, RouteNotServed
+from qwen3_integrations.errors import AuthenticationFailed, HandshakeFailed, ModelNotServed, RedirectRefused, RouteNotServed
 from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, embedder, models, ranks, reranker, routes, vectors
 
 FORBIDDEN = (403, {"error": {"message": "route not allowed for this key"}})
@@ -171,3 +171,31 @@ def test_an_adapter_without_end_token_is_an_error_where_the_family_of_its_model_
     with embedder(_with_adapter("base", 13), model="ours", handshake="counts") as (ours, _):
         ours.embed_documents(TEXTS)
         assert ours.engine.server.proof.counts == "guessed"
+
+
+def _elsewhere(call):
+    call.answer(302, b"", {"Location": "https://login.example/"})
+
+
+def _broken(call):
+    call.reset()
+
+
+@pytest.mark.parametrize(
+    ("fault", "route"),
+    [(_elsewhere, "/info"), (_elsewhere, "/version"), (_broken, "/info"), (_broken, "/version")],
+)
+@pytest.mark.parametrize("dialect", ["auto", "openai"])
+def test_a_route_that_only_describes_the_server_may_fail_in_any_way(fault, route, dialect):
+    listed = models("q", owned_by="vllm") if route == "/version" else ABSENT
+    with embedder(routes(v1_models=listed, v1_embeddings=vectors), dialect=dialect) as (ours, gateway):
+        answer = gateway.everywhere
+        gateway.everywhere = lambda call: fault(call) if call.seen.path == route else answer(call)
+        assert len(ours.embed_documents(TEXTS)) == 2
+
+
+def test_a_server_that_redirects_every_route_is_still_an_error():
+    with embedder(routes()) as (ours, gateway):
+        gateway.everywhere = _elsewhere
+        with pytest.raises(RedirectRefused, match=r"login\.example"):
+            ours.embed_documents(TEXTS)

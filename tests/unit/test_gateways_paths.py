@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.errors import ConfigError, RouteNotServed
 from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, embedder, models, ranks, reranker, vectors
 
 
@@ -106,3 +106,23 @@ def test_a_route_by_name_chooses_its_dialect():
 def test_paths_that_can_not_be_used(path):
     with pytest.raises(ConfigError, match="path must be the path of a route"), embedder(_only("", vectors), path=path):
         pass
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Unexpected endpoint or method. (POST /v1/rerank)", "Cannot POST /v1/rerank", "Route not found", "unknown endpoint /v1/rerank"],
+)
+def test_a_missing_route_that_is_answered_with_200(words):
+    """LM Studio does so. It is a missing route, and not a failure that is asked for again."""
+
+    def reply(path, body):
+        if path.endswith("models"):
+            return models("q")
+        return (200, {"results": ranks(body)}) if path == "/rerank" else (200, {"error": words})
+
+    with reranker(reply, max_retries=4) as (ours, gateway):
+        assert ours.rank(QUERY, DOCUMENTS)[0].index == 0
+    with reranker(lambda path, body: models("q") if path.endswith("models") else (200, {"error": words}), max_retries=4) as (ours, gateway):
+        with pytest.raises(RouteNotServed, match="rerank"):
+            ours.rank(QUERY, DOCUMENTS)
+        assert len(gateway.paths) == len(set(gateway.paths))

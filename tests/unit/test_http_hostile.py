@@ -32,7 +32,7 @@ def checked(error: Qwen3Error) -> None:
 @pytest.mark.parametrize("name", [*HOSTILE, *FAULTS])
 def test_an_answer_that_can_not_be_right_is_an_error_of_the_tree(name):
     fault = (HOSTILE | FAULTS)[name]
-    with WordServer() as server, opened(server, timeout_s=0.5) as engine:
+    with WordServer() as server, opened(server, timeout_s=2) as engine:
         Embedder(engine).embed_documents(["a first text, so that the width is known"])
         server.spoil = always(fault)
         try:

@@ -30,11 +30,13 @@ class Bounds:
     Attributes:
         seconds: For one attempt: to connect, send and receive all; None for no bound.
         size: Bytes of an answer's body.
+        most_500: Further retries of an answer with status 500; None for no bound of their own.
         timeouts: Time-outs so far. Only the first is retried, because the server works on for a client that has left.
     """
 
     seconds: float | None
     size: int
+    most_500: int | None = None
     timeouts: int = 0
 
 
@@ -83,7 +85,7 @@ def _async_class(library: Any) -> Any:
                     body.take(part)
             finally:
                 await response.aclose()
-            return _whole(response, body, library)
+            return _whole(response, body, bounds, library)
 
         async def aclose(self) -> None:
             await super().aclose()
@@ -120,7 +122,7 @@ def _sync_class(library: Any) -> Any:
                         raise TimeoutError
             finally:
                 response.close()
-            return _whole(response, body, library)
+            return _whole(response, body, bounds, library)
 
     return BoundedClient
 
@@ -150,10 +152,13 @@ class _Body:
         return b"".join(self._parts)
 
 
-def _whole(response: Any, body: _Body, library: Any) -> Any:
+def _whole(response: Any, body: _Body, bounds: Bounds, library: Any) -> Any:
     """The response with its body read and decoded, and with the status that its body has."""
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _REMOVED]
     status, extra = judged(response.status_code, body.content, response.headers)
+    if status == 500 and bounds.most_500 is not None:
+        extra |= {} if bounds.most_500 > 0 else {"x-should-retry": "false"}
+        bounds.most_500 -= 1
     headers += extra.items()
     said = {"answered": response.status_code}
     return library.Response(status, headers=headers, content=body.content, request=response.request, extensions=said)

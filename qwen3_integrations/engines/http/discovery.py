@@ -13,11 +13,11 @@ from qwen3_integrations.core.validation import suggest
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.caps import described_caps
 from qwen3_integrations.engines.http.dialects import DIALECT_NAMES, DIALECTS, NESTED, STANDARD, Dialect, DialectName, is_vllm
-from qwen3_integrations.engines.http.listing import NO_SUCH_ROUTE, Listing, Match, match, read_listing
+from qwen3_integrations.engines.http.listing import Listing, Match, match, read_listing
 from qwen3_integrations.engines.http.numbers import is_name, short_list, whole
 from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.engines.http.transport import Transport, retries
-from qwen3_integrations.errors import ConfigError, ModelNotServed, RouteNotServed, ServerFailed, one_line
+from qwen3_integrations.errors import ConfigError, EngineError, ModelNotServed, RouteNotServed, one_line
 
 _FULL_CONTEXT_SINCE = (0, 32)
 """The first version of vLLM that answers every prompt of exactly `max_model_len` tokens."""
@@ -158,7 +158,7 @@ async def _vllm_version(transport: Transport, root: str) -> tuple[int, int] | No
     try:
         with retries(1):
             answer = await transport.get(f"{root}/version")
-    except (*NO_SUCH_ROUTE, ServerFailed):
+    except EngineError:
         return None
     numbers = re.match(r"(\d{1,6})\.(\d{1,6})", str(answer.get("version") if isinstance(answer, dict) else ""))
     return None if numbers is None else (int(numbers[1]), int(numbers[2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from qwen3_integrations.engines.http.bodies import TEXTS, Form
 from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.engines.http.numbers import check_finite
 from qwen3_integrations.engines.http.server_info import ServerInfo
+from qwen3_integrations.engines.http.transport import one_of_many_forms
 from qwen3_integrations.errors import BadReply, EngineError, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed
 
 Post = Callable[[str, Mapping[str, Any], Callable[[Any], Answer]], Awaitable[Answer]]
@@ -95,10 +97,15 @@ class _Search:
             EngineError: For a failure that another form or route does not mend.
         """
         self.exists = False
-        for form in self._forms():
+        forms = self._forms()
+        failures: list[EngineError] = []
+        for number, form in enumerate([*forms, forms[0]]):
+            is_last = number == len(forms)
+            if is_last and not (len(forms) > 1 and failures and all(isinstance(failure, ServerFailed) for failure in failures)):
+                break
             self.is_json = False
             try:
-                answer = await self.post(url, form.body(model, self.prompts), self._read)
+                answer = await self._posted(url, form.body(model, self.prompts), is_one_of_many=len(forms) > 1 and not is_last)
             except (RouteNotServed, ModelNotServed) as error:
                 self.failures.append(error)
                 return None
@@ -112,10 +119,20 @@ class _Search:
                 if error.status not in _FORM_STATUSES:
                     raise
                 self.failures.append(error)
+                failures.append(error)
                 self.exists = True
                 continue
             return answer, self._learned(url, model, form)
         return None
+
+    async def _posted(self, url: str, body: Mapping[str, Any], *, is_one_of_many: bool) -> Answer:
+        """Post a form of the body.
+
+        Some servers answer 500 to a form that they can't read, so that is retried once. If all forms fail, the first is sent again with all
+        retries, because a server may fail for a moment.
+        """
+        with one_of_many_forms() if is_one_of_many else nullcontext():
+            return await self.post(url, body, self._read)
 
     def _read(self, content: Any) -> Answer:
         self.is_json = True

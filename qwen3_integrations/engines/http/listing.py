@@ -19,14 +19,10 @@ from qwen3_integrations.errors import (
     ModelNotServed,
     QuotaExceeded,
     RateLimited,
-    RedirectRefused,
     RequestRefused,
     RouteNotServed,
     ServerFailed,
 )
-
-NO_SUCH_ROUTE = (RouteNotServed, ModelNotServed, RequestRefused, RedirectRefused, AuthenticationFailed, QuotaExceeded, BadReply)
-"""Errors of a server without an optional route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +97,7 @@ async def _described(transport: Transport, address: Address, task: Task) -> List
     try:
         with retries(1):
             answer = await transport.get(f"{address.root}/info")
-    except (*NO_SUCH_ROUTE, RateLimited, ServerFailed):
+    except EngineError:
         return None
     if not isinstance(answer, dict) or not is_name(answer.get("model_id")):
         return None

@@ -50,6 +50,12 @@ _ACCOUNT = re.compile(
     r"\bquota|\bbilling|\bbalance\b|\bcredits?\b|\bpayment|\barrears|\brate.?limit|per (?:minute|second|hour|day)\b", re.IGNORECASE
 )
 _MONEY = re.compile(r"\bquota|\bbilling|\bbalance\b|\bcredits?\b|\bpayment|\barrears|\bsubscription", re.IGNORECASE)
+_NO_ROUTE = re.compile(
+    r"(?:unexpected|unknown|no such|invalid) (?:endpoint|route|url|path)\b|(?:endpoint|route|url|path) (?:was )?not found|"
+    r"^cannot (?:GET|POST) /",
+    re.IGNORECASE,
+)
+"""Source: LM Studio's and Express's words for routes that do not exist."""
 _NOT_A_NUMBER = re.compile(r"\bNaN\b|out of range float|not JSON compliant", re.IGNORECASE)
 
 
@@ -71,6 +77,11 @@ class Statement:
     def is_too_long(self) -> bool:
         """Whether a text, or all texts together, are too long. Quotas and rates are exceeded too, and are not meant."""
         return not self.is_about_account and (_TOO_LONG.search(self.words) is not None or "context_length_exceeded" in self.codes)
+
+    @property
+    def is_about_route(self) -> bool:
+        """Whether it says that a route does not exist."""
+        return _NO_ROUTE.search(self.words) is not None
 
     @property
     def is_about_account(self) -> bool:
@@ -150,7 +161,7 @@ def judged(status: int, content: bytes, headers: Mapping[str, str]) -> tuple[int
             return status, {}
         if found.is_about_money and found.status is None:
             return 402, {}
-        status = found.status or (400 if found.is_too_long else 500)
+        status = found.status or (404 if found.is_about_route else 400 if found.is_too_long else 500)
         return status, _retry(status, found)
     if status < 400 or "x-should-retry" in headers:
         return status, {}

@@ -51,6 +51,19 @@ def retries(most: int) -> Iterator[None]:
         _RETRIES.reset(token)
 
 
+_MOST_500: ContextVar[int | None] = ContextVar("qwen3_http_most_500", default=None)
+
+
+@contextmanager
+def one_of_many_forms() -> Iterator[None]:
+    """Retry a 500 once within the block: some servers answer so to a form of the body that they can't read. Other failures are retried."""
+    token = _MOST_500.set(1)
+    try:
+        yield
+    finally:
+        _MOST_500.reset(token)
+
+
 @dataclass(frozen=True, slots=True)
 class _Redirect:
     status: int
@@ -184,7 +197,7 @@ class Transport:
         shown = self._address.shown(url)
         most = _RETRIES.get()
         options = self._options if most is None else self._options | {"max_retries": min(most, self._client.max_retries)}
-        token = BOUNDS.set(Bounds(self._timeout_s, size))
+        token = BOUNDS.set(Bounds(self._timeout_s, size, _MOST_500.get()))
         try:
             if isinstance(self._client, openai.AsyncOpenAI):
                 answer = await method(url, cast_to=http_library().Response, options=options, **arguments)
