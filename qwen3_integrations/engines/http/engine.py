@@ -169,6 +169,7 @@ class HttpEngine(Submitting):
             concurrency=concurrency,
             path=path,
             known=None if server is None else loaded(server, task, model, self._address.root),
+            token_ids=known.token_ids,
         )
         self._fitter = Fitter(self.tokenizer, self._connection.post, self._connection.learn, concurrency)
         self._batcher: Batcher | None = None
