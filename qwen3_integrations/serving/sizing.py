@@ -39,7 +39,7 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
         ConfigError: If fewer GPUs are visible than the options ask for.
     """
     wanted = options.devices * options.data_parallel_size
-    if installed.is_cpu_build:
+    if on_cpu(options, installed):
         memory = host_memory()
         return (Device("this machine", memory.total_bytes, memory.available_bytes, wanted),)
     found = gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
@@ -50,6 +50,16 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
             advice="Lower them, check CUDA_VISIBLE_DEVICES and nvidia-smi, or install a CPU build of vLLM",
         )
     return tuple(Device(f"GPU {gpu.index} ({gpu.name})", gpu.total_bytes, gpu.free_bytes) for gpu in found[:wanted])
+
+
+def on_cpu(options: ServerOptions, installed: Installed) -> bool:
+    """Whether a server runs on the CPU: a CPU build; SGLang if no GPU is visible, or if the words `--device cpu` are passed on to it."""
+    if installed.is_cpu_build:
+        return True
+    if installed.engine != "sglang":
+        return False
+    words = " ".join(options.extra_args).replace("=", " ")
+    return "--device cpu" in words or not gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
 
 
 def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:
