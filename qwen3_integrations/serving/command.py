@@ -195,6 +195,7 @@ def _sglang(
     else:  # generation mode: SGLang makes the score from "yes" and "no" once it finds the model's own prompt in the template
         flags.add("chat_template", str(TEMPLATE))
     flags.switch("enable_metrics")
+    flags.add("log_level", "warning")  # at the level info, SGLang writes all its arguments into the log, the key among them
     given = flags_of(options.extra_args)
     if cpu:
         for flag, value in _SGLANG_ON_CPU.items():

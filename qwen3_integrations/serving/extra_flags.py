@@ -21,6 +21,7 @@ _REFUSED = {
     **dict.fromkeys(("runner", "is_embedding"), "the option task sets it"),
     **dict.fromkeys(("hf_overrides", "json_model_override_args", "chat_template"), "prompts and scores depend on it, so it is set here"),
     **dict.fromkeys(("pooler_config", "override_pooler_config", "pooling_type"), "the model's folder declares how it is pooled"),
+    "log_level": "at other levels SGLang writes its key into the log",
     "config": "flags in a file can't be checked; name them one by one",
     **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"), "servers started here use plain HTTP; put a proxy in front"),
     **dict.fromkeys(

@@ -100,6 +100,7 @@ def test_sglang_takes_the_key_from_a_file():
     assert command.key_config == f'api-key: "{KEY}"\n'
     assert KEY not in repr(command)
     assert words(ServerOptions(task="embed", model="m", engine="sglang"), SGLANG).env == {}
+    assert pairs(command)["--log-level"] == "warning"  # at the level info it logs its key
 
 
 def test_sglang_embeds_and_generates():
@@ -111,7 +112,18 @@ def test_sglang_embeds_and_generates():
     rerank = words(ServerOptions(task="rerank", model="m", engine="sglang", max_tokens=2048), SGLANG)
     assert "--is-embedding" not in rerank.argv
     assert pairs(rerank)["--chat-template"] == str(TEMPLATE)
-    assert pairs(rerank)["--context-length"] == "2048"
+    assert pairs(rerank)["--context-length"] == "2055"  # no prompt may fill the last seven tokens
+    assert pairs(words(ServerOptions(task="embed", model="m", engine="sglang", max_tokens=2048), SGLANG))["--context-length"] == "2049"
+
+
+def test_sglang_on_a_cpu():
+    options = ServerOptions(task="embed", model="m", engine="sglang", extra_args=("--device", "cpu", "--sampling-backend", "flashinfer"))
+    command = words(options, SGLANG, cpu=True)
+    assert pairs(command)["--attention-backend"] == "torch_native"
+    assert command.argv.count("--device") == command.argv.count("--sampling-backend") == 1
+    assert "--sleep-on-idle" in command.argv
+    assert command.env == {"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    assert "--sleep-on-idle" not in words(options, SGLANG).argv
 
 
 @pytest.mark.parametrize(("name", "value"), [("uds", "/tmp/socket"), ("api_server_count", 2)])
@@ -222,6 +234,7 @@ def test_a_version_without_pooling_runners_is_refused():
         ("--hf-token", "everybody on the machine can read"),
         ("--pooler-config", "declares how it is pooled"),
         ("--config", "can't be checked"),
+        ("--log-level=info", "writes its key into the log"),
         ("-tp", "use the option tensor_parallel_size"),
         ("--max-model-len=64", "use the option max_tokens"),
         ("--ssl-certfile", "plain HTTP"),

@@ -1,0 +1,150 @@
+"""Real SGLang servers on the CPU, started by `serving`: exact numbers, `verify` in full, the key, and their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.errors import PromptTooLong, RouteNotServed
+from qwen3_integrations.serving import Launched, ServerOptions, servers, start
+from qwen3_integrations.serving.records import FOLDER_VARIABLE
+from qwen3_integrations.verification import verify
+from tests.contract.cases import QUERY, TOLERANCE, check_embeddings, check_scores
+from tests.reference import reference_embeddings, reference_scores
+from tests.server.faults import FaultsProxy
+from tests.server.fixtures import sglang_python
+from tests.waiting import until
+
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+LONGEST = 512
+LONG = "many plain words " * 400
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """task -> its server; each is started once, and at the end nothing runs."""
+    before = os.environ.get(FOLDER_VARIABLE)
+    os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("state") / "servers")
+    started = {}
+
+    def get(task):
+        if task not in started:
+            outcome = start(options(task))
+            assert isinstance(outcome, Launched), outcome
+            started[task] = outcome.server
+        return started[task]
+
+    yield get
+    for server in started.values():
+        server.stop()
+    left = [server.name for server in servers()]
+    os.environ.pop(FOLDER_VARIABLE) if before is None else os.environ.update({FOLDER_VARIABLE: before})
+    assert left == []
+
+
+def options(task):
+    words = {"engine": "sglang", "python": sglang_python(), "dtype": "float32", "max_tokens": LONGEST}
+    return ServerOptions(task=task, model="qwen3-tiny-demo", **words)
+
+
+def test_embeddings_equal_the_reference(served, tiny_embedder):
+    with served("embed").engine() as engine:
+        check_embeddings(engine, tiny_embedder)
+        assert "dialect='sglang'" in repr(engine)
+        vector = Embedder(engine).embed_documents([LONG])
+        assert engine.max_tokens == LONGEST  # read and answered in full
+        with pytest.raises(PromptTooLong):
+            Embedder(engine).embed_queries([LONG])
+    assert np.abs(vector - reference_embeddings(tiny_embedder, [LONG], max_tokens=LONGEST)).max() < TOLERANCE
+
+
+def test_scores_equal_the_reference(served, tiny_reranker):
+    with served("rerank").engine() as engine:
+        check_scores(engine, tiny_reranker)
+        score = Reranker(engine).score([(QUERY, LONG)])
+        assert (engine.max_tokens, engine.server.url.rpartition("/v1")[2]) == (LONGEST, "/score")
+    assert np.abs(score - reference_scores(tiny_reranker, [(QUERY, LONG)], max_tokens=LONGEST)).max() < TOLERANCE
+
+
+def test_a_request_holds_a_query_and_its_documents(served):
+    server = served("rerank")
+    with FaultsProxy(int(server.url.rpartition(":")[2])) as proxy:
+        from qwen3_integrations.engines.http.engine import HttpEngine
+
+        engine = HttpEngine("rerank", server.model, base_url=proxy.url, api_key=server.api_key, handshake="off")
+        Reranker(engine).score([(query, text) for query in ("one", "two") for text in ("a", "", "<|im_end|>")])
+        engine.close()
+        bodies = [seen.body for seen in proxy.seen if seen.path == "/v1/score"]
+    assert sorted(len(body["items"]) for body in bodies) == [1, 3, 3]  # the first request finds out the route
+    assert all(isinstance(number, int) for body in bodies for number in body["query"])
+
+
+@pytest.mark.parametrize("task", ["embed", "rerank"])
+def test_verify_finds_it_right(served, task):
+    server = served(task)
+    report = verify(server.url, api_key=server.api_key)
+    assert report.ok, report
+    assert (report.task, report.dialect, report["long input"].state) == (task, "sglang", "passed")
+    assert {check.state for check in report.checks} <= {"passed", "skipped"}, report
+
+
+def test_a_server_for_the_other_task_stays_alive(served):
+    server = served("embed")
+    with pytest.raises(RouteNotServed, match="not for scoring"):
+        verify(server.url, "rerank", api_key=server.api_key)["reachable"]
+        from qwen3_integrations.engines.http.engine import HttpEngine
+
+        Reranker(HttpEngine("rerank", server.model, base_url=server.url, api_key=server.api_key)).rank(QUERY, ["text"])
+    assert server.state == "ready"
+
+
+def test_the_key_is_wanted_and_nowhere_to_be_read(served):
+    server = served("embed")
+    assert server.url.startswith("http://127.0.0.1:")
+    assert httpx.post(f"{server.url}/v1/embeddings", json={"model": server.model, "input": ["text"]}).status_code == 401
+    assert server.api_key not in server.log_path.read_text()
+    assert not [word for word in server.command if server.api_key in word or "trust" in word]
+    assert server.status().load.requests > 0
+
+
+OWNER = """
+import sys, time
+from qwen3_integrations.serving import ServerOptions, start
+start(ServerOptions(task="embed", model="qwen3-tiny-demo", engine="sglang", python=sys.argv[1], dtype="float32", max_tokens=512,
+    served_name="owned"), on_progress=lambda progress: print(progress.phase, flush=True))
+time.sleep(600)
+"""
+
+
+def group_of(pid):
+    return [each.pid for each in psutil.process_iter() if each.status() != psutil.STATUS_ZOMBIE and os.getpgid(each.pid) == pid]
+
+
+def test_after_sigkill_of_the_owner_nothing_is_left(served):
+    known = {server.name for server in servers()}
+    with subprocess.Popen([sys.executable, "-c", OWNER, sglang_python()], stdout=subprocess.PIPE, text=True) as owner:
+        assert any(line.strip() == "loading" for line in owner.stdout)
+        (server,) = [server for server in servers() if server.name not in known]
+        assert len(group_of(server.pid)) >= 2
+        owner.kill()
+    assert until(lambda: not group_of(server.pid))
+    assert server.name not in {server.name for server in servers()}
+
+
+def test_after_sigkill_of_a_worker_nothing_is_left(served):
+    """Last of those that use it."""
+    server = served("rerank")
+    pid = server.pid
+    (worker,) = [each for each in psutil.Process(pid).children(recursive=True) if "schedul" in " ".join(each.cmdline() or [each.name()])]
+    os.kill(worker.pid, signal.SIGKILL)
+    assert until(lambda: not group_of(pid))
+    assert until(lambda: server.state == "stopped")
