@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.errors import PromptTooLong, RouteNotServed
 from qwen3_integrations.serving import Launched, ServerOptions, servers, start
 from qwen3_integrations.serving.records import FOLDER_VARIABLE
@@ -78,8 +79,6 @@ def test_scores_equal_the_reference(served, tiny_reranker):
 def test_a_request_holds_a_query_and_its_documents(served):
     server = served("rerank")
     with FaultsProxy(int(server.url.rpartition(":")[2])) as proxy:
-        from qwen3_integrations.engines.http.engine import HttpEngine
-
         engine = HttpEngine("rerank", server.model, base_url=proxy.url, api_key=server.api_key, handshake="off")
         Reranker(engine).score([(query, text) for query in ("one", "two") for text in ("a", "", "<|im_end|>")])
         engine.close()
@@ -99,11 +98,10 @@ def test_verify_finds_it_right(served, task):
 
 def test_a_server_for_the_other_task_stays_alive(served):
     server = served("embed")
+    reranker = Reranker(HttpEngine("rerank", server.model, base_url=server.url, api_key=server.api_key))
     with pytest.raises(RouteNotServed, match="not for scoring"):
-        verify(server.url, "rerank", api_key=server.api_key)["reachable"]
-        from qwen3_integrations.engines.http.engine import HttpEngine
-
-        Reranker(HttpEngine("rerank", server.model, base_url=server.url, api_key=server.api_key)).rank(QUERY, ["text"])
+        reranker.rank(QUERY, ["text"])
+    reranker.engine.close()
     assert server.state == "ready"
 
 

@@ -40,7 +40,7 @@ def test_it_is_found_by_its_answers():
         assert (ours.engine.server.dialect.name, ours.engine.max_tokens, ours.engine.server.labels) == ("sglang", 1017, (7, 8))
         body = gateway.bodies[-1]
         assert (body["label_token_ids"], body["apply_softmax"], body["item_first"], len(body["items"])) == ([7, 8], True, False, 2)
-        assert body["query"].endswith(QUERY)
+        assert QUERY in body["query"]
         assert gateway.paths.count("/v1/rerank") == 0
 
 
@@ -75,7 +75,7 @@ def test_a_claim_proves_nothing():
 def test_an_embedding_server_gets_no_request_that_would_end_it():
     reply = routes(v1_models=LISTED, model_info=info(is_generation=False), v1_score=score, v1_rerank=rerank)
     with reranker(reply, **OPEN) as (ours, gateway):
-        with pytest.raises(RouteNotServed, match="as an embedding model, not for scoring. Start SGLang without --is-embedding"):
+        with pytest.raises(RouteNotServed, match=r"as an embedding model, not for scoring\. Start SGLang without --is-embedding"):
             ours.rank(QUERY, DOCUMENTS)
         assert not {"/v1/score", "/v1/rerank"} & set(gateway.paths)
     with embedder(routes(v1_models=LISTED, model_info=info()), **OPEN) as (ours, _), pytest.raises(RouteNotServed, match="--is-embedding"):
