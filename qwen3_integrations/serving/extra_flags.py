@@ -71,10 +71,10 @@ def check_extra(words: Sequence[str], installed: Installed) -> None:
             raise ConfigError(f"contain an abbreviation, {spelled(flag)}: it must be spelled out: {spelled(meant)}", option="extra_args")
         if not installed.has(flag.removeprefix("no_")):
             installed.check(flag)
-    for value in _values(words, _LOAD_FORMAT):
+    for value in values_of(words, _LOAD_FORMAT):
         check_load_format(value, "--load-format")
     for name in _ADAPTERS:
-        for value in _values(words, name):
+        for value in values_of(words, name):
             check_adapter(value)
 
 
@@ -100,7 +100,7 @@ def _meant(flag: str, installed: Installed) -> str:
     return next((name for name in _CHECKED if name.startswith(flag)), flag)
 
 
-def _values(words: Sequence[str], flag: str) -> list[str]:
+def values_of(words: Sequence[str], flag: str) -> list[str]:
     """All values of a flag: after its `=`, or the words up to the next flag; an empty string if it has no value."""
     found: list[str] = []
     for at, word in enumerate(words):

@@ -9,6 +9,7 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus, host_memory
 from qwen3_integrations.models.memory import MemoryPlan, plan_memory
 from qwen3_integrations.serving.command import max_model_len_of
+from qwen3_integrations.serving.extra_flags import values_of
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions
 
@@ -53,13 +54,13 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
 
 
 def on_cpu(options: ServerOptions, installed: Installed) -> bool:
-    """Whether a server runs on the CPU: a CPU build; SGLang if no GPU is visible, or if the words `--device cpu` are passed on to it."""
+    """Whether a server runs on the CPU: a CPU build; SGLang with the words `--device cpu`, or without a device where no GPU is visible."""
     if installed.is_cpu_build:
         return True
     if installed.engine != "sglang":
         return False
-    words = " ".join(options.extra_args).replace("=", " ")
-    return "--device cpu" in words or not gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
+    named = values_of(options.extra_args, "device")
+    return named[-1] == "cpu" if named else not gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
 
 
 def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:

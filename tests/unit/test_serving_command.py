@@ -14,6 +14,7 @@ from qwen3_integrations.models.memory import GIB, ModelShape, plan_memory
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
 from qwen3_integrations.serving.installed import Installed, find_server, flags_in
+from qwen3_integrations.serving.sizing import devices_for, on_cpu
 from tests.declared import edit
 from tests.models import TINY, declare, write_classifier
 
@@ -124,6 +125,19 @@ def test_sglang_on_a_cpu():
     assert "--sleep-on-idle" in command.argv
     assert command.env == {"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     assert "--sleep-on-idle" not in words(options, SGLANG).argv
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [((), True), (("--device", "cpu"), True), (("--device=cpu",), True), (("--device", "cuda"), False), (("--device=xpu",), False)],
+)
+def test_sglang_runs_on_the_cpu_where_no_gpu_is_visible_unless_a_device_is_named(words, expected):
+    options = ServerOptions(task="embed", model="m", engine="sglang", extra_args=words, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert on_cpu(options, SGLANG) is expected
+    if not expected:
+        with pytest.raises(ConfigError, match="need 1 GPU "):
+            devices_for(options, SGLANG)
+    assert on_cpu(options, VLLM) is False
 
 
 @pytest.mark.parametrize(("name", "value"), [("uds", "/tmp/socket"), ("api_server_count", 2)])
