@@ -180,6 +180,8 @@ def _sglang(
             option="model",
             advice="Serve the original checkpoint, or use engine='vllm'",
         )
+    if api_key is not None and api_key.startswith("-"):
+        raise ConfigError("begins with a hyphen, and SGLang takes it for a flag", option="api_key", advice="Use another key")
     if options.lora is not None:
         raise ConfigError("is served by vLLM only", option="lora", advice="Use engine='vllm', or merge the adapter into the model")
     flags = _Flags(installed)

@@ -206,11 +206,16 @@ def _plain(prepared: Prepared) -> dict[str, object]:
     return plain | {"env_hash": hashlib.sha256(environment.encode()).hexdigest()}
 
 
+def new_key() -> str:
+    """A random key of 256 bits. It begins with a letter or a digit: SGLang takes a key that begins with a hyphen for a flag."""
+    return secrets.token_hex(32)
+
+
 def _spawn(prepared: Prepared) -> Server:
     options = prepared.options
     if options.warning:
         logger.warning(options.warning)
-    api_key = None if options.without_key else options.api_key or secrets.token_urlsafe(32)
+    api_key = None if options.without_key else options.api_key or new_key()
     port = options.port or _free_port(options.host)
     command = prepared.command(port, api_key)
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104

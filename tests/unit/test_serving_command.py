@@ -14,6 +14,7 @@ from qwen3_integrations.models.memory import GIB, ModelShape, plan_memory
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
 from qwen3_integrations.serving.installed import Installed, find_server, flags_in
+from qwen3_integrations.serving.launching import new_key
 from qwen3_integrations.serving.sizing import devices_for, on_cpu
 from tests.declared import edit
 from tests.models import TINY, declare, write_classifier
@@ -102,6 +103,15 @@ def test_sglang_takes_the_key_from_a_file():
     assert KEY not in repr(command)
     assert words(ServerOptions(task="embed", model="m", engine="sglang"), SGLANG).env == {}
     assert pairs(command)["--log-level"] == "warning"  # at the level info it logs its key
+
+
+def test_no_key_is_taken_for_a_flag():
+    """SGLang makes words of a command line of its config file, so that a key that begins with a hyphen ended it."""
+    assert {key[0] for key in (new_key() for _ in range(2000))} <= set("0123456789abcdef")
+    options = ServerOptions(task="embed", model="m", engine="sglang")
+    with pytest.raises(ConfigError, match="begins with a hyphen") as raised:
+        build_command(options, read_model(TINY / "embedding", "embed"), SGLANG, port=1, api_key="-qq7")
+    assert "qq7" not in str(raised.value)
 
 
 def test_sglang_embeds_and_generates():
