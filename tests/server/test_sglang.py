@@ -17,14 +17,15 @@ import pytest
 
 from qwen3_integrations import Embedder, Reranker
 from qwen3_integrations.engines.http.engine import HttpEngine
-from qwen3_integrations.errors import PromptTooLong, RouteNotServed
+from qwen3_integrations.errors import PromptTooLong, RequestRefused, RouteNotServed
 from qwen3_integrations.serving import Launched, ServerOptions, astart, servers
 from qwen3_integrations.serving.records import FOLDER_VARIABLE
 from qwen3_integrations.verification import verify
-from tests.contract.cases import QUERY, TOLERANCE, check_embeddings, check_scores
+from tests.contract.cases import BUDGET, QUERY, TOLERANCE, check_embeddings, check_scores
 from tests.reference import reference_embeddings, reference_scores
 from tests.server.faults import FaultsProxy
-from tests.server.fixtures import sglang_python
+from tests.server.fixtures import ALIAS, sglang_python
+from tests.texts import PLAIN
 from tests.waiting import until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -88,6 +89,25 @@ def test_a_request_holds_a_query_and_its_documents(served):
         bodies = [seen.body for seen in proxy.seen if seen.path == "/v1/score"]
     assert sorted(len(body["items"]) for body in bodies) == [1, 3, 3]  # the first request finds out the route
     assert all(isinstance(number, int) for body in bodies for number in body["query"])
+
+
+def test_without_a_tokenizer_texts_are_sent_and_the_server_counts(served, tiny_embedder, tiny_reranker):
+    engines = [HttpEngine(task, ALIAS, base_url=served[task].url, api_key=served[task].api_key) for task in TASKS]
+    assert [engine.tokenizer for engine in engines] == [None, None]
+    texts = [*PLAIN, "many plain words " * 80, "一段很长的文字。" * 80]
+    embedder, reranker = Embedder(engines[0], max_tokens=BUDGET), Reranker(engines[1], max_tokens=BUDGET + 40)
+    written = [text for text in texts if text.strip()]
+    expected = reference_embeddings(tiny_embedder, written, max_tokens=BUDGET)
+    assert np.abs(embedder.embed_documents(written) - expected).max() < TOLERANCE
+    with pytest.raises(RequestRefused, match="cannot be empty or whitespace only"):  # SGLang refuses them as texts, not as token ids
+        embedder.embed_documents([" "])
+    pairs = [(query, text) for query in (QUERY, "another") for text in texts]
+    expected = reference_scores(tiny_reranker, pairs, max_tokens=BUDGET + 40)
+    assert np.abs(reranker.score(pairs) - expected).max() < TOLERANCE
+    assert embedder.usage.truncated >= 2
+    assert [engine.server.dialect.name for engine in engines] == ["sglang", "sglang"]
+    for engine in engines:
+        engine.close()
 
 
 @pytest.mark.parametrize("task", TASKS)
