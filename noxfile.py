@@ -17,7 +17,7 @@ TEST_GROUP = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Format, lint, types, layers of imports, then all tests but those for a GPU, with real vLLM (its CPU build) and Infinity."""
+    """Format, lint, types, layers of imports, then all tests but those for a GPU, with real vLLM (its CPU build), SGLang and Infinity."""
     # PyTorch first: what comes after finds it in place and asks for no other build.
     session.install(*PINNED, "torch")
     session.install(*PINNED, "-e", ".[all]", *TEST_GROUP)
@@ -33,6 +33,9 @@ def tests(session: nox.Session) -> None:
     if not triton.exists():
         # In a folder of its own, which one test's process sees: where triton is importable, vLLM's CPU build tries to use it.
         session.run_install("python", "-m", "pip", "install", "-q", *PINNED, "--no-deps", "--target", str(triton), "triton")
+    sglang = infinity.with_name("sglang")
+    if not (sglang / "installed").exists():
+        _install_sglang(session, sglang, triton)
     openai_2 = infinity.with_name("openai-2")
     if not openai_2.exists():
         # In a folder of its own, which few tests' processes see: the other major version that the package supports.
@@ -43,6 +46,21 @@ def tests(session: nox.Session) -> None:
         session.run("mypy")
         session.run("lint-imports")
     own = {"QWEN3_TEST_INFINITY_PYTHON": str(python), "QWEN3_TEST_TRITON": str(triton), "QWEN3_TEST_OPENAI_2": str(openai_2)}
+    own["QWEN3_TEST_SGLANG_PYTHON"] = str(sglang / "bin" / "python")
     own["CI"] = os.environ.get("CI", "")
     # Two processes side by side; tests that share a server or a browser stay in one.
     session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "loadscope")), env=own)
+
+
+def _install_sglang(session: nox.Session, folder: Path, triton: Path) -> None:
+    """SGLang on a CPU, on top of this session's packages and the folder with Triton, which SGLang imports: 80 MB."""
+    session.run_install("python", "-m", "venv", "--without-pip", str(folder))
+    (packages,) = (folder / "lib").glob("python3*/site-packages")
+    (below,) = Path(session.virtualenv.location).absolute().glob("lib/python3*/site-packages")
+    kernels = Path("tests/server/sglang_cpu").absolute()
+    (packages / "below.pth").write_text(f"{kernels}\n{below}\n{triton}\n", encoding="utf-8")
+    wanted = ("--no-deps", "--target", str(packages), "-r", "tests/server/sglang-requirements.txt")
+    session.run_install("python", "-m", "pip", "install", "-q", *wanted)
+    # It describes torchvision's own operators to PyTorch; PyPI's build has them for CUDA only, and the import would fail.
+    (packages / "torchvision" / "_meta_registrations.py").write_text("", encoding="utf-8")
+    (folder / "installed").touch()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.memory import MemoryPlan
+from qwen3_integrations.models.sglang_support import RESERVED_TOKENS
 from qwen3_integrations.models.vllm_support import (
     LONGER_THAN_DECLARED,
     POOLING_TYPES,
@@ -20,7 +21,7 @@ from qwen3_integrations.models.vllm_support import (
     vllm_overrides,
 )
 from qwen3_integrations.serving.adapter import read_adapter
-from qwen3_integrations.serving.extra_flags import check_extra, spelled
+from qwen3_integrations.serving.extra_flags import check_extra, flags_of, spelled
 from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import OPTIONS, TITLES, ServerOptions
@@ -30,6 +31,12 @@ TEMPLATE = Path(__file__).parent / "qwen3_reranker.jinja"
 
 KEY_FILE = "{key-file}"
 """Placeholder in a command for the path of the file that holds the key; see `Command.key_config`."""
+
+_SGLANG_ON_CPU = {"device": "cpu", "attention_backend": "torch_native", "sampling_backend": "pytorch", "grammar_backend": "none"}
+"""Flags of SGLang on a CPU: PyTorch's own functions instead of CUDA kernels."""
+
+_SGLANG_SWITCHES_ON_CPU = ("disable_overlap_schedule", "skip_server_warmup", "sleep_on_idle")
+"""The last one: without it, its scheduler fills a core also while it has no request."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +73,7 @@ def build_command(
     api_key: str | None,
     plan: MemoryPlan | None = None,
     share: float | None = None,
+    cpu: bool = False,
 ) -> Command:
     """The command that serves a model with these options.
 
@@ -77,13 +85,15 @@ def build_command(
         api_key: The key; None for no key.
         plan: The memory plan; None where `gpu_memory_utilization` leaves the sizes to the server.
         share: The plan as a share of the smallest device, in (0, 1]; None where it is not known.
+        cpu: Whether SGLang runs on the CPU; a CPU build of vLLM does by itself.
 
     Raises:
         ConfigError: For an option that this engine or this version does not have.
     """
     check_extra(options.extra_args, installed)
-    make = _vllm if installed.engine == "vllm" else _sglang
-    return make(options, files, installed, port, api_key, plan, share)
+    if installed.engine == "vllm":
+        return _vllm(options, files, installed, port, api_key, plan, share)
+    return _sglang(options, files, installed, port, api_key, plan, share, cpu=cpu)
 
 
 def max_tokens_of(options: ServerOptions, files: ModelFiles) -> int:
@@ -92,12 +102,15 @@ def max_tokens_of(options: ServerOptions, files: ModelFiles) -> int:
 
 
 def max_model_len_of(options: ServerOptions, files: ModelFiles) -> int:
-    """The value of vLLM's `max_model_len`: the longest prompt, plus one token for chunked prefill where the context allows it.
+    """The context of the server: the longest prompt, plus the tokens that the program reserves, where the model's context allows it.
+
+    vLLM's `max_model_len`: the longest prompt, plus one token for chunked prefill where the context allows it.
 
     With chunked prefill, vLLM 0.24 never finishes a prompt of exactly `max_model_len` tokens: it reserves the last position for a
     generated token. vLLM 0.32 does not. Source: vLLM's issues 47971 and 55427.
     """
-    return min(max_tokens_of(options, files) + _is_chunked(options, files), files.context)
+    reserved = RESERVED_TOKENS[options.task] if options.engine == "sglang" else _is_chunked(options, files)
+    return min(max_tokens_of(options, files) + reserved, files.context)
 
 
 def _is_chunked(options: ServerOptions, files: ModelFiles) -> bool:
@@ -158,6 +171,8 @@ def _sglang(
     api_key: str | None,
     plan: MemoryPlan | None,
     share: float | None,
+    *,
+    cpu: bool,
 ) -> Command:
     if options.task == "rerank" and files.classifier:
         raise ConfigError(
@@ -165,12 +180,14 @@ def _sglang(
             option="model",
             advice="Serve the original checkpoint, or use engine='vllm'",
         )
+    if api_key is not None and api_key.startswith("-"):
+        raise ConfigError("begins with a hyphen, and SGLang takes it for a flag", option="api_key", advice="Use another key")
     if options.lora is not None:
         raise ConfigError("is served by vLLM only", option="lora", advice="Use engine='vllm', or merge the adapter into the model")
     flags = _Flags(installed)
     start = [installed.python, "-m", "sglang.launch_server", "--model-path", str(files.folder)]
     values = _common_values(options, port)
-    values["max_tokens"] = max_tokens_of(options, files)
+    values["max_tokens"] = max_model_len_of(options, files)
     if plan is not None:
         values |= {"kv_cache_memory_bytes": plan.cache_tokens, "gpu_memory_utilization": share}  # SGLang counts the cache in tokens
     flags.add_options(options, values)
@@ -180,10 +197,20 @@ def _sglang(
     else:  # generation mode: SGLang makes the score from "yes" and "no" once it finds the model's own prompt in the template
         flags.add("chat_template", str(TEMPLATE))
     flags.switch("enable_metrics")
+    flags.add("log_level", "warning")  # at the level info, SGLang writes all its arguments into the log, the key among them
+    given = flags_of(options.extra_args)
+    if cpu:
+        for flag, value in _SGLANG_ON_CPU.items():
+            if flag not in given:
+                flags.add(flag, value)
+        for flag in _SGLANG_SWITCHES_ON_CPU:
+            if flag not in given:
+                flags.switch(flag)
     if api_key is not None:
         flags.add("config", KEY_FILE)
     config = None if api_key is None else f"api-key: {json.dumps(api_key)}\n"
-    return Command((*start, *flags.words, *options.extra_args), dict(options.env or {}), config)
+    env = ({"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": ""} if cpu else {}) | dict(options.env or {})
+    return Command((*start, *flags.words, *options.extra_args), env, config)
 
 
 def _common_values(options: ServerOptions, port: int) -> dict[str, object]:

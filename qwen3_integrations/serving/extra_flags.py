@@ -21,6 +21,7 @@ _REFUSED = {
     **dict.fromkeys(("runner", "is_embedding"), "the option task sets it"),
     **dict.fromkeys(("hf_overrides", "json_model_override_args", "chat_template"), "prompts and scores depend on it, so it is set here"),
     **dict.fromkeys(("pooler_config", "override_pooler_config", "pooling_type"), "the model's folder declares how it is pooled"),
+    "log_level": "at other levels SGLang writes its key into the log",
     "config": "flags in a file can't be checked; name them one by one",
     **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"), "servers started here use plain HTTP; put a proxy in front"),
     **dict.fromkeys(
@@ -70,10 +71,10 @@ def check_extra(words: Sequence[str], installed: Installed) -> None:
             raise ConfigError(f"contain an abbreviation, {spelled(flag)}: it must be spelled out: {spelled(meant)}", option="extra_args")
         if not installed.has(flag.removeprefix("no_")):
             installed.check(flag)
-    for value in _values(words, _LOAD_FORMAT):
+    for value in values_of(words, _LOAD_FORMAT):
         check_load_format(value, "--load-format")
     for name in _ADAPTERS:
-        for value in _values(words, name):
+        for value in values_of(words, name):
             check_adapter(value)
 
 
@@ -99,7 +100,7 @@ def _meant(flag: str, installed: Installed) -> str:
     return next((name for name in _CHECKED if name.startswith(flag)), flag)
 
 
-def _values(words: Sequence[str], flag: str) -> list[str]:
+def values_of(words: Sequence[str], flag: str) -> list[str]:
     """All values of a flag: after its `=`, or the words up to the next flag; an empty string if it has no value."""
     found: list[str] = []
     for at, word in enumerate(words):

@@ -33,7 +33,7 @@ from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.readiness import wait_until_ready
 from qwen3_integrations.serving.records import MARK, ServerRecord, live_records, name_for, servers_folder, starting
 from qwen3_integrations.serving.server import GRACE_S, Server
-from qwen3_integrations.serving.sizing import check_fit, devices_for, plan_server
+from qwen3_integrations.serving.sizing import check_fit, devices_for, on_cpu, plan_server
 from qwen3_integrations.serving.start_result import Failed, Launched, Reused, StartResult
 
 logger = logging.getLogger("qwen3_integrations")
@@ -51,6 +51,7 @@ class Prepared:
         files: The model on disk.
         plan: The memory of one of its processes; None where the options leave the sizes to the program.
         share: The plan as a share of the smallest device; None without a plan.
+        cpu: Whether it runs on the CPU.
     """
 
     options: ServerOptions
@@ -58,10 +59,12 @@ class Prepared:
     files: ModelFiles
     plan: MemoryPlan | None
     share: float | None
+    cpu: bool = False
 
     def command(self, port: int, api_key: str | None) -> Command:
         """The command for a port."""
-        return build_command(self.options, self.files, self.installed, port=port, api_key=api_key, plan=self.plan, share=self.share)
+        about = self.options, self.files, self.installed
+        return build_command(*about, port=port, api_key=api_key, plan=self.plan, share=self.share, cpu=self.cpu)
 
 
 def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | None = None) -> Prepared:
@@ -95,7 +98,7 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
     plan = plan_server(options, files)
     devices = devices_for(options, installed)
     share = check_fit(plan, devices) if plan is not None else None
-    prepared = Prepared(options, installed, files, plan, share)
+    prepared = Prepared(options, installed, files, plan, share, on_cpu(options, installed))
     prepared.command(options.port or 1, options.api_key)  # raises for flags that the version does not have
     return prepared
 
@@ -203,11 +206,16 @@ def _plain(prepared: Prepared) -> dict[str, object]:
     return plain | {"env_hash": hashlib.sha256(environment.encode()).hexdigest()}
 
 
+def new_key() -> str:
+    """A random key of 256 bits. It begins with a letter or a digit: SGLang takes a key that begins with a hyphen for a flag."""
+    return secrets.token_hex(32)
+
+
 def _spawn(prepared: Prepared) -> Server:
     options = prepared.options
     if options.warning:
         logger.warning(options.warning)
-    api_key = None if options.without_key else options.api_key or secrets.token_urlsafe(32)
+    api_key = None if options.without_key else options.api_key or new_key()
     port = options.port or _free_port(options.host)
     command = prepared.command(port, api_key)
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104

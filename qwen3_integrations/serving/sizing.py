@@ -9,6 +9,7 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus, host_memory
 from qwen3_integrations.models.memory import MemoryPlan, plan_memory
 from qwen3_integrations.serving.command import max_model_len_of
+from qwen3_integrations.serving.extra_flags import values_of
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions
 
@@ -39,7 +40,7 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
         ConfigError: If fewer GPUs are visible than the options ask for.
     """
     wanted = options.devices * options.data_parallel_size
-    if installed.is_cpu_build:
+    if on_cpu(options, installed):
         memory = host_memory()
         return (Device("this machine", memory.total_bytes, memory.available_bytes, wanted),)
     found = gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
@@ -50,6 +51,16 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
             advice="Lower them, check CUDA_VISIBLE_DEVICES and nvidia-smi, or install a CPU build of vLLM",
         )
     return tuple(Device(f"GPU {gpu.index} ({gpu.name})", gpu.total_bytes, gpu.free_bytes) for gpu in found[:wanted])
+
+
+def on_cpu(options: ServerOptions, installed: Installed) -> bool:
+    """Whether a server runs on the CPU: a CPU build; SGLang with the words `--device cpu`, or without a device where no GPU is visible."""
+    if installed.is_cpu_build:
+        return True
+    if installed.engine != "sglang":
+        return False
+    named = values_of(options.extra_args, "device")
+    return named[-1] == "cpu" if named else not gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
 
 
 def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:

@@ -23,6 +23,17 @@ PUBLISHED = {"embed": "Qwen/Qwen3-Embedding-0.6B", "rerank": "Qwen/Qwen3-Reranke
 """Names of published models, under which the tiny pair is served wrongly."""
 
 INFINITY = "QWEN3_TEST_INFINITY_PYTHON"
+SGLANG = "QWEN3_TEST_SGLANG_PYTHON"
+
+
+def sglang_python() -> str:
+    """The Python with SGLang. Its environment: see noxfile.py."""
+    python = os.environ.get(SGLANG)
+    if python:
+        return python
+    if os.environ.get("CI"):
+        pytest.fail(f"{SGLANG} must name a Python with SGLang: see noxfile.py")
+    pytest.skip(f"{SGLANG} names no Python with SGLang: see noxfile.py")
 
 
 class TinyServers(Mapping[str, Running]):

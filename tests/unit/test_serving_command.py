@@ -14,6 +14,8 @@ from qwen3_integrations.models.memory import GIB, ModelShape, plan_memory
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
 from qwen3_integrations.serving.installed import Installed, find_server, flags_in
+from qwen3_integrations.serving.launching import new_key
+from qwen3_integrations.serving.sizing import devices_for, on_cpu
 from tests.declared import edit
 from tests.models import TINY, declare, write_classifier
 
@@ -100,6 +102,16 @@ def test_sglang_takes_the_key_from_a_file():
     assert command.key_config == f'api-key: "{KEY}"\n'
     assert KEY not in repr(command)
     assert words(ServerOptions(task="embed", model="m", engine="sglang"), SGLANG).env == {}
+    assert pairs(command)["--log-level"] == "warning"  # at the level info it logs its key
+
+
+def test_no_key_is_taken_for_a_flag():
+    """SGLang makes words of a command line of its config file, so that a key that begins with a hyphen ended it."""
+    assert {key[0] for key in (new_key() for _ in range(2000))} <= set("0123456789abcdef")
+    options = ServerOptions(task="embed", model="m", engine="sglang")
+    with pytest.raises(ConfigError, match="begins with a hyphen") as raised:
+        build_command(options, read_model(TINY / "embedding", "embed"), SGLANG, port=1, api_key="-qq7")
+    assert "qq7" not in str(raised.value)
 
 
 def test_sglang_embeds_and_generates():
@@ -111,7 +123,31 @@ def test_sglang_embeds_and_generates():
     rerank = words(ServerOptions(task="rerank", model="m", engine="sglang", max_tokens=2048), SGLANG)
     assert "--is-embedding" not in rerank.argv
     assert pairs(rerank)["--chat-template"] == str(TEMPLATE)
-    assert pairs(rerank)["--context-length"] == "2048"
+    assert pairs(rerank)["--context-length"] == "2055"  # no prompt may fill the last seven tokens
+    assert pairs(words(ServerOptions(task="embed", model="m", engine="sglang", max_tokens=2048), SGLANG))["--context-length"] == "2049"
+
+
+def test_sglang_on_a_cpu():
+    options = ServerOptions(task="embed", model="m", engine="sglang", extra_args=("--device", "cpu", "--sampling-backend", "flashinfer"))
+    command = words(options, SGLANG, cpu=True)
+    assert pairs(command)["--attention-backend"] == "torch_native"
+    assert command.argv.count("--device") == command.argv.count("--sampling-backend") == 1
+    assert "--sleep-on-idle" in command.argv
+    assert command.env == {"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    assert "--sleep-on-idle" not in words(options, SGLANG).argv
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [((), True), (("--device", "cpu"), True), (("--device=cpu",), True), (("--device", "cuda"), False), (("--device=xpu",), False)],
+)
+def test_sglang_runs_on_the_cpu_where_no_gpu_is_visible_unless_a_device_is_named(words, expected):
+    options = ServerOptions(task="embed", model="m", engine="sglang", extra_args=words, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert on_cpu(options, SGLANG) is expected
+    if not expected:
+        with pytest.raises(ConfigError, match="need 1 GPU "):
+            devices_for(options, SGLANG)
+    assert on_cpu(options, VLLM) is False
 
 
 @pytest.mark.parametrize(("name", "value"), [("uds", "/tmp/socket"), ("api_server_count", 2)])
@@ -222,6 +258,7 @@ def test_a_version_without_pooling_runners_is_refused():
         ("--hf-token", "everybody on the machine can read"),
         ("--pooler-config", "declares how it is pooled"),
         ("--config", "can't be checked"),
+        ("--log-level=info", "writes its key into the log"),
         ("-tp", "use the option tensor_parallel_size"),
         ("--max-model-len=64", "use the option max_tokens"),
         ("--ssl-certfile", "plain HTTP"),

@@ -6,6 +6,7 @@ address         the server's address, credentials removed
 server_info     what is known about a server, as one value
 discovery       what a server may be: model, context, dialect and routes
 listing         a server's list of models, and how it names a model
+sglang          what SGLang says of itself beside that list
 family          the family of a model, from its names
 learning        finds the route and the body that a server accepts
 local_folder    what a folder on this machine says of the served model

@@ -16,7 +16,7 @@ _SOCKET_HOST = "http://localhost"
 _VERSION = re.compile(r"/v\d+$")
 """The end of an address with a version, such as `/v1`, `/api/v3`, `/compatible-mode/v1`."""
 
-_ROUTES = ("/embeddings", "/services/rerank/text-rerank/text-rerank", "/rerank", "/reranks", "/classify")
+_ROUTES = ("/embeddings", "/services/rerank/text-rerank/text-rerank", "/rerank", "/reranks", "/classify", "/score")
 """Ends of addresses that name a route. Source: the dialects, and DashScope's API reference."""
 
 

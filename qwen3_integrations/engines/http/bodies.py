@@ -39,6 +39,32 @@ def exact_body(model: str, prompts: Sequence[Prompt], encoding: str | None = "ba
     return _encoded({"model": model, "input": _inputs(prompts)}, encoding)
 
 
+def ids_body(model: str, prompts: Sequence[Prompt], encoding: str | None = "base64") -> Body:
+    """`/v1/embeddings` with lists of token ids, wherever prompts have ids: SGLang refuses texts that are blank.
+
+    Source: SGLang's `entrypoints/openai/serving_embedding.py`, 0.5.9.
+    """
+    return _encoded({"model": model, "input": _inputs(prompts, literal=True)}, encoding)
+
+
+def score_body(model: str, prompts: Sequence[Prompt]) -> Body:
+    """`/v1/score` of SGLang: the probabilities of tokens after `query` + item, as token ids where all prompts have ids, else as texts.
+
+    The prefix that the prompts share is the query, so it is sent and computed once. Prompts with different prefixes are whole items.
+    Source: SGLang's `managers/tokenizer_manager_multiitem_mixin.py`, 0.5.9.
+    """
+    rests: list[Any]
+    whole = len({prompt.prefix.text for prompt in prompts}) > 1
+    if all(prompt.tokens for prompt in prompts):
+        first = prompts[0].prefix.ids
+        assert first is not None
+        rests = [_numbers(prompt, whole=whole) for prompt in prompts]
+        return _scored(model, [] if whole else first.tolist(), rests)
+    parts = [spoken_parts(prompt) for prompt in prompts]
+    rests = ["".join(own if whole else own[1:]) for own in parts]
+    return _scored(model, "" if whole else parts[0][0], rests)
+
+
 def classify_body(model: str, prompts: Sequence[Prompt]) -> Body:
     """`/classify`: the finished prompt goes to the model as it is, whatever template the server has. Source: vLLM's API reference."""
     return {"model": model, "input": _inputs(prompts)}
@@ -96,6 +122,13 @@ EXACT_FORMS = (
 )
 """The last three are for servers that claim to be vLLM and refuse token ids."""
 
+ID_FORMS = (
+    Form("float", partial(ids_body, encoding="float")),
+    Form("no encoding", partial(ids_body, encoding=None)),
+    *EXACT_FORMS[2:],
+)
+"""As `EXACT_FORMS`, for servers that get token ids wherever there are any."""
+
 RERANK_FORMS = (
     Form("instruction", partial(rerank_body, instruction=("instruction",))),
     Form("instruct", partial(rerank_body, instruction=("instruct",))),
@@ -126,12 +159,22 @@ def spoken_parts(prompt: Prompt) -> tuple[str, str, str]:
     return template + neutral(prefix[len(template) :]), neutral(body), suffix
 
 
-def _inputs(prompts: Sequence[Prompt]) -> list[str] | list[list[int]]:
-    """Texts; or token ids, if all prompts have ids and none is exact as text (`Prompt.literal`)."""
-    ids = [prompt.ids for prompt in prompts if not prompt.literal]
+def _inputs(prompts: Sequence[Prompt], *, literal: bool = False) -> list[str] | list[list[int]]:
+    """Texts; or token ids, if all prompts have ids and none is exact as text (`Prompt.literal`); with `literal`, also if some are."""
+    ids = [prompt.ids for prompt in prompts if literal or not prompt.literal]
     if ids and all(own is not None for own in ids) and len(ids) == len(prompts):
         return [own.tolist() for own in ids if own is not None]
     return [spoken(prompt) for prompt in prompts]
+
+
+def _numbers(prompt: Prompt, *, whole: bool) -> list[int]:
+    """The token ids of a prompt with ids: all of them, or those behind the prefix."""
+    parts = (prompt.prefix.ids, prompt.body.ids, prompt.suffix.ids)
+    return [number for part in (parts if whole else parts[1:]) if part is not None for number in part.tolist()]
+
+
+def _scored(model: str, query: str | list[int], items: list[Any]) -> Body:
+    return {"model": model, "query": query, "items": items, "apply_softmax": True, "item_first": False}
 
 
 def _encoded(body: Body, encoding: str | None) -> Body:

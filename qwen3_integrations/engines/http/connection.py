@@ -53,6 +53,7 @@ class Connection:
         concurrency: Maximum number of requests in flight.
         path: The route, behind the address; None to find it out.
         known: What an earlier connection learned; None to make a first contact.
+        token_ids: The ids of the tokens for "yes" and for "no" that the model's folder declares; None for the tokens of these words.
 
     Attributes:
         dimensions: Width of the model's embeddings; None for a reranker, and where it is not known yet.
@@ -73,11 +74,13 @@ class Connection:
         concurrency: int,
         path: str | None = None,
         known: ServerInfo | None = None,
+        token_ids: tuple[int, int] | None = None,
     ) -> None:
         self.dimensions = dimensions or (known.proof.width if known else None)
         self.dialect: DialectName = dialect
         self._transport, self._address, self._model, self._task = transport, address, model, task
         self._handshake, self._tokenizer, self._conventions, self._path = handshake, tokenizer, conventions, path
+        self._token_ids = token_ids
         self._current = known
         self._is_ready = known is not None
         self._slots = asyncio.Semaphore(concurrency)
@@ -183,7 +186,16 @@ class Connection:
             raise Misplaced(f"the results of {server.url} have no index, and are not in the order of the documents")
 
     async def _contact(self) -> None:
-        found = await discover(self._transport, self._address, self._model, self._task, self.dialect, self._path)
+        found = await discover(
+            self._transport,
+            self._address,
+            self._model,
+            self._task,
+            self.dialect,
+            self._path,
+            tokenizer=self._tokenizer,
+            token_ids=self._token_ids,
+        )
         self._current = await self._tried(found) if found.tried else found.candidates[0]
         server = self._current
         if self._handshake != "off":
@@ -207,6 +219,8 @@ class Connection:
                 raise
             except EngineError as error:
                 failures.append(error)
+                if found.only_missing and not isinstance(error, RouteNotServed):
+                    break
                 continue
             server = replace(candidate, **learned)
             if found.one_model and found.missing and await self._ignores_names(server, prompts):

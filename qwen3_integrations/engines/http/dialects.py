@@ -17,6 +17,7 @@ from qwen3_integrations.core.types import Prompt, Rows, Task
 from qwen3_integrations.engines.http.bodies import (
     EMBEDDING_FORMS,
     EXACT_FORMS,
+    ID_FORMS,
     RERANK_FORMS,
     Body,
     Form,
@@ -24,7 +25,9 @@ from qwen3_integrations.engines.http.bodies import (
     document_of,
     embeddings_body,
     exact_body,
+    ids_body,
     rerank_body,
+    score_body,
 )
 from qwen3_integrations.engines.http.numbers import brief, number, numbers, whole
 from qwen3_integrations.errors import BadReply
@@ -79,6 +82,9 @@ class Dialect:
         takes_ids: Whether prompts may be sent as token ids.
         one_query: Whether all prompts of a request must have the same query.
         exact: Whether the server reads finished prompts as they are, counts their tokens as usage, and has `/tokenize`.
+        prefers_ids: Whether prompts are sent as token ids wherever they have any, not only where text is not exact.
+        one_prefix: Whether a request has the common prefix of its prompts once, so that prompts are grouped by it.
+        needs_proof: Whether it is chosen only for a server that is proved to have it: its requests may end others.
         others: Other forms of the body, in the order in which they are tried.
         other_paths: Other routes, in the order in which they are tried, in the same place.
     """
@@ -93,6 +99,9 @@ class Dialect:
     takes_ids: bool = False
     one_query: bool = False
     exact: bool = False
+    prefers_ids: bool = False
+    one_prefix: bool = False
+    needs_proof: bool = False
     others: tuple[Form, ...] = ()
     other_paths: tuple[str, ...] = ()
 
@@ -105,6 +114,10 @@ class Dialect:
     def has_own_template(self) -> bool:
         """Whether the server joins query and document with its own template."""
         return self.task == "rerank" and not self.exact
+
+    def sends_ids(self, prompt: Prompt) -> bool:
+        """Whether a prompt is sent as token ids."""
+        return self.takes_ids and (self.prefers_ids or not prompt.literal) and bool(prompt.tokens)
 
 
 def read_embeddings(answer: Any, count: int) -> Answer:
@@ -139,9 +152,26 @@ def read_ranks(answer: Any, count: int) -> Answer:
     return Answer(numbers(scores), _tokens(answer), indexed)
 
 
+def read_scores(answer: Any, count: int) -> Answer:
+    """Probabilities of "yes" and "no" in the order of the prompts; they are one together. Source: SGLang's `/v1/score`."""
+    scores = _listed(answer, ("scores",))
+    if len(scores) != count:
+        raise BadReply(f"the server sent {len(scores)} results for {count} prompts")
+    try:
+        pairs = [(number(yes), number(no)) for yes, no in scores]
+    except (TypeError, ValueError) as error:
+        raise BadReply(f"the server's scores are no probabilities of two tokens: {type(error).__name__} {brief(error)}") from error
+    return Answer(numbers([yes for yes, _ in pairs]), _tokens(answer))
+
+
 def is_vllm(entry: Mapping[str, Any]) -> bool:
     """Whether an entry in a list of models comes from vLLM."""
     return entry.get("owned_by") == "vllm"
+
+
+def is_sglang(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry in a list of models comes from SGLang."""
+    return entry.get("owned_by") == "sglang"
 
 
 def is_any(entry: Mapping[str, Any]) -> bool:  # noqa: ARG001
@@ -152,6 +182,32 @@ def is_any(entry: Mapping[str, Any]) -> bool:  # noqa: ARG001
 DIALECTS: tuple[Dialect, ...] = (
     Dialect("vllm", "embed", "/embeddings", exact_body, read_embeddings, is_vllm, takes_ids=True, exact=True, others=EXACT_FORMS),
     Dialect("vllm", "rerank", "/classify", classify_body, read_classes, is_vllm, versioned=False, takes_ids=True, exact=True),
+    Dialect(
+        "sglang",
+        "embed",
+        "/embeddings",
+        ids_body,
+        read_embeddings,
+        is_sglang,
+        takes_ids=True,
+        exact=True,
+        prefers_ids=True,
+        needs_proof=True,
+        others=ID_FORMS,
+    ),
+    Dialect(
+        "sglang",
+        "rerank",
+        "/score",
+        score_body,
+        read_scores,
+        is_sglang,
+        takes_ids=True,
+        exact=True,
+        prefers_ids=True,
+        one_prefix=True,
+        needs_proof=True,
+    ),
     Dialect("openai", "embed", "/embeddings", embeddings_body, read_embeddings, is_any, others=EMBEDDING_FORMS),
     Dialect("rerank", "rerank", "/rerank", rerank_body, read_ranks, is_any, one_query=True, others=RERANK_FORMS, other_paths=PATHS),
 )

@@ -171,6 +171,7 @@ class HttpEngine(Submitting):
             conventions=self.conventions,
             concurrency=concurrency,
             path=path,
+            token_ids=known.token_ids,
         )
         self._client = client
         self._concurrency, self._request_size = concurrency, request_size

@@ -24,6 +24,8 @@ def grouped(prompts: Sequence[Prompt], server: ServerInfo, size: int) -> Iterato
     kinds: dict[object, list[int]] = {}
     for position, prompt in enumerate(prompts):
         kinds.setdefault(_kind(prompt, server), []).append(position)
+    if server.dialect.one_prefix:
+        kinds = _joined(kinds)
     for kind, positions in kinds.items():
         part: list[int] = []
         room = REQUEST_CHARACTERS
@@ -38,7 +40,20 @@ def grouped(prompts: Sequence[Prompt], server: ServerInfo, size: int) -> Iterato
 
 
 def _kind(prompt: Prompt, server: ServerInfo) -> object:
-    """Prompts of equal kinds may share a request: the query, where the server has its own template; otherwise, whether ids are sent."""
+    """Prompts of equal kinds may share a request.
+
+    The query, where the server has its own template; otherwise, whether ids are sent, and the prefix where a request has it once.
+    """
     if server.dialect.one_query:
         return prompt.prefix.query, prompt.prefix.instruction
-    return server.dialect.takes_ids and not prompt.literal and prompt.ids is not None
+    by_ids = server.dialect.sends_ids(prompt)
+    return (by_ids, prompt.prefix.text) if server.dialect.one_prefix else by_ids
+
+
+def _joined(kinds: dict[object, list[int]]) -> dict[object, list[int]]:
+    """The same, where prompts that share their prefix with no other prompt may share a request."""
+    joined: dict[object, list[int]] = {}
+    for kind, positions in kinds.items():
+        by_ids = kind[0] if isinstance(kind, tuple) else kind
+        joined.setdefault(kind if len(positions) > 1 else (by_ids, None), []).extend(positions)
+    return joined

@@ -249,6 +249,8 @@ def serving_advice(server: ServerInfo) -> str:
     """How to start a reranker's server so that its answers are right."""
     if server.dialect.has_own_template:
         return "Give the server the model's chat template, or use vLLM, whose /classify accepts the finished prompt"
+    if server.dialect.name == "sglang":
+        return "SGLang serves the published reranker without --is-embedding; its template is not used"
     return (
         """vLLM serves the published reranker with --runner pooling --hf-overrides '{"architectures": """
         """["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"], "is_original_qwen3_reranker": true}'"""

@@ -39,10 +39,10 @@ async def ask_and_learn(
     Raises:
         EngineError: If no attempt succeeds: the error that most probably says why.
     """
-    sends_ids = server.dialect.takes_ids and server.ids is not False and all(not each.literal and each.ids is not None for each in prompts)
+    sends_ids = server.ids is not False and all(map(server.dialect.sends_ids, prompts))
     if server.form is not None and (server.ids is not None or not sends_ids):
         form = next(form for form in server.dialect.forms if form.name == server.form)
-        body = form.body(server.model, prompts)
+        body = form.body(server.model, prompts) | server.fields
         return await post(server.url, body, lambda content: _read(content, server, len(prompts), check)), {}
     search = _Search(server, prompts, post, check, sends_ids, [])
     for model in (server.model, *server.other_models):
@@ -105,7 +105,9 @@ class _Search:
                 break
             self.is_json = False
             try:
-                answer = await self._posted(url, form.body(model, self.prompts), is_one_of_many=len(forms) > 1 and not is_last)
+                answer = await self._posted(
+                    url, form.body(model, self.prompts) | self.server.fields, is_one_of_many=len(forms) > 1 and not is_last
+                )
             except (RouteNotServed, ModelNotServed) as error:
                 self.failures.append(error)
                 return None

@@ -24,12 +24,14 @@ class KnownModel:
     Attributes:
         tokenizer: Its tokenizer; None where no folder of it is here.
         conventions: What its folder declares about its texts; the model card's where no folder of it is here.
+        token_ids: Of a reranker: the ids of the tokens for "yes" and for "no" that its folder declares; None for the tokens of these words.
         dimensions: Width of its embeddings; None for a reranker, and where it is not known.
     """
 
     tokenizer: Tokenizer | None = None
     conventions: TextConventions = MODEL_CARD
     dimensions: int | None = None
+    token_ids: tuple[int, int] | None = None
 
 
 def known_model(task: Task, model: str, folder: Path | None) -> KnownModel:
@@ -56,4 +58,5 @@ def known_model(task: Task, model: str, folder: Path | None) -> KnownModel:
             f"{folder} pools without the prompt (include_prompt in the config of its pooling), and no server is told where the prompt ends",
             advice="Open the folder in this process with backend='torch'",
         )
-    return KnownModel(files.read_tokenizer(), files.conventions, published or (files.dimensions if task == "embed" else None))
+    dimensions = published or (files.dimensions if task == "embed" else None)
+    return KnownModel(files.read_tokenizer(), files.conventions, dimensions, files.token_ids)

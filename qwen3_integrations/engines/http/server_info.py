@@ -59,6 +59,7 @@ class ServerInfo:
         notes: What was unexpected, as sentences.
         asked: The model's name that the caller passed.
         likely_form: The name of the form of the body that is tried first; None for the dialect's first.
+        labels: Token ids of "yes" and "no", for a server that scores the tokens that a request names; None for others.
         other_urls: Routes that are tried if `url` does not exist. Empty after its first answer.
         other_models: Names that are tried if `model` is refused. Empty after its first answer.
     """
@@ -82,6 +83,7 @@ class ServerInfo:
     notes: tuple[str, ...] = ()
     asked: str | None = None
     likely_form: str | None = None
+    labels: tuple[int, ...] | None = None
     other_urls: tuple[str, ...] = ()
     other_models: tuple[str, ...] = ()
 
@@ -95,6 +97,11 @@ class ServerInfo:
         known = {name: value for name, value in plain.items() if name in _KEPT and value not in (None, ())}
         known |= {"task": self.dialect.task, "dialect": self.dialect.name, "proof": proof}
         return {"server": {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What each request of work contains beside the prompts."""
+        return {} if self.labels is None else {"label_token_ids": list(self.labels)}
 
     @property
     def caps(self) -> Caps:
@@ -180,7 +187,10 @@ def _check_types(info: ServerInfo) -> None:
     texts = (info.url, info.root, info.model, *info.others, *info.notes, *optional)
     numbers = (info.context, info.max_items, info.max_request_tokens, info.max_request_bytes, info.proof.width)
     flags = (info.counts, info.proof.instructed, info.ids or False, info.ordered or False)
-    right = all(isinstance(text, str) for text in texts) and all(isinstance(flag, bool) for flag in flags)
+    right = info.labels is None or (
+        isinstance(info.labels, tuple) and len(info.labels) == 2 and all(type(each) is int for each in info.labels)
+    )
+    right = right and all(isinstance(text, str) for text in texts) and all(isinstance(flag, bool) for flag in flags)
     if not right or any(number is not None and (type(number) is not int or number < 1) for number in numbers):
         raise _unusable("has a field of another type than engine.server.options() makes")
 
