@@ -13,7 +13,7 @@ import pytest
 from qwen3_integrations import Embedder
 from qwen3_integrations.engines.http.engine import HttpEngine
 from qwen3_integrations.engines.http.library import http_library
-from qwen3_integrations.errors import BadReply, ConfigError, RequestRefused
+from qwen3_integrations.errors import BadReply, ConfigError, EngineError, RequestRefused
 from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, embedder, models, ranks, reranker, routes, vectors
 
 REFUSED = {"error": {"message": "Setting {'encoding_format': 'base64'} is not supported"}}
@@ -317,3 +317,22 @@ def test_scores_without_index_are_used_only_if_they_are_in_the_order_of_the_docu
         pytest.raises(BadReply, match="no index, and are not in the order"),
     ):
         ours.rank(QUERY, backwards)
+
+
+@pytest.mark.parametrize(
+    "content", [{"results": [], "error": "boom"}, {"data": [], "error": {"message": "boom"}}, {"output": None, "error": "boom"}]
+)
+def test_an_error_beside_an_empty_result_keeps_the_server_s_words(content):
+    with (
+        reranker(lambda path, body: models("q") if path.endswith("models") else (200, content)) as (ours, _),
+        pytest.raises(EngineError, match="boom"),
+    ):
+        ours.rank(QUERY, DOCUMENTS)
+
+
+def test_a_connection_that_breaks_for_another_form_does_not_hide_why_the_first_was_refused():
+    with reranker(lambda path, body: models("q") if path.endswith("models") else (400, {"error": "no such rank"})) as (ours, gateway):
+        answer = gateway.everywhere
+        gateway.everywhere = lambda call: call.reset() if call.seen.body and "instruction" not in call.seen.body else answer(call)
+        with pytest.raises(RequestRefused, match="no such rank"):
+            ours.rank(QUERY, DOCUMENTS)

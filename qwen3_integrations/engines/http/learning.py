@@ -13,7 +13,7 @@ from qwen3_integrations.engines.http.dialects import Answer
 from qwen3_integrations.engines.http.numbers import check_finite
 from qwen3_integrations.engines.http.server_info import ServerInfo
 from qwen3_integrations.engines.http.transport import one_of_many_forms
-from qwen3_integrations.errors import BadReply, EngineError, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed
+from qwen3_integrations.errors import BadReply, EngineError, ModelNotServed, RequestRefused, RouteNotServed, ServerFailed, ServerUnreachable
 
 Post = Callable[[str, Mapping[str, Any], Callable[[Any], Answer]], Awaitable[Answer]]
 """Posts JSON to an address and reads the answer's JSON."""
@@ -117,6 +117,11 @@ class _Search:
                     return None
                 self.exists = True
                 continue
+            except ServerUnreachable as error:
+                if not self.exists:
+                    raise
+                self.failures.append(error)  # after other answers, it breaks the connection for this form only
+                return None
             except (RequestRefused, ServerFailed) as error:
                 if error.status not in _FORM_STATUSES:
                     raise

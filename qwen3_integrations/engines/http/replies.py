@@ -176,7 +176,7 @@ def error_within(content: bytes) -> Statement | None:
         body = parsed(content)
     except ValueError:
         return None
-    if not isinstance(body, Mapping) or any(body.get(name) is not None for name in _CONTENT):
+    if not isinstance(body, Mapping) or any(body.get(name) for name in _CONTENT):
         return None
     named = body.get("error") or body.get("errors") or body.get("object") == "error" or body.get("success") is False
     coded = any(name in body for name in ("message", "detail", "msg")) and any(name in body for name in ("code", "status", "type"))
