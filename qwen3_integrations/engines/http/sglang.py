@@ -15,7 +15,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.http.address import Address
 from qwen3_integrations.engines.http.numbers import is_name, whole
 from qwen3_integrations.engines.http.transport import Transport, retries
-from qwen3_integrations.errors import ConfigError, EngineError
+from qwen3_integrations.errors import ConfigError, EngineError, RouteNotServed
 
 _ROUTES = ("/model_info", "/get_model_info")
 """The newer name and the older one."""
