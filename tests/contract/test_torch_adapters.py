@@ -280,7 +280,7 @@ def test_what_can_not_be_honoured_is_refused_by_name(adapter, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda name: name.replace("lora_A", "lora_embedding_A"), "lora_embedding_A.*no LoRA matrix"),
+        (lambda name: name.replace("lora_A", "lora_embedding_A"), "changes the token embeddings .*lora_embedding_A.*Merge the adapter"),
         (lambda name: name.replace("lora_A.weight", "lora_magnitude_vector"), "lora_magnitude_vector"),
         (lambda name: name.replace("layers.0.self_attn.q_proj.lora_A", "layers.9.self_attn.q_proj.lora_A"), "only one half"),
         (lambda name: name.replace("layers.0.", "layers.9."), "changes 'layers.9.*no such tensor.*another model"),

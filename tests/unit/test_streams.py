@@ -248,9 +248,9 @@ async def test_a_bad_text_is_named_in_an_async_stream_too():
 def test_a_bare_text_is_refused_at_once(wrong):
     embedder = Embedder(FakeEngine("embed"))
     for method in (embedder.iter_documents, embedder.aiter_documents):
-        with pytest.raises(TypeError, match="iterable of strings"):
+        with pytest.raises(TypeError, match=r"texts must be a list of strings, not one (str|bytes): pass \[text\]"):
             method(wrong)
-        with pytest.raises(TypeError, match="not iterable"):
+        with pytest.raises(TypeError, match="texts must be a list of strings, not int"):
             method(7)
 
 
