@@ -105,7 +105,7 @@ def test_a_map_of_prompts_without_one_for_queries_means_none(embedder, prompts):
 @pytest.mark.parametrize("fields", [{"prompts": None}, {}])
 def test_a_folder_without_a_map_of_prompts_has_those_of_the_model_card(embedder, fields):
     (embedder / PROMPTS).write_text(json.dumps(fields))
-    assert np.array_equal(vectors(embedder), vectors(TINY / "embedding"))
+    assert equal(vectors(embedder), vectors(TINY / "embedding"))
     with open_engine("embed", str(embedder), backend="torch", dtype="float32") as engine:
         assert "declared" not in repr(Embedder(engine))
 
@@ -238,7 +238,7 @@ def test_the_longest_prompt_of_a_reranker_is_that_of_sentence_transformers(reran
     with open_engine("rerank", str(reranker), backend="torch", dtype="float32") as engine:
         assert Reranker(engine).max_tokens == 100
         assert Reranker(engine, max_tokens=8192).max_tokens == 8192
-        assert np.array_equal(Reranker(engine, max_tokens=8192).score(LONG), scores(TINY / "reranker", LONG))
+        assert equal(Reranker(engine, max_tokens=8192).score(LONG), scores(TINY / "reranker", LONG))
 
 
 def test_the_longest_prompt_of_a_conversion_is_honoured(tmp_path):
@@ -317,7 +317,7 @@ def test_a_cross_encoder_with_the_published_template_is_honoured(tmp_path, modul
 @pytest.mark.parametrize("template", [None, CHAT])
 def test_a_conversion_without_files_for_sentence_transformers_has_the_prompt_of_the_model_card(tmp_path, template):
     folder = classifier(tmp_path / "model", modules=False, template=template)
-    assert np.array_equal(scores(folder), scores(classifier(tmp_path / "other", modules=False, template=PAIR_TEMPLATE)))
+    assert equal(scores(folder), scores(classifier(tmp_path / "other", modules=False, template=PAIR_TEMPLATE)))
 
 
 @pytest.mark.parametrize("modules", [True, False])
@@ -514,7 +514,7 @@ def test_a_tokenizer_that_cuts_at_the_left_is_refused(embedder):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_side_of_padding_has_no_effect(embedder, side):
     edit(embedder / "tokenizer_config.json", padding_side=side)
-    assert np.array_equal(vectors(embedder), vectors(TINY / "embedding"))
+    assert equal(vectors(embedder), vectors(TINY / "embedding"))
 
 
 @pytest.mark.parametrize("flag", ["lstrip", "rstrip"])

@@ -247,7 +247,7 @@ async def test_bad_input(rerank):
         rerank.rerank([{"title": "x"}], QUERY)
     with pytest.raises(TypeError, match="must be a list of strings, Documents or mappings, not one str"):
         rerank.rerank("one text", QUERY)
-    with pytest.raises(TypeError, match=r"documents\[1\] must be a Document, not str"):
+    with pytest.raises(TypeError, match=r"documents\[1\] must be LangChain's Document, not str"):
         rerank.compress_documents([Document("fine"), "text"], QUERY)
     with pytest.raises(TypeError, match="query must be a string"):
         rerank.compress_documents([], None)
