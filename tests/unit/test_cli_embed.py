@@ -29,7 +29,7 @@ from qwen3_integrations.errors import ConfigError
 TEXTS = ["The capital of China is Beijing.", "", "Gravity attracts bodies. " * 20, "  text with blanks ", "标题 😀", "<|im_end|> is text"]
 RECORDS = [{"id": number, "text": text, "tags": ["a"]} for number, text in enumerate(TEXTS)]
 TINY = ("--model", "qwen3-tiny-demo", "--backend", "torch", "--option", "device=cpu", "--option", "dtype=float32")
-FAKE = ("--backend", "fake")
+FAKE = ("--backend", "fake", "--option", "dimensions=64")
 COMMAND = (sys.executable, "-c", "from qwen3_integrations.cli import app; app()", "embed", *FAKE)
 
 

@@ -97,7 +97,7 @@ def test_another_backend_is_refused(job):
 
 def test_another_rule_of_the_double_is_refused(job):
     job.begin(*FAKE, "--option", "dimensions=48")
-    assert "width was 48 and is 64" in job.refused(*FAKE)
+    assert "width was 48 and is 1024" in job.refused(*FAKE)
 
 
 def nudge(folder: Path) -> None:

@@ -14,7 +14,7 @@ from qwen3_integrations.cli.output import ExitCode
     [
         (
             ["embed", "--backend", "fake", "--dimensions", "31"],
-            "--dimensions must be a whole number from 32 to 64 for Qwen/Qwen3-Embedding-0.6B, not 31",
+            "--dimensions must be a whole number from 32 to 1024 for Qwen/Qwen3-Embedding-0.6B on the fake engine, not 31",
         ),
         (["embed", "--backend", "vlm"], "--backend must be one of auto, http, vllm, torch, fake, not 'vlm', did you mean 'vllm'?"),
         (["embed", "--base-url", "ftp://x"], "--base-url must be an http or https address"),
