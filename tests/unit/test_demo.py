@@ -122,7 +122,7 @@ def test_an_address_means_the_real_model(server, options, requests, toy):
 def test_a_model_named_beside_an_address_is_what_the_server_is_asked_for(server):
     shown = CliRunner().invoke(app, ["demo", "x", "--base-url", server.url, "--model", "qwen3-tiny-demo", *SMALL])
     assert shown.exit_code == 1
-    assert "does not serve 'qwen3-tiny-demo'" in shown.output
+    assert "does not answer as qwen3-tiny-demo must" in shown.output
 
 
 def test_the_offline_demo_asks_no_server_that_the_environment_names(server, monkeypatch):
