@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -308,8 +309,7 @@ class Threaded:
 
 
 def test_an_engine_of_another_package_is_opened_again(monkeypatch):
-    monkeypatch.setitem(registry.ROWS, "own", registry.Row("no:where", None, lambda machine: None))
-    monkeypatch.setattr(registry, "_maker", lambda backend: Threaded)
+    monkeypatch.setitem(registry.ROWS, "own", SimpleNamespace(load=lambda: Threaded, has_url=False))
     engine = open_engine("embed", "own", backend="own")
     embedder, wrapped = Embedder(engine), Embedder(EngineWrapper(engine))
     expected = rows(embedder.embed_documents(TEXTS))
