@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.unit.gateways import ABSENT, Gateway, models, ranks, vectors
+from tests.unit.gateways import Gateway, answers
 from tests.waiting import until
 
 pytestmark = [
@@ -26,15 +26,6 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-
-
-def answers(path: str, body: Any) -> tuple[int, Any]:
-    """Embeddings and rankings of a gateway."""
-    if path.endswith("models"):
-        return models("q")
-    if path == "/v1/embeddings":
-        return vectors(body)
-    return (200, {"results": ranks(body)}) if path.endswith("/rerank") else ABSENT
 
 
 @contextmanager

@@ -106,3 +106,12 @@ def routes(**answers: Any) -> Reply:
         return ABSENT if found is None else found(body) if callable(found) else found
 
     return reply
+
+
+def answers(path: str, body: Any) -> tuple[int, Any]:
+    """A gateway that serves the model `q` for embeddings and rankings."""
+    if path.endswith("models"):
+        return models("q")
+    if path == "/v1/embeddings":
+        return vectors(body)
+    return (200, {"results": ranks(body)}) if path.endswith("/rerank") else ABSENT

@@ -26,7 +26,7 @@ from qwen3_integrations.engines.wrapper import EngineWrapper
 from qwen3_integrations.errors import ConfigError, EngineClosed, Qwen3Error
 from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
 from qwen3_integrations.llama_index import Qwen3Embedding
-from tests.unit.gateways import ABSENT, DOCUMENTS, QUERY, TEXTS, Gateway, models, ranks, vectors
+from tests.unit.gateways import DOCUMENTS, QUERY, TEXTS, Gateway, answers
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -60,15 +60,6 @@ def in_fork(work: Callable[[], Any], seconds: float = 30) -> Any:
         os.waitpid(pid, 0)
     assert answer, "the forked process hangs"
     return json.loads(answer)
-
-
-def answers(path: str, body: Any) -> tuple[int, Any]:
-    """Embeddings and rankings."""
-    if path.endswith("models"):
-        return models("q")
-    if path == "/v1/embeddings":
-        return vectors(body)
-    return (200, {"results": ranks(body)}) if path.endswith("/rerank") else ABSENT
 
 
 @contextmanager
