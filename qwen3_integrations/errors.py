@@ -9,6 +9,7 @@
     │   └── ModelNotFound                   a model in no folder, no cache and no hub
     └── EngineError (RuntimeError)          the engine or the server behind it; `url`, `model`, `partial`
         ├── EngineClosed                    used after `close()`
+        ├── DeadlineExceeded (TimeoutError) a call did not end within its `deadline_s`
         ├── BadReply                        an answer of the wrong count, width or value
         └── ServerError                     `url`, `status`, `words`, `retry_after_s`
             ├── ServerUnreachable           refused, reset, unknown host, a proxy that does not answer
@@ -41,6 +42,7 @@ __all__ = [
     "AuthenticationFailed",
     "BadReply",
     "ConfigError",
+    "DeadlineExceeded",
     "EngineClosed",
     "EngineError",
     "HandshakeFailed",
@@ -281,6 +283,10 @@ class EngineError(Qwen3Error, RuntimeError):
 
 class EngineClosed(EngineError):
     """An engine was used after it was closed."""
+
+
+class DeadlineExceeded(EngineError, TimeoutError):
+    """A call did not end within its `deadline_s`."""
 
 
 class BadReply(EngineError):

@@ -11,10 +11,10 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.adapters.embedder_settings import EmbedderSettings
-from qwen3_integrations.adapters.reranker_settings import RerankerSettings
+from qwen3_integrations.adapters.reranker_settings import RERANK_ERROR, RerankerSettings, Unranked
 from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
-from qwen3_integrations.core.results import Hit, Ranking
+from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.validation import check_options, checked_list, kind_of, plain_text, suggest
 from qwen3_integrations.errors import InputError
 
@@ -25,6 +25,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForChainRun, BaseRunMan
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables.config import merge_configs
 from pydantic import BaseModel, Field
 
 from qwen3_integrations.adapters.reranking_retriever import RerankingRetriever
@@ -134,7 +135,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
     documents, truncated documents and tokens.
 
     It returns new documents, best first, with two more metadata entries: `relevance_score` (the model's probability of "yes", in [0, 1])
-    and `original_rank` (the position in the input, from 0).
+    and `original_rank` (the position in the input, from 0). With `on_error="keep_order"`, documents that could not be reranked are returned
+    in their order, with the metadata entry `rerank_error` instead of `relevance_score`.
 
     Args:
         model: A folder, a name on the hub, or `qwen3-tiny-demo`.
@@ -148,6 +150,10 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
             May be assigned.
         keep_retrieval_score: Add the retriever's score as `retrieval_score` to the metadata of the results: the `relevance_score`, else
             the `score`, that a document's metadata had before; None if it had neither.
+        on_error: What a call does when the engine or its server fails, or does not finish within `deadline_s`. `raise`: it raises the
+            error. `keep_order`: it logs a warning and returns the first `top_n` documents in the retriever's order, each with the error as
+            `rerank_error` in its metadata; `score_threshold` can't apply. A wrong query or document is always an error. May be assigned.
+        deadline_s: Seconds that a call may last; None for no limit. May be assigned.
         max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut. The default is 8192, or what the model's
             folder declares where that is less.
         backend, engine, engine_options: As in `Qwen3Embeddings`.
@@ -211,14 +217,17 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         Raises:
             ConfigError: For another keyword, or a value outside its range.
         """
-        return self._call_with_config(partial(self._ranked, **kwargs), input, config)  # partial, because LangChain reads some names itself
+        # partial, because LangChain reads some names itself
+        return self._call_with_config(partial(self._ranked, **kwargs), input, self._traced(config))
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """As `invoke`, without blocking the event loop."""
-        return await self._acall_with_config(partial(self._aranked, **kwargs), input, config)
+        return await self._acall_with_config(partial(self._aranked, **kwargs), input, self._traced(config))
 
     def rerank(self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: TopN = ...) -> list[dict[str, Any]]:
         """Rerank strings, documents or mappings; return only positions and scores.
+
+        Failures are raised, also with `on_error="keep_order"`: the result has no place for a mark.
 
         Args:
             documents: Strings, documents, or mappings with the text under `page_content` or `text` (the entries of `metadata`, or else
@@ -235,14 +244,16 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
             PromptTooLong, InvalidText, EngineError: As in `compress_documents`.
         """
         texts = self._texts(_as_documents(documents))
-        return _positions(self._ranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
+        wanted = self.top_n if isinstance(top_n, EllipsisType) else top_n
+        return _positions(self._ranking(query, texts, wanted, self.score_threshold))
 
     async def arerank(
         self, documents: Sequence[str | Document | Mapping[str, Any]], query: str, *, top_n: TopN = ...
     ) -> list[dict[str, Any]]:
         """As `rerank`, without blocking the event loop."""
         texts = await asyncio.to_thread(self._texts, _as_documents(documents))
-        return _positions(await self._aranking(query, texts, self.top_n if isinstance(top_n, EllipsisType) else top_n))
+        wanted = self.top_n if isinstance(top_n, EllipsisType) else top_n
+        return _positions(await self._aranking(query, texts, wanted, self.score_threshold))
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
         """The schema of the input: `query` and `documents`."""
@@ -251,9 +262,9 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
     def _ranked(self, inputs: dict[str, Any], /, *, run_manager: CallbackManagerForChainRun, **arguments: Any) -> list[Document]:
         cut = self._cut(arguments)
         query, documents = _query_and_documents(inputs)
-        ranking = self._reranker.rank(query, self._texts(documents), instruction=self.instruction, **cut)
-        self._trace(run_manager, ranking)
-        return self._reordered(documents, ranking)
+        order = self._order(query, self._texts(documents), **cut)
+        self._trace(run_manager, order, cut)
+        return self._reordered(documents, order)
 
     async def _aranked(
         self, inputs: dict[str, Any], /, *, run_manager: AsyncCallbackManagerForChainRun, **arguments: Any
@@ -261,32 +272,35 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         cut = self._cut(arguments)
         query, documents = _query_and_documents(inputs)
         texts = await asyncio.to_thread(self._texts, documents)  # document_text may be a slow function of the user
-        ranking = await self._reranker.arank(query, texts, instruction=self.instruction, **cut)
-        self._trace(run_manager, ranking)
-        return self._reordered(documents, ranking)
+        order = await self._aorder(query, texts, **cut)
+        self._trace(run_manager, order, cut)
+        return self._reordered(documents, order)
 
-    def _trace(self, run_manager: BaseRunManager, ranking: Ranking) -> None:
+    def _traced(self, config: RunnableConfig | None) -> RunnableConfig:
+        """A config with metadata: tracers do not see what is added to a run that starts without any."""
+        return merge_configs(config, {"metadata": {"model": self.model, "backend": self._opened.backend}})
+
+    def _trace(self, run_manager: BaseRunManager, order: Ranking | Unranked, cut: Mapping[str, Any]) -> None:
         """Add the facts of a call to the metadata of its run, which tracers read when the run ends."""
-        run_manager.metadata.update(
-            model=ranking.model,
-            backend=self._opened.backend,
-            instruction=ranking.instruction,
-            top_n=ranking.top_n,
-            score_threshold=ranking.score_threshold,
-            documents=ranking.usage.prompts,
-            truncated_documents=ranking.usage.truncated,
-            tokens=ranking.usage.tokens,
-        )
+        facts: dict[str, Any] = {"instruction": self.instruction, **cut}
+        if isinstance(order, Unranked):
+            facts[RERANK_ERROR] = order.error
+        else:
+            used = order.usage
+            facts |= {"documents": used.prompts, "truncated_documents": used.truncated, "tokens": used.tokens}
+        run_manager.metadata.update(facts)
 
-    def _reordered(self, documents: Sequence[Document], ranking: Ranking) -> list[Document]:
+    def _reordered(self, documents: Sequence[Document], order: Ranking | Unranked) -> list[Document]:
         """New documents in the order of the ranking, with copied metadata."""
-        return [self._scored(documents[hit.index], hit) for hit in ranking]
+        if isinstance(order, Unranked):
+            return [self._with_metadata(documents[at], at, {RERANK_ERROR: order.error}) for at in order.positions]
+        return [self._with_metadata(documents[hit.index], hit.index, {"relevance_score": hit.score}) for hit in order]
 
-    def _scored(self, document: Document, hit: Hit) -> Document:
+    def _with_metadata(self, document: Document, position: int, added: Mapping[str, Any]) -> Document:
         metadata = _copied(document.metadata)
         earlier = next((metadata[name] for name in _RETRIEVAL_SCORES if name in metadata), None)
         kept = {"retrieval_score": earlier} if self.keep_retrieval_score else {}
-        return document.model_copy(update={"metadata": {**metadata, **kept, "relevance_score": hit.score, "original_rank": hit.index}})
+        return document.model_copy(update={"metadata": {**metadata, **kept, **added, "original_rank": position}})
 
     def _cut(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         own: dict[str, Any] = {"top_n": self.top_n, "score_threshold": self.score_threshold}

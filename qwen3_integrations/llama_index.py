@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qwen3_integrations.adapters.embedder_settings import EmbedderSettings
-from qwen3_integrations.adapters.reranker_settings import RerankerSettings
+from qwen3_integrations.adapters.reranker_settings import RERANK_ERROR, RerankerSettings, Unranked
 from qwen3_integrations.adapters.strict_model import STRICT
 from qwen3_integrations.core.extras import require
 from qwen3_integrations.core.pipeline import is_quick
@@ -180,7 +180,8 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
     """Qwen3-Reranker as a LlamaIndex node postprocessor.
 
     It returns new `NodeWithScore` objects, best first. Their score is the model's probability of "yes", in [0, 1]. They contain the
-    caller's nodes, which are not changed.
+    caller's nodes, which are not changed. With `on_error="keep_order"`, nodes that could not be reranked are returned in their order and
+    with their scores, with the metadata entry `rerank_error`.
 
     Args:
         model: A folder, a name on the hub, or `qwen3-tiny-demo`.
@@ -192,6 +193,10 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
         keep_retrieval_score: Add the retriever's score as `retrieval_score` to the metadata of a copy of each node. It is excluded from the
             text for embedding models and LLMs.
         metadata_mode: Selects the metadata that the model reads before a node's text; a node's own exclusions apply.
+        on_error: What a call does when the engine or its server fails, or does not finish within `deadline_s`. `raise`: it raises the
+            error. `keep_order`: it logs a warning and returns the first `top_n` nodes in the retriever's order, each with the error as
+            `rerank_error` in its metadata; `score_threshold` can't apply. A wrong query or node is always an error. May be assigned.
+        deadline_s: Seconds that a call may last; None for no limit. May be assigned.
         max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut. The default is 8192, or what the model's
             folder declares where that is less.
         backend, engine, engine_options: As in `Qwen3Embedding`.
@@ -223,7 +228,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
         nodes, query = _with_scores(nodes), _query_of(query_bundle)
         self._started(nodes, query)
         with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
-            kept = self._kept(nodes, self._ranking(query, self._texts(nodes), self.top_n))
+            kept = self._kept(nodes, self._order(query, self._texts(nodes), self.top_n, self.score_threshold))
             event.on_end(payload={EventPayload.NODES: kept})
         dispatcher.event(ReRankEndEvent(nodes=kept))
         return kept
@@ -233,7 +238,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
         nodes, query = _with_scores(nodes), _query_of(query_bundle)
         self._started(nodes, query)
         with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
-            kept = self._kept(nodes, await self._aranking(query, self._texts(nodes), self.top_n))
+            kept = self._kept(nodes, await self._aorder(query, self._texts(nodes), self.top_n, self.score_threshold))
             event.on_end(payload={EventPayload.NODES: kept})
         dispatcher.event(ReRankEndEvent(nodes=kept))
         return kept
@@ -253,16 +258,21 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
     def _texts(self, nodes: Sequence[NodeWithScore]) -> list[str]:
         return [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]
 
-    def _kept(self, nodes: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
-        return [self._scored(nodes[hit.index], hit.score) for hit in ranking]
+    def _kept(self, nodes: Sequence[NodeWithScore], order: Ranking | Unranked) -> list[NodeWithScore]:
+        if isinstance(order, Unranked):
+            return [self._copied(nodes[at], nodes[at].score, {RERANK_ERROR: order.error}) for at in order.positions]
+        return [self._copied(nodes[hit.index], hit.score, {}) for hit in order]
 
-    def _scored(self, found: NodeWithScore, score: float) -> NodeWithScore:
+    def _copied(self, found: NodeWithScore, score: float | None, added: dict[str, Any]) -> NodeWithScore:
+        """A copy with a score, whose node is a copy too if it gets more metadata."""
         node = found.node
         if self.keep_retrieval_score:
+            added = {"retrieval_score": found.score} | added
+        if added:
             changes: dict[str, Any] = {
-                "metadata": {**node.metadata, "retrieval_score": found.score},
-                "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, "retrieval_score"],
-                "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, "retrieval_score"],
+                "metadata": {**node.metadata, **added},
+                "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, *added],
+                "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, *added],
             }
             node = node.model_copy(update=changes)
         return found.model_copy(update={"node": node, "score": score})

@@ -1,4 +1,4 @@
-"""Which arguments of a call a LangChain retriever, vector store or compressor reads, so that others can be refused.
+"""Which arguments of a call a LangChain retriever, vector store or reranker reads, so that others can be refused.
 
 LangChain does not pass all of `invoke(query, **arguments)` on: a retriever whose `_get_relevant_documents` names no arguments gets none,
 and a store whose search has `**kwargs` may ignore unknown arguments. If a filter by tenant is dropped, users see documents of other
@@ -64,12 +64,16 @@ def read_by(retriever: object, *, asynchronous: bool) -> Names:
     if isinstance(retriever, BaseRetriever):
         return _read_by_retriever(retriever, asynchronous)
     if isinstance(retriever, RunnableLambda):
-        function = (asynchronous and getattr(retriever, "afunc", None)) or getattr(retriever, "func", None) or retriever.afunc
+        function = _function_of(retriever, asynchronous)
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, Runnable) and name in ("invoke", "ainvoke"):  # its own **kwargs say nothing about the arguments it reads
             return read_by(owner, asynchronous=name == "ainvoke")
         return _keywords(function, skip=1)
     return _common(read_by(inner, asynchronous=asynchronous) for inner in _passed_on_to(retriever))
+
+
+def _function_of(runnable: RunnableLambda[Any, Any], asynchronous: bool) -> Callable[..., Any]:
+    return (asynchronous and getattr(runnable, "afunc", None)) or getattr(runnable, "func", None) or runnable.afunc
 
 
 def bound_in_vain(runnable: object, *, asynchronous: bool) -> Iterator[tuple[str, str]]:
@@ -91,10 +95,27 @@ def _retrievers_of(runnable: object) -> Iterator[BaseRetriever]:
         yield from _retrievers_of(inner)
 
 
-def cut_arguments(reranker: BaseDocumentCompressor, *, asynchronous: bool) -> frozenset[str]:
-    """Which of `top_n` and `score_threshold` a compressor accepts, as arguments or as fields of a copy."""
-    known = _compressor_keywords(reranker, asynchronous) | set(type(reranker).model_fields)
-    return known & {"top_n", "score_threshold"}
+CUT = frozenset({"top_n", "score_threshold"})
+"""The arguments of a call that limit a reranker's result."""
+
+
+def cut_arguments(reranker: BaseDocumentCompressor | Runnable[Any, Any], *, asynchronous: bool) -> frozenset[str]:
+    """Which of `top_n` and `score_threshold` a compressor accepts, as arguments or as fields of a copy.
+
+    A runnable that is no compressor accepts those that all runnables accept to which it passes its arguments.
+    """
+    if isinstance(reranker, BaseDocumentCompressor):
+        return CUT & (_compressor_keywords(reranker, asynchronous) | set(type(reranker).model_fields))
+    return CUT & (_read_by_reranker(reranker, asynchronous) or _NONE)
+
+
+def _read_by_reranker(reranker: object, asynchronous: bool) -> Names:
+    if isinstance(reranker, BaseDocumentCompressor):
+        return _compressor_keywords(reranker, asynchronous)
+    if isinstance(reranker, RunnableLambda):
+        names = _keywords(_function_of(reranker, asynchronous), skip=1)
+        return CUT if names is None else names
+    return _common(_read_by_reranker(inner, asynchronous) for inner in _passed_on_to(reranker))
 
 
 def with_cut(

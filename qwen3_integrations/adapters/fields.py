@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ValidationInfo
 
 from qwen3_integrations.core.tokenizer import checked_text
-from qwen3_integrations.core.validation import checked_cut, checked_dimensions, optional_whole_number
+from qwen3_integrations.core.validation import check_choice, checked_cut, checked_dimensions, optional_whole_number, seconds
 from qwen3_integrations.engines.registry import checked_backend
 from qwen3_integrations.models.catalog import CHECKPOINTS, model_name
 
@@ -36,6 +36,15 @@ def _score_threshold(value: Any) -> float | None:
     return checked_cut(None, value)[1]
 
 
+def _on_error(value: Any) -> Any:
+    check_choice(value, ("raise", "keep_order"), "on_error")
+    return value
+
+
+def _deadline(value: Any) -> float | None:
+    return None if value is None else seconds(value, "deadline_s")
+
+
 def _fetch_k(value: Any) -> int | None:
     return optional_whole_number(value, "fetch_k", note=", or None for the retriever's own")
 
@@ -61,3 +70,9 @@ Dimensions = Annotated[int | None, BeforeValidator(_dimensions)]
 TopN = Annotated[int | None, BeforeValidator(_top_n)]
 FetchK = Annotated[int | None, BeforeValidator(_fetch_k)]
 ScoreThreshold = Annotated[float | None, BeforeValidator(_score_threshold)]
+
+OnError = Annotated[Literal["raise", "keep_order"], BeforeValidator(_on_error)]
+"""What a failed call of a reranker does: raise the error, or return the documents in the retriever's order."""
+
+Deadline = Annotated[float | None, BeforeValidator(_deadline)]
+"""Seconds that a call may last; None for no limit."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever, RetrieverLike
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from pydantic import Field
@@ -17,14 +18,22 @@ from qwen3_integrations.adapters.call_arguments import Names, bound_in_vain, cut
 from qwen3_integrations.adapters.fields import FetchK
 from qwen3_integrations.adapters.reranker_settings import RerankerSettings
 from qwen3_integrations.adapters.strict_model import STRICT, StrictModel
-from qwen3_integrations.core.validation import check_options, checked_cut, optional_whole_number
+from qwen3_integrations.core.validation import check_options, checked_cut, kind_of, optional_whole_number
 from qwen3_integrations.errors import ConfigError
+
+log = logging.getLogger("qwen3_integrations")
 
 FETCH_K = 50
 """Default number of documents from a vector store; a GPU reranks them in well under a second."""
 
+_DEFAULT_K = 4
+"""Number of documents that a vector store returns without `k`. Source: LangChain's `VectorStore.similarity_search`."""
+
 _OWN = frozenset({"top_n", "score_threshold", "fetch_k", "k"})
 """Arguments of a call that belong to the `RerankingRetriever`, even if the inner retriever has arguments of the same names."""
+
+_FILTERS = ("filter", "where", "expr")
+"""Parts of the names that vector stores give to a filter of a search: `filter`, `pre_filter`, `where_document`, `expr`."""
 
 _CONFIGURABLE = "_configurable"
 """The argument that passes `config["configurable"]` to `_get_relevant_documents`, because LangChain passes no config."""
@@ -40,13 +49,16 @@ class RerankingRetriever(StrictModel, BaseRetriever):
 
     Args:
         retriever: A retriever, a vector store, or any runnable from a query to documents.
-        reranker: A `Qwen3Rerank`, whose `top_n` and `score_threshold` decide which documents are returned; or any other document
-            compressor. It is not closed with this retriever.
+        reranker: A `Qwen3Rerank`, whose `top_n` and `score_threshold` decide which documents are returned; any other document
+            compressor; or a runnable from `{"query": ..., "documents": [...]}` to documents, such as
+            `Qwen3Rerank(base_url=...).with_fallbacks([Qwen3Rerank()])`. It is not closed with this retriever.
         fetch_k: Number of documents to fetch, at least 1. None for 50 from a vector store, or for the retriever's number. It works
             with retrievers that have `search_kwargs` or `k`; a retriever with MMR search needs a larger `fetch_k` in its own
             `search_kwargs`. For another `RerankingRetriever` it is the `top_n`. May be assigned.
         search_kwargs: Arguments for a vector store's search, such as `filter`. A call may override each of them, even if the store's
-            methods do not name it. May be assigned.
+            methods do not name it. May be assigned. FAISS applies a filter after its search, to its own `fetch_k` candidates (20 by
+            default), and so finds too few: `search_kwargs={"fetch_k": 1000}` raises that number. A warning says when fewer documents
+            than wanted came back under a filter.
 
     Raises:
         ConfigError: For an unknown setting or a value that is not allowed, or `fetch_k` with a retriever that has no such number; from a
@@ -67,7 +79,7 @@ class RerankingRetriever(StrictModel, BaseRetriever):
     model_config = STRICT
 
     retriever: VectorStore | RetrieverLike = Field(frozen=True)
-    reranker: BaseDocumentCompressor = Field(frozen=True)
+    reranker: BaseDocumentCompressor | Runnable[Any, Any] = Field(frozen=True)
     fetch_k: FetchK = Field(default=None, ge=1)
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
 
@@ -103,9 +115,13 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         config = _inner_config(run_manager.get_child(), arguments)
         cut = self._split(arguments, asynchronous=False)
         fetcher, more = self._fetcher(arguments.pop("fetch_k", self.fetch_k), arguments)
-        reranker, cut = with_cut(self.reranker, cut, asynchronous=False)
         fetched = fetcher.invoke(query, config, **more)
-        return list(reranker.compress_documents(fetched, query, callbacks=run_manager.get_child(), **cut))
+        _warn_of_few(fetched, fetcher, more)
+        callbacks = run_manager.get_child()
+        if not isinstance(self.reranker, BaseDocumentCompressor):
+            return _documents(self.reranker.invoke({"query": query, "documents": fetched}, {"callbacks": callbacks}, **cut))
+        reranker, cut = with_cut(self.reranker, cut, asynchronous=False)
+        return list(reranker.compress_documents(fetched, query, callbacks=callbacks, **cut))
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **arguments: Any
@@ -113,9 +129,13 @@ class RerankingRetriever(StrictModel, BaseRetriever):
         config = _inner_config(run_manager.get_child(), arguments)
         cut = self._split(arguments, asynchronous=True)
         fetcher, more = self._fetcher(arguments.pop("fetch_k", self.fetch_k), arguments)
-        reranker, cut = with_cut(self.reranker, cut, asynchronous=True)
         fetched = await fetcher.ainvoke(query, config, **more)
-        return list(await reranker.acompress_documents(fetched, query, callbacks=run_manager.get_child(), **cut))
+        _warn_of_few(fetched, fetcher, more)
+        callbacks = run_manager.get_child()
+        if not isinstance(self.reranker, BaseDocumentCompressor):
+            return _documents(await self.reranker.ainvoke({"query": query, "documents": fetched}, {"callbacks": callbacks}, **cut))
+        reranker, cut = with_cut(self.reranker, cut, asynchronous=True)
+        return list(await reranker.acompress_documents(fetched, query, callbacks=callbacks, **cut))
 
     def _call_arguments(self, *, asynchronous: bool) -> Names:
         """Every name that an argument of a call may have."""
@@ -189,3 +209,27 @@ def _inner_config(callbacks: Callbacks, arguments: dict[str, Any]) -> RunnableCo
     """The config for the inner retriever. Removes LangChain's arguments from `arguments`."""
     arguments.pop("verbose", None)
     return {"callbacks": callbacks, "configurable": arguments.pop(_CONFIGURABLE, None) or {}}
+
+
+def _documents(result: object) -> list[Document]:
+    """The result of a runnable as a list of documents."""
+    if isinstance(result, Sequence) and all(isinstance(one, Document) for one in result):
+        return list(result)
+    found = f"a list with {kind_of(result[0])}" if isinstance(result, list) and result else kind_of(result)
+    raise TypeError(f"the reranker of a RerankingRetriever must return a list of LangChain's Documents, not {found}")
+
+
+def _warn_of_few(fetched: Sequence[Document], fetcher: object, arguments: Mapping[str, Any]) -> None:
+    """Log a warning if a search under a filter returned fewer documents than wanted."""
+    if not isinstance(fetcher, VectorStoreRetriever):
+        return
+    given = {**fetcher.search_kwargs, **arguments}
+    wanted = given.get("k", _DEFAULT_K)
+    filters = [name for name, value in given.items() if value is not None and any(part in name for part in _FILTERS)]
+    if not filters or len(fetched) >= wanted:
+        return
+    advice = ""
+    if fetcher.search_type == "similarity" and "fetch_k" in (read_by(fetcher, asynchronous=False) or ()):
+        own = given.get("fetch_k", "its default")
+        advice = f". This store filters after its search (fetch_k={own}): a larger search_kwargs={{'fetch_k': ...}} finds the others"
+    log.warning("%d of %d documents came back under %s%s", len(fetched), wanted, " and ".join(sorted(filters)), advice)

@@ -14,7 +14,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from qwen3_integrations import FakeEngine
 from qwen3_integrations.adapters.reranking_retriever import FETCH_K
-from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.engines.wrapper import EngineWrapper
+from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.langchain import Qwen3Embeddings, Qwen3Rerank, RerankingRetriever
 
 QUERY = "planet number 7"
@@ -184,3 +185,120 @@ async def test_another_compressor(rerank):
     retriever = RerankingRetriever(retriever=Counting(), reranker=DocumentCompressorPipeline(transformers=[rerank]), fetch_k=9)
     assert [found.page_content for found in retriever.invoke(QUERY)] == [TEXTS[7], TEXTS[0], TEXTS[1]]
     assert await retriever.ainvoke(QUERY) == retriever.invoke(QUERY)
+
+
+class Failing(EngineWrapper):
+    """A server that is away."""
+
+    def run(self, job):
+        raise EngineError("away")
+
+    async def arun(self, job):
+        raise EngineError("away")
+
+
+async def test_a_reranker_with_fallbacks(engine, rerank, store):
+    away = Qwen3Rerank(engine=Failing(FakeEngine("rerank")))
+    retriever = RerankingRetriever(retriever=store, reranker=away.with_fallbacks([rerank]))
+    result = retriever.invoke(QUERY)
+    assert [document.page_content for document in result][:1] == [QUERY]
+    assert len(result) == 3
+    assert await retriever.ainvoke(QUERY) == result
+    assert len(retriever.invoke(QUERY, top_n=2)) == 2
+    assert retriever.invoke(QUERY, score_threshold=0.5) == result[:1]
+    assert len(await retriever.ainvoke(QUERY, top_n=1)) == 1
+
+
+def test_the_last_fallback_may_be_the_retrievers_order(rerank, store):
+    away = Qwen3Rerank(engine=Failing(FakeEngine("rerank")), top_n=2)
+    retriever = RerankingRetriever(retriever=store, reranker=away.with_fallbacks([RunnableLambda(lambda call: call["documents"][:2])]))
+    assert retriever.invoke(QUERY) == store.similarity_search(QUERY, k=FETCH_K)[:2]
+    with pytest.raises(ConfigError, match=r"top_n is not an option of a call"):  # the lambda would not read it
+        retriever.invoke(QUERY, top_n=1)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda rerank: rerank.with_retry(),
+        lambda rerank: rerank.bind(score_threshold=0.0),
+        lambda rerank: rerank.with_config(tags=["a"]),
+        lambda rerank: RunnableLambda(lambda call, top_n=3: rerank.invoke(call, top_n=top_n)),
+    ],
+    ids=["with_retry", "bind", "with_config", "lambda"],
+)
+def test_other_runnables_as_reranker(rerank, store, wrap):
+    retriever = RerankingRetriever(retriever=store, reranker=wrap(rerank))
+    assert [document.page_content for document in retriever.invoke(QUERY)] == [QUERY, *[d.page_content for d in rerank_rest(rerank, store)]]
+    assert len(retriever.invoke(QUERY, top_n=1)) == 1
+
+
+def rerank_rest(rerank, store):
+    return RerankingRetriever(retriever=store, reranker=rerank).invoke(QUERY)[1:]
+
+
+def test_the_run_of_a_reranker_with_fallbacks_is_inside_the_retrievers(rerank, store):
+    runs = Runs()
+    retriever = RerankingRetriever(retriever=store, reranker=rerank.with_fallbacks([rerank]))
+    retriever.invoke(QUERY, {"callbacks": [runs]})
+    assert {name for name, parent in runs.tree() if parent} == {"Qwen3Rerank", "RunnableWithFallbacks", "VectorStoreRetriever"}
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [("text", "not str"), ([Document("a"), "b"], "not a list with"), (None, "not None"), ({"documents": []}, "not dict")],
+)
+def test_a_runnable_that_returns_no_documents(store, result, words):
+    retriever = RerankingRetriever(retriever=store, reranker=RunnableLambda(lambda call: result))
+    with pytest.raises(TypeError, match=rf"must return a list of LangChain's Documents, {words}"):
+        retriever.invoke(QUERY)
+
+
+@pytest.fixture(scope="module")
+def faiss():
+    from langchain_community.vectorstores import FAISS
+
+    embeddings = Qwen3Embeddings(model="qwen3-tiny-demo", backend="torch")
+    texts = [f"text {number} about files" for number in range(60)]
+    return FAISS.from_texts(texts, embeddings, [{"tenant": "b" if number % 15 == 0 else "a", "n": number} for number in range(60)])
+
+
+def far(faiss):
+    """A filter that only the 30 farthest texts pass."""
+    return {"n": {"$in": [document.metadata["n"] for document in faiss.similarity_search("files", k=60)[30:]]}}
+
+
+async def test_few_documents_under_a_filter_are_a_warning(faiss, rerank, caplog):
+    retriever = RerankingRetriever(retriever=faiss, reranker=rerank, fetch_k=30)
+    assert retriever.invoke("files", filter=far(faiss)) == []
+    words = "0 of 30 documents came back under filter. This store filters after its search (fetch_k=its default): a larger search_kwargs="
+    assert words in caplog.text
+    caplog.clear()
+    assert await retriever.ainvoke("files", filter=far(faiss)) == []
+    assert words in caplog.text
+
+
+def test_the_warning_names_the_way_out(faiss, rerank, engine, caplog):
+    retriever = RerankingRetriever(retriever=faiss, reranker=rerank, fetch_k=30, search_kwargs={"fetch_k": 60})
+    assert len(retriever.invoke("files", filter=far(faiss))) == 3
+    assert fetched(engine) == 30
+    assert not caplog.text
+
+
+def test_a_store_that_filters_first_gets_no_advice(store, rerank, caplog):
+    retriever = RerankingRetriever(retriever=store, reranker=rerank)
+    retriever.invoke(QUERY, filter=lambda document: document.metadata["n"] < 6)
+    assert caplog.messages == ["6 of 50 documents came back under filter"]
+
+
+def test_a_filter_on_the_stores_own_retriever(faiss, rerank, caplog):
+    own = faiss.as_retriever(search_kwargs={"k": 10, "filter": far(faiss)})
+    RerankingRetriever(retriever=own, reranker=rerank).invoke("files")
+    assert caplog.messages[0].startswith("0 of 10 documents came back under filter. This store")
+
+
+def test_enough_documents_and_no_filter_are_silent(faiss, rerank, caplog):
+    RerankingRetriever(retriever=faiss, reranker=rerank, fetch_k=30).invoke("files")
+    RerankingRetriever(retriever=faiss, reranker=rerank, fetch_k=2).invoke("files", filter={"tenant": "a"})
+    RerankingRetriever(retriever=faiss, reranker=rerank, fetch_k=80).invoke("files", filter=None)
+    assert not caplog.text
