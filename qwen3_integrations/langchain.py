@@ -58,9 +58,11 @@ class _RerankInput(BaseModel):
 class Qwen3Embeddings(EmbedderSettings, Embeddings):
     """Qwen3-Embedding as LangChain embeddings, from an engine in this process or from a server.
 
-    The instruction is put before queries; documents are embedded without instruction. A cache with the text as its key, such as
-    `CacheBackedEmbeddings(query_embedding_cache=True)`, confuses a query and an equal document: give it a separate store for queries
-    (`query_embedding_cache=InMemoryByteStore()`), and a namespace with model and dimensions.
+    The instruction is put before queries; documents are embedded without instruction.
+
+    A cache with the text as its key, such as `CacheBackedEmbeddings`, needs `namespace=embeddings.cache_namespace`: another model, width or
+    budget has another one. It would confuse a query with an equal document, and two instructions: give it a separate store for queries
+    (`query_embedding_cache=InMemoryByteStore()`), one for each instruction.
 
     Args:
         model: A folder, a name on the hub, or `qwen3-tiny-demo`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qwen3_integrations.adapters.embedder_settings import EmbedderSettings
@@ -14,7 +14,7 @@ from qwen3_integrations.core.pipeline import is_quick
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
 from qwen3_integrations.core.validation import check_options, checked_list, kind_of, whole_number
-from qwen3_integrations.errors import ConfigError, InputError
+from qwen3_integrations.errors import ConfigError, InputError, Qwen3Error
 
 if not TYPE_CHECKING:
     require("llama_index.core", "llama-index")
@@ -90,6 +90,10 @@ class _EmbeddingCalls(_Base):
         checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
         return await super().aget_text_embedding_batch(checked, show_progress)
 
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """The settings, as LlamaIndex saves them. As a string, they are what the vectors of nodes depend on; see `_NodeSettings`."""
+        return _NodeSettings(super().to_dict(**kwargs), self)
+
     def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **_for_other_components: Any) -> Sequence[BaseNode]:
         """Embed nodes as a component of a pipeline. A pipeline passes all arguments to all components; unknown ones are ignored."""
         return super().__call__(nodes, show_progress=show_progress)
@@ -99,12 +103,34 @@ class _EmbeddingCalls(_Base):
         return await super().acall(nodes, show_progress=show_progress)
 
 
+class _NodeSettings(dict[str, Any]):
+    """Settings whose string is the `cache_namespace`.
+
+    The key of LlamaIndex's `IngestionCache` is made from `str(component.to_dict())`. Settings that change no vector of a node
+    (instruction, `base_url`, key, backend, batch size) must not change the key; other weights under the same name must.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], embedding: Any) -> None:
+        super().__init__(settings)
+        self._embedding = embedding
+
+    def __str__(self) -> str:
+        try:
+            return str(self._embedding.cache_namespace)
+        except Qwen3Error:  # the server is away: it will fail again when nodes are embedded
+            return super().__str__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
 class Qwen3Embedding(_EmbeddingCalls, EmbedderSettings, BaseEmbedding):
     """Qwen3-Embedding as a LlamaIndex embedding, from an engine in this process or from a server.
 
     The instruction is put before queries; texts are embedded without instruction. In LlamaIndex, the key of an `embeddings_cache` is the
     text only. Here the key of a query includes the instruction, so that a query and an equal text have separate entries. Use one cache
-    for one model and one number of dimensions only.
+    for one `cache_namespace` only: one model, width and budget. An `IngestionPipeline` does that by itself: its cache keeps the nodes of
+    another model, width or budget apart, and finds them again if only instruction, `base_url`, backend or batch size changed.
 
     Args:
         model: A folder, a name on the hub, or `qwen3-tiny-demo`. `model_name` is LlamaIndex's name for the same setting.

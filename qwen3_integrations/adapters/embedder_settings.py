@@ -52,6 +52,14 @@ class EmbedderSettings(ComponentSettings):
         """The text before a document; empty unless the model's folder declares one."""
         return self._embedder.document_prompt
 
+    @property
+    def cache_namespace(self) -> str:
+        """A name for a cache of document vectors whose keys are the texts; see `Embedder.cache_namespace`.
+
+        Over HTTP it sends requests: from a coroutine, use `await asyncio.to_thread(getattr, embeddings, "cache_namespace")`.
+        """
+        return self._embedder.cache_namespace()
+
     def _documents(self, texts: Sequence[str]) -> list[list[float]]:
         return _as_lists(self._embedder.embed_documents(texts))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
 from qwen3_integrations.core.component import Component
 from qwen3_integrations.core.engine import Engine, conventions_of
+from qwen3_integrations.core.fingerprint import digest_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
 from qwen3_integrations.core.planning import declared_budget, document_prompts, query_prompts
@@ -81,6 +83,28 @@ class Embedder(Component):
     def document_prompt(self) -> str:
         """The text before a document; empty unless the model's folder declares one."""
         return self._conventions.before_document
+
+    def cache_namespace(self) -> str:
+        """A name for a cache of document vectors whose keys are the texts.
+
+        It is made from the identity of the engine's fingerprint, the width and the budget: equal if an equal text gets an equal vector,
+        but for rounding. Another instruction, number format, batch size or address of a server does not change it. An engine in this
+        process reads the weights. A server says only where it loaded its model from, so the same model has another name there; the address
+        of a server that does not say that is part of the name.
+
+        Returns:
+            Letters, digits, `-`: `qwen3-embedding-1024d-` and 16 hexadecimal digits.
+
+        Raises:
+            EngineError: If a server fails: an engine over HTTP asks it, each time (see `Engine.fingerprint`).
+        """
+        fingerprint = self.engine.fingerprint()
+        width = self.dimensions or self.engine.dimensions
+        facts: list[object] = [fingerprint.identity, width, min(self.max_tokens, self.engine.max_tokens or self.max_tokens)]
+        if fingerprint.partial:
+            source = fingerprint.identity.get("loaded from") or getattr(self.engine, "where", None)
+            facts += [self.engine.model, source]
+        return f"qwen3-embedding-{width}d-{digest_of(json.dumps(facts, sort_keys=True))}"
 
     def embed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
         """Embed texts without an instruction.

@@ -130,7 +130,7 @@ def test_cache_backed_embeddings(engine, embeddings):
     cached = CacheBackedEmbeddings.from_bytes_store(
         embeddings,
         InMemoryByteStore(),
-        namespace=f"{embeddings.model}-",
+        namespace=embeddings.cache_namespace,
         query_embedding_cache=InMemoryByteStore(),
         key_encoder="blake2b",
     )
