@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,37 @@ SHARING = {
 """What starts once for many tests -> where these tests are."""
 
 
+LONG = (
+    "tests/server/test_serving.py",
+    "servers",
+    "browser",
+    "tests/server/test_serve_folders.py",
+    "tests/contract/test_vllm_engine.py",
+    "tests/server/test_sglang.py",
+    "tests/contract/test_vllm_folders.py",
+    "tests/server/test_supervise.py",
+    "tests/contract/test_torch_kernels.py",
+    "tests/unit/test_documents.py",
+    "tests/unit/test_http_campaign.py",
+)
+"""What takes minutes, the longest first: with it, no process is busy at the end while the other one waits."""
+
+
+def scope_of(nodeid: str) -> str:
+    """The group or the file of a test."""
+    group = next((name for name, places in SHARING.items() if nodeid.startswith(places)), None)
+    return group or nodeid.partition("::")[0]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the processes of `pytest -n`: long scopes first, then those with most tests."""
+    if hasattr(config, "workerinput"):
+        scopes = [scope_of(item.nodeid) for item in items]
+        count = Counter(scopes)
+        place = {scope: LONG.index(scope) if scope in LONG else len(LONG) for scope in count}
+        items.sort(key=lambda item: (place[scope_of(item.nodeid)], -count[scope_of(item.nodeid)], scope_of(item.nodeid)))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With `pytest -n 2 --dist loadscope`: tests that share a server or a browser stay in one process, and so do the tests of a file."""
@@ -27,9 +59,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Groups(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            group = next((name for name, places in SHARING.items() if nodeid.startswith(places)), None)
-            return group or nodeid.partition("::")[0]
+            return scope_of(nodeid)
 
+    config.option.loadscopereorder = False  # the order of the collection, which is by time
     return Groups(config, log)
 
 
