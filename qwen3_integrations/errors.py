@@ -3,6 +3,7 @@
     Qwen3Error                              `reason`, `advice`, `index`
     ├── InputError (ValueError)             a text or an argument of a call; `argument`
     │   ├── InvalidText                     not encodable as UTF-8 (lone surrogates)
+    │   ├── PreprocessFailed                `preprocess` raised an error, or did not return text
     │   └── PromptTooLong                   instruction and query leave no room; `tokens`, `max_tokens`
     ├── ConfigError (ValueError)            a setting that can't work; `option`
     │   ├── MissingExtra (ImportError)      an optional dependency is not installed
@@ -52,6 +53,7 @@ __all__ = [
     "ModelNotFound",
     "ModelNotServed",
     "Partial",
+    "PreprocessFailed",
     "PromptTooLong",
     "QuotaExceeded",
     "Qwen3Error",
@@ -202,6 +204,10 @@ class InputError(Qwen3Error, ValueError):
 
 class InvalidText(InputError):
     """A text that can't be encoded as UTF-8; `index` is None for a query or an instruction."""
+
+
+class PreprocessFailed(InputError):
+    """The caller's `preprocess` raised an error for a text (`__cause__`), or did not return text."""
 
 
 class PromptTooLong(InputError):

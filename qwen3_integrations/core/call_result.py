@@ -29,6 +29,8 @@ class CallResult:
         rows: One row for each item, in the order of the items.
         usage: The usage of all slices together.
         truncated: Positions of the items with a cut prompt. The plan or the engine may cut it.
+        replaced: Positions of the items in which lone surrogates were replaced.
+        preprocessed: Positions of the items that the caller's `preprocess` changed.
         max_tokens: The budget that was used, if it is less than the wanted one (a server's own limit); else None.
         planned_at: Time at which the first slice was planned and the engine started, by `time.perf_counter`.
     """
@@ -36,6 +38,8 @@ class CallResult:
     rows: Rows
     usage: Usage
     truncated: frozenset[int]
+    replaced: frozenset[int]
+    preprocessed: frozenset[int]
     max_tokens: int | None
     planned_at: float
 
@@ -82,6 +86,8 @@ class _Whole:
         self._rows: Rows | None = None
         self._usage = Usage()
         self._truncated: set[int] = set()
+        self._replaced: set[int] = set()
+        self._preprocessed: set[int] = set()
         self._max_tokens: int | None = None
         self._planned_at = 0.0
         self._taken = 0
@@ -99,6 +105,8 @@ class _Whole:
         self._taken = part.begin + len(rows)
         self._usage += part.usage
         self._truncated |= part.truncated
+        self._replaced |= part.replaced
+        self._preprocessed |= part.preprocessed
         self._max_tokens = self._max_tokens or part.max_tokens
 
     @contextmanager
@@ -118,4 +126,12 @@ class _Whole:
     def result(self) -> CallResult:
         """The result, after the last slice."""
         assert self._rows is not None  # a list has at least one slice
-        return CallResult(self._rows, self._usage, frozenset(self._truncated), self._max_tokens, self._planned_at)
+        return CallResult(
+            rows=self._rows,
+            usage=self._usage,
+            truncated=frozenset(self._truncated),
+            replaced=frozenset(self._replaced),
+            preprocessed=frozenset(self._preprocessed),
+            max_tokens=self._max_tokens,
+            planned_at=self._planned_at,
+        )

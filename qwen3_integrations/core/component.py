@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.fork_guard import process_lock
+from qwen3_integrations.core.preparation import OnBadText, Preparation, Preprocess, check_can_be_pickled, name_of
 from qwen3_integrations.core.results import Usage
 
 
@@ -18,12 +19,14 @@ class Component(ABC):
 
     Args:
         engine: An opened engine.
+        on_bad_text, preprocess: See `Preparation`.
 
     Attributes:
         engine: The engine.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, on_bad_text: OnBadText = "error", preprocess: Preprocess | None = None) -> None:
+        self._preparation = Preparation(on_bad_text, preprocess)
         self.engine = engine
         self._usage = Usage()
         self._lock = process_lock()
@@ -33,9 +36,33 @@ class Component(ABC):
         """Total usage of all calls so far."""
         return self._usage
 
+    @property
+    def on_bad_text(self) -> OnBadText:
+        """What happens to texts with lone surrogates: `error`, or `replace` by U+FFFD."""
+        return self._preparation.on_bad_text
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """The function that changes documents before the model reads them; None for none."""
+        return self._preparation.preprocess
+
+    @property
+    def _takes_any_text(self) -> bool:
+        return self._preparation.on_bad_text == "replace"
+
+    def _preparation_words(self) -> str:
+        """The settings of the preparation for `repr`; empty for the usual ones."""
+        words = f", on_bad_text={self.on_bad_text!r}" if self.on_bad_text != "error" else ""
+        return words + (f", preprocess={name_of(self.preprocess)}" if self.preprocess else "")
+
+    def _preparation_facts(self) -> dict[str, object]:
+        """The same for HTML."""
+        facts: dict[str, object] = {"lone surrogates": "replaced"} if self.on_bad_text == "replace" else {}
+        return facts | ({"preprocess": name_of(self.preprocess)} if self.preprocess else {})
+
     @abstractmethod
     def _settings(self) -> dict[str, Any]:
-        """The arguments of the constructor, without the engine."""
+        """The arguments of the constructor, without the engine and the preparation."""
 
     def _count(self, used: Usage) -> None:
         with self._lock:
@@ -44,13 +71,17 @@ class Component(ABC):
     def __copy__(self) -> Self:
         # A wrapper copies itself: `SharedEngine` counts its users. Other engines are never copied.
         engine = copy.copy(self.engine) if hasattr(type(self.engine), "__copy__") else self.engine
-        return type(self)(engine, **self._settings())
+        return type(self)(engine, **self._all_settings())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self.engine, self._settings())
+        check_can_be_pickled(self.preprocess)
+        return _remade, (type(self), self.engine, self._all_settings())
+
+    def _all_settings(self) -> dict[str, Any]:
+        return {**self._settings(), "on_bad_text": self.on_bad_text, "preprocess": self.preprocess}
 
 
 def _remade(cls: type[Component], engine: Engine, settings: dict[str, Any]) -> Component:

@@ -18,6 +18,7 @@ from qwen3_integrations.core.fingerprint import digest_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
 from qwen3_integrations.core.planning import declared_budget, document_prompts, query_prompts
+from qwen3_integrations.core.preparation import OnBadText, Preprocess
 from qwen3_integrations.core.progress import texts_bar
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SliceSize
@@ -42,6 +43,11 @@ class Embedder(Component):
         max_tokens: Budget of a text, end token included. It applies if tokens can be counted (see `HttpEngine`). Longer documents
             are cut, which is logged and counted in `usage`; a longer query is an error. None: 8192, or what the model's folder declares
             (`max_seq_length`) where that is less.
+        on_bad_text: What happens to a text with lone surrogates, which UTF-8 can't encode: `error`, or `replace` each by U+FFFD. The
+            number of such texts is logged and counted in `usage`.
+        preprocess: A function that is called with one document and returns the text that the model reads, for example
+            `functools.partial(unicodedata.normalize, "NFKC")`. It is called from any thread, several calls at once are possible, and
+            an async call never runs it on the event loop. Queries are not changed. The number of changed documents is counted in `usage`.
 
     Attributes:
         instruction: The instruction of queries; None where the model's folder declares a prompt of another form (see `query_prompt`).
@@ -61,11 +67,18 @@ class Embedder(Component):
     """
 
     def __init__(
-        self, engine: Engine, *, instruction: str | None = None, dimensions: int | None = None, max_tokens: int | None = None
+        self,
+        engine: Engine,
+        *,
+        instruction: str | None = None,
+        dimensions: int | None = None,
+        max_tokens: int | None = None,
+        on_bad_text: OnBadText = "error",
+        preprocess: Preprocess | None = None,
     ) -> None:
         if engine.task != "embed":
             raise ConfigError(f"must be opened for embed, but it runs {engine.model} for {engine.task}", option="engine")
-        super().__init__(engine)
+        super().__init__(engine, on_bad_text, preprocess)
         self._conventions = conventions_of(engine)
         self.instruction = self._conventions.instruction if instruction is None else checked_text(instruction, "instruction")
         self.dimensions = checked_dimensions(dimensions, engine.dimensions, f"{engine.model} on the {engine.backend} engine")
@@ -118,17 +131,18 @@ class Embedder(Component):
 
         Raises:
             TypeError: For an item that is not a string; the message has its index.
-            InvalidText: For lone surrogates; the message has the index.
+            InvalidText: For lone surrogates, unless they are replaced; the message has the index.
+            PreprocessFailed: If `preprocess` raises an error or does not return text; the message has the index.
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
             MissingExtra: If `progress` is true and tqdm is not installed.
         """
-        checked = checked_texts(texts)
+        checked = self._checked(texts)
         with texts_bar(len(checked), shown=progress) as report:
             return self._counted(run_call(self.engine, self._documents(_itself), checked, report))
 
     async def aembed_documents(self, texts: Sequence[str], *, progress: bool = False) -> Rows:
         """As `embed_documents`, without blocking the event loop."""
-        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
+        checked = self._checked(texts) if is_quick(texts) else await asyncio.to_thread(self._checked, texts)
         with texts_bar(len(checked), shown=progress) as report:
             return self._counted(await arun_call(self.engine, self._documents(_itself), checked, report))
 
@@ -147,14 +161,14 @@ class Embedder(Component):
 
         Raises:
             TypeError: For an item that is not a string; the message has its index. The texts before it are embedded and yielded first.
-            InvalidText: For lone surrogates; the message has the index. The texts before it are embedded and yielded first.
+            InvalidText, PreprocessFailed: As in `embed_documents`; the message has the index. The slices before it are yielded first.
             EngineError: If the engine or its server fails. The slices before it are yielded first.
         """
-        return _rows(self.slices(checked_stream(texts), _itself))
+        return _rows(self.slices(checked_stream(texts, any_text=self._takes_any_text), _itself))
 
     def aiter_documents(self, texts: Iterable[str]) -> AsyncGenerator[Rows, None]:
         """As `iter_documents`, without blocking the event loop: texts are read in worker threads, one slice at a time."""
-        return _arows(self.aslices(checked_stream(texts), _itself))
+        return _arows(self.aslices(checked_stream(texts, any_text=self._takes_any_text), _itself))
 
     def embed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
         """Embed queries, each with the instruction before it.
@@ -170,13 +184,13 @@ class Embedder(Component):
             PromptTooLong: If instruction and query exceed `max_tokens`: a query is never cut.
             TypeError, InvalidText, EngineError: As in `embed_documents`.
         """
-        work, checked = self._queries(_itself, instruction), checked_texts(texts)
+        work, checked = self._queries(_itself, instruction), self._checked(texts)
         return self._counted(run_call(self.engine, work, checked))
 
     async def aembed_queries(self, texts: Sequence[str], instruction: str | None = None) -> Rows:
         """As `embed_queries`, without blocking the event loop."""
         work = self._queries(_itself, instruction)
-        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
+        checked = self._checked(texts) if is_quick(texts) else await asyncio.to_thread(self._checked, texts)
         return self._counted(await arun_call(self.engine, work, checked))
 
     def slices(
@@ -212,20 +226,25 @@ class Embedder(Component):
 
     def _documents(self, text: Callable[[T], str]) -> Work[T]:
         def plan(items: Sequence[T]) -> Plan:
-            texts = [text(item) for item in items]
-            return Plan(document_prompts(texts, self.engine.tokenizer, self.max_tokens, self._conventions))
+            made = self._preparation.documents([text(item) for item in items], "texts")
+            prompts = document_prompts(made.texts, self.engine.tokenizer, self.max_tokens, self._conventions)
+            return Plan(prompts, replaced=made.replaced, preprocessed=made.preprocessed)
 
-        return Work("embed", self.max_tokens, plan, self._finish, lambda item: len(text(item)))
+        return Work("embed", self.max_tokens, plan, self._finish, lambda item: len(text(item)), blocks=self.preprocess is not None)
 
     def _queries(self, text: Callable[[T], str], instruction: str | None) -> Work[T]:
         instruction = self.instruction if instruction is None else checked_text(instruction, "instruction")  # None: the folder's prompt
 
         def plan(items: Sequence[T]) -> Plan:
-            texts = [text(item) for item in items]
-            return Plan(query_prompts(texts, instruction, self.engine.tokenizer, self.max_tokens, self._conventions))
+            made = self._preparation.queries([text(item) for item in items])
+            prompts = query_prompts(made.texts, instruction, self.engine.tokenizer, self.max_tokens, self._conventions)
+            return Plan(prompts, replaced=made.replaced)
 
         before = len(self._conventions.before_query(instruction))
         return Work("embed", self.max_tokens, plan, self._finish, lambda item: before + len(text(item)))
+
+    def _checked(self, texts: Sequence[str]) -> list[str]:
+        return checked_texts(texts, any_text=self._takes_any_text)
 
     def _finish(self, rows: Rows, plan: Plan, begin: int) -> Rows:
         return unit_rows(rows, len(plan.prompts), self.dimensions, begin)
@@ -251,6 +270,8 @@ class Embedder(Component):
         finally:
             if used.truncated:
                 log.warning("%d of %d texts were truncated to %d tokens", used.truncated, used.prompts, limit)
+            if used.replaced:
+                log.warning("lone surrogates in %d of %d texts were replaced by U+FFFD", used.replaced, used.prompts)
 
     def __repr__(self) -> str:
         width = self.dimensions or self.engine.dimensions
@@ -258,7 +279,7 @@ class Embedder(Component):
         prompts += f", document_prompt={self.document_prompt!r}" if self.document_prompt else ""
         declared = self._conventions.facts is not None and self.instruction == self._conventions.instruction
         prompts += " (declared by the folder)" if declared else ""
-        return f"Embedder({self.engine!r}, dimensions={width}, max_tokens={self.max_tokens}, {prompts})"
+        return f"Embedder({self.engine!r}, dimensions={width}, max_tokens={self.max_tokens}, {prompts}{self._preparation_words()})"
 
     def _repr_html_(self) -> str:
         facts = engine_facts(self.engine) | {
@@ -267,6 +288,7 @@ class Embedder(Component):
             "instruction": self.instruction or "none",
             **({"query prompt": repr(self.query_prompt)} if self.instruction is None else {}),
             **({"document prompt": repr(self.document_prompt)} if self.document_prompt else {}),
+            **self._preparation_facts(),
             "so far": usage_words(self.usage),
         }
         return facts_table("Embedder", facts)

@@ -44,5 +44,5 @@ def engine_facts(engine: Engine) -> dict[str, object]:
 
 def usage_words(usage: Usage) -> str:
     """Usage as text, such as `12 prompts, 3,456 tokens, 1 truncated`."""
-    cut = f", {usage.truncated:,} truncated" if usage.truncated else ""
-    return f"{usage.prompts:,} prompts, {usage.tokens:,} tokens{cut}"
+    counts = {"truncated": usage.truncated, "with replaced surrogates": usage.replaced, "preprocessed": usage.preprocessed}
+    return f"{usage.prompts:,} prompts, {usage.tokens:,} tokens" + "".join(f", {n:,} {what}" for what, n in counts.items() if n)

@@ -44,10 +44,14 @@ class Plan:
     Attributes:
         prompts: All prompts, those of one item next to each other, in the order of the items.
         counts: Number of prompts of each item; None if each item has one.
+        replaced: Positions of the items in which lone surrogates were replaced.
+        preprocessed: Positions of the items that the caller's `preprocess` changed.
     """
 
     prompts: tuple[Prompt, ...]
     counts: tuple[int, ...] | None = None
+    replaced: frozenset[int] = frozenset()
+    preprocessed: frozenset[int] = frozenset()
 
     def item_of(self, prompt: int) -> int:
         """The position of the item that a prompt belongs to."""
@@ -69,6 +73,7 @@ class Work(Generic[T]):
         finish: Makes checked rows from an engine's rows, their plan, and the position of the slice's first item.
         characters: Estimated number of characters of an item's prompts.
         prompts: Estimated number of prompts of an item.
+        blocks: Whether `plan` may take long even for few items: then it never runs in the event loop's thread.
     """
 
     task: Task
@@ -77,6 +82,7 @@ class Work(Generic[T]):
     finish: Callable[[Rows, Plan, int], Rows]
     characters: Callable[[T], int]
     prompts: Callable[[T], int] = _one
+    blocks: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +95,8 @@ class Slice(Generic[T]):
         rows: The result of `Work.finish`.
         usage: Prompts, tokens and cut prompts of this slice.
         truncated: Positions in the whole call of the items with a cut prompt. The plan or the engine may cut it.
+        replaced: Positions in the whole call of the items in which lone surrogates were replaced.
+        preprocessed: Positions in the whole call of the items that the caller's `preprocess` changed.
         max_tokens: The budget that was used, if it is less than `Work.max_tokens` (a server's own limit); else None.
         planned_at: Time at which the planning ended, by `time.perf_counter`.
     """
@@ -98,6 +106,8 @@ class Slice(Generic[T]):
     rows: Rows
     usage: Usage
     truncated: frozenset[int]
+    replaced: frozenset[int]
+    preprocessed: frozenset[int]
     max_tokens: int | None
     planned_at: float
 
@@ -237,8 +247,10 @@ class _Planned(Generic[T]):
             items=self.items,
             begin=self.begin,
             rows=rows,
-            usage=Usage(len(self.job.prompts), reply.total_tokens, len(cut)),
+            usage=Usage(len(self.job.prompts), reply.total_tokens, len(cut), len(self.plan.replaced), len(self.plan.preprocessed)),
             truncated=frozenset(map(self._position_of, cut)),
+            replaced=frozenset(self.begin + item for item in self.plan.replaced),
+            preprocessed=frozenset(self.begin + item for item in self.plan.preprocessed),
             max_tokens=reply.max_tokens,
             planned_at=self.planned_at,
         )
@@ -257,7 +269,8 @@ class _Planner(Generic[T]):
         self._ended = False
         self._failure: Exception | None = None
         self._slices = slices(items, work.prompts, work.characters, size, self._total)
-        self.is_quick = listed is not None and len(listed) <= QUICK_ITEMS and sum(map(work.characters, listed)) <= QUICK_CHARACTERS
+        is_short = listed is not None and len(listed) <= QUICK_ITEMS and sum(map(work.characters, listed)) <= QUICK_CHARACTERS
+        self.is_quick = is_short and not work.blocks
 
     def wants_next(self, in_flight: Sequence[Future[Slice[T]]] | Sequence[asyncio.Task[Slice[T]]]) -> bool:
         """Whether to plan another slice now. Otherwise the oldest one is yielded."""

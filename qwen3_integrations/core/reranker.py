@@ -16,6 +16,7 @@ from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import QUICK_ITEMS, Plan, Work, is_quick
 from qwen3_integrations.core.planning import PairPlanner, declared_budget
+from qwen3_integrations.core.preparation import OnBadText, Preprocess
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, Separator
 from qwen3_integrations.core.results import Hit, Ranking, Timing
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
@@ -36,6 +37,10 @@ class Reranker(Component):
             declares (`max_seq_length`) where that is less.
         separator: Separator between instruction, query and document: one newline as in the model card, or two as in the official
             repository's evaluation.
+        on_bad_text: What happens to a text with lone surrogates, which UTF-8 can't encode: `error`, or `replace` each by U+FFFD. The
+            number of such pairs is logged and counted in `usage`.
+        preprocess: A function that is called with one document and returns the text that the model reads; see `Embedder`. Hits have the
+            caller's own documents.
 
     Raises:
         ConfigError: For an engine of the other task, a budget that is not a whole number of at least 1, or another separator.
@@ -51,13 +56,20 @@ class Reranker(Component):
     """
 
     def __init__(
-        self, engine: Engine, *, instruction: str | None = None, max_tokens: int | None = None, separator: Separator = "\n"
+        self,
+        engine: Engine,
+        *,
+        instruction: str | None = None,
+        max_tokens: int | None = None,
+        separator: Separator = "\n",
+        on_bad_text: OnBadText = "error",
+        preprocess: Preprocess | None = None,
     ) -> None:
         if engine.task != "rerank":
             raise ConfigError(f"must be opened for rerank, but it runs {engine.model} for {engine.task}", option="engine")
         if separator not in ("\n", "\n\n"):
             raise ConfigError(f"must be one newline or two, not {separator!r}", option="separator")
-        super().__init__(engine)
+        super().__init__(engine, on_bad_text, preprocess)
         conventions = conventions_of(engine)
         declared = conventions.instruction or DEFAULT_INSTRUCTION
         self.instruction = declared if instruction is None else checked_text(instruction, "instruction")
@@ -91,14 +103,15 @@ class Reranker(Component):
             PromptTooLong: If template, instruction and query alone exceed `max_tokens`.
             ConfigError: For `top_n` or `score_threshold` outside their range.
             TypeError: For an item that is not a string; the message has its index.
-            InvalidText: For lone surrogates; the message has the index.
+            InvalidText: For lone surrogates, unless they are replaced; the message has the index.
+            PreprocessFailed: If `preprocess` raises an error or does not return text; the message has the index.
             EngineError: If the engine or its server fails; the tree is in `qwen3_integrations.errors`.
         """
         top_n, score_threshold = checked_cut(top_n, score_threshold)
         started = time.perf_counter()
         work = self._work(instruction)
-        checked_text(query, "query")
-        listed = checked_texts(documents, "documents")  # a new list: a column of a data frame is indexed by its labels
+        checked_text(query, "query", any_text=self._takes_any_text)
+        listed = self._checked(documents)  # a new list: a column of a data frame is indexed by its labels
         result = run_call(self.engine, work, [(query, document) for document in listed])
         return self._ranking(query, listed, instruction, result, started, top_n, score_threshold)
 
@@ -114,9 +127,8 @@ class Reranker(Component):
         top_n, score_threshold = checked_cut(top_n, score_threshold)
         started = time.perf_counter()
         work = self._work(instruction)
-        checked_text(query, "query")
-        quick = is_quick(documents)
-        listed = checked_texts(documents, "documents") if quick else await asyncio.to_thread(checked_texts, documents, "documents")
+        checked_text(query, "query", any_text=self._takes_any_text)
+        listed = self._checked(documents) if is_quick(documents) else await asyncio.to_thread(self._checked, documents)
         result = await arun_call(self.engine, work, [(query, document) for document in listed])
         return self._ranking(query, listed, instruction, result, started, top_n, score_threshold)
 
@@ -133,25 +145,37 @@ class Reranker(Component):
         Raises:
             PromptTooLong, TypeError, InvalidText, EngineError: As in `rank`.
         """
-        work, checked = self._work(instruction), _checked_pairs(pairs)
+        work, checked = self._work(instruction), _checked_pairs(pairs, self._takes_any_text)
         return self._counted(run_call(self.engine, work, checked)).rows
 
     async def ascore(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
         """As `score`, without blocking the event loop."""
         work, quick = self._work(instruction), is_quick(_flat(pairs))
-        checked = _checked_pairs(pairs) if quick else await asyncio.to_thread(_checked_pairs, pairs)
+        any_text = self._takes_any_text
+        checked = _checked_pairs(pairs, any_text) if quick else await asyncio.to_thread(_checked_pairs, pairs, any_text)
         return self._counted(await arun_call(self.engine, work, checked)).rows
 
     def _work(self, instruction: str | None) -> Work[tuple[str, str]]:
         instruction = self.instruction if instruction is None else checked_text(instruction, "instruction")
         planner = PairPlanner(instruction, self.separator, self.engine.tokenizer, self.max_tokens)
+
+        def plan(pairs: Sequence[tuple[str, str]]) -> Plan:
+            queries = self._preparation.queries([query for query, _ in pairs])
+            documents = self._preparation.documents([document for _, document in pairs], "documents")
+            prompts = planner.plan(list(zip(queries.texts, documents.texts, strict=True)))
+            return Plan(prompts, replaced=queries.replaced | documents.replaced, preprocessed=documents.preprocessed)
+
         return Work(
             task="rerank",
             max_tokens=self.max_tokens,
-            plan=lambda pairs: Plan(planner.plan(pairs)),
+            plan=plan,
             finish=lambda rows, plan, begin: probabilities(rows, len(plan.prompts), begin),
             characters=lambda pair: len(instruction) + len(pair[0]) + len(pair[1]),
+            blocks=self.preprocess is not None,
         )
+
+    def _checked(self, documents: Iterable[str]) -> list[str]:
+        return checked_texts(documents, "documents", any_text=self._takes_any_text)
 
     def _counted(self, result: CallResult) -> CallResult:
         """The result of a call; counts its usage and logs the number of cut documents."""
@@ -160,6 +184,8 @@ class Reranker(Component):
         if used.truncated:
             limit = result.max_tokens or self.max_tokens
             log.warning("%d of %d documents were truncated so that no prompt exceeds %d tokens", used.truncated, used.prompts, limit)
+        if used.replaced:
+            log.warning("lone surrogates in %d of %d pairs of query and document were replaced by U+FFFD", used.replaced, used.prompts)
         return result
 
     def _ranking(
@@ -176,7 +202,16 @@ class Reranker(Component):
         scores = self._counted(result).rows
         order = np.argsort(-scores, kind="stable")
         hits = [
-            Hit(int(index), rank, float(scores[index]), documents[index], index in result.truncated) for rank, index in enumerate(order)
+            Hit(
+                index=index,
+                rank=rank,
+                score=float(scores[index]),
+                document=documents[index],
+                truncated=index in result.truncated,
+                replaced=index in result.replaced,
+                preprocessed=index in result.preprocessed,
+            )
+            for rank, index in enumerate(order.tolist())
         ]
         passing = sum(score_threshold is None or hit.score >= score_threshold for hit in hits)
         kept = passing if top_n is None else min(top_n, passing)
@@ -193,12 +228,13 @@ class Reranker(Component):
         )
 
     def __repr__(self) -> str:
-        return f"Reranker({self.engine!r}, max_tokens={self.max_tokens}, instruction={self.instruction!r})"
+        return f"Reranker({self.engine!r}, max_tokens={self.max_tokens}, instruction={self.instruction!r}{self._preparation_words()})"
 
     def _repr_html_(self) -> str:
         facts = engine_facts(self.engine) | {
             "budget": f"{self.max_tokens:,} tokens",
             "instruction": self.instruction or "none",
+            **self._preparation_facts(),
             "so far": usage_words(self.usage),
         }
         return facts_table("Reranker", facts)
@@ -227,13 +263,13 @@ def probabilities(rows: Rows, count: int, first: int = 0) -> Rows:
     return scores
 
 
-def _checked_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _checked_pairs(pairs: Iterable[tuple[str, str]], any_text: bool) -> list[tuple[str, str]]:
     if isinstance(pairs, list | tuple) and len(pairs) == 2 and all(isinstance(text, str) for text in pairs):
         raise TypeError("pairs must be a list of (query, document), not one pair: pass [(query, document)]")
     items = checked_list(pairs, "pairs", "(query, document)", "[(query, document)]")
     listed = [_pair(pair, index) for index, pair in enumerate(items)]
-    checked_texts((query for query, _ in listed), "queries")
-    checked_texts((document for _, document in listed), "documents")
+    checked_texts((query for query, _ in listed), "queries", any_text=any_text)
+    checked_texts((document for _, document in listed), "documents", any_text=any_text)
     return listed
 
 

@@ -20,14 +20,24 @@ class Usage:
         prompts: Number of prompts.
         tokens: Number of prompt tokens, templates included, as the engine counted them; 0 if a server does not report it.
         truncated: Number of prompts whose document was cut to the budget.
+        replaced: Number of items with lone surrogates that were replaced by U+FFFD; an item is a text, or a pair of query and document.
+        preprocessed: Number of documents that the caller's `preprocess` changed.
     """
 
     prompts: int = 0
     tokens: int = 0
     truncated: int = 0
+    replaced: int = 0
+    preprocessed: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.prompts + other.prompts, self.tokens + other.tokens, self.truncated + other.truncated)
+        return Usage(
+            self.prompts + other.prompts,
+            self.tokens + other.tokens,
+            self.truncated + other.truncated,
+            self.replaced + other.replaced,
+            self.preprocessed + other.preprocessed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,8 @@ class Hit:
         score: The model's probability of "yes", in [0, 1].
         document: The text as the caller passed it.
         truncated: True if the model read only the beginning.
+        replaced: True if the model read U+FFFD for lone surrogates in the document or the query.
+        preprocessed: True if `preprocess` changed what the model read.
     """
 
     index: int
@@ -65,6 +77,8 @@ class Hit:
     score: float
     document: str
     truncated: bool = False
+    replaced: bool = False
+    preprocessed: bool = False
 
     @property
     def text(self) -> str:

@@ -51,12 +51,13 @@ def neutral(text: str) -> str:
     return _CONTROL.sub(lambda match: f"< {match[0][1:]}", text)
 
 
-def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
+def checked_texts(texts: Iterable[str], name: str = "texts", *, any_text: bool = False) -> list[str]:
     """The texts as a list, after the check that each is a `str` that can be encoded as UTF-8.
 
     Args:
         texts: Any iterable of strings; PyArrow's arrays of strings too.
         name: The argument's name, for messages.
+        any_text: Whether lone surrogates are allowed, because they are replaced later.
 
     Raises:
         TypeError: For a string or None instead of a list, or an item that is not a string; the message has the index.
@@ -64,31 +65,31 @@ def checked_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
     """
     checked = [plain_text(text) for text in checked_list(texts, name, "strings", "[text]")]
     for index, text in enumerate(checked):
-        _check(text, name, index)
+        _check(text, name, index, any_text=any_text)
     return checked
 
 
-def checked_stream(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
+def checked_stream(texts: Iterable[str], name: str = "texts", *, any_text: bool = False) -> Iterator[str]:
     """The texts of any iterable, each checked when it is read; errors as in `checked_texts`."""
-    return _checked_one_by_one(checked_iterable(texts, name, "strings", "[text]"), name)
+    return _checked_one_by_one(checked_iterable(texts, name, "strings", "[text]"), name, any_text)
 
 
-def _checked_one_by_one(texts: Iterator[str], name: str) -> Iterator[str]:
+def _checked_one_by_one(texts: Iterator[str], name: str, any_text: bool) -> Iterator[str]:
     for index, text in enumerate(map(plain_text, texts)):
-        _check(text, f"{name}[{index}]", index)
+        _check(text, f"{name}[{index}]", index, any_text=any_text)
         yield text
 
 
-def checked_text(text: str, name: str) -> str:
+def checked_text(text: str, name: str, *, any_text: bool = False) -> str:
     """The text, after the check that it is a `str` that can be encoded as UTF-8; errors as in `checked_texts`."""
-    _check(text, name, None)
+    _check(text, name, None, any_text=any_text)
     return text
 
 
-def _check(text: object, name: str, index: int | None) -> None:
+def _check(text: object, name: str, index: int | None, *, any_text: bool = False) -> None:
     if not isinstance(text, str):
         raise TypeError(f"{name if index is None else f'{name}[{index}]'} must be a string, not {kind_of(text)}")
-    if text.isascii():
+    if any_text or text.isascii():
         return
     try:
         text.encode()
@@ -96,7 +97,7 @@ def _check(text: object, name: str, index: int | None) -> None:
         raise InvalidText(
             f"contains the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, which UTF-8 can't encode",
             argument=name,
-            advice="Repair the text where it is read, for example by decoding with errors='replace'",
+            advice="Repair the text where it is read, for example by decoding with errors='replace', or set on_bad_text='replace'",
             index=index,
         ) from None
 
