@@ -71,6 +71,8 @@ class Qwen3Embeddings(EmbedderSettings, Embeddings):
         dimensions: Width of the vectors (Matryoshka), from 32 to the model's width; None for the model's width.
         max_tokens: Maximum tokens of a text, with the end token. Longer documents are cut; a longer query is an error. The
             default is 8192, or what the model's folder declares where that is less.
+        on_bad_text: `error` for texts with lone surrogates, or `replace` each by U+FFFD.
+        preprocess: A function from a document to the text that the model reads; see `Embedder`. Queries are not changed.
         backend: `auto`, `vllm`, `torch`, `http` or `fake`; see `open_engine`.
         engine: An opened engine; `close()` does not close it. It can't be combined with `base_url`, `api_key`, `backend` and
             `engine_options`.
@@ -131,7 +133,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         {"query": RunnablePassthrough(), "documents": retriever} | Qwen3Rerank(top_n=5)
 
     The metadata of its run in a trace has the model, the backend, the instruction, `top_n`, `score_threshold`, and the numbers of
-    documents, truncated documents and tokens.
+    documents, truncated, replaced and preprocessed documents, and tokens.
 
     It returns new documents, best first, with two more metadata entries: `relevance_score` (the model's probability of "yes", in [0, 1])
     and `original_rank` (the position in the input, from 0).
@@ -150,6 +152,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
             the `score`, that a document's metadata had before; None if it had neither.
         max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut. The default is 8192, or what the model's
             folder declares where that is less.
+        on_bad_text: As in `Qwen3Embeddings`.
+        preprocess: A function from a document's text, as `document_text` makes it, to the text that the model reads.
         backend, engine, engine_options: As in `Qwen3Embeddings`.
 
     Raises:
@@ -275,6 +279,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
             score_threshold=ranking.score_threshold,
             documents=ranking.usage.prompts,
             truncated_documents=ranking.usage.truncated,
+            replaced_documents=ranking.usage.replaced,
+            preprocessed_documents=ranking.usage.preprocessed,
             tokens=ranking.usage.tokens,
         )
 
