@@ -74,6 +74,8 @@ class Qwen3Embeddings(EmbedderSettings, Embeddings):
         dimensions: Width of the vectors (Matryoshka), from 32 to the model's width; None for the model's width.
         max_tokens: Maximum tokens of a text, with the end token. Longer documents are cut; a longer query is an error. The
             default is 8192, or what the model's folder declares where that is less.
+        on_bad_text: `error` for texts with lone surrogates, or `replace` each by U+FFFD.
+        preprocess: A function from a document to the text that the model reads; see `Embedder`. Queries are not changed.
         backend: `auto`, `vllm`, `torch`, `http` or `fake`; see `open_engine`.
         engine: An opened engine; `close()` does not close it. It can't be combined with `base_url`, `api_key`, `backend` and
             `engine_options`.
@@ -134,7 +136,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         {"query": RunnablePassthrough(), "documents": retriever} | Qwen3Rerank(top_n=5)
 
     The metadata of its run in a trace has the model, the backend, the instruction, `top_n`, `score_threshold`, and the numbers of
-    documents, truncated documents and tokens.
+    documents, truncated, replaced and preprocessed documents, and tokens.
 
     It returns new documents, best first, with two more metadata entries: `relevance_score` (the model's probability of "yes", in [0, 1])
     and `original_rank` (the position in the input, from 0). With `on_error="keep_order"`, documents that could not be reranked are returned
@@ -158,6 +160,8 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         deadline_s: Seconds that a call may last; None for no limit. May be assigned.
         max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut. The default is 8192, or what the model's
             folder declares where that is less.
+        on_bad_text: As in `Qwen3Embeddings`.
+        preprocess: A function from a document's text, as `document_text` makes it, to the text that the model reads.
         backend, engine, engine_options: As in `Qwen3Embeddings`.
 
     Raises:
@@ -290,6 +294,7 @@ class Qwen3Rerank(RerankerSettings, BaseDocumentCompressor, RunnableSerializable
         else:
             used = order.usage
             facts |= {"documents": used.prompts, "truncated_documents": used.truncated, "tokens": used.tokens}
+            facts |= {"replaced_documents": used.replaced, "preprocessed_documents": used.preprocessed}
         run_manager.metadata.update(facts)
 
     def _reordered(self, documents: Sequence[Document], order: Ranking | Unranked) -> list[Document]:

@@ -82,12 +82,12 @@ class _EmbeddingCalls(_Base):
             EngineError: As in `Embedder.embed_documents`; the position of an item is its position in the batch.
         """
         check_options(kwargs, _ARGUMENTS, "get_text_embedding_batch")
-        return super().get_text_embedding_batch(checked_texts(texts), show_progress)
+        return super().get_text_embedding_batch(_checked(self, texts), show_progress)
 
     async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
         """As `get_text_embedding_batch`, without blocking the event loop."""
         check_options(kwargs, _ARGUMENTS, "aget_text_embedding_batch")
-        checked = checked_texts(texts) if is_quick(texts) else await asyncio.to_thread(checked_texts, texts)
+        checked = _checked(self, texts) if is_quick(texts) else await asyncio.to_thread(_checked, self, texts)
         return await super().aget_text_embedding_batch(checked, show_progress)
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
@@ -142,6 +142,9 @@ class Qwen3Embedding(_EmbeddingCalls, EmbedderSettings, BaseEmbedding):
         dimensions: Width of the vectors (Matryoshka), from 32 to the model's width; None for the model's width.
         max_tokens: Maximum tokens of a text, with the end token. Longer texts are cut; a longer query is an error. The default is
             8192, or what the model's folder declares where that is less.
+        on_bad_text: `error` for texts with lone surrogates, or `replace` each by U+FFFD.
+        preprocess: A function from a document to the text that the model reads; see `Embedder`. Queries are not changed.
+            `to_dict` does not include it.
         backend: `auto`, `vllm`, `torch`, `http` or `fake`; see `open_engine`.
         engine: An opened engine; `close()` does not close it. It can't be combined with `base_url`, `api_key`, `backend` and
             `engine_options`. `to_dict` does not include it: pass it to `from_dict` again.
@@ -225,6 +228,8 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
         deadline_s: Seconds that a call may last; None for no limit. May be assigned.
         max_tokens: Maximum tokens of a prompt, with the template. Only the document is cut. The default is 8192, or what the model's
             folder declares where that is less.
+        on_bad_text: As in `Qwen3Embedding`.
+        preprocess: A function from a node's text, as `metadata_mode` makes it, to the text that the model reads.
         backend, engine, engine_options: As in `Qwen3Embedding`.
 
     Raises:
@@ -251,7 +256,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
         return "Qwen3Rerank"
 
     def _postprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
-        nodes, query = _with_scores(nodes), _query_of(query_bundle)
+        nodes, query = _with_scores(nodes), _query_of(query_bundle, any_text=self.on_bad_text == "replace")
         self._started(nodes, query)
         with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
             kept = self._kept(nodes, self._order(query, self._texts(nodes), self.top_n, self.score_threshold))
@@ -261,7 +266,7 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
 
     @dispatcher.span
     async def _apostprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
-        nodes, query = _with_scores(nodes), _query_of(query_bundle)
+        nodes, query = _with_scores(nodes), _query_of(query_bundle, any_text=self.on_bad_text == "replace")
         self._started(nodes, query)
         with self.callback_manager.event(CBEventType.RERANKING, payload=self._payload(nodes, query)) as event:
             kept = self._kept(nodes, await self._aorder(query, self._texts(nodes), self.top_n, self.score_threshold))
@@ -302,6 +307,10 @@ class Qwen3Rerank(RerankerSettings, BaseNodePostprocessor):
             }
             node = node.model_copy(update=changes)
         return found.model_copy(update={"node": node, "score": score})
+
+
+def _checked(embedding: Any, texts: list[str]) -> list[str]:
+    return checked_texts(texts, any_text=embedding.on_bad_text == "replace")
 
 
 def _with_scores(nodes: Sequence[NodeWithScore | BaseNode]) -> list[NodeWithScore]:
@@ -363,9 +372,9 @@ class _QueryCache(BaseKVStore):
         return self._prompt + query
 
 
-def _query_of(query_bundle: QueryBundle | str | None) -> str:
+def _query_of(query_bundle: QueryBundle | str | None, *, any_text: bool) -> str:
     if query_bundle is None:
         advice = "Pass query_str='...' or query_bundle=QueryBundle('...')"
         raise InputError("is missing: Qwen3Rerank ranks by a query", argument="query", advice=advice)
     query = query_bundle.query_str if isinstance(query_bundle, QueryBundle) else query_bundle
-    return checked_text(query, "query")  # checked here too, because the start event has another error message
+    return checked_text(query, "query", any_text=any_text)  # checked here too, because the start event has another error message

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, PrivateAttr, SecretStr, field_serializer
 from pydantic.json_schema import SkipJsonSchema
 
-from qwen3_integrations.adapters.fields import BackendName, DeclaredCount, DeclaredInstruction, ModelName
+from qwen3_integrations.adapters.fields import BackendName, BadText, DeclaredCount, DeclaredInstruction, DocumentFunction, ModelName
 from qwen3_integrations.adapters.strict_model import StrictModel
 from qwen3_integrations.core.engine import Engine
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
+from qwen3_integrations.core.preparation import check_can_be_pickled, name_of
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.registry import open_engine, server_of
@@ -43,6 +44,8 @@ class ComponentSettings(StrictModel):
         api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True, repr=False)
     instruction: DeclaredInstruction = None
     max_tokens: DeclaredCount = Field(default=None, frozen=True)
+    on_bad_text: BadText = Field(default="error", frozen=True)
+    preprocess: SkipJsonSchema[DocumentFunction] = Field(default=None, frozen=True, exclude=True, repr=False)  # a function can't be JSON
     backend: BackendName = Field(default="auto", frozen=True)
     engine: SkipJsonSchema[Engine | None] = Field(default=None, frozen=True, exclude=True, repr=False)  # an engine can't be JSON
     engine_options: dict[str, Any] | None = Field(default=None, frozen=True)
@@ -141,7 +144,9 @@ class ComponentSettings(StrictModel):
                 f"{name} can't be pickled, because it was made with an opened engine",
                 advice="Make it with model, base_url and backend instead of engine: each process then opens its own engine",
             )
+        check_can_be_pickled(self.preprocess)
         own = {field: value for field, value in self._settings().items() if not type(self).model_fields[field].exclude}
+        own |= {"preprocess": self.preprocess} if self.preprocess else {}
         check_no_secrets(name, own["base_url"], None if "api_key" in self._from_environment else self.api_key, self.engine_options)
         return _remade, (type(self), own)
 
@@ -153,6 +158,13 @@ class ComponentSettings(StrictModel):
             yield "engine", opened
         yield "instruction", self.instruction
         yield "max_tokens", self.max_tokens
+        yield from self._preparation_args()
+
+    def _preparation_args(self) -> Iterator[tuple[str, Any]]:
+        if self.on_bad_text != "error":
+            yield "on_bad_text", self.on_bad_text
+        if self.preprocess is not None:
+            yield "preprocess", name_of(self.preprocess)
 
     @property
     @abstractmethod
@@ -160,7 +172,8 @@ class ComponentSettings(StrictModel):
         """Prompts and tokens of all calls so far."""
 
     def _facts_html(self, more: Mapping[str, object]) -> str:
-        facts = {"budget": f"{self.max_tokens:,} tokens", "instruction": self.instruction or "none", "so far": usage_words(self.usage)}
+        facts: dict[str, object] = {"budget": f"{self.max_tokens:,} tokens", "instruction": self.instruction or "none"}
+        facts |= {**dict(self._preparation_args()), "so far": usage_words(self.usage)}
         return facts_table(type(self).__name__, engine_facts(self._opened) | dict(more) | facts)
 
 

@@ -36,7 +36,13 @@ class EmbedderSettings(ComponentSettings):
         return self._embedder.usage
 
     def _build(self, engine: Engine) -> None:
-        embedder = Embedder(engine, dimensions=self.dimensions, max_tokens=self.max_tokens)  # each call passes the instruction
+        embedder = Embedder(  # each call passes the instruction
+            engine,
+            dimensions=self.dimensions,
+            max_tokens=self.max_tokens,
+            on_bad_text=self.on_bad_text,
+            preprocess=self.preprocess,
+        )
         # What the model's folder declares shows on the component.
         instruction = embedder.instruction if self.instruction is None else self.instruction
         self.__dict__ |= {"instruction": instruction, "max_tokens": self.max_tokens or embedder.max_tokens}
@@ -60,6 +66,9 @@ class EmbedderSettings(ComponentSettings):
         """
         return self._embedder.cache_namespace()
 
+    def _text(self, text: str) -> str:
+        return checked_text(text, "text", any_text=self.on_bad_text == "replace")
+
     def _documents(self, texts: Sequence[str]) -> list[list[float]]:
         return _as_lists(self._embedder.embed_documents(texts))
 
@@ -68,22 +77,22 @@ class EmbedderSettings(ComponentSettings):
         return await asyncio.to_thread(_as_lists, await self._embedder.aembed_documents(texts))
 
     def _document(self, text: str) -> list[float]:
-        text = checked_text(text, "text")
+        text = self._text(text)
         with _one_text():
             return self._documents([text])[0]
 
     async def _adocument(self, text: str) -> list[float]:
-        text = checked_text(text, "text")
+        text = self._text(text)
         with _one_text():
             return (await self._adocuments([text]))[0]
 
     def _query(self, text: str) -> list[float]:
-        text = checked_text(text, "text")
+        text = self._text(text)
         with _one_text():
             return _as_lists(self._embedder.embed_queries([text], self.instruction))[0]
 
     async def _aquery(self, text: str) -> list[float]:
-        text = checked_text(text, "text")
+        text = self._text(text)
         with _one_text():
             return _as_lists(await self._embedder.aembed_queries([text], self.instruction))[0]
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ValidationInfo
 
+from qwen3_integrations.core.preparation import OnBadText, Preparation, Preprocess
 from qwen3_integrations.core.tokenizer import checked_text
 from qwen3_integrations.core.validation import check_choice, checked_cut, checked_dimensions, optional_whole_number, seconds
 from qwen3_integrations.engines.registry import checked_backend
@@ -54,6 +55,18 @@ def _dimensions(value: Any, info: ValidationInfo) -> int | None:
     known = CHECKPOINTS.get(model)
     return checked_dimensions(value, known.width if known else None, model)
 
+
+def _bad_text(value: Any) -> OnBadText:
+    return Preparation(on_bad_text=value).on_bad_text
+
+
+def _document_function(value: Any) -> Any:
+    return Preparation(preprocess=value).preprocess
+
+
+BadText = Annotated[OnBadText, BeforeValidator(_bad_text)]
+DocumentFunction = Annotated[Preprocess | None, BeforeValidator(_document_function)]
+"""A function from a document to the text that the model reads."""
 
 Instruction = Annotated[str, BeforeValidator(_instruction)]
 DeclaredInstruction = Annotated[str | None, BeforeValidator(_declared_instruction)]

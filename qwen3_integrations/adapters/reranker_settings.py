@@ -60,7 +60,13 @@ class RerankerSettings(ComponentSettings):
 
     def _build(self, engine: Engine) -> None:
         given = self.instruction if "instruction" in self.model_fields_set else None
-        self._reranker = Reranker(engine, instruction=given, max_tokens=self.max_tokens)
+        self._reranker = Reranker(
+            engine,
+            instruction=given,
+            max_tokens=self.max_tokens,
+            on_bad_text=self.on_bad_text,
+            preprocess=self.preprocess,
+        )
         # What the model's folder declares shows on the component.
         self.__dict__ |= {"instruction": self._reranker.instruction, "max_tokens": self._reranker.max_tokens}
 

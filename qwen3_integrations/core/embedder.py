@@ -18,7 +18,7 @@ from qwen3_integrations.core.fingerprint import digest_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
 from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
 from qwen3_integrations.core.planning import declared_budget, document_prompts, query_prompts
-from qwen3_integrations.core.preparation import OnBadText, Preprocess
+from qwen3_integrations.core.preparation import OnBadText, Preprocess, identity_of
 from qwen3_integrations.core.progress import texts_bar
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SliceSize
@@ -100,10 +100,10 @@ class Embedder(Component):
     def cache_namespace(self) -> str:
         """A name for a cache of document vectors whose keys are the texts.
 
-        It is made from the identity of the engine's fingerprint, the width and the budget: equal if an equal text gets an equal vector,
-        but for rounding. Another instruction, number format, batch size or address of a server does not change it. An engine in this
-        process reads the weights. A server says only where it loaded its model from, so the same model has another name there; the address
-        of a server that does not say that is part of the name.
+        It is made from the identity of the engine's fingerprint, the width, the budget and the code of `preprocess`: equal if an equal
+        text gets an equal vector, but for rounding. Another instruction, number format, batch size or address of a server does not change
+        it. An engine in this process reads the weights. A server says only where it loaded its model from, so the same model has another
+        name there; the address of a server that does not say that is part of the name.
 
         Returns:
             Letters, digits, `-`: `qwen3-embedding-1024d-` and 16 hexadecimal digits.
@@ -114,6 +114,8 @@ class Embedder(Component):
         fingerprint = self.engine.fingerprint()
         width = self.dimensions or self.engine.dimensions
         facts: list[object] = [fingerprint.identity, width, min(self.max_tokens, self.engine.max_tokens or self.max_tokens)]
+        if self.preprocess:
+            facts.append(identity_of(self.preprocess))
         if fingerprint.partial:
             source = fingerprint.identity.get("loaded from") or getattr(self.engine, "where", None)
             facts += [self.engine.model, source]

@@ -59,11 +59,25 @@ def test_what_changes_no_vector_changes_no_key(change):
     assert both(TINY_TORCH | change) == both(TINY_TORCH)
 
 
-@pytest.mark.parametrize("change", [{"dimensions": 32}, {"max_tokens": 64}, {"backend": "fake"}], ids=lambda change: next(iter(change)))
+@pytest.mark.parametrize(
+    "change",
+    [{"dimensions": 32}, {"max_tokens": 64}, {"backend": "fake"}, {"preprocess": str.upper}, {"preprocess": lambda text: text[:9]}],
+    ids=lambda change: next(iter(change)),
+)
 def test_what_changes_vectors_changes_both(change):
     before, after = both(TINY_TORCH), both(TINY_TORCH | change)
     assert before[0] != after[0]
     assert before[1] != after[1]
+
+
+def test_an_edited_function_is_another_namespace():
+    one, other, same = (both(TINY_TORCH | {"preprocess": function}) for function in (lambda text: text[:9], lambda text: text[:8], _begin))
+    assert len({one[0], other[0], same[0]}) == 3
+    assert both(TINY_TORCH | {"preprocess": _begin}) == same
+
+
+def _begin(text):
+    return text[:9]
 
 
 def test_other_weights_under_the_same_name_are_another_namespace(folder):

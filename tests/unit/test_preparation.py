@@ -15,8 +15,10 @@ import unicodedata
 
 import numpy as np
 import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import NodeWithScore, TextNode
 
-from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations import Embedder, Reranker, langchain, llama_index, open_engine
 from qwen3_integrations.core.preparation import identity_of, name_of, without_surrogates
 from qwen3_integrations.engines.fake import FakeEngine
 from qwen3_integrations.errors import ConfigError, InvalidText, PreprocessFailed
@@ -250,3 +252,58 @@ def test_an_identity_is_the_same_in_every_process(tmp_path):
 
 def _environment(folder, seed: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}", "PYTHONHASHSEED": seed}
+
+
+def _langchain_embeddings(**settings):
+    made = langchain.Qwen3Embeddings(**settings)
+    return made, made.embed_documents, made.embed_query
+
+
+def _llama_index_embedding(**settings):
+    made = llama_index.Qwen3Embedding(**settings)
+    return made, made.get_text_embedding_batch, made.get_query_embedding
+
+
+FAKE = {"model": "qwen3-tiny-demo", "backend": "fake"}
+
+
+@pytest.mark.parametrize("adapter", [_langchain_embeddings, _llama_index_embedding])
+def test_the_embeddings_of_both_frameworks_prepare_their_texts(adapter):
+    _, plain_texts, plain_query = adapter(**FAKE)
+    with pytest.raises(InvalidText):
+        plain_texts([BAD])
+    made, texts, query = adapter(**FAKE, on_bad_text="replace", preprocess=without_footer)
+    assert texts([BAD, "a\n--\nb"]) == plain_texts(["caf\ufffd au lait", "a"])
+    assert query(BAD) == plain_query("caf\ufffd au lait")
+    assert query("a\n--\nb") == plain_query("a\n--\nb")
+    assert (made.usage.replaced, made.usage.preprocessed) == (2, 1)
+    assert "preprocess" not in made.model_dump()
+    assert f"preprocess='{__name__}:without_footer'" in repr(made)
+    twin = pickle.loads(pickle.dumps(made))
+    assert (twin.on_bad_text, twin.preprocess, copy.deepcopy(made).preprocess) == ("replace", without_footer, without_footer)
+    with pytest.raises(ConfigError, match="is a lambda"):
+        pickle.dumps(adapter(**FAKE, preprocess=lambda text: text)[0])
+    with pytest.raises(ConfigError, match="on_bad_text must be one of error, replace"):
+        adapter(**FAKE, on_bad_text="ignore")
+    with pytest.raises(ConfigError, match="preprocess must be a function from text to text"):
+        adapter(**FAKE, preprocess="clean")
+
+
+def test_langchains_documents_keep_their_own_text():
+    own = [Document(page_content="cats"), Document(page_content="geese\n--\ncats"), Document(page_content=BAD)]
+    reranker = langchain.Qwen3Rerank(**FAKE, on_bad_text="replace", preprocess=without_footer)
+    ranked = reranker.compress_documents(own, "geese")
+    assert {document.page_content for document in ranked} == {document.page_content for document in own}
+    expected = langchain.Qwen3Rerank(**FAKE).compress_documents([Document(page_content="geese")], "geese")
+    assert ranked[0].metadata["relevance_score"] == expected[0].metadata["relevance_score"]
+    assert (reranker.usage.replaced, reranker.usage.preprocessed) == (1, 1)
+    assert asyncio.run(reranker.acompress_documents(own, BAD))
+
+
+def test_llama_indexs_nodes_keep_their_own_text():
+    own = [NodeWithScore(node=TextNode(text=text)) for text in ("cats", "geese\n--\ncats", BAD)]
+    reranker = llama_index.Qwen3Rerank(**FAKE, on_bad_text="replace", preprocess=without_footer)
+    ranked = reranker.postprocess_nodes(own, query_str="geese")
+    assert ranked[0].text == "geese\n--\ncats"
+    assert (reranker.usage.replaced, reranker.usage.preprocessed) == (1, 1)
+    assert len(asyncio.run(reranker.apostprocess_nodes(own, query_str=BAD))) == 3

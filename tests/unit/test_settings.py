@@ -342,9 +342,9 @@ def test_usage_counts(cls):
 
 
 def test_the_settings_as_a_json_schema(cls):
-    """For forms and web services: an opened engine can't stand in one."""
+    """For forms and web services: they can hold neither an opened engine nor a function."""
     schema = cls.model_json_schema()
-    assert schema["properties"].keys() - {"class_name"} == inspect.signature(cls).parameters.keys() - {"engine"}
+    assert schema["properties"].keys() - {"class_name"} == inspect.signature(cls).parameters.keys() - {"engine", "preprocess"}
 
 
 def test_a_retriever_as_a_json_schema():
