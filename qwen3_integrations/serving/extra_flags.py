@@ -36,6 +36,10 @@ _REFUSED = {
     ),
     **dict.fromkeys(("enable_prompt_embeds", "enable_mm_embeds"), "the server would unpickle what clients send, which can run code"),
     "default_mm_loras": "these models read text only, and the program would load the adapters that it names",
+    **dict.fromkeys(
+        ("grpc", "grpc_port", "grpc_mode", "encoder_only", "tokenizer_worker_num"),
+        "a server started so would not ask for the key on every route",
+    ),
     "custom_weight_loader": "only the program itself reads weights",
 }
 """Refused flags that are not flags of options, with the reason."""

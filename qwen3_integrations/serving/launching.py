@@ -26,6 +26,7 @@ from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
 from qwen3_integrations.serving.folders import check_served_folder
+from qwen3_integrations.serving.guard import server_environment
 from qwen3_integrations.serving.installed import Installed, find_server
 from qwen3_integrations.serving.listeners import check_free, clear_socket
 from qwen3_integrations.serving.log import Progress
@@ -260,7 +261,7 @@ def _spawn(prepared: Prepared) -> Server:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | command.env | {MARK: str(record.path)},
+                env=server_environment(os.environ, command.env) | {MARK: str(record.path)},
             )
     except BaseException:
         record.remove()

@@ -21,6 +21,7 @@ from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.conventions import declared_prompts
+from qwen3_integrations.serving.guard import KEY
 from qwen3_integrations.serving.health import Load, is_healthy, load_of
 from qwen3_integrations.serving.hidden import Masked
 from qwen3_integrations.serving.listeners import Listening, who_listens
@@ -83,6 +84,11 @@ class Server:
         if self._key.value is None and self._record.has_key:  # the process from which it is read may just be starting
             self._key.value = key_of(self._now())
         return self._key.value
+
+    @property
+    def has_key(self) -> bool:
+        """Whether clients must send a key."""
+        return self._record.has_key
 
     @property
     def pid(self) -> int:
@@ -172,7 +178,7 @@ class Server:
             owner_pid=record.owner_pid,
             keep_running=record.keep_running,
             uptime_s=time.time() - record.started_at,
-            load=load_of(record.url) if state == "ready" else Load(),
+            load=load_of(record.url, self.api_key) if state == "ready" else Load(),
         )
 
     def logs(self, lines: int = 100) -> list[str]:
@@ -313,7 +319,7 @@ def key_of(record: ServerRecord) -> str | None:
         if record.key_config:
             content: str = json.loads((read_own(Path(record.key_config)) or b"").decode().partition(": ")[2])
             return content
-        key: str | None = psutil.Process(record.supervisor_pid).environ().get("VLLM_API_KEY")
+        key: str | None = psutil.Process(record.supervisor_pid).environ().get(KEY)
     except (OSError, ValueError, psutil.Error):
         key = None
     return key or os.environ.get(KEY_VARIABLE)
