@@ -49,7 +49,8 @@ def server_finding(server: Any) -> Finding:
     text = f"{state}: {server.task} {server.model} at {shown_url(server.url)}, process {server.pid}"
     if state == "ready":
         return Finding("servers", server.name, "ok", text)
-    return Finding("servers", server.name, "note", text, f"qwen3-integrations logs {server.name}")
+    fix = f"qwen3-integrations logs {shlex.quote(server.name)}"
+    return Finding("servers", server.name, "warning" if state == "not answering" else "note", text, fix)
 
 
 def environment() -> list[Finding]:

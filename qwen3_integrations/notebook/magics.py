@@ -133,16 +133,17 @@ class Qwen3Magics(Magics):
             return attach(arguments.name).status() if arguments.name else ServerStatuses(server.status() for server in servers())
 
     @magic_arguments()
-    @argument("names", nargs="*", help="Names or addresses of servers; not needed if only one runs.")
-    @argument("--all", action="store_true", help="Stop all servers of this machine.")
+    @argument("names", nargs="*", help="Names or addresses of servers; not needed if only one of yours runs.")
+    @argument("--all", action="store_true", help="Stop all your servers, those that other running notebooks and programs started too.")
     @line_magic
     def qwen3_stop(self, line: str) -> tuple[str, ...]:
         """Stop servers and all their processes; the result is a tuple of their names."""
         with self._short_errors("qwen3_stop"):
             from qwen3_integrations.serving import attach, servers
+            from qwen3_integrations.serving.ownership import only_own_server
 
             arguments = parsed(self.qwen3_stop, line)
-            chosen = list(servers()) if arguments.all else [attach(name) for name in arguments.names] or [attach()]
+            chosen = list(servers()) if arguments.all else [attach(name) for name in arguments.names] or [only_own_server()]
             for server in chosen:
                 server.stop()
             return tuple(server.name for server in chosen)

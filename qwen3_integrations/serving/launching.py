@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -195,8 +196,11 @@ def _running_alike(prepared: Prepared) -> Server | None:
         same = all(record.options.get(name) == value for name, value in wanted.items())
         if same and record.engine == str(prepared.installed) and record.folder == str(prepared.files.folder.resolve()):
             found = Server(record, None)
-            if options.api_key in (None, found.api_key):
+            if options.api_key not in (None, found.api_key):
+                continue
+            if found.state != "not answering":
                 return found
+            logger.warning("the server %s has the same options, but is not answering, so it is not used", found.name)
     return None
 
 
@@ -222,9 +226,11 @@ def _spawn(prepared: Prepared) -> Server:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104
     place = str(port) if options.socket is None else f"{options.socket.stem}-{hashlib.sha256(bytes(options.socket)).hexdigest()[:4]}"
     name = name_for(options.task, options.name, place)
-    if any(record.name == name for record in live_records()):
-        advice = f"Stop it (`qwen3-integrations stop {name}`), or use another port"
-        raise ConfigError(f"the server {name} runs already, with other options", advice=advice)
+    for record in live_records():
+        if record.name == name:
+            how = "but is not answering" if Server(record, None).state == "not answering" else "with other options"
+            advice = f"Stop it (`qwen3-integrations stop {shlex.quote(name)}`), or use another port"
+            raise ConfigError(f"the server {name} runs already, {how}", advice=advice)
     if options.socket is not None:
         clear_socket(options.socket)
     else:

@@ -174,6 +174,21 @@ def _processes_of(supervisor: int, group: int) -> frozenset[int]:
     return frozenset(found)
 
 
+def is_frozen(supervisor: int, group: int) -> bool:
+    """Whether a process of a server is stopped by a signal or a debugger, and so computes nothing.
+
+    Args:
+        supervisor, group: As in `who_listens`.
+    """
+    import psutil
+
+    for pid in _processes_of(supervisor, group):
+        with contextlib.suppress(psutil.Error):
+            if psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+                return True
+    return False
+
+
 def _addresses(host: str, port: int) -> frozenset[tuple[str, int]]:
     try:
         return frozenset((str(place[0]), port) for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))

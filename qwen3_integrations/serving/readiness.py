@@ -66,6 +66,7 @@ def wait_until_ready(
             with contextlib.suppress(EngineError):
                 server.stop()
         raise
+    server.note_ready()
     watch.say("ready")
     return Launched(server, time.monotonic() - begin) if server.owned else Reused(server)
 

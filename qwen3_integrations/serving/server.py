@@ -24,7 +24,7 @@ from qwen3_integrations.models.conventions import declared_prompts
 from qwen3_integrations.serving.guard import KEY
 from qwen3_integrations.serving.health import Load, is_healthy, load_of
 from qwen3_integrations.serving.hidden import Masked
-from qwen3_integrations.serving.listeners import Listening, who_listens
+from qwen3_integrations.serving.listeners import Listening, is_frozen, who_listens
 from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.records import ServerRecord, live_records
@@ -96,6 +96,16 @@ class Server:
         return self._now().server_pid
 
     @property
+    def owner_pid(self) -> int:
+        """The process that started it."""
+        return self._record.owner_pid
+
+    @property
+    def started_at(self) -> float:
+        """The time of its start, in seconds since the epoch."""
+        return self._record.started_at
+
+    @property
     def owned(self) -> bool:
         """Whether this process started it."""
         return self._process is not None
@@ -152,10 +162,25 @@ class Server:
 
     @property
     def state(self) -> ServerState:
-        """`starting`, `ready` or `stopped`; sends a request to the server. It is not `ready` if another process listens at its address."""
+        """`starting`, `ready`, `not answering` or `stopped`; sends a request to the server.
+
+        It is not `ready` if another process listens at its address. It is `not answering` if it has been ready before, or if one of its
+        processes is frozen (by SIGSTOP, a debugger or the freezer): vLLM itself answers /health also while its engine is.
+        """
         if not self.is_running:
             return "stopped"
-        return "ready" if is_healthy(self.url) and self.listening().owner == "own" else "starting"
+        record = self._now()
+        if is_frozen(record.supervisor_pid, record.server_pid):
+            return "not answering"
+        if is_healthy(self.url) and self.listening().owner == "own":
+            self.note_ready()
+            return "ready"
+        return "not answering" if record.was_ready else "starting"
+
+    def note_ready(self) -> None:
+        """Note in its record that it has been ready: when it does not answer later, it is no longer starting."""
+        if not self._now().was_ready:
+            amend(str(self._record.path), was_ready=True)
 
     def listening(self) -> Listening:
         """Who listens at its address: its own processes, or others."""

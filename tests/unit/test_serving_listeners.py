@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 
+import psutil
 import pytest
 
 from qwen3_integrations.errors import ConfigError
@@ -90,6 +92,41 @@ def test_a_server_is_ready_once_its_own_process_answers(supervised):
     server = supervised([ANSWERING, str(port), "200"], f"http://127.0.0.1:{port}")
     assert until(lambda: server.state == "ready")
     assert server.listening().owner == "own"
+
+
+def test_a_frozen_server_is_not_answering(supervised):
+    port = free_port()
+    server = supervised([ANSWERING, str(port), "200"], f"http://127.0.0.1:{port}")
+    assert until(lambda: server.state == "ready")
+    os.kill(server.pid, signal.SIGSTOP)
+    assert until(lambda: server.state == "not answering")
+    assert server.status().load.requests is None
+    os.kill(server.pid, signal.SIGCONT)
+    assert until(lambda: server.state == "ready")
+
+
+def test_a_server_whose_child_is_frozen_is_not_answering(supervised):
+    """vLLM's engine is such a child, and vLLM answers /health nevertheless."""
+    port = free_port()
+    parent = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n{ANSWERING}"
+    server = supervised([parent, str(port), "200"], f"http://127.0.0.1:{port}")
+    assert until(lambda: server.state == "ready")
+    (child,) = psutil.Process(server.pid).children()
+    child.suspend()
+    assert until(lambda: server.state == "not answering")
+    child.resume()
+    assert until(lambda: server.state == "ready")
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_server_that_no_longer_listens_is_not_answering_and_one_that_never_did_is_starting(supervised, status):
+    port = free_port()
+    once = ANSWERING.replace("\nhttp", "\nkept = http").replace(".serve_forever()", "\nkept.handle_request()\nimport time; time.sleep(60)")
+    server = supervised([once, str(port), str(status)], f"http://127.0.0.1:{port}")
+    before, after = ("ready", "not answering") if status == 200 else ("starting", "starting")
+    assert until(lambda: server.listening().owner == "own")
+    assert server.state == before
+    assert until(lambda: server.state == after)
 
 
 def test_an_answer_of_another_process_does_not_make_a_server_ready(supervised, stranger):
