@@ -217,6 +217,8 @@ def new_key() -> str:
 
 
 def _spawn(prepared: Prepared) -> Server:
+    import psutil
+
     options = prepared.options
     if options.warning:
         logger.warning(options.warning)
@@ -247,6 +249,7 @@ def _spawn(prepared: Prepared) -> Server:
         engine=str(prepared.installed),
         url=f"http://{host}:{port}" if options.socket is None else f"unix://{options.socket}",
         owner_pid=os.getpid(),
+        owner_started=psutil.Process().create_time(),
         keep_running=False,
         started_at=time.time(),
         command=tuple(str(key_config) if word == KEY_FILE else word for word in command.argv),

@@ -54,12 +54,10 @@ def _is_of_a_program(server: Server) -> bool:
     """Whether the process that started a server still runs, and is not this package's `serve` command."""
     import psutil
 
+    owner = server.owner
     try:
-        owner = psutil.Process(server.owner_pid)
-        if owner.create_time() > server.started_at or owner.status() == psutil.STATUS_ZOMBIE:
-            return False  # another process got its number
-        words = owner.cmdline()
-    except psutil.Error:
-        return False
-    named = any(word.rpartition("/")[2] == "qwen3-integrations" or word == "qwen3_integrations.cli" for word in words[:4])
-    return not (named and "serve" in words)
+        words = owner.cmdline() if owner is not None else []
+    except psutil.Error:  # it has just ended
+        words = []
+    is_command = any(word.rpartition("/")[2] == "qwen3-integrations" or word == "qwen3_integrations.cli" for word in words[:4])
+    return owner is not None and not (is_command and "serve" in words)

@@ -71,6 +71,7 @@ class ServerRecord:
         key_config: The key file, for an engine that reads its key from one; empty for none.
         supervisor_pid, server_pid: Process ids; 0 before the processes run.
         was_ready: Whether it has been ready.
+        owner_started: The time of its owner's start, by which another process that got its number is known; 0 if not known.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ServerRecord:
     supervisor_pid: int = 0
     server_pid: int = 0
     was_ready: bool = False
+    owner_started: float = 0.0
 
     @property
     def path(self) -> Path:
@@ -186,9 +188,9 @@ def name_for(task: Task, model: str, place: str) -> str:
 
 def _of_letters(text: str, most: int) -> str:
     """A text with hyphens for all that is no letter, digit, point or underscore, and of so many bytes at most."""
-    kept = "".join(one if one.isalnum() or one in "._" or unicodedata.combining(one) else "-" for one in text)
-    kept = re.sub("-+", "-", kept).strip("-.")
-    return os.fsencode(kept)[:most].decode(errors="ignore").strip("-.")
+    kept = "".join(one if one.isalnum() or one in "._" or unicodedata.category(one)[0] == "M" else "-" for one in text)
+    kept = re.sub("-+", "-", kept).strip("-.").encode("utf-8", "ignore")
+    return kept[:most].decode(errors="ignore").strip("-.")
 
 
 def _is_old(record: ServerRecord) -> bool:

@@ -11,7 +11,7 @@ import time
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.core.prompts import MODEL_CARD
 from qwen3_integrations.core.types import Task
@@ -33,10 +33,15 @@ from qwen3_integrations.serving.status import ServerState, ServerStatus, status_
 from qwen3_integrations.serving.supervise import amend
 from qwen3_integrations.serving.trust import read_own
 
+if TYPE_CHECKING:
+    import psutil
+
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL; vLLM ends within 2."""
 
 _STOP_S = GRACE_S + 15.0
+_SAME_S = 2.0
+"""Largest difference between two readings of one process's time of start: it is counted from the machine's, which is in whole seconds."""
 
 
 class Server:
@@ -101,9 +106,17 @@ class Server:
         return self._record.owner_pid
 
     @property
-    def started_at(self) -> float:
-        """The time of its start, in seconds since the epoch."""
-        return self._record.started_at
+    def owner(self) -> psutil.Process | None:
+        """The process that started it; None once that process has ended."""
+        import psutil
+
+        try:
+            process = psutil.Process(self.owner_pid)
+            began = self._record.owner_started
+            is_another = bool(began) and abs(process.create_time() - began) > _SAME_S
+            return None if is_another or process.status() == psutil.STATUS_ZOMBIE else process
+        except psutil.Error:
+            return None
 
     @property
     def owned(self) -> bool:
