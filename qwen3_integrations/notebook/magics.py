@@ -103,7 +103,7 @@ class Qwen3Magics(Magics):
             from qwen3_integrations.serving.progress_bar import start_bar
 
             own, _, extra = f"{line} ".partition(" -- ")
-            arguments = parsed(self.qwen3_serve, own)
+            arguments = self._parsed_serve(own)
             values = {name: getattr(arguments, name) for name in SERVER_ARGUMENTS} | {"extra_args": tuple(shlex.split(extra))}
             given = checked_options(arguments.option, values)
             check_options(given, [each.name for each in OPTIONS], "a server")
@@ -117,6 +117,16 @@ class Qwen3Magics(Magics):
                     on_progress=report,
                 )
             return outcome.running()
+
+    def _parsed_serve(self, line: str) -> Namespace:
+        from qwen3_integrations.serving.flag_hints import hint_for
+
+        try:
+            return parsed(self.qwen3_serve, line)
+        except UsageError as error:
+            unknown = [word.partition("=")[0] for word in str(error).split() if word.startswith("-")]
+            hints = [f"{flag}: {hint}" for flag in unknown if (hint := hint_for(flag))]
+            raise UsageError("\n".join([str(error), *hints])) from None
 
     @magic_arguments()
     @argument("name", nargs="?", help="A server's name or address. Default: all servers.")

@@ -14,7 +14,7 @@ _SPELLINGS = [(spelling, option.name) for option in OPTIONS for flags in option.
 _SHORT = {"-sc": "speculative_config"} | {short: name for short, name in _SPELLINGS if short.startswith("-")}
 """Short flags: the option that they mean, or vLLM's own long flag."""
 
-_REFUSED = {
+REFUSED = {
     "trust_remote_code": "Qwen3 models need no code from the model's folder, and none is run",
     "api_key": "everybody on the machine can read a key in a command line; use the option api_key",
     "hf_token": "everybody on the machine can read a token in a command line; set HF_TOKEN in the environment",
@@ -49,7 +49,7 @@ _ALL_REFUSED = {
     for spelling, option in _SPELLINGS
     for name in (spelling, spelling.removeprefix("no-"), option)
     if not name.startswith("-")
-} | _REFUSED
+} | REFUSED
 """All refused flags, with the reason."""
 
 _LOAD_FORMAT = "load_format"

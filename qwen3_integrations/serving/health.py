@@ -50,7 +50,7 @@ def is_healthy(url: str) -> bool:
 
 
 def answers(url: str) -> bool:
-    """True when a process accepts connections at the address."""
+    """True when a process listens at the address, even if it does not accept connections."""
     address = Address.parse(url)
     parts = urlsplit(address.root)
     try:
@@ -60,6 +60,8 @@ def answers(url: str) -> bool:
                 probe.connect(address.socket)
         else:
             socket.create_connection((parts.hostname or "", parts.port or 80), PROBE_S).close()
+    except TimeoutError:  # its queue is full, because it accepts none
+        return True
     except OSError:
         return False
     return True

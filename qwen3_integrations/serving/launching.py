@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
@@ -138,6 +139,7 @@ def start(
     Raises:
         MissingExtra, ModelNotFound, ConfigError: As `prepare`; and if the port or the Unix socket is taken.
     """
+    check_port(options)
     prepared = prepare(options, on_progress)
     for attempt in range(_PORT_TRIES):
         with starting():
@@ -151,6 +153,19 @@ def start(
     if keep_running and isinstance(outcome, Launched | Reused):  # only after its first answer: the process that starts it may end before
         outcome.server.keep_running = True
     return outcome
+
+
+def check_port(options: ServerOptions) -> None:
+    """Check that no other program holds the port: before a download, and before anything else that takes time.
+
+    Raises:
+        ConfigError: If it is taken. A server that was started here may be the one to use, or is refused later, by its name.
+    """
+    if not options.port or options.uds is not None:
+        return
+    ours = {urlsplit(record.url).port for record in live_records() if record.url.startswith("http")}
+    if options.port not in ours:
+        check_free(options.host, options.port)
 
 
 async def astart(

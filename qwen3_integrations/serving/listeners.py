@@ -111,7 +111,7 @@ def _is_reserved(family: int, place: Any) -> bool:
 def taken_error(host: str, port: int) -> ConfigError:
     """The error for a port that is taken; names the process where it is known."""
     who = _judged(_all_listening(_addresses({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)), frozenset()).who  # noqa: S104
-    reason = f"{port} of {host} is taken{f' by {who}' if who else ''}"
+    reason = f"{port} is taken{f' by {who}' if who else ''}, at {host}"
     return ConfigError(reason, option="port", advice="Use another port, or 0 for a free one")
 
 
