@@ -22,13 +22,14 @@ class ServeCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words of the command line."""
-        engine: EngineName = "sglang" if any(word.rpartition("=")[2] == "sglang" for word in args) else "vllm"
+        words = list(args)  # the parser takes them out of the list
+        engine: EngineName = "sglang" if any(word.rpartition("=")[2] == "sglang" for word in words) else "vllm"
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # of click, or of typer's copy of it
             flag = getattr(error, "option_name", "")
             if not flag.startswith("--"):  # click reads -tp as -t -p
-                flag = next((word for word in args if flag and word.startswith(flag)), flag)
+                flag = next((word for word in words if flag and word.startswith(flag)), flag)
             if type(error).__name__ == "NoSuchOption" and (hint := hint_for(flag, engine)):
                 error.message, error.possibilities = f"No such option: {flag}. {hint}", None  # type: ignore[attr-defined]
             raise
