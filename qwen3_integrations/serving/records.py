@@ -189,8 +189,8 @@ def name_for(task: Task, model: str, place: str) -> str:
 def _of_letters(text: str, most: int) -> str:
     """A text with hyphens for all that is no letter, digit, point or underscore, and of so many bytes at most."""
     kept = "".join(one if one.isalnum() or one in "._" or unicodedata.category(one)[0] == "M" else "-" for one in text)
-    kept = re.sub("-+", "-", kept).strip("-.").encode("utf-8", "ignore")
-    return kept[:most].decode(errors="ignore").strip("-.")
+    short = re.sub("-+", "-", kept).strip("-.").encode("utf-8", "ignore")[:most]
+    return short.decode(errors="ignore").strip("-.")
 
 
 def _is_old(record: ServerRecord) -> bool:
