@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from qwen3_integrations.cli import app
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.serving import attach, servers, supervise
 from qwen3_integrations.serving.records import FOLDER_VARIABLE, KEEP_LOGS_S, MARK, ServerRecord, live_records, name_for, servers_folder
@@ -233,6 +235,31 @@ def test_names_fit_a_file():
     assert name_for("embed", "/data/\udcff\x1b[31m$(x)", "1") == "embed-31m-x-1"
     assert len(name_for("embed", "目" * 200, "s" * 200).encode()) < 255 - len(".key.yaml")
     assert name_for("embed", "目" * 200, "1").endswith("目-1")
+
+
+def test_a_server_of_a_folder_with_another_script_is_found_and_stopped_by_its_name(record, folder):
+    name = name_for("embed", "/data/模型 目录", "8000")
+    own = replace(record, name=name, model="/data/模型 目录", folder="/data/模型 目录", log=str(folder / f"{name}.log"))
+    own.write()
+    words = [
+        sys.executable,
+        supervise.__file__,
+        str(own.path),
+        str(os.getpid()),
+        "1",
+        "--",
+        sys.executable,
+        "-c",
+        "import time; time.sleep(60)",
+    ]
+    with subprocess.Popen(words, start_new_session=True) as process:
+        assert until(lambda: own.fresh().server_pid)
+        assert (
+            CliRunner().invoke(app, ["status"]).stdout.startswith("embed-模型-目录-8000: starting, embed /data/模型 目录 on vllm 0.32.0\n")
+        )
+        assert CliRunner().invoke(app, ["stop", name]).stdout == "stopped embed-模型-目录-8000\n"
+        assert process.wait(20) == 128 + 15
+    assert servers() == ()
 
 
 def test_attaching_to_an_unknown_server_lists_the_running_ones(supervised):
