@@ -96,9 +96,13 @@ def url_finding(variable: str, url: str, key: str | None) -> Finding:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return Finding("environment", variable, "warning", f"{address} answers, but refuses the key", f"export {KEY_VARIABLE}=...")
         text = f"{address} answers with status {status} instead of a list of its models"
-        return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {address}")
+        return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {shlex.quote(str(address))}")
     except RedirectRefused as error:
-        fix = f"export {variable}={shlex.quote(error.base_url)}" if error.base_url else f"qwen3-integrations verify {address}"
+        fix = (
+            f"export {variable}={shlex.quote(error.base_url)}"
+            if error.base_url
+            else f"qwen3-integrations verify {shlex.quote(str(address))}"
+        )
         shown = (text.replace(key, "***") if key else text for text in (str(error), fix))  # a server may repeat the key in an address
         return Finding("environment", variable, "warning", *shown)
     except (OSError, ValueError, ImportError, TooLarge, RecursionError, http_library().HTTPError) as error:
