@@ -9,6 +9,7 @@ import typer
 from qwen3_integrations import __version__
 from qwen3_integrations.cli import demo, doctor, download, embed, rerank, serve, servers, verify
 from qwen3_integrations.cli.output import EXIT_CODES, Commands
+from qwen3_integrations.cli.server_options import ServeCommand
 
 __all__ = ["app"]
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
-app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(serve.serve)
+app.command("serve", cls=ServeCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(serve.serve)
 app.command("status")(servers.status)
 app.command("stop")(servers.stop)
 app.command("logs")(servers.logs)

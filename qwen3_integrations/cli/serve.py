@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from qwen3_integrations.serving import Failed, Prepared, Progress, Server, ServerOptions, StartResult, TimedOut
+
+
+_LOOKED_AT = 200
+"""How many of the last lines of an ended server's log are searched for the reason."""
 
 
 @with_server_options
@@ -39,6 +44,7 @@ def serve(
     Words after -- are passed to the engine: serve embed -- --seed 1
     """
     from qwen3_integrations.serving import Failed, Reused, ServerOptions, TimedOut, prepare, start
+    from qwen3_integrations.serving.log import first_error
 
     if given["without_key"]:  # the environment may hold a key
         given["api_key"] = None
@@ -65,9 +71,9 @@ def serve(
         while server.is_running:
             time.sleep(0.2)
     if server.exit_code:
-        messages().print(
-            f"error: the server ended with exit code {server.exit_code}; see its log: {server.log_path}", markup=False, soft_wrap=True
-        )
+        reason = f": {why.rstrip('.')}" if (why := first_error(server.logs(_LOOKED_AT))) else ""
+        text = f"error: the server ended with exit code {server.exit_code}{reason}\nhint: the whole log is in {server.log_path}"
+        messages().print(text, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -94,7 +100,8 @@ def _show_server(server: Server, outcome: StartResult, *, as_json: bool) -> None
     out = console()
     out.print(f"{server.name}: {server.model} on {server.program}, {how}\n{server.url}", markup=False, highlight=False, soft_wrap=True)
     if server.api_key:
-        out.print(f"show its key: qwen3-integrations status {server.name} --show-keys", markup=False, highlight=False, soft_wrap=True)
+        named = shlex.quote(server.name)
+        out.print(f"show its key: qwen3-integrations status {named} --show-keys", markup=False, highlight=False, soft_wrap=True)
     for client, code in server.snippets().items():
         if client in ("curl", "langchain"):
             out.print(f"\n{code}", markup=False, highlight=False, soft_wrap=True)

@@ -7,12 +7,32 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
+from qwen3_integrations.serving.flag_hints import hint_for
 from qwen3_integrations.serving.option_fields import Option
-from qwen3_integrations.serving.options import OPTIONS
+from qwen3_integrations.serving.options import OPTIONS, EngineName
 
 _NOT_HERE = ("words", "mapping")
 """Kinds of values that no command-line option holds."""
+
+
+class ServeCommand(TyperCommand):
+    """A command that says what to write instead of a flag of vLLM or of another program."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line."""
+        words = list(args)  # the parser takes them out of the list
+        engine: EngineName = "sglang" if any(word.rpartition("=")[2] == "sglang" for word in words) else "vllm"
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # of click, or of typer's copy of it
+            flag = getattr(error, "option_name", "")
+            if not flag.startswith("--"):  # click reads -tp as -t -p
+                flag = next((word for word in words if flag and word.startswith(flag)), flag)
+            if type(error).__name__ == "NoSuchOption" and (hint := hint_for(flag, engine)):
+                error.message, error.possibilities = f"No such option: {flag}. {hint}", None  # type: ignore[attr-defined]
+            raise
 
 
 def with_server_options(command: Callable[..., None]) -> Callable[..., None]:

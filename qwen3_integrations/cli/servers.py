@@ -16,36 +16,42 @@ if TYPE_CHECKING:
 
 Name = Annotated[str | None, typer.Argument(help="A server's name or address, as printed by `status`; not needed if only one runs.")]
 _FOLLOW_S = 0.3
+_OTHERS = "those that a running notebook or program started"
 
 
 def status(
     name: Name = None,
+    everything: Annotated[bool, typer.Option("--all", help=f"List {_OTHERS} too.")] = False,
     show_keys: Annotated[bool, typer.Option("--show-keys", help="Show the servers' keys, which are secret.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, a list.")] = False,
 ) -> None:
-    """List the servers that run on this machine, started from the command line, a notebook or a program."""
-    from qwen3_integrations.serving import attach, servers
+    """List your servers that run on this machine, started from the command line, or by a notebook or program that has ended."""
+    from qwen3_integrations.serving import attach
+    from qwen3_integrations.serving.ownership import own_servers
 
-    found = [attach(name)] if name else list(servers())
+    own, others = ((attach(name),), ()) if name else own_servers()
+    found = [*own, *(others if everything else ())]
     if as_json:
         print_json([server.status().to_dict() | ({"api_key": server.api_key} if show_keys else {}) for server in found])
         return
-    if not found:
-        messages().print("no servers run here; `qwen3-integrations serve embed MODEL` starts one", highlight=False, soft_wrap=True)
-        return
     for server in found:
         _show(server, show_key=show_keys)
+    if others and not everything:
+        _tell(f"{_counted(others)}: `qwen3-integrations status --all` lists {'it' if len(others) == 1 else 'them'} too")
+    elif not found:
+        _tell("no servers run here; `qwen3-integrations serve embed MODEL` starts one")
 
 
 def stop(
     names: Annotated[list[str] | None, typer.Argument(help="Names or addresses of servers; not needed if only one runs.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Stop all servers of this machine.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help=f"Stop all your servers, {_OTHERS} too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, the names of the stopped servers.")] = False,
 ) -> None:
-    """Stop servers and all their processes."""
+    """Stop servers and all their processes. A server of a running notebook or program is stopped only by its name, or with --all."""
     from qwen3_integrations.serving import attach, servers
+    from qwen3_integrations.serving.ownership import only_own_server
 
-    chosen = list(servers()) if everything else [attach(name) for name in names] if names else [attach()]
+    chosen = list(servers()) if everything else [attach(name) for name in names] if names else [only_own_server()]
     stopped, failure = [], None
     for server in chosen:
         try:
@@ -59,7 +65,7 @@ def stop(
     if as_json:
         print_json(stopped)
     elif not chosen:
-        messages().print("no servers run here", highlight=False)
+        _tell("no servers run here")
     if failure is not None:
         raise failure
 
@@ -84,6 +90,14 @@ def logs(
         if not running:
             break
         time.sleep(_FOLLOW_S)
+
+
+def _counted(others: tuple[Server, ...]) -> str:
+    return f"{len(others)} server{' runs' if len(others) == 1 else 's run'} here that other programs started"
+
+
+def _tell(text: str) -> None:
+    messages().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _write(lines: list[str]) -> None:

@@ -49,7 +49,8 @@ def server_finding(server: Any) -> Finding:
     text = f"{state}: {server.task} {server.model} at {shown_url(server.url)}, process {server.pid}"
     if state == "ready":
         return Finding("servers", server.name, "ok", text)
-    return Finding("servers", server.name, "note", text, f"qwen3-integrations logs {server.name}")
+    fix = f"qwen3-integrations logs {shlex.quote(server.name)}"
+    return Finding("servers", server.name, "warning" if state == "not answering" else "note", text, fix)
 
 
 def environment() -> list[Finding]:
@@ -95,9 +96,13 @@ def url_finding(variable: str, url: str, key: str | None) -> Finding:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return Finding("environment", variable, "warning", f"{address} answers, but refuses the key", f"export {KEY_VARIABLE}=...")
         text = f"{address} answers with status {status} instead of a list of its models"
-        return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {address}")
+        return Finding("environment", variable, "warning", text, f"qwen3-integrations verify {shlex.quote(str(address))}")
     except RedirectRefused as error:
-        fix = f"export {variable}={shlex.quote(error.base_url)}" if error.base_url else f"qwen3-integrations verify {address}"
+        fix = (
+            f"export {variable}={shlex.quote(error.base_url)}"
+            if error.base_url
+            else f"qwen3-integrations verify {shlex.quote(str(address))}"
+        )
         shown = (text.replace(key, "***") if key else text for text in (str(error), fix))  # a server may repeat the key in an address
         return Finding("environment", variable, "warning", *shown)
     except (OSError, ValueError, ImportError, TooLarge, RecursionError, http_library().HTTPError) as error:

@@ -44,7 +44,7 @@ def model_finding(model: LocalModel) -> Finding:
         return Finding("models", model.name, "ok", place)
     source = f" --source {model.hub}" if model.hub else ""
     text = f"incomplete: {', '.join(model.missing)} missing; {place}"
-    return Finding("models", model.name, "note", text, f"qwen3-integrations download {model.name}{source}")
+    return Finding("models", model.name, "note", text, f"qwen3-integrations download {shlex.quote(model.name)}{source}")
 
 
 def disk() -> list[Finding]:

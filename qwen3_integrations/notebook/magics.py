@@ -103,7 +103,7 @@ class Qwen3Magics(Magics):
             from qwen3_integrations.serving.progress_bar import start_bar
 
             own, _, extra = f"{line} ".partition(" -- ")
-            arguments = parsed(self.qwen3_serve, own)
+            arguments = self._parsed_serve(own)
             values = {name: getattr(arguments, name) for name in SERVER_ARGUMENTS} | {"extra_args": tuple(shlex.split(extra))}
             given = checked_options(arguments.option, values)
             check_options(given, [each.name for each in OPTIONS], "a server")
@@ -117,6 +117,16 @@ class Qwen3Magics(Magics):
                     on_progress=report,
                 )
             return outcome.running()
+
+    def _parsed_serve(self, line: str) -> Namespace:
+        from qwen3_integrations.serving.flag_hints import hint_for
+
+        try:
+            return parsed(self.qwen3_serve, line)
+        except UsageError as error:
+            unknown = [word.partition("=")[0] for word in str(error).split() if word.startswith("-")]
+            hints = [f"{flag}: {hint}" for flag in unknown if (hint := hint_for(flag))]
+            raise UsageError("\n".join([str(error), *hints])) from None
 
     @magic_arguments()
     @argument("name", nargs="?", help="A server's name or address. Default: all servers.")
@@ -133,16 +143,17 @@ class Qwen3Magics(Magics):
             return attach(arguments.name).status() if arguments.name else ServerStatuses(server.status() for server in servers())
 
     @magic_arguments()
-    @argument("names", nargs="*", help="Names or addresses of servers; not needed if only one runs.")
-    @argument("--all", action="store_true", help="Stop all servers of this machine.")
+    @argument("names", nargs="*", help="Names or addresses of servers; not needed if only one of yours runs.")
+    @argument("--all", action="store_true", help="Stop all your servers, those that other running notebooks and programs started too.")
     @line_magic
     def qwen3_stop(self, line: str) -> tuple[str, ...]:
         """Stop servers and all their processes; the result is a tuple of their names."""
         with self._short_errors("qwen3_stop"):
             from qwen3_integrations.serving import attach, servers
+            from qwen3_integrations.serving.ownership import only_own_server
 
             arguments = parsed(self.qwen3_stop, line)
-            chosen = list(servers()) if arguments.all else [attach(name) for name in arguments.names] or [attach()]
+            chosen = list(servers()) if arguments.all else [attach(name) for name in arguments.names] or [only_own_server()]
             for server in chosen:
                 server.stop()
             return tuple(server.name for server in chosen)

@@ -22,6 +22,7 @@ from qwen3_integrations.models.vllm_support import (
 )
 from qwen3_integrations.serving.adapter import read_adapter
 from qwen3_integrations.serving.extra_flags import check_extra, flags_of, spelled
+from qwen3_integrations.serving.guard import GUARD, KEY, guarded_sglang
 from qwen3_integrations.serving.hidden import Hidden, HoldsHidden
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import OPTIONS, TITLES, ServerOptions
@@ -160,7 +161,11 @@ def _vllm(
     if exceeds_declared_length(files, max_model_len_of(options, files)):
         env[LONGER_THAN_DECLARED] = "1"
     env |= dict(options.env or {})
-    return Command((*start, *flags.words, *options.extra_args), env)
+    words = (*start, *flags.words, *options.extra_args)
+    if api_key is None:
+        return Command(words, env)
+    installed.check("middleware", "the key for every route")
+    return Command((*words, "--middleware", GUARD), env | {KEY: api_key})  # the last one is the first that sees a request
 
 
 def _sglang(
@@ -185,7 +190,8 @@ def _sglang(
     if options.lora is not None:
         raise ConfigError("is served by vLLM only", option="lora", advice="Use engine='vllm', or merge the adapter into the model")
     flags = _Flags(installed)
-    start = [installed.python, "-m", "sglang.launch_server", "--model-path", str(files.folder)]
+    program = ["-m", "sglang.launch_server"] if api_key is None else [guarded_sglang()]
+    start = [installed.python, *program, "--model-path", str(files.folder)]
     values = _common_values(options, port)
     values["max_tokens"] = max_model_len_of(options, files)
     if plan is not None:
@@ -210,6 +216,7 @@ def _sglang(
         flags.add("config", KEY_FILE)
     config = None if api_key is None else f"api-key: {json.dumps(api_key)}\n"
     env = ({"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": ""} if cpu else {}) | dict(options.env or {})
+    env |= {} if api_key is None else {KEY: api_key}
     return Command((*start, *flags.words, *options.extra_args), env, config)
 
 

@@ -14,7 +14,7 @@ _SPELLINGS = [(spelling, option.name) for option in OPTIONS for flags in option.
 _SHORT = {"-sc": "speculative_config"} | {short: name for short, name in _SPELLINGS if short.startswith("-")}
 """Short flags: the option that they mean, or vLLM's own long flag."""
 
-_REFUSED = {
+REFUSED = {
     "trust_remote_code": "Qwen3 models need no code from the model's folder, and none is run",
     "api_key": "everybody on the machine can read a key in a command line; use the option api_key",
     "hf_token": "everybody on the machine can read a token in a command line; set HF_TOKEN in the environment",
@@ -36,6 +36,10 @@ _REFUSED = {
     ),
     **dict.fromkeys(("enable_prompt_embeds", "enable_mm_embeds"), "the server would unpickle what clients send, which can run code"),
     "default_mm_loras": "these models read text only, and the program would load the adapters that it names",
+    **dict.fromkeys(
+        ("grpc", "grpc_port", "grpc_mode", "encoder_only", "tokenizer_worker_num"),
+        "a server started so would not ask for the key on every route",
+    ),
     "custom_weight_loader": "only the program itself reads weights",
 }
 """Refused flags that are not flags of options, with the reason."""
@@ -45,7 +49,7 @@ _ALL_REFUSED = {
     for spelling, option in _SPELLINGS
     for name in (spelling, spelling.removeprefix("no-"), option)
     if not name.startswith("-")
-} | _REFUSED
+} | REFUSED
 """All refused flags, with the reason."""
 
 _LOAD_FORMAT = "load_format"

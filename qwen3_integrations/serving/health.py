@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from qwen3_integrations.engines.http.address import Address
@@ -49,7 +50,7 @@ def is_healthy(url: str) -> bool:
 
 
 def answers(url: str) -> bool:
-    """True when a process accepts connections at the address."""
+    """True when a process listens at the address, even if it does not accept connections."""
     address = Address.parse(url)
     parts = urlsplit(address.root)
     try:
@@ -59,15 +60,27 @@ def answers(url: str) -> bool:
                 probe.connect(address.socket)
         else:
             socket.create_connection((parts.hostname or "", parts.port or 80), PROBE_S).close()
+    except TimeoutError:  # its queue is full, because it accepts none
+        return True
     except OSError:
         return False
     return True
 
 
-def load_of(url: str) -> Load:
-    """The load from /metrics, which vLLM serves without a key."""
-    text = _get(url, "/metrics")
+def load_of(url: str, key: str | None) -> Load:
+    """The load from /metrics.
+
+    Args:
+        url: The server's address.
+        key: Its key; None for none.
+    """
+    text = _get(url, "/metrics", key)
     return Load() if text is None else parse_load(text)
+
+
+def asks_for_key(url: str) -> bool:
+    """Whether a server refuses a request without a key on a route that its program itself leaves open."""
+    return _status(url, "/metrics") == HTTPStatus.UNAUTHORIZED
 
 
 def parse_load(text: str) -> Load:
@@ -79,15 +92,25 @@ def parse_load(text: str) -> Load:
     return Load(**found)
 
 
-def _get(url: str, path: str) -> str | None:
+def _get(url: str, path: str, key: str | None = None) -> str | None:
     """The body of a path of a server on this machine; None unless it answers 200 in time."""
+    answer = _answer(url, path, key)
+    return answer.content.decode("utf-8", "replace") if answer is not None and answer.status_code == HTTPStatus.OK else None
+
+
+def _status(url: str, path: str) -> int | None:
+    """The status that a path answers; None for no answer in time."""
+    answer = _answer(url, path, None)
+    return None if answer is None else int(answer.status_code)
+
+
+def _answer(url: str, path: str, key: str | None) -> Any:
     address = Address.parse(url)
     token = BOUNDS.set(Bounds(PROBE_S, LIST_BYTES))  # another program may listen at the address
     try:
         with sync_client(address, PROBE_S) as client:
-            answer = bounded(client).get(f"{address.root}{path}")
+            return bounded(client).get(f"{address.root}{path}", headers={} if key is None else {"Authorization": f"Bearer {key}"})
     except (OSError, TooLarge, http_library().HTTPError):
         return None
     finally:
         BOUNDS.reset(token)
-    return answer.content.decode("utf-8", "replace") if answer.status_code == HTTPStatus.OK else None

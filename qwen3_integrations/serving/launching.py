@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import ConfigError
@@ -26,6 +28,7 @@ from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving import supervise
 from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
 from qwen3_integrations.serving.folders import check_served_folder
+from qwen3_integrations.serving.guard import server_environment
 from qwen3_integrations.serving.installed import Installed, find_server
 from qwen3_integrations.serving.listeners import check_free, clear_socket
 from qwen3_integrations.serving.log import Progress
@@ -136,6 +139,7 @@ def start(
     Raises:
         MissingExtra, ModelNotFound, ConfigError: As `prepare`; and if the port or the Unix socket is taken.
     """
+    check_port(options)
     prepared = prepare(options, on_progress)
     for attempt in range(_PORT_TRIES):
         with starting():
@@ -149,6 +153,19 @@ def start(
     if keep_running and isinstance(outcome, Launched | Reused):  # only after its first answer: the process that starts it may end before
         outcome.server.keep_running = True
     return outcome
+
+
+def check_port(options: ServerOptions) -> None:
+    """Check that no other program holds the port: before a download, and before anything else that takes time.
+
+    Raises:
+        ConfigError: If it is taken. A server that was started here may be the one to use, or is refused later, by its name.
+    """
+    if not options.port or options.uds is not None:
+        return
+    ours = {urlsplit(record.url).port for record in live_records() if record.url.startswith("http")}
+    if options.port not in ours:
+        check_free(options.host, options.port)
 
 
 async def astart(
@@ -194,8 +211,11 @@ def _running_alike(prepared: Prepared) -> Server | None:
         same = all(record.options.get(name) == value for name, value in wanted.items())
         if same and record.engine == str(prepared.installed) and record.folder == str(prepared.files.folder.resolve()):
             found = Server(record, None)
-            if options.api_key in (None, found.api_key):
+            if options.api_key not in (None, found.api_key):
+                continue
+            if found.state != "not answering":
                 return found
+            logger.warning("the server %s has the same options, but is not answering, so it is not used", found.name)
     return None
 
 
@@ -212,6 +232,8 @@ def new_key() -> str:
 
 
 def _spawn(prepared: Prepared) -> Server:
+    import psutil
+
     options = prepared.options
     if options.warning:
         logger.warning(options.warning)
@@ -221,9 +243,11 @@ def _spawn(prepared: Prepared) -> Server:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104
     place = str(port) if options.socket is None else f"{options.socket.stem}-{hashlib.sha256(bytes(options.socket)).hexdigest()[:4]}"
     name = name_for(options.task, options.name, place)
-    if any(record.name == name for record in live_records()):
-        advice = f"Stop it (`qwen3-integrations stop {name}`), or use another port"
-        raise ConfigError(f"the server {name} runs already, with other options", advice=advice)
+    for record in live_records():
+        if record.name == name:
+            how = "but is not answering" if Server(record, None).state == "not answering" else "with other options"
+            advice = f"Stop it (`qwen3-integrations stop {shlex.quote(name)}`), or use another port"
+            raise ConfigError(f"the server {name} runs already, {how}", advice=advice)
     if options.socket is not None:
         clear_socket(options.socket)
     else:
@@ -240,6 +264,7 @@ def _spawn(prepared: Prepared) -> Server:
         engine=str(prepared.installed),
         url=f"http://{host}:{port}" if options.socket is None else f"unix://{options.socket}",
         owner_pid=os.getpid(),
+        owner_started=psutil.Process().create_time(),
         keep_running=False,
         started_at=time.time(),
         command=tuple(str(key_config) if word == KEY_FILE else word for word in command.argv),
@@ -260,7 +285,7 @@ def _spawn(prepared: Prepared) -> Server:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | command.env | {MARK: str(record.path)},
+                env=server_environment(os.environ, command.env) | {MARK: str(record.path)},
             )
     except BaseException:
         record.remove()

@@ -37,21 +37,13 @@ def is_public(host: str, uds: str | Path | None) -> bool:
     return uds is None and host != "localhost" and not is_loopback(host)
 
 
-def exposure_warning(engine: str, host: str, *, without_key: bool) -> str:
+def exposure_warning(host: str, *, without_key: bool) -> str:
     """The warning for a server that other machines can reach.
 
     Args:
-        engine: `vllm` or `sglang`.
         host: The host on which it listens.
         without_key: Whether clients need no key.
-
-    Source: vLLM's documentation of `--api-key`: it guards only the routes under /v1, /v2, /inference and /cohere.
     """
     if without_key:
         return f"{host} can be reached by other machines, and the server asks for no key: anybody there may use it"
-    if engine == "sglang":
-        return f"{host} can be reached by other machines: key and texts travel unencrypted"
-    return (
-        f"{host} can be reached by other machines, and vLLM's key guards only the routes under /v1: /classify, /score, /rerank, "
-        "/tokenize and /metrics answer anybody. Listen on 127.0.0.1 or a Unix socket (uds), behind a proxy that checks the key"
-    )
+    return f"{host} can be reached by other machines: key and texts travel unencrypted"

@@ -111,7 +111,7 @@ def _is_reserved(family: int, place: Any) -> bool:
 def taken_error(host: str, port: int) -> ConfigError:
     """The error for a port that is taken; names the process where it is known."""
     who = _judged(_all_listening(_addresses({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)), frozenset()).who  # noqa: S104
-    reason = f"{port} of {host} is taken{f' by {who}' if who else ''}"
+    reason = f"{port} is taken{f' by {who}' if who else ''}, at {host}"
     return ConfigError(reason, option="port", advice="Use another port, or 0 for a free one")
 
 
@@ -172,6 +172,21 @@ def _processes_of(supervisor: int, group: int) -> frozenset[int]:
             with contextlib.suppress(OSError):
                 found |= {pid} if os.getpgid(pid) == group else set()
     return frozenset(found)
+
+
+def is_frozen(supervisor: int, group: int) -> bool:
+    """Whether a process of a server is stopped by a signal or a debugger, and so computes nothing.
+
+    Args:
+        supervisor, group: As in `who_listens`.
+    """
+    import psutil
+
+    for pid in _processes_of(supervisor, group):
+        with contextlib.suppress(psutil.Error):
+            if psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+                return True
+    return False
 
 
 def _addresses(host: str, port: int) -> frozenset[tuple[str, int]]:

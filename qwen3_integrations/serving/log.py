@@ -32,12 +32,26 @@ _PHASES: tuple[tuple[re.Pattern[str], Phase], ...] = (
     ),
     (re.compile(r"Starting to load model|Loading safetensors|Loading weights|Load weight begin|Loading .*checkpoint shards"), "loading"),
 )
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, movements of the cursor
+    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # strings: links, titles
+    r"|\x1b[ -/]*[0-OQ-WYZ\\`-~]"
+)
+"""Escape sequences of terminals. Source: ECMA-48, sections 5.3 to 5.6; xterm also ends strings with BEL."""
 _SHARE = re.compile(r"(\d{1,3})%(?:\||\s+Completed)")
 _RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|NotFound)(?::\s+\S|$)")
 _SAID = re.compile(r"^(?:\S+\.py|vllm\b.*|usage.*): error: (?P<what>.+)|^(?:Segmentation fault|Killed|Aborted|Bus error)\b.*")
 _SECONDARY = ("Engine core initialization failed", "See root cause above", "EngineCore failed to start")
 """Messages of the front end about a failed engine; the engine's own error is above them."""
+
+_INVALID = re.compile(r"(?P<error>\S+): \d+ validation errors? for (?P<owner>\w+)$")
+_ABOUT_INPUT = re.compile(r"\s*\[type=\w+, input_value=.*$")
+"""What pydantic adds to the reason."""
+
+_FIELD = re.compile(r"[\w.`\[\]-]+$")
+
+_MOST_LINES = 6
+"""Most lines of one message that are joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +92,51 @@ def phase_of(line: str) -> tuple[Phase, float | None] | None:
 def first_error(lines: Iterable[str]) -> str | None:
     """The line with the reason why a server did not start: of the first exception, otherwise of the first error.
 
-    It usually stands far above the end of the log, which is full of later errors.
+    It usually stands far above the end of the log, which is full of later errors. A line that only announces the reason is joined with the
+    lines that follow: the fields that pydantic refuses, and a list.
     """
     fallback: str | None = None
-    for line in lines:
+    rest = list(lines)
+    for at, line in enumerate(rest):
         message = message_of(line)
         if any(word in message for word in _SECONDARY):
             continue
         said = _SAID.match(message)
-        if said:
-            return said["what"] or message
-        if _RAISED.match(message):
-            return message
+        if said or _RAISED.match(message):
+            return _with_reason(said["what"] or message if said else message, rest[at + 1 : at + 1 + _MOST_LINES])
         before = _PREFIX.match(line)
         if fallback is None and before and before["level"] in ("ERROR", "CRITICAL") and not _is_of_traceback(line[before.end() :]):
-            fallback = message
+            fallback = _with_reason(message, rest[at + 1 : at + 1 + _MOST_LINES])
     return fallback
+
+
+def _with_reason(message: str, following: list[str]) -> str:
+    """A message with the reason from the lines that follow it, if it does not contain the reason itself."""
+    invalid = _INVALID.match(message)
+    if not invalid and not message.endswith(":"):
+        return message
+    told: list[str] = []
+    for line in following:
+        said = message_of(line)
+        if not said or _is_new(line) or said.startswith("For further information"):
+            break
+        told.append(said)
+        if "[type=" in said and invalid:
+            break
+    if not told:
+        return message
+    if not invalid:
+        return f"{message} {' '.join(told)}"
+    field = f"{told.pop(0)}: " if len(told) > 1 and _FIELD.match(told[0]) else ""
+    reason = _ABOUT_INPUT.sub("", " ".join(told)).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{invalid['error'].rpartition('.')[2]}: {invalid['owner']}: {field}{reason}"
+
+
+def _is_new(line: str) -> bool:
+    """Whether a line begins another message of the log, or a traceback."""
+    before = _PREFIX.match(line)
+    said = message_of(line)
+    return bool(before and before["level"]) or said.startswith(("Traceback", "File ")) or bool(_RAISED.match(said))
 
 
 def _is_of_traceback(said: str) -> bool:
@@ -142,8 +185,8 @@ def tail_of(path: Path, count: int) -> list[str]:
 
 
 def _shown(line: str) -> str:
-    """A line without colours, and with other control characters escaped: servers log what their clients send."""
-    return printable(_COLOUR.sub("", line).expandtabs())
+    """A line without escape sequences, and with other control characters escaped: servers log what their clients send."""
+    return printable(_ESCAPES.sub("", line).expandtabs())
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -18,6 +18,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, checked_model
+from qwen3_integrations.serving.guard import KEY
 from qwen3_integrations.serving.hidden import HoldsHidden
 from qwen3_integrations.serving.listen_address import check_address, exposure_warning, is_public
 from qwen3_integrations.serving.option_fields import Option, option, options_of, secret_option
@@ -208,6 +209,9 @@ class ServerOptions(HoldsHidden):
             raise ConfigError("can't be combined with api_key", option="without_key", advice="Leave one of them out")
         if self.api_key is not None and (not self.api_key or not self.api_key.isascii() or any(map(str.isspace, self.api_key))):
             raise ConfigError("must be visible ASCII without blanks, since it is sent in an HTTP header", option="api_key")
+        for name in ("VLLM_API_KEY", KEY):
+            if name in (self.env or {}):
+                raise ConfigError(f"can't contain {name}", option="env", advice="Give the key as api_key")
         if isinstance(self.extra_args, str):
             raise ConfigError("must be a sequence of words such as ('--seed', '1'), not one string", option="extra_args")
         name = checked_model(self.model, self.task)
@@ -253,7 +257,7 @@ class ServerOptions(HoldsHidden):
     @property
     def warning(self) -> str | None:
         """What the user must know before other machines can reach the server; None where they can't."""
-        return exposure_warning(self.engine, self.host, without_key=self.without_key) if self.is_public else None
+        return exposure_warning(self.host, without_key=self.without_key) if self.is_public else None
 
     def to_words(self) -> tuple[str, ...]:
         """The command line that starts the same server, `qwen3-integrations serve ...`; without secret options."""

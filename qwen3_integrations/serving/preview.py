@@ -11,7 +11,7 @@ from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving.installed import find_server
-from qwen3_integrations.serving.launching import prepare
+from qwen3_integrations.serving.launching import check_port, prepare
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.sizing import Device, devices_for, plan_server
 
@@ -55,6 +55,7 @@ def preview(options: ServerOptions) -> Preview:
             return Preview(devices=devices)
         with contextlib.suppress(Qwen3Error):  # `prepare` below gives the reason in the words of a start
             plan = plan_server(options, read_model(folder, options.task))
+        check_port(options)
         prepared = prepare(options)
         command = prepared.command(options.port or SOME_PORT, None if options.without_key else "key").argv
     except Qwen3Error as error:

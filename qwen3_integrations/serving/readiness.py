@@ -11,7 +11,7 @@ from typing import get_args
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import EngineError, ServerTimeout
-from qwen3_integrations.serving.health import answers, is_healthy
+from qwen3_integrations.serving.health import answers, asks_for_key, is_healthy
 from qwen3_integrations.serving.log import LogReader, Phase, Progress, first_error, message_of, phase_of, tail_of
 from qwen3_integrations.serving.server import Server
 from qwen3_integrations.serving.start_result import Failed, Launched, Reused, StartResult, TimedOut
@@ -59,15 +59,23 @@ def wait_until_ready(
                 return TimedOut(server, time.monotonic() - begin, watch.phase)
             time.sleep(_POLL_S)
         watch.say("answering")
-        if wrong := _first_answer(server, folder, handshake, max(1.0, timeout_s - (time.monotonic() - begin))):
+        if wrong := _open_route(server) or _first_answer(server, folder, handshake, max(1.0, timeout_s - (time.monotonic() - begin))):
             return TimedOut(server, time.monotonic() - begin, watch.phase) if wrong is _TOO_LATE else _given_up(server, watch, wrong)
     except BaseException:
         if server.owned:
             with contextlib.suppress(EngineError):
                 server.stop()
         raise
+    server.note_ready()
     watch.say("ready")
     return Launched(server, time.monotonic() - begin) if server.owned else Reused(server)
+
+
+def _open_route(server: Server) -> str | None:
+    """What is wrong with a server that was started here and answers without its key, or None."""
+    if not server.owned or not server.has_key or asks_for_key(server.url):
+        return None
+    return f"{server.program} does not ask for the key on /metrics, so other routes may be open too"
 
 
 def _first_answer(server: Server, folder: Path, handshake: Handshake, timeout_s: float) -> str | None:

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import time
+import unicodedata
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
@@ -39,6 +40,12 @@ _STARTING = ".start.lock"
 _UNSUPERVISED_S = 10.0
 """Seconds within which a new record must have its supervisor; normally it takes milliseconds."""
 
+_MOST_BYTES = 100
+"""Longest part of a name; file systems allow 255 bytes for the whole name and its ending."""
+
+_CLOCK_S = 2.0
+"""Largest difference between two clocks: that of records, and that of processes."""
+
 KEEP_LOGS_S = 7 * 86400
 """Seconds for which the log of a server that has ended is kept."""
 
@@ -63,6 +70,8 @@ class ServerRecord:
         has_key: Whether clients must send a key.
         key_config: The key file, for an engine that reads its key from one; empty for none.
         supervisor_pid, server_pid: Process ids; 0 before the processes run.
+        was_ready: Whether it has been ready.
+        owner_started: The time of its owner's start, by which another process that got its number is known; 0 if not known.
     """
 
     name: str
@@ -81,6 +90,8 @@ class ServerRecord:
     key_config: str = ""
     supervisor_pid: int = 0
     server_pid: int = 0
+    was_ready: bool = False
+    owner_started: float = 0.0
 
     @property
     def path(self) -> Path:
@@ -170,9 +181,16 @@ def live_records() -> list[ServerRecord]:
 
 
 def name_for(task: Task, model: str, place: str) -> str:
-    """A readable name that is valid as a file name: `embed-qwen3-embedding-0.6b-8000`."""
-    words = [task, model.rstrip("/").rpartition("/")[2], place]
-    return "-".join(re.sub(r"[^a-z0-9._]+", "-", word.lower()).strip("-.") for word in words)
+    """A readable name that is valid as a file name: `embed-qwen3-embedding-0.6b-8000`; letters of every script stay."""
+    name = unicodedata.normalize("NFC", model.rstrip("/").rpartition("/")[2]).lower()
+    return "-".join([task, _of_letters(name, _MOST_BYTES) or "model", _of_letters(place.lower(), _MOST_BYTES)])
+
+
+def _of_letters(text: str, most: int) -> str:
+    """A text with hyphens for all that is no letter, digit, point or underscore, and of so many bytes at most."""
+    kept = "".join(one if one.isalnum() or one in "._" or unicodedata.category(one)[0] == "M" else "-" for one in text)
+    short = re.sub("-+", "-", kept).strip("-.").encode("utf-8", "ignore")[:most]
+    return short.decode(errors="ignore").strip("-.")
 
 
 def _is_old(record: ServerRecord) -> bool:
@@ -183,11 +201,29 @@ def _is_old(record: ServerRecord) -> bool:
 def _reap(record: ServerRecord) -> None:
     """Remove a record whose supervisor was killed, and kill the remaining processes of its server."""
     for pid in _group(record.server_pid) if record.server_pid else ():
-        # Process ids are reused, also for groups; only processes of this server have the record's path in their environment.
-        if _environment_of(pid).get(MARK) == str(record.path):
+        if _is_process_of(record, pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
     record.remove()
+
+
+def _is_process_of(record: ServerRecord, pid: int) -> bool:
+    """Whether a process of the group is one of the server's: process ids are reused, also for groups.
+
+    A server's processes have the record's path in their environment. Those that set a title, as vLLM's and SGLang's, overwrite their
+    environment with it; they are in the supervisor's session, and younger than the record.
+    """
+    import psutil
+
+    mark = _environment_of(pid).get(MARK)
+    if mark is not None:
+        return mark == str(record.path)
+    try:
+        process = psutil.Process(pid)
+        own = process.uids().effective == os.geteuid() and process.create_time() >= record.started_at - _CLOCK_S
+        return own and os.getsid(pid) == record.supervisor_pid
+    except (psutil.Error, OSError):
+        return False
 
 
 def _group(group: int) -> list[int]:

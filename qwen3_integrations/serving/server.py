@@ -11,7 +11,7 @@ import time
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.core.prompts import MODEL_CARD
 from qwen3_integrations.core.types import Task
@@ -21,9 +21,10 @@ from qwen3_integrations.engines.secrets import KEY_VARIABLE
 from qwen3_integrations.engines.sharing import SharedEngine
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.conventions import declared_prompts
+from qwen3_integrations.serving.guard import KEY
 from qwen3_integrations.serving.health import Load, is_healthy, load_of
 from qwen3_integrations.serving.hidden import Masked
-from qwen3_integrations.serving.listeners import Listening, who_listens
+from qwen3_integrations.serving.listeners import Listening, is_frozen, who_listens
 from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.records import ServerRecord, live_records
@@ -32,10 +33,15 @@ from qwen3_integrations.serving.status import ServerState, ServerStatus, status_
 from qwen3_integrations.serving.supervise import amend
 from qwen3_integrations.serving.trust import read_own
 
+if TYPE_CHECKING:
+    import psutil
+
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL; vLLM ends within 2."""
 
 _STOP_S = GRACE_S + 15.0
+_SAME_S = 2.0
+"""Largest difference between two readings of one process's time of start: it is counted from the machine's, which is in whole seconds."""
 
 
 class Server:
@@ -85,9 +91,32 @@ class Server:
         return self._key.value
 
     @property
+    def has_key(self) -> bool:
+        """Whether clients must send a key."""
+        return self._record.has_key
+
+    @property
     def pid(self) -> int:
         """The server's process, the leader of its process group."""
         return self._now().server_pid
+
+    @property
+    def owner_pid(self) -> int:
+        """The process that started it."""
+        return self._record.owner_pid
+
+    @property
+    def owner(self) -> psutil.Process | None:
+        """The process that started it; None once that process has ended."""
+        import psutil
+
+        try:
+            process = psutil.Process(self.owner_pid)
+            began = self._record.owner_started
+            is_another = bool(began) and abs(process.create_time() - began) > _SAME_S
+            return None if is_another or process.status() == psutil.STATUS_ZOMBIE else process
+        except psutil.Error:
+            return None
 
     @property
     def owned(self) -> bool:
@@ -146,10 +175,25 @@ class Server:
 
     @property
     def state(self) -> ServerState:
-        """`starting`, `ready` or `stopped`; sends a request to the server. It is not `ready` if another process listens at its address."""
+        """`starting`, `ready`, `not answering` or `stopped`; sends a request to the server.
+
+        It is not `ready` if another process listens at its address. It is `not answering` if it has been ready before, or if one of its
+        processes is frozen (by SIGSTOP, a debugger or the freezer): vLLM itself answers /health also while its engine is.
+        """
         if not self.is_running:
             return "stopped"
-        return "ready" if is_healthy(self.url) and self.listening().owner == "own" else "starting"
+        record = self._now()
+        if is_frozen(record.supervisor_pid, record.server_pid):
+            return "not answering"
+        if is_healthy(self.url) and self.listening().owner == "own":
+            self.note_ready()
+            return "ready"
+        return "not answering" if record.was_ready else "starting"
+
+    def note_ready(self) -> None:
+        """Note in its record that it has been ready: when it does not answer later, it is no longer starting."""
+        if not self._now().was_ready:
+            amend(str(self._record.path), was_ready=True)
 
     def listening(self) -> Listening:
         """Who listens at its address: its own processes, or others."""
@@ -172,7 +216,7 @@ class Server:
             owner_pid=record.owner_pid,
             keep_running=record.keep_running,
             uptime_s=time.time() - record.started_at,
-            load=load_of(record.url) if state == "ready" else Load(),
+            load=load_of(record.url, self.api_key) if state == "ready" else Load(),
         )
 
     def logs(self, lines: int = 100) -> list[str]:
@@ -313,7 +357,7 @@ def key_of(record: ServerRecord) -> str | None:
         if record.key_config:
             content: str = json.loads((read_own(Path(record.key_config)) or b"").decode().partition(": ")[2])
             return content
-        key: str | None = psutil.Process(record.supervisor_pid).environ().get("VLLM_API_KEY")
+        key: str | None = psutil.Process(record.supervisor_pid).environ().get(KEY)
     except (OSError, ValueError, psutil.Error):
         key = None
     return key or os.environ.get(KEY_VARIABLE)

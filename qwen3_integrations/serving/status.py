@@ -9,7 +9,7 @@ from qwen3_integrations.core.html import facts_table
 from qwen3_integrations.core.types import Task
 from qwen3_integrations.serving.health import Load
 
-ServerState = Literal["starting", "ready", "stopped"]
+ServerState = Literal["starting", "ready", "not answering", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class ServerStatus:
 
     Attributes:
         name, task, model, engine, url: As in `Server`.
-        state: `starting`, `ready` or `stopped`.
+        state: `starting`, `ready`, `not answering` (it was ready, or a process of it is frozen) or `stopped`.
         pid: The server's process, and its process group.
         owner_pid: The process that started it. It ends with that process unless `keep_running`.
         keep_running: Whether it continues without its owner.

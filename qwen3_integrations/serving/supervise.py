@@ -6,7 +6,9 @@ leads a process group of its own, which is ended as a whole: SIGTERM, and after 
 
 The owner is the parent process: when it ends for any reason, the kernel gives this process another parent. RECORD is a JSON
 file. Its field `keep_running` says whether the server then continues; the process ids are added to it, and it is removed at
-the end. The exit code is the server's, or 128 + the signal that ended it.
+the end. The exit code is the server's, or 128 + the signal that ended it. A server never ends by itself for a good reason, so one that
+does so with 0, as vLLM when its engine's process was killed, becomes 1. A server that does not notice that a process of its own was
+killed, as SGLang, is ended; the exit code is then that process's.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP"
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 POLL_S = 0.2
 KILLED_S = 10.0  # until the kernel has removed killed processes; those that hold a GPU take seconds
+LOOK_S = 2.0
+NOTICED_S = 4.0  # for a program to notice itself that a process of its own has ended; vLLM needs less than one second
+TITLES = ("vllm::", "sglang::")  # of the processes without which a server can't answer
 # Source: Linux' <sys/prctl.h>
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -48,17 +53,74 @@ def main(record: str, owner: int, grace_s: float, command: list[str]) -> int:
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
     keep = bool(amend(record, supervisor_pid=os.getpid(), server_pid=server.pid).get("keep_running"))
     has_owner = True
-    while server.poll() is None and not stopped:
+    dead = _DeadProcesses(server.pid)
+    while server.poll() is None and not stopped and not dead.found():
         if has_owner and os.getppid() != owner:
             has_owner = False
             if not _read(record).get("keep_running", keep):
                 break
         # Not wait(POLL_S), which polls much more often.
         time.sleep(POLL_S)
+    by_itself = server.poll() is not None and not stopped
     end_group(server, grace_s)
     _clear(record)
     code = server.poll()
-    return 1 if code is None else code if code >= 0 else 128 - code
+    if dead.code:
+        return dead.code
+    if code == 0 and by_itself:
+        _note("the server ended by itself, and its exit code says no error")
+    return 1 if code is None or (code == 0 and by_itself) else code if code >= 0 else 128 - code
+
+
+def _note(text: str) -> None:
+    """Write a line into the server's log."""
+    sys.stderr.write(f"ERROR [supervise.py:0] {text}\n")
+    sys.stderr.flush()
+
+
+class _DeadProcesses:
+    """Finds processes of a server that have ended without the server noticing it: zombies that carry a title of vLLM or SGLang.
+
+    Args:
+        group: The server's process group.
+    """
+
+    def __init__(self, group: int) -> None:
+        self._group = group
+        self._since: dict[int, float] = {}
+        self._next = 0.0
+        self.code = 0
+
+    def found(self) -> bool:
+        """Whether there is one; looks at most every two seconds. Its exit code is then in `code`. Linux only."""
+        now = time.monotonic()
+        if now < self._next or sys.platform != "linux":
+            return False
+        self._next = now + LOOK_S
+        zombies = dict(_zombies(self._group))
+        self._since = {pid: self._since.get(pid, now) for pid in zombies}
+        for pid, since in self._since.items():
+            if now - since >= NOTICED_S:
+                name, status = zombies[pid]
+                self.code = 128 + (status & 127) if status & 127 else status >> 8 or 1
+                how = f"signal {status & 127}" if status & 127 else f"exit code {status >> 8}"
+                _note(f"the server's process {pid} ({name}) ended with {how}, and the server did not notice it, so it is ended")
+                return True
+        return False
+
+
+def _zombies(group: int) -> Iterator[tuple[int, tuple[str, int]]]:
+    """The ended processes of a group with a title of vLLM or SGLang: number, then title and wait status. Source: proc_pid_stat(5)."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            before, _, after = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+        except OSError:  # it has gone
+            continue
+        fields, name = after.split(), before.partition("(")[2]
+        if fields[0] == "Z" and int(fields[2]) == group and name.lower().startswith(TITLES):
+            yield int(folder.name), (name, int(fields[-1]))
 
 
 def _clear(record: str) -> None:

@@ -6,6 +6,7 @@ Source: OpenSSH's StrictModes, which requires the same of a user's keys. On a sy
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,12 +36,12 @@ def check_folder(folder: Path) -> None:
             raise _refusal(folder, step, about, "name a folder of your own in QWEN3_SERVERS_DIR")
         is_open = about.st_mode & stat.S_IWOTH or (about.st_mode & stat.S_IWGRP and not _is_private(about))
         if stat.S_ISDIR(about.st_mode) and is_open and not about.st_mode & stat.S_ISVTX:
-            raise _refusal(folder, step, about, f"chmod go-w {step}, or name another folder in QWEN3_SERVERS_DIR")
+            raise _refusal(folder, step, about, f"chmod go-w {shlex.quote(str(step))}, or name another folder in QWEN3_SERVERS_DIR")
     about = folder.stat()
     if about.st_uid != os.geteuid():
         raise _refusal(folder, folder, about, "name a folder of your own in QWEN3_SERVERS_DIR")
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _refusal(folder, folder, about, f"check its content, then run chmod 700 {folder}")
+        raise _refusal(folder, folder, about, f"check its content, then run chmod 700 {shlex.quote(str(folder))}")
 
 
 def is_own_file(descriptor: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 
 from qwen3_integrations.core.embedder import Embedder, unit_rows
@@ -76,6 +78,6 @@ def _serving(probe: Probe) -> str:
     if not probe.server.dialect.exact:
         return ""
     return (
-        f"For other clients: `qwen3-integrations serve embed {probe.server.model}`, or vLLM's option --hf-overrides "
+        f"For other clients: `qwen3-integrations serve embed {shlex.quote(probe.server.model)}`, or vLLM's option --hf-overrides "
         """'{"is_matryoshka": true}'"""
     )

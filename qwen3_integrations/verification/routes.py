@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,8 +103,8 @@ def _figures(match: Match) -> str:
 
 def _fix(probe: Probe) -> str:
     return (
-        f"For other clients: `qwen3-integrations serve rerank {probe.server.model}`, or vLLM's --chat-template with a file that ends "
-        r"with {{ '\n\n' }}, because Jinja drops the last newline of a file. Clients of this package use /classify and are right"
+        f"For other clients: `qwen3-integrations serve rerank {shlex.quote(probe.server.model)}`, or vLLM's --chat-template with a file "
+        r"that ends with {{ '\n\n' }}, because Jinja drops the last newline of a file. Clients of this package use /classify and are right"
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,7 @@ from qwen3_integrations.engines import Engine
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.vllm.engine import VllmEngine
 from qwen3_integrations.engines.vllm.logits import probabilities_of
+from qwen3_integrations.engines.vllm.start_errors import StartErrors
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError, ModelNotFound, PromptTooLong
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.contract.label_cases import HEADS, check_head
@@ -478,6 +480,12 @@ def test_a_process_of_its_own_and_its_death(tiny_embedder, monkeypatch):
     (process,) = set(multiprocessing.active_children()) - before
     embedder = Embedder(engine)
     close_to(embedder.embed_documents(PLAIN), reference_embeddings(tiny_embedder, PLAIN))
+    with ThreadPoolExecutor(4) as pool:  # a second one, whose cache is too small, while the first has work
+        load = [pool.submit(embedder.embed_documents, PLAIN * 50) for _ in range(4)]
+        with pytest.raises(EngineError, match=r"vLLM did not start for .*: ValueError: .*(cache|blocks|KV)"):
+            open_vllm("embed", tiny_embedder, kv_cache_memory_bytes=4096)
+        assert all(len(done.result()) == 50 * len(PLAIN) for done in load)
+    assert not any(isinstance(each, StartErrors) for each in logging.getLogger("vllm").handlers)
     os.kill(process.pid, signal.SIGSTOP)  # so that the callers are sure to wait
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(embedder.embed_documents, [f"text {number}"]) for number in range(8)]

@@ -31,6 +31,7 @@ from qwen3_integrations.serving.records import FOLDER_VARIABLE
 from tests.contract.cases import TOLERANCE
 from tests.models import declare, write_classifier
 from tests.reference import reference_embeddings, reference_scores
+from tests.server.guarded import check_guarded
 from tests.server.launch import ONE_PROCESS, QUICK_START, free_port
 from tests.texts import HOSTILE, PLAIN
 from tests.waiting import until
@@ -133,6 +134,11 @@ def test_the_key_is_wanted_and_nowhere_to_be_read(embedder, folder):
     assert all(server.api_key not in code for code in server.snippets().values())
 
 
+def test_another_user_of_the_machine_gets_no_answer_without_the_key(embedder):
+    server, _ = embedder
+    check_guarded(server)
+
+
 def test_the_same_options_find_the_running_server(embedder):
     server, _ = embedder
     outcome = start(EMBED)
@@ -223,12 +229,14 @@ def test_score_and_rerank_are_right_for_other_clients(kept, tiny_reranker):
     """The routes on which vLLM itself puts query and document together."""
     server = attach(kept["name"])
     texts = [text for text in HOSTILE if text.strip()]
-    answer = httpx.post(f"{server.url}/score", json={"model": server.model, "text_1": "a query", "text_2": texts}, timeout=60)
+    key = {"Authorization": f"Bearer {server.api_key}"}
+    body = {"model": server.model, "text_1": "a query", "text_2": texts}
+    answer = httpx.post(f"{server.url}/score", json=body, headers=key, timeout=60)
     scores = [item["score"] for item in sorted(answer.json()["data"], key=lambda item: item["index"])]
     reference = reference_scores(tiny_reranker, [("a query", neutral(text)) for text in texts])
     assert np.abs(np.asarray(scores) - reference).max() < TOLERANCE
     body = {"model": server.model, "query": "a query", "documents": texts, "instruction": "Find code."}
-    answer = httpx.post(f"{server.url}/v1/rerank", json=body, headers={"Authorization": f"Bearer {server.api_key}"}, timeout=60)
+    answer = httpx.post(f"{server.url}/v1/rerank", json=body, headers=key, timeout=60)
     ranked = {item["index"]: item["relevance_score"] for item in answer.json()["results"]}
     reference = reference_scores(tiny_reranker, [("a query", neutral(text)) for text in texts], "Find code.")
     assert np.abs(np.asarray([ranked[index] for index in range(len(texts))]) - reference).max() < TOLERANCE

@@ -25,6 +25,7 @@ from tests.contract.cases import BUDGET, QUERY, TOLERANCE, check_embeddings, che
 from tests.reference import reference_embeddings, reference_scores
 from tests.server.faults import FaultsProxy
 from tests.server.fixtures import ALIAS, sglang_python
+from tests.server.guarded import check_guarded
 from tests.texts import PLAIN
 from tests.waiting import until
 
@@ -137,6 +138,10 @@ def test_the_key_is_wanted_and_nowhere_to_be_read(served):
     assert server.status().load.requests > 0
 
 
+def test_another_user_of_the_machine_gets_no_answer_without_the_key(served):
+    check_guarded(served["rerank"])
+
+
 def group_of(pid):
     """The processes of a process group that still run."""
     found = []
@@ -172,14 +177,16 @@ def test_after_sigkill_of_the_launcher_nothing_is_left(served):
     assert until(lambda: server.state == "stopped")
 
 
-def test_a_server_without_its_scheduler_is_not_ready_and_can_be_stopped(served):
-    """SGLang 0.5.9 does not notice that it was killed. The last test that uses this server."""
+def test_a_server_whose_scheduler_was_killed_is_ended_with_its_exit_code(served):
+    """SGLang 0.5.9 itself does not notice it. The last test that uses this server."""
     server = served["rerank"]
     pid = server.pid
     below = psutil.Process(pid).children(recursive=True)
     (scheduler,) = [each for each in below if "scheduler" in " ".join(each.cmdline())]
+    scheduler.suspend()
+    assert until(lambda: server.state == "not answering")
     os.kill(scheduler.pid, signal.SIGKILL)
-    assert until(lambda: server.state != "ready")
-    server.stop()
+    assert until(lambda: server.state == "stopped")
+    assert server.exit_code == 128 + signal.SIGKILL
+    assert any("(sglang::schedul) ended with signal 9" in line for line in server.logs(50))
     assert until(lambda: not group_of(pid) and not any(each.is_running() for each in below))
-    assert server.state == "stopped"

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from qwen3_integrations.serving import supervise
+from qwen3_integrations.serving.log import first_error
 from tests.waiting import until
 
 if sys.platform == "win32":
@@ -139,8 +140,52 @@ def test_the_exit_code_is_the_servers(tmp_path):
 
     assert code("raise SystemExit(3)") == 3
     assert code("import os; os.kill(os.getpid(), 9)") == 128 + 9
-    assert code("") == 0
+    assert code("") == 1  # a server that ends by itself has failed, as vLLM's does with 0 when its engine's process was killed
     assert not (tmp_path / "record.json").exists()
+
+
+FORGETFUL = """
+import ctypes, os, sys, time
+child = os.fork()
+if child == 0:
+    ctypes.CDLL(None).prctl(15, sys.argv[1].encode())  # PR_SET_NAME
+    if sys.argv[2] == "sleep":
+        time.sleep(60)
+    os.kill(os.getpid(), int(sys.argv[2])) if sys.argv[2] != "exit" else os._exit(3)
+print(child, flush=True)
+time.sleep(60)
+"""
+"""A server that does not notice that its child has ended."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process titles are read from /proc")
+def test_a_server_that_does_not_notice_a_dead_process_of_its_own_is_ended(tmp_path):
+    """Other ended processes, and running ones, do not end it."""
+    cases = [("sglang::scheduler", "9", 137), ("VLLM::EngineCore", "11", 139), ("sglang::x", "exit", 3)]
+    cases += [("gzip", "9", None), ("sglang::scheduler", "sleep", None)]
+    started = []
+    for at, (title, end, _) in enumerate(cases):
+        record = tmp_path / f"{at}.json"
+        record.write_text("{}")
+        server = [sys.executable, "-c", FORGETFUL, title, end]
+        words = [sys.executable, supervise.__file__, str(record), str(os.getpid()), "1", "--", *server]
+        started.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    try:
+        for process, (title, end, code) in zip(started, cases, strict=True):
+            if code is None:
+                assert process.poll() is None
+                continue
+            pid, error = process.stdout.readline().strip(), process.stderr.read()
+            assert process.wait() == code
+            how = f"signal {end}" if end != "exit" else "exit code 3"
+            said = f"the server's process {pid} ({title[:15]}) ended with {how}, and the server did not notice it, so it is ended"
+            assert first_error(error.splitlines()) == said
+        time.sleep(supervise.LOOK_S)
+        assert [process.poll() for process in started] == [code for _, _, code in cases]
+    finally:
+        for process in started:
+            process.terminate()
+            process.communicate()
 
 
 def test_a_record_is_its_users_alone(tmp_path):
@@ -186,7 +231,7 @@ def test_what_stands_beside_the_record_goes_with_it(tmp_path, socket_folder):
         listener.bind(str(path))
     record.write_text(json.dumps({"key_config": str(key), "url": f"unix://{path}"}))
     words = [sys.executable, supervise.__file__, str(record), str(os.getpid()), "1", "--", sys.executable, "-c", ""]
-    assert subprocess.run(words, check=False).returncode == 0
+    subprocess.run(words, check=False)
     assert sorted(each.name for each in tmp_path.iterdir()) == [".records.lock"]
     assert not path.exists()
 
@@ -198,7 +243,7 @@ def test_nothing_goes_with_a_record_that_is_no_socket_or_lies_elsewhere(tmp_path
     record.parent.mkdir()
     record.write_text(json.dumps({"key_config": str(key), "url": f"unix://{path}"}))
     words = [sys.executable, supervise.__file__, str(record), str(os.getpid()), "1", "--", sys.executable, "-c", ""]
-    assert subprocess.run(words, check=False).returncode == 0
+    subprocess.run(words, check=False)
     assert key.exists()
     assert path.exists()
     assert not record.exists()

@@ -13,6 +13,7 @@ from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.memory import GIB, ModelShape, plan_memory
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
+from qwen3_integrations.serving.guard import GUARD, guarded_sglang
 from qwen3_integrations.serving.installed import Installed, find_server, flags_in
 from qwen3_integrations.serving.launching import new_key
 from qwen3_integrations.serving.sizing import devices_for, on_cpu
@@ -101,7 +102,7 @@ def test_sglang_takes_the_key_from_a_file():
     assert pairs(command)["--config"] == KEY_FILE
     assert command.key_config == f'api-key: "{KEY}"\n'
     assert KEY not in repr(command)
-    assert words(ServerOptions(task="embed", model="m", engine="sglang"), SGLANG).env == {}
+    assert command.env == {"QWEN3_SERVER_KEY": KEY}  # for the guard
     assert pairs(command)["--log-level"] == "warning"  # at the level info it logs its key
 
 
@@ -116,7 +117,7 @@ def test_no_key_is_taken_for_a_flag():
 
 def test_sglang_embeds_and_generates():
     embed = words(ServerOptions(task="embed", model="m", engine="sglang", tensor_parallel_size=2, prefix_caching=False), SGLANG)
-    assert embed.argv[:5] == ("python3", "-m", "sglang.launch_server", "--model-path", str(TINY / "embedding"))
+    assert embed.argv[:4] == ("python3", guarded_sglang(), "--model-path", str(TINY / "embedding"))
     assert "--is-embedding" in embed.argv
     assert "--disable-radix-cache" in embed.argv
     assert pairs(embed)["--tp-size"] == "2"
@@ -133,7 +134,7 @@ def test_sglang_on_a_cpu():
     assert pairs(command)["--attention-backend"] == "torch_native"
     assert command.argv.count("--device") == command.argv.count("--sampling-backend") == 1
     assert "--sleep-on-idle" in command.argv
-    assert command.env == {"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    assert command.env == {"SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": "", "QWEN3_SERVER_KEY": KEY}
     assert "--sleep-on-idle" not in words(options, SGLANG).argv
 
 
@@ -178,7 +179,35 @@ def test_switches():
     argv = words(ServerOptions(task="embed", model="m", prefix_caching=False, enforce_eager=True, extra_args=("--seed", 7))).argv
     assert "--no-enable-prefix-caching" in argv
     assert "--enforce-eager" in argv
-    assert argv[-2:] == ("--seed", "7")
+    assert argv[-4:] == ("--seed", "7", "--middleware", GUARD)
+
+
+@pytest.mark.parametrize("engine", [VLLM, SGLANG])
+def test_a_guard_is_in_front_of_every_route_if_there_is_a_key(engine):
+    """A user's middleware is behind it: vLLM's last one is the first that sees a request."""
+    extra = ("--middleware", "mine.Middleware") if engine is VLLM else ()
+    options = ServerOptions(task="embed", model="m", engine=engine.engine, extra_args=extra)
+    command = words(options, engine)
+    assert command.env["QWEN3_SERVER_KEY"] == KEY
+    assert KEY not in str(command)
+    assert (command.argv[-2:] == ("--middleware", GUARD)) is (engine is VLLM)
+    assert (guarded_sglang() in command.argv) is (engine is SGLANG)
+    files = read_model(TINY / "embedding", "embed")
+    open_to_all = build_command(replace(options, extra_args=()), files, engine, port=1, api_key=None)
+    assert "QWEN3_SERVER_KEY" not in open_to_all.env
+    assert not {GUARD, guarded_sglang()} & set(open_to_all.argv)
+
+
+def test_a_version_without_middleware_is_refused_unless_no_key_is_asked_for():
+    old = Installed("vllm", "0.1", "vllm", "python3", OLD - {"middleware"})
+    with pytest.raises(ConfigError, match="no flag --middleware, which the key for every route needs"):
+        words(ServerOptions(task="embed", model="m"), old)
+
+
+@pytest.mark.parametrize("name", ["VLLM_API_KEY", "QWEN3_SERVER_KEY"])
+def test_a_key_in_the_environment_of_a_server_is_refused(name):
+    with pytest.raises(ConfigError, match=f"env can't contain {name}.*api_key"):
+        ServerOptions(task="embed", env={name: "x"})
 
 
 def test_no_prompt_of_the_greatest_length_is_computed_in_parts():
@@ -216,7 +245,7 @@ def test_a_build_under_another_name_is_started_by_its_module():
 OLD = frozenset(
     {
         *("runner", "hf_overrides", "served_model_name", "host", "port", "dtype", "max_model_len", "max_num_batched_tokens"),
-        *("chat_template", "gpu_memory_utilization", "enable_chunked_prefill"),
+        *("chat_template", "gpu_memory_utilization", "enable_chunked_prefill", "middleware"),
     }
 )
 
@@ -266,6 +295,8 @@ def test_a_version_without_pooling_runners_is_refused():
         ("--hf-overrides.architectures", "prompts and scores depend on it"),
         ("--port", "use the option port"),
         ("--chat_template", "prompts and scores"),
+        ("--grpc", "would not ask for the key"),
+        ("--grpc-port=1", "would not ask for the key"),
     ],
 )
 def test_flags_that_would_break_the_results_are_refused(extra, says):
@@ -300,7 +331,7 @@ def test_a_public_address_is_warned_of():
     assert ServerOptions(task="rerank", host="::1").warning is None
     assert ServerOptions(task="rerank", host="0.0.0.0", uds="/tmp/s").warning is None
     public = ServerOptions(task="rerank", host="0.0.0.0").warning
-    assert all(route in public for route in ("/classify", "/score", "/rerank", "/metrics", "uds"))
+    assert "key and texts travel unencrypted" in public
     assert "no key" in ServerOptions(task="rerank", host="10.0.0.1", without_key=True).warning
 
 

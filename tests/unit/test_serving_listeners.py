@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 
+import psutil
 import pytest
 
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.serving import ServerOptions, servers, start, supervise
-from qwen3_integrations.serving.health import is_healthy
+from qwen3_integrations.serving.health import answers, is_healthy
 from qwen3_integrations.serving.listeners import check_free, clear_socket, who_listens
+from qwen3_integrations.serving.preview import preview
 from qwen3_integrations.serving.records import FOLDER_VARIABLE, ServerRecord, servers_folder
 from tests.server.launch import free_port
 from tests.waiting import until
@@ -92,6 +95,41 @@ def test_a_server_is_ready_once_its_own_process_answers(supervised):
     assert server.listening().owner == "own"
 
 
+def test_a_frozen_server_is_not_answering(supervised):
+    port = free_port()
+    server = supervised([ANSWERING, str(port), "200"], f"http://127.0.0.1:{port}")
+    assert until(lambda: server.state == "ready")
+    os.kill(server.pid, signal.SIGSTOP)
+    assert until(lambda: server.state == "not answering")
+    assert server.status().load.requests is None
+    os.kill(server.pid, signal.SIGCONT)
+    assert until(lambda: server.state == "ready")
+
+
+def test_a_server_whose_child_is_frozen_is_not_answering(supervised):
+    """vLLM's engine is such a child, and vLLM answers /health nevertheless."""
+    port = free_port()
+    parent = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n{ANSWERING}"
+    server = supervised([parent, str(port), "200"], f"http://127.0.0.1:{port}")
+    assert until(lambda: server.state == "ready")
+    (child,) = psutil.Process(server.pid).children()
+    child.suspend()
+    assert until(lambda: server.state == "not answering")
+    child.resume()
+    assert until(lambda: server.state == "ready")
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_server_that_no_longer_listens_is_not_answering_and_one_that_never_did_is_starting(supervised, status):
+    port = free_port()
+    once = ANSWERING.replace("\nhttp", "\nkept = http").replace(".serve_forever()", "\nkept.handle_request()\nimport time; time.sleep(60)")
+    server = supervised([once, str(port), str(status)], f"http://127.0.0.1:{port}")
+    before, after = ("ready", "not answering") if status == 200 else ("starting", "starting")
+    assert until(lambda: server.listening().owner == "own")
+    assert server.state == before
+    assert until(lambda: server.state == after)
+
+
 def test_an_answer_of_another_process_does_not_make_a_server_ready(supervised, stranger):
     port = free_port()
     other = stranger(port)
@@ -153,7 +191,7 @@ def test_a_port_that_is_held_at_the_address_is_not_free(wanted, held, reuse):
         other.bind((held, 0))
         other.listen()
         with pytest.raises(
-            ConfigError, match=rf"port {other.getsockname()[1]} of {wanted} is taken by process {os.getpid()} .*0 for a free one"
+            ConfigError, match=rf"port {other.getsockname()[1]} is taken by process {os.getpid()} .*, at {wanted}\. .*0 for a free one"
         ):
             check_free(wanted, other.getsockname()[1])
         port = other.getsockname()[1]
@@ -222,15 +260,54 @@ def test_a_link_instead_of_a_unix_socket_is_refused(tmp_path):
         clear_socket(tmp_path / "s")
 
 
-@pytest.mark.vllm
 @pytest.mark.parametrize("status", [200, 401])
 def test_a_start_on_a_taken_port_is_refused_immediately(stranger, folder, status):
+    """Before a model is downloaded, and before a program is looked for."""
     port = free_port()
     other = stranger(port, status)
-    with pytest.raises(ConfigError, match=rf"port {port} of 127\.0\.0\.1 is taken by process {other.pid}"):
-        start(ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=512, port=port))
+    options = ServerOptions(task="embed", model="someone/a-model-to-download", python="/no/python", port=port)
+    with pytest.raises(ConfigError, match=rf"port {port} is taken by process {other.pid} .*at 127\.0\.0\.1"):
+        start(options)
     assert servers() == ()
     assert not list(folder.glob("*.log"))
+
+
+@pytest.mark.vllm
+def test_a_preview_says_that_the_port_is_taken(stranger):
+    port = free_port()
+    other = stranger(port)
+    seen = preview(ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", port=port))
+    assert f"port {port} is taken by process {other.pid}" in seen.refusal
+    assert seen.plan is not None
+
+
+def test_a_port_that_is_held_by_something_silent_is_taken(folder):
+    """Its queue may be full too, so that a connection is neither accepted nor refused."""
+    with socket.socket() as silent, ExitStack() as stack:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        host, port = silent.getsockname()
+        waiting = [stack.enter_context(socket.socket()) for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex((host, port))
+        assert answers(f"http://{host}:{port}")
+        with pytest.raises(ConfigError, match=rf"port {port} is taken by process {os.getpid()} "):
+            start(ServerOptions(task="embed", model="someone/a-model-to-download", port=port))
+    assert not answers(f"http://{host}:{port}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's table of sockets is Linux'")
+def test_a_port_that_another_user_holds_is_taken():
+    """Its process is not known to everybody."""
+    nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    listening = "import socket, sys, time; own = socket.socket(); own.bind(('127.0.0.1', 0)); own.listen();"
+    listening += " print(own.getsockname()[1], flush=True); time.sleep(60)"
+    with subprocess.Popen(["/usr/bin/python3", "-c", listening], stdout=subprocess.PIPE, text=True, cwd="/", **nobody) as other:
+        port = int(other.stdout.readline())
+        with pytest.raises(ConfigError, match=rf"port {port} is taken"):
+            start(ServerOptions(task="embed", model="someone/a-model-to-download", port=port))
+        other.kill()
 
 
 @pytest.mark.vllm

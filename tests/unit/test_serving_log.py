@@ -88,3 +88,76 @@ def test_the_tail_of_a_long_log(tmp_path):
     assert tail_of(path, 3) == ["line 9997", "line 9998", "line 9999"]
     assert tail_of(path, 0) == []
     assert tail_of(tmp_path / "none", 3) == []
+
+
+INVALID_FIELD = """\
+(APIServer pid=1) Traceback (most recent call last):
+(APIServer pid=1)   File "api_server.py", line 1, in <module>
+(APIServer pid=1) pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig
+(APIServer pid=1) scheduler_config.max_num_seqs
+(APIServer pid=1)   Input should be greater than or equal to 1 [type=greater_than_equal, input_value=0, input_type=int]
+(APIServer pid=1)     For further information visit https://errors.pydantic.dev/2.12/v/greater_than_equal
+"""
+INVALID_WHOLE = """\
+pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig
+  Value error, max_num_batched_tokens (16) is smaller than max_model_len (512). This effectively limits
+the maximum sequence length [type=value_error, input_value=ArgsKwargs((), {}), input_type=ArgsKwargs]
+    For further information visit https://errors.pydantic.dev/2.12/v/value_error
+"""
+LISTED = """\
+(EngineCore pid=2) ERROR 11-25 13:14:43 [core.py:900] ValueError: Couldn't instantiate the backend tokenizer from one of:
+(EngineCore pid=2) (1) a `tokenizers` library serialization file,
+(EngineCore pid=2) (2) a slow tokenizer class. You need sentencepiece or tiktoken.
+(APIServer pid=1) INFO 11-25 13:14:43 [x.py:1] more
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        (INVALID_FIELD, "ValidationError: VllmConfig: scheduler_config.max_num_seqs: Input should be greater than or equal to 1"),
+        (
+            INVALID_WHOLE,
+            (
+                "ValidationError: VllmConfig: max_num_batched_tokens (16) is smaller than max_model_len (512). This effectively limits the "
+                "maximum sequence length"
+            ),
+        ),
+        (INVALID_FIELD.partition("scheduler")[0] + "\n", "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig"),
+        (
+            LISTED,
+            (
+                "ValueError: Couldn't instantiate the backend tokenizer from one of: (1) a `tokenizers` library serialization file, "
+                "(2) a slow tokenizer class. You need sentencepiece or tiktoken."
+            ),
+        ),
+        ("ValueError: none of:\nTraceback (most recent call last):\n", "ValueError: none of:"),
+        ("x.py: error: the following are needed:\n  --model\n", "the following are needed: --model"),
+    ],
+)
+def test_a_line_that_announces_the_reason_is_joined_with_it(log, error):
+    assert first_error(log.splitlines()) == error
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "\x1b[1;31mValueError\x1b[0m: \x1b[38;5;9mno\x1b[m",
+        "\x1b[35mValueError\x1b[39m\x1b[K: no\x1b[0K",
+        "\x1b]8;;http://x\x1b\\ValueError\x1b]8;;\x07: no",
+        "\x1b[2J\x1b(B\x1b[?25lValueError: \x1b7no\x1b[?25h\x1b8\x1bM",
+        "\x9b31mValueError: no\x9bm",
+    ],
+)
+def test_escape_sequences_are_stripped(written, tmp_path):
+    path = tmp_path / "log"
+    path.write_text(f"\x1b[32mINFO\x1b[0m fine\n{written}\n")
+    lines = LogReader(path).lines()
+    assert lines == tail_of(path, 2) == ["INFO fine", "ValueError: no"]
+    assert first_error(lines) == "ValueError: no"
+
+
+def test_an_escape_sequence_without_an_end_hides_nothing(tmp_path):
+    path = tmp_path / "log"
+    path.write_text("\x1b]0;title ValueError: no\n\x1b[12\n")
+    assert LogReader(path).lines() == [r"\x1b]0;title ValueError: no", r"\x1b[12"]

@@ -11,10 +11,13 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from qwen3_integrations.cli import app
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.serving import attach, servers, supervise
 from qwen3_integrations.serving.records import FOLDER_VARIABLE, KEEP_LOGS_S, MARK, ServerRecord, live_records, name_for, servers_folder
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +135,31 @@ def test_a_server_without_supervisor_is_ended_and_its_record_removed(record):
         stranger.wait()
 
 
+def test_processes_that_have_overwritten_their_environment_are_ended_too(record):
+    """vLLM's and SGLang's processes write their titles there. They are known by the supervisor's session."""
+    script = "import os, sys, subprocess, time; os.setpgid(0, 0); emptied = subprocess.Popen([sys.executable, '-c', 'import time;"
+    script += " time.sleep(61)'], env={}); print(os.getpid(), emptied.pid, flush=True); os.execve(sys.executable, [sys.executable, '-c',"
+    script += " 'import time; time.sleep(61)'], {})"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {script!r}])"
+    with subprocess.Popen([sys.executable, "-c", outer], start_new_session=True, stdout=subprocess.PIPE, text=True) as session:
+        group, emptied = map(int, session.stdout.readline().split())
+        stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(61)"], env={})
+        try:
+            for later, dead in ((3600, False), (0, True)):  # a process that is older than the record is not the server's
+                replace(record, supervisor_pid=session.pid, server_pid=group, started_at=time.time() + later).write()
+                assert live_records() == []
+                assert until(lambda: not runs(group) and not runs(emptied)) if dead else runs(group) and runs(emptied)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+            stranger.wait()
+            session.kill()
+
+
+def runs(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
 def test_reading_creates_no_folder_and_writing_names_a_folder_that_can_not_be_created(tmp_path, monkeypatch, record):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "not" / "there"))
     assert servers() == ()
@@ -200,6 +228,38 @@ def test_names_fit_a_file():
     assert name_for("embed", "Qwen/Qwen3-Embedding-0.6B", "8000") == "embed-qwen3-embedding-0.6b-8000"
     assert name_for("rerank", "/models/My Model (v2)/", "8001") == "rerank-my-model-v2-8001"
     assert "/" not in name_for("embed", "../../x", "..")
+    assert name_for("embed", "/data/模型 目录", "8000") == "embed-模型-目录-8000"
+    assert name_for("embed", "/data/Mode\u0300le d\u2019été/", "1") == "embed-modèle-d-été-1"
+    assert name_for("embed", "/data/मॉडल", "1") == "embed-मॉडल-1"
+    assert name_for("rerank", "/data/***", "1") == name_for("rerank", "///", "1") == "rerank-model-1"
+    assert name_for("embed", "/data/\udcff\x1b[31m$(x)", "1") == "embed-31m-x-1"
+    assert len(name_for("embed", "目" * 200, "s" * 200).encode()) < 255 - len(".key.yaml")
+    assert name_for("embed", "目" * 200, "1").endswith("目-1")
+
+
+def test_a_server_of_a_folder_with_another_script_is_found_and_stopped_by_its_name(record, folder):
+    name = name_for("embed", "/data/模型 目录", "8000")
+    own = replace(record, name=name, model="/data/模型 目录", folder="/data/模型 目录", log=str(folder / f"{name}.log"))
+    own.write()
+    words = [
+        sys.executable,
+        supervise.__file__,
+        str(own.path),
+        str(os.getpid()),
+        "1",
+        "--",
+        sys.executable,
+        "-c",
+        "import time; time.sleep(60)",
+    ]
+    with subprocess.Popen(words, start_new_session=True) as process:
+        assert until(lambda: own.fresh().server_pid)
+        assert (
+            CliRunner().invoke(app, ["status"]).stdout.startswith("embed-模型-目录-8000: starting, embed /data/模型 目录 on vllm 0.32.0\n")
+        )
+        assert CliRunner().invoke(app, ["stop", name]).stdout == "stopped embed-模型-目录-8000\n"
+        assert process.wait(20) == 128 + 15
+    assert servers() == ()
 
 
 def test_attaching_to_an_unknown_server_lists_the_running_ones(supervised):

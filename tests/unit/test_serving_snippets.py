@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 
+import pytest
+
 from qwen3_integrations.core.prompts import TextConventions
 from qwen3_integrations.serving.snippets import snippets
 
@@ -23,9 +25,12 @@ def test_prompts_of_a_folder_are_in_the_code(tmp_path):
     assert "engine_options" not in plain["langchain"]
 
 
-def test_names_that_need_quotes_are_quoted(tmp_path):
+@pytest.mark.parametrize(
+    "name", ['it\'s "a" $(touch x) \\ model', "/data/模型 目录", "a`touch x`;touch x & b", "-d @/etc/passwd", "!x ~ *"]
+)
+def test_names_that_need_quotes_are_quoted(tmp_path, name):
     """No part of a name is read as code by a shell or by Python."""
-    name, folder = 'it\'s "a" $(touch x) \\ model', tmp_path / "it's $(touch x)"
+    folder = tmp_path / "it's $(touch x) 模型"
     folder.mkdir()
     for task in ("embed", "rerank"):
         for url in ("http://127.0.0.1:8000", f"unix://{folder}/s.sock"):
@@ -38,5 +43,5 @@ def test_names_that_need_quotes_are_quoted(tmp_path):
             assert (f"{folder}/s.sock" in shown) == url.startswith("unix://")
             for code in made.values():
                 compile(code, "snippet", "exec")
-                assert repr(name) in code or json.dumps(name) in code
+                assert repr(name) in code or json.dumps(name, ensure_ascii=False) in code
     assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.serving import attach, servers
 from qwen3_integrations.serving.records import FOLDER_VARIABLE, ServerRecord, servers_folder
+from qwen3_integrations.serving.trust import check_folder
 
 if sys.platform == "win32":
     pytest.skip("accounts and modes are POSIX'", allow_module_level=True)
@@ -241,3 +243,13 @@ def test_an_existing_link_at_the_path_of_a_lock_or_record_is_not_followed(folder
     with pytest.raises(OSError, match="symbolic link"):
         record.write()
     assert not (tmp_path / "made through a link").exists()
+
+
+def test_the_command_that_repairs_a_folder_is_quoted(tmp_path):
+    folder = tmp_path / "模型 目录" / "it's"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    with pytest.raises(ConfigError) as raised:
+        check_folder(folder)
+    words = shlex.split(str(raised.value).partition("then run ")[2])
+    assert words == ["chmod", "700", str(folder)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from qwen3_integrations.core.fingerprint import Fact
 from qwen3_integrations.engines.vllm.process import PROCESS_WIDE, first_line
+from qwen3_integrations.engines.vllm.start_errors import heard_errors
 from qwen3_integrations.errors import ConfigError, EngineError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus, host_memory
@@ -63,7 +64,7 @@ class VllmStart:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         # One start at a time: each plan must count the memory that the earlier engines use.
-        with PROCESS_WIDE, _no_usage_reports(), _environment(self._variables()):
+        with PROCESS_WIDE, _no_usage_reports(), heard_errors() as (heard, variables), _environment(self._variables() | variables):
             try:
                 config = EngineArgs(**self._options).create_engine_config(UsageContext.LLM_CLASS)
             except Exception as error:
@@ -76,8 +77,8 @@ class VllmStart:
                 )
             except Exception as error:
                 raise EngineError(
-                    f"vLLM did not start for {self._name}: {type(error).__name__}: {first_line(error)}",
-                    advice='Its log above has the cause. In a script, open engines under `if __name__ == "__main__":`. If this process has '
+                    f"vLLM did not start for {self._name}: {heard.cause or f'{type(error).__name__}: {first_line(error)}'}",
+                    advice='Its log above has more. In a script, open engines under `if __name__ == "__main__":`. If this process has '
                     "already used CUDA through PyTorch (torch.cuda.is_available() is enough), set VLLM_WORKER_MULTIPROC_METHOD=spawn",
                 ) from error
             self.max_tokens = int(config.model_config.max_model_len)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
@@ -124,7 +125,7 @@ def local_model(model: str | os.PathLike[str], task: Task, *, source: Source = "
     name = os.fspath(model)
     if "/" not in name and os.path.lexists(name):
         check_folder(Path(name))
-    raise _not_here(name, source, revision, "", f"Run `qwen3-integrations download {name}`")
+    raise _not_here(name, source, revision, "", f"Run `qwen3-integrations download {shlex.quote(name)}`")
 
 
 def _not_here(model: str, source: Source, revision: str | None, reason: str, advice: str) -> ModelNotFound:
