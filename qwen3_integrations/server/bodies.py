@@ -14,8 +14,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class EmbeddingsBody(Body):
     """`/v1/embeddings`. Source: OpenAI's API reference; `truncate_prompt_tokens` is vLLM's.
 
-    `input_type` and `instruction` are ours: with `query`, or an instruction, texts are queries. Cohere's and Voyage's words for `input_type`
-    count too.
+    `input_type` and `instruction` are ours: with `query`, or an instruction, texts are queries. Cohere's words for `input_type` count too.
     """
 
     input: str | list[Any]
