@@ -47,6 +47,16 @@ def ids_body(model: str, prompts: Sequence[Prompt], encoding: str | None = "base
     return _encoded({"model": model, "input": _inputs(prompts, literal=True)}, encoding)
 
 
+def literal_body(model: str, prompts: Sequence[Prompt], encoding: str | None = "base64") -> Body:
+    """`/v1/embeddings` of our own server: it reads texts as text, whatever they spell."""
+    return _encoded({"model": model, "input": [prompt.text for prompt in prompts]}, encoding)
+
+
+def literal_classify_body(model: str, prompts: Sequence[Prompt]) -> Body:
+    """`/classify` of our own server: it takes the template for a template, and the texts in it as text."""
+    return {"model": model, "input": [prompt.text for prompt in prompts]}
+
+
 def score_body(model: str, prompts: Sequence[Prompt]) -> Body:
     """`/v1/score` of SGLang: the probabilities of tokens after `query` + item, as token ids where all prompts have ids, else as texts.
 

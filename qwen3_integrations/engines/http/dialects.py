@@ -26,6 +26,8 @@ from qwen3_integrations.engines.http.bodies import (
     embeddings_body,
     exact_body,
     ids_body,
+    literal_body,
+    literal_classify_body,
     rerank_body,
     score_body,
 )
@@ -174,6 +176,11 @@ def is_sglang(entry: Mapping[str, Any]) -> bool:
     return entry.get("owned_by") == "sglang"
 
 
+def is_own(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry in a list of models comes from the server of this package."""
+    return entry.get("owned_by") == "qwen3-integrations"
+
+
 def is_any(entry: Mapping[str, Any]) -> bool:  # noqa: ARG001
     """True: the dialect of every server that matches no row above."""
     return True
@@ -208,6 +215,8 @@ DIALECTS: tuple[Dialect, ...] = (
         one_prefix=True,
         needs_proof=True,
     ),
+    Dialect("qwen3", "embed", "/embeddings", literal_body, read_embeddings, is_own, exact=True),
+    Dialect("qwen3", "rerank", "/classify", literal_classify_body, read_classes, is_own, versioned=False, exact=True),
     Dialect("openai", "embed", "/embeddings", embeddings_body, read_embeddings, is_any, others=EMBEDDING_FORMS),
     Dialect("rerank", "rerank", "/rerank", rerank_body, read_ranks, is_any, one_query=True, others=RERANK_FORMS, other_paths=PATHS),
 )
