@@ -28,7 +28,7 @@ function progress(state: string, fraction: number | null, detail: string): HTMLE
   const percent = fraction === null ? null : Math.round(100 * fraction);
   const bar = h(
     'div',
-    { class: `q3-bar${percent === null ? ' q3-unknown' : ''}`, role: 'progressbar', 'aria-label': `${state}`, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': percent },
+    { class: `q3-bar${percent === null ? ' q3-unknown' : ''}`, role: 'progressbar', 'aria-label': state, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': percent },
     h('div', { style: percent === null ? null : `width: ${percent}%` })
   );
   const words = [percent === null ? '' : `${percent} %`, detail].filter(Boolean).join(' · ');

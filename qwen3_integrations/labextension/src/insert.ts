@@ -1,16 +1,6 @@
 import { type INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
 
-/** Where code goes in a cell: the new source, and the position after the code. */
-export function withCode(source: string, offset: number, code: string): { source: string; end: number } {
-  if (!source.trim()) {
-    return { source: code, end: code.length };
-  }
-  const before = source.slice(0, offset);
-  const after = source.slice(offset);
-  const start = before === '' || before.endsWith('\n') ? '' : '\n';
-  const stop = after === '' || after.startsWith('\n') ? '' : '\n';
-  return { source: before + start + code + stop + after, end: (before + start + code).length };
-}
+import { withCode } from './source.js';
 
 /** Put code into the active cell of the current notebook, at the cursor; below it where it is not a code cell. Returns what was done. */
 export function insertCode(notebooks: INotebookTracker | null, code: string): string {

@@ -9,7 +9,7 @@ const extension: IRenderMime.IExtension = {
   description: 'Shows saved rankings and .ranking.json files as an inspector, without a kernel.',
   rendererFactory: { safe: true, mimeTypes: [MIME], createRenderer: () => new SavedRanking() },
   rank: -20,
-  dataType: 'json',
+  dataType: 'string', // so that a file that is no JSON gets the renderer's own message
   fileTypes: [{ name: 'qwen3-ranking', displayName: 'Qwen3 ranking', extensions: ['.ranking.json'], mimeTypes: [MIME], fileFormat: 'text' }],
   documentWidgetFactoryOptions: {
     name: 'Qwen3 ranking',

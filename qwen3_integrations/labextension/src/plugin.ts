@@ -4,6 +4,7 @@ import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
+import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import { Api, type IServer, problemOf, type Task } from './api.js';
 import { CLIENTS } from './cards.js';
@@ -23,6 +24,9 @@ const commands = {
   insert: 'qwen3:insert-code',
   inspect: 'qwen3:inspect-ranking'
 };
+
+/** The client that a command's arguments name. */
+const clientOf = (args: ReadonlyPartialJSONObject): string => (typeof args['client'] === 'string' ? args['client'] : 'langchain');
 
 /** Side panel, launcher tile, palette, status bar and toolbar button. Only the front end itself is required: Notebook 7 lacks some places. */
 export const plugin: JupyterFrontEndPlugin<void> = {
@@ -81,10 +85,10 @@ export const plugin: JupyterFrontEndPlugin<void> = {
       }
     });
     app.commands.addCommand(commands.insert, {
-      label: args => `Insert ${CLIENTS[String(args['client'])] ?? ''} code for a Qwen3 server`,
+      label: args => `Insert ${CLIENTS[clientOf(args)] ?? ''} code for a Qwen3 server`,
       isEnabled: () => Boolean(notebooks?.currentWidget),
       execute: async args => {
-        const client = String(args['client'] ?? 'langchain');
+        const client = clientOf(args);
         try {
           const server = await chosen(`Insert ${CLIENTS[client] ?? client} code for`);
           if (server) {

@@ -46,7 +46,9 @@ export class SidePanel extends Widget {
         this.showList();
       }
     });
-    _servers.changed.connect(this._draw, this);
+    _servers.changed.connect(() => {
+      this._draw();
+    });
     this._draw();
   }
 

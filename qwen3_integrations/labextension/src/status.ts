@@ -1,20 +1,8 @@
 import { Widget } from '@lumino/widgets';
 
-import type { IOverview } from './api.js';
 import { h } from './dom.js';
 import type { Servers } from './servers.js';
-
-/** The words of the status bar: how many servers run, and the memory of the GPUs. */
-export function statusWords({ servers, starts, devices }: IOverview): string {
-  const ready = servers.filter(one => one.state === 'ready').length;
-  const starting = servers.length - ready + starts.filter(one => one.state !== 'failed').length;
-  const count = ready === 1 ? '1 server' : `${ready} servers`;
-  const gpus = devices.filter(one => one.name.startsWith('GPU'));
-  const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(0);
-  const sum = (name: 'used_bytes' | 'total_bytes'): number => gpus.reduce((bytes, one) => bytes + one[name], 0);
-  const memory = gpus.length ? `GPU ${gib(sum('used_bytes'))} of ${gib(sum('total_bytes'))} GiB` : '';
-  return [`Qwen3: ${count}`, starting ? `${starting} starting` : '', memory].filter(Boolean).join(' · ');
-}
+import { statusWords } from './words.js';
 
 /** The item in the status bar; a click opens the panel. */
 export class StatusItem extends Widget {
@@ -26,7 +14,9 @@ export class StatusItem extends Widget {
     this.addClass('q3-status');
     this._button = h('button', { type: 'button', class: 'jp-StatusBar-TextItem', title: 'Qwen3 servers', onclick: open });
     this.node.append(this._button);
-    _servers.changed.connect(this._draw, this);
+    _servers.changed.connect(() => {
+      this._draw();
+    });
     this._draw();
   }
 

@@ -54,7 +54,8 @@ export class Traits implements ITraits {
     // Nothing is sent: a page without a kernel keeps its traits.
   }
 
-  send(_content: Record<string, unknown>): void {
+  send(content: Record<string, unknown>): void {
+    void content;
     // As above.
   }
 
