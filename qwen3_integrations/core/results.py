@@ -142,9 +142,9 @@ class Ranking:
         return frame
 
     def to_json(self) -> str:
-        """The ranking as the text of a file: saved as `NAME.ranking.json`, JupyterLab and Notebook 7 open it as an inspector, without a kernel.
+        """The ranking as the text of a file named `NAME.ranking.json`; it has all documents, whole.
 
-        The format is described in docs/ranking-format.md; the file has all documents, whole.
+        JupyterLab and Notebook 7 open such a file as an inspector, without a kernel. docs/ranking-format.md describes the format.
         """
         return json.dumps(ranking_json(self), ensure_ascii=False, allow_nan=False, indent=1)
 

@@ -30,7 +30,7 @@ class DeviceUsage:
         self._use: dict[str, deque[float]] = {}
 
     def now(self) -> list[dict[str, Any]]:
-        """Each device: `name`, `total_bytes`, `used_bytes`, both as text, `use` in [0, 1] or None, and curves of `memory` and `use`, in [0, 1].
+        """Each device: name, memory in bytes and as text, `use` in [0, 1] or None, and the curves of `memory` and `use`, in [0, 1].
 
         The machine is asked at most once a second, however many pages look.
         """

@@ -217,7 +217,7 @@ class RankInspector(Widget):
         return page_html(f"Ranking: {self.ranking.query}", script, self._css, self._page_state(), self._static_html(most=None))
 
     def to_json(self) -> str:
-        """This inspector as the text of a `.ranking.json` file, which JupyterLab and Notebook 7 open without a kernel. All documents, whole."""
+        """This inspector as the text of a `.ranking.json` file, which JupyterLab and Notebook 7 open without a kernel."""
         return json.dumps(self._json(whole=True), ensure_ascii=False, allow_nan=False, indent=1)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:

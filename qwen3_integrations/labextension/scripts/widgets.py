@@ -23,10 +23,8 @@ def main() -> None:
         (style / f"{name}.css").write_text(css, encoding="utf-8")
     traits = {name: trait.default() for name, trait in RankInspector.class_traits(exported=lambda value: value is not None).items()}
     text = json.dumps(dict(sorted(traits.items())), indent=2)
-    (code / "defaults.ts").write_text(
-        f"// Made by scripts/widgets.py: the inspector's traits and their defaults.\nexport const DEFAULTS: Record<string, unknown> = {text};\n",
-        encoding="utf-8",
-    )
+    about = "// Made by scripts/widgets.py: the inspector's traits and their defaults."
+    (code / "defaults.ts").write_text(f"{about}\nexport const DEFAULTS: Record<string, unknown> = {text};\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,7 @@ export class Traits implements ITraits {
     // Nothing is sent: a page without a kernel keeps its traits.
   }
 
-  send(content: Record<string, unknown>): void {
-    void content;
+  send(_content: Record<string, unknown>): void {
     // As above.
   }
 
