@@ -138,7 +138,10 @@ class OnePanel(_Handler):
     @_answered
     async def get(self, name: str) -> Any:
         """The traits that changed since a revision."""
-        return self.panel(name).changes(int(self.get_argument("since", "0")))
+        panels, _ = await asyncio.to_thread(_shared)
+        panel = panels.get(name)
+        # Another page may have closed it, or Jupyter was started again: that is no error.
+        return {"closed": True} if panel is None else panel.changes(int(self.get_argument("since", "0")))
 
     @tornado.web.authenticated
     @authorized

@@ -100,7 +100,7 @@ class RemotePanel(ServerPanel):
     def _choose_python(self) -> None:
         engine = self.form["engine"]
         if engine in ("vllm", "sglang"):
-            self._chosen = python_with(engine, self._pythons, self._kernel) or ""  # type: ignore[arg-type]
+            self._chosen = python_with(engine, self._pythons, self._kernel) or ""
             self.form = {**self.form, "python": self._chosen}
 
     def _with_kernels(self, field: dict[str, Any]) -> dict[str, Any]:

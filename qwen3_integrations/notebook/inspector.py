@@ -229,8 +229,7 @@ class RankInspector(Widget):
 
     def _json(self, *, whole: bool) -> dict[str, Any]:
         state = self.get_state(self.trait_names(exported=True))
-        beside = {"compare": self.compare, "tau": self.tau, "whole": whole}
-        return inspection_json(self.ranking, self.documents, self.labels, state, **beside)
+        return inspection_json(self.ranking, self.documents, self.labels, state, compare=self.compare, tau=self.tau, whole=whole)
 
     def __repr__(self) -> str:
         return f"RankInspector({self.ranking!r}, {len(self.kept)} kept)"

@@ -136,10 +136,10 @@ def test_a_server_is_started_used_and_stopped_in_jupyterlab(jupyter, pages, engi
 
 
 def test_two_tabs_show_the_same_servers_and_a_failed_start_keeps_its_first_error(jupyter, pages):
-    jupyter.write("tabs", [""], kernel="engine")
     first, second = pages(dark=True, width=1300, height=1000), pages(width=1300, height=1000)
-    for page in (first, second):
-        jupyter.open(page, "tabs.ipynb")
+    for page, name in ((first, "tab"), (second, "other")):
+        jupyter.write(name, [""], kernel="engine")
+        jupyter.open(page, f"{name}.ipynb")
         command(page, "qwen3:open-servers")
     command(first, "apputils:change-theme", theme="JupyterLab Dark")
     command(first, "qwen3:new-server", task="embed")

@@ -53,6 +53,9 @@ export interface IOverview {
   remote_kernels: string;
 }
 
+/** Thrown for a panel that another page has closed, or that an earlier process of Jupyter Server had. */
+export class Closed extends Error {}
+
 export interface IChanges {
   revision: number;
   traits: Record<string, unknown>;
@@ -92,8 +95,12 @@ export class Api {
     return (await this._ask<{ panel: string }>('panels', { method: 'POST', body: JSON.stringify(words) })).panel;
   }
 
-  changes(panel: string, since: number): Promise<IChanges> {
-    return this._ask(`panels/${panel}?since=${since}`);
+  async changes(panel: string, since: number): Promise<IChanges> {
+    const answer = await this._ask<IChanges | { closed: true }>(`panels/${panel}?since=${since}`);
+    if ('closed' in answer) {
+      throw new Closed('This panel was closed elsewhere, or Jupyter Server was started again.');
+    }
+    return answer;
   }
 
   close(panel: string): Promise<unknown> {

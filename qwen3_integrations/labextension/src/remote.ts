@@ -1,6 +1,6 @@
 import { Poll } from '@lumino/polling';
 
-import { type Api, Refused } from './api.js';
+import { type Api, Closed } from './api.js';
 import { Traits } from './traits.js';
 
 /** Milliseconds between two looks at a panel: during a start, and otherwise. */
@@ -66,7 +66,7 @@ export class RemoteTraits extends Traits {
       this._revision = revision;
       this.set(traits);
     } catch (error) {
-      if (error instanceof Refused && error.status === 404 && !this._poll.isDisposed) {
+      if (error instanceof Closed && !this._poll.isDisposed) {
         this._lost(error);
         return;
       }

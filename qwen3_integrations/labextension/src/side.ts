@@ -167,7 +167,7 @@ export class SidePanel extends Widget {
     this._problem.textContent = this._servers.problem;
     this._problem.hidden = !this._servers.problem;
     this._remote.hidden = !remote;
-    this._remote.textContent = `The kernels run elsewhere (${remote}). Servers started here run on the machine of Jupyter Server: a kernel reaches them only where both are one machine, and inserted code that reads the key does not work there.`;
+    this._remote.textContent = !remote ? '' : `The kernels run elsewhere (${remote}). Servers started here run on the machine of Jupyter Server: a kernel reaches them only where both are one machine, and inserted code that reads the key does not work there.`;
     if (focused) {
       [...this._cards.querySelectorAll<HTMLElement>('[data-key]')].find(one => one.getAttribute('data-key') === focused)?.focus();
     }
