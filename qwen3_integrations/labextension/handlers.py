@@ -59,12 +59,6 @@ class _Handler(APIHandler):
         specs = await ensure_async(self.kernel_spec_manager.get_all_specs())
         return kernel_pythons(specs, first)
 
-    def panel(self, name: str) -> Any:
-        panels, _ = _shared()
-        if (found := panels.get(name)) is None:
-            raise tornado.web.HTTPError(404, "this panel is closed")
-        return found
-
 
 class Servers(_Handler):
     """The running servers, the starts, and the devices."""
@@ -161,9 +155,11 @@ class Actions(_Handler):
     @_answered
     async def post(self, name: str) -> Any:
         """Do it, and answer with the messages for this page."""
-        panel, body = self.panel(name), self.body
+        panels, overview = await asyncio.to_thread(_shared)
+        panel, body = panels.get(name), self.body
+        if panel is None:
+            return {"closed": True}
         replies = await asyncio.to_thread(panel.act, body)
-        _, overview = _shared()
         overview.forget()
         return {"replies": replies}
 

@@ -174,13 +174,6 @@ class Panels:
         """The panels with a start in progress, one that failed, or a server, by id."""
         return {name: panel for name, panel in list(self._panels.items()) if panel.state != "stopped"}
 
-    def close_all(self) -> None:
-        """Close all panels, and cancel what starts."""
-        with self._lock:
-            for panel in self._panels.values():
-                panel.close()
-            self._panels.clear()
-
     def _close_unneeded(self) -> None:
         for name, panel in list(self._panels.items()):
             if not panel.is_needed:

@@ -70,7 +70,8 @@ class Jupyter:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            with error:
+                return error.code, error.read().decode()
 
     def status(self, path: str) -> int:
         """The status of an answer; 0 where nothing listens."""

@@ -78,6 +78,7 @@ def test_a_page_of_another_site_can_not_start_a_server(jupyter):
     request = urllib.request.Request(f"{jupyter.url}qwen3/panels", b"{}", {"Origin": "http://evil.example"}, method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=20)
+    refused.value.close()
     assert refused.value.code in (403, 404)  # Jupyter's own check of the origin
 
 
@@ -209,11 +210,13 @@ def test_servers_end_with_the_jupyter_server_unless_they_are_kept(jupyter, monke
     names = [traits(jupyter, panel)["info"]["name"] for panel in panels]
     act(jupyter, panels[1], "keep", on=True)
     processes = pids(jupyter)
+    assert set(names) <= set(processes)
     jupyter.stop()
-    until(lambda: not psutil.pid_exists(processes[names[0]]))
-    assert psutil.pid_exists(processes[names[1]])
-
-    jupyter.start()
+    try:
+        until(lambda: not psutil.pid_exists(processes[names[0]]))
+        assert psutil.pid_exists(processes[names[1]])
+    finally:
+        jupyter.start()
     (server,) = overview(jupyter)["servers"]
     assert (server["name"], server["owned"], server["keep_running"]) == (names[1], False, True)
     jupyter.json(f"qwen3/servers/{names[1]}", "DELETE")

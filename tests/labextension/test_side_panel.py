@@ -59,6 +59,17 @@ def start(page, *, more=""):
     button.click()
 
 
+def inserted_and_run(page, client, index=1):
+    """Insert a client's code into an empty cell by the palette's command, and run it: the code and its output."""
+    page.evaluate("(index) => { jupyterapp.shell.currentWidget.content.activeCellIndex = index; }", index)
+    cell = f"jupyterapp.shell.currentWidget.content.widgets[{index}].model.sharedModel"
+    page.evaluate(f"{cell}.source = ''")
+    command(page, "qwen3:insert-code", client=client)
+    output = run_cell(page, index)
+    assert '"output_type":"error"' not in output, output
+    return page.evaluate(f"{cell}.source") + output
+
+
 @pytest.fixture(autouse=True)
 def _no_servers_stay(jupyter):
     yield
@@ -120,15 +131,8 @@ def test_a_server_is_started_used_and_stopped_in_jupyterlab(jupyter, pages, engi
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.wait_for_function("jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=60_000)
     assert '"text/plain":"64"' in run_cell(page)
-    for client, words in (("llama_index", "embed_model"), ("openai", "vector"), ("curl", "")):
-        page.evaluate("jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
-        page.evaluate("jupyterapp.shell.currentWidget.content.widgets[1].model.sharedModel.source = ''")
-        command(page, "qwen3:insert-code", client=client)
-        assert page.evaluate(source.format(1)).strip(), client
-        output = run_cell(page, 1)
-        assert '"output_type":"error"' not in output, output
-        assert client != "curl" or "embedding" in output
-        assert words in page.evaluate(source.format(1))
+    for client, words in (("llama_index", "embed_model"), ("openai", "vector"), ("curl", "embedding")):
+        assert words in inserted_and_run(page, client)
 
     side(page).get_by_role("button", name=re.compile("^Stop embed-")).click()
     expect(card).to_have_count(0, timeout=SHOW_S)

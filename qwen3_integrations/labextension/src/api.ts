@@ -56,6 +56,8 @@ export interface IOverview {
 /** Thrown for a panel that another page has closed, or that an earlier process of Jupyter Server had. */
 export class Closed extends Error {}
 
+const CLOSED = 'This panel was closed elsewhere, or Jupyter Server was started again.';
+
 export interface IChanges {
   revision: number;
   traits: Record<string, unknown>;
@@ -98,7 +100,7 @@ export class Api {
   async changes(panel: string, since: number): Promise<IChanges> {
     const answer = await this._ask<IChanges | { closed: true }>(`panels/${panel}?since=${since}`);
     if ('closed' in answer) {
-      throw new Closed('This panel was closed elsewhere, or Jupyter Server was started again.');
+      throw new Closed(CLOSED);
     }
     return answer;
   }
@@ -110,7 +112,11 @@ export class Api {
   /** Do something in a panel; the replies are for this page alone. */
   async act(panel: string, content: Record<string, unknown>): Promise<Record<string, unknown>[]> {
     const words = { method: 'POST', body: JSON.stringify(content) };
-    return (await this._ask<{ replies: Record<string, unknown>[] }>(`panels/${panel}/actions`, words)).replies;
+    const answer = await this._ask<{ replies: Record<string, unknown>[] } | { closed: true }>(`panels/${panel}/actions`, words);
+    if ('closed' in answer) {
+      throw new Closed(CLOSED);
+    }
+    return answer.replies;
   }
 
   private async _ask<T>(path: string, init: RequestInit = {}): Promise<T> {

@@ -41,6 +41,7 @@ export class SidePanel extends Widget {
     this._detail = h('div', { class: 'q3-one' }, h('div', { class: 'q3 q3-top' }, this._back), this._host);
     this.node.append(this._list, this._detail, h('div', { class: 'q3 q3-foot' }, this._said));
     this._detail.hidden = true;
+    this.node.ownerDocument.addEventListener('focusin', this._follow);
     this._detail.addEventListener('keydown', event => {
       if (event.key === 'Escape' && !event.defaultPrevented && !(event.target instanceof HTMLSelectElement)) {
         this.showList();
@@ -77,6 +78,7 @@ export class SidePanel extends Widget {
 
   override dispose(): void {
     this._end();
+    this.node.ownerDocument.removeEventListener('focusin', this._follow);
     super.dispose();
   }
 
@@ -131,6 +133,14 @@ export class SidePanel extends Widget {
       }
     };
     this._back.focus();
+    traits.on('change:state', () => {
+      requestAnimationFrame(() => {
+        // The button that had the focus may be gone now.
+        if (this._within && this.node.ownerDocument.activeElement === this.node.ownerDocument.body && !this._detail.hidden) {
+          this._back.focus();
+        }
+      });
+    });
   }
 
   private _act(traits: RemoteTraits, content: Record<string, unknown>): void {
@@ -210,7 +220,12 @@ export class SidePanel extends Widget {
     this._said.textContent = words;
   }
 
+  private readonly _follow = (event: Event): void => {
+    this._within = this._detail.contains(event.target as Node);
+  };
+
   private _turn = 0;
+  private _within = false;
   private _end: () => void = nothing;
   private readonly _list: HTMLElement;
   private readonly _detail: HTMLElement;

@@ -72,6 +72,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *about: object) -> None:
+        """A client that did not wait is no error."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("command")
@@ -85,8 +92,7 @@ def main() -> None:
         print("INFO loading", flush=True)
         sys.exit("RuntimeError: the engine was asked to fail")
     print("INFO Starting to load model", flush=True)
-    server = ThreadingHTTPServer(("127.0.0.1", known.port), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", known.port), Handler)
     server.folder, server.context, server.tokens = known.folder, known.max_model_len, 0
     server.name = known.served_model_name or known.folder
     server.engine = TorchEngine("embed", known.folder, device="cpu", dtype="float32")
