@@ -127,10 +127,10 @@ def test_a_server_is_started_used_and_stopped_in_jupyterlab(jupyter, pages, engi
     source = "jupyterapp.shell.currentWidget.content.widgets[{}].model.sharedModel.source"
     assert "Qwen3Embeddings(model=" in page.evaluate(source.format(0))
     page.evaluate("jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel.source += '\\nlen(embeddings.embed_query(\"x\"))'")
-    assert '"text/plain":"64"' in run_cell(page)
+    assert '"text/plain":"160"' in run_cell(page)
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.wait_for_function("jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=60_000)
-    assert '"text/plain":"64"' in run_cell(page)
+    assert '"text/plain":"160"' in run_cell(page)
     for client, words in (("llama_index", "embed_model"), ("openai", "vector"), ("curl", "embedding")):
         assert words in inserted_and_run(page, client)
 
