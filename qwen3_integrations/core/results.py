@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from qwen3_integrations.core.ranking_json import MIME_TYPE, ranking_json
 
 if TYPE_CHECKING:
     import pandas
@@ -152,6 +155,13 @@ class Ranking:
         frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(self.to_dicts(), columns=columns)
         return frame
 
+    def to_json(self) -> str:
+        """The ranking as the text of a file named `NAME.ranking.json`; it has all documents, whole.
+
+        JupyterLab and Notebook 7 open such a file as an inspector, without a kernel. docs/ranking-format.md describes the format.
+        """
+        return json.dumps(ranking_json(self), ensure_ascii=False, allow_nan=False, indent=1)
+
     def inspect(
         self,
         *,
@@ -189,6 +199,9 @@ class Ranking:
         best = f", best {self.hits[0].score:.3f}" if self.hits else ""
         total = len(self.hits) + len(self.dropped)
         return f"Ranking({_clip(self.query, 60)!r}, {len(self.hits)} of {total} documents{best}, model={self.model!r})"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_(), MIME_TYPE: ranking_json(self, whole=False)}
 
     def _repr_html_(self) -> str:
         rows = "".join(_row(hit) for hit in self.hits)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +24,7 @@ class Gpu:
         total_bytes: Total memory.
         free_bytes: Memory that no process uses now.
         driver: The driver's version, such as `580.65.06`.
+        use: Share of the last moments in which it computed, in [0, 1]; None where the driver does not report it, as for a MIG slice.
     """
 
     index: int
@@ -31,6 +32,7 @@ class Gpu:
     total_bytes: int
     free_bytes: int
     driver: str
+    use: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,15 @@ def _gpu(pynvml: Any, handles: Sequence[Any], device: int | str) -> Gpu:
         total_bytes=total,
         free_bytes=free,
         driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+        use=_use(pynvml, handle),
     )
+
+
+def _use(pynvml: Any, handle: Any) -> float | None:
+    try:
+        return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100
+    except pynvml.NVMLError:
+        return None
 
 
 def _text(value: str | bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ import traitlets
 from qwen3_integrations.analysis.metrics import kendall_tau
 from qwen3_integrations.core.documents import first_equals, metadata_of, metadata_words, texts_of
 from qwen3_integrations.core.prompts import INSTRUCTIONS
+from qwen3_integrations.core.ranking_json import MIME_TYPE
 from qwen3_integrations.core.reranker import Reranker
 from qwen3_integrations.core.results import Ranking
 from qwen3_integrations.core.tokenizer import checked_text
 from qwen3_integrations.core.validation import fraction, optional_whole_number
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.notebook.export import inspection_html, page_html
+from qwen3_integrations.notebook.inspection_json import inspection_json
 from qwen3_integrations.notebook.inspector_views import Labels, all_hits, listed_labels, measured, order_of, texts_in, view_of
 from qwen3_integrations.notebook.traits import UnitNumber, WholeNumber
 from qwen3_integrations.notebook.widget import STATIC, Widget, assets
@@ -212,6 +215,21 @@ class RankInspector(Widget):
         """This inspector as a page of its own: it opens offline, sorts and compares; without a kernel it can't rank again."""
         script = f"{self._esm}\n{(STATIC / 'page.js').read_text(encoding='utf-8')}"
         return page_html(f"Ranking: {self.ranking.query}", script, self._css, self._page_state(), self._static_html(most=None))
+
+    def to_json(self) -> str:
+        """This inspector as the text of a `.ranking.json` file, which JupyterLab and Notebook 7 open without a kernel."""
+        return json.dumps(self._json(whole=True), ensure_ascii=False, allow_nan=False, indent=1)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is not None:
+            data = bundle[0] if isinstance(bundle, tuple) else bundle
+            data[MIME_TYPE] = self._json(whole=False)
+        return bundle
+
+    def _json(self, *, whole: bool) -> dict[str, Any]:
+        state = self.get_state(self.trait_names(exported=True))
+        return inspection_json(self.ranking, self.documents, self.labels, state, compare=self.compare, tau=self.tau, whole=whole)
 
     def __repr__(self) -> str:
         return f"RankInspector({self.ranking!r}, {len(self.kept)} kept)"

@@ -86,6 +86,11 @@ class Driver:
             raise self.memory
         return SimpleNamespace(total={"slice": 10}.get(handle, 80) * GIB, free={"slice": 9}.get(handle, 70) * GIB)
 
+    def nvmlDeviceGetUtilizationRates(self, handle):
+        if handle == "slice":
+            raise pynvml.NVMLError_NotSupported(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(gpu=25, memory=10)
+
     def nvmlDeviceGetName(self, handle):
         return self.text(f"card {handle}")
 
@@ -110,6 +115,7 @@ def test_gpus_come_in_the_order_that_is_asked_for(install, monkeypatch, text):
     assert [gpu.index for gpu in gpus()] == [0, 1, 2]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1,1")
     assert gpus() == (Gpu(2, "card slice", 10 * GIB, 9 * GIB, "580.65.06"), Gpu(1, "card 1", 80 * GIB, 70 * GIB, "580.65.06"))
+    assert [gpu.use for gpu in gpus()] == [None, 0.25]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpus() == ()
     assert driver.open == 0

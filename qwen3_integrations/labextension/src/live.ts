@@ -1,0 +1,123 @@
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
+import { PanelLayout, Widget } from '@lumino/widgets';
+
+import { MIME } from './ranking.js';
+import { SavedRanking } from './saved.js';
+
+const VIEW = 'application/vnd.jupyter.widget-view+json';
+
+/** What this module uses of the widgets' manager, `@jupyter-widgets/base`. */
+interface IWidgetManager {
+  has_model(id: string): boolean;
+  restored?: { connect(slot: () => void): void; disconnect(slot: () => void): void };
+}
+
+/** A renderer of `@jupyter-widgets/jupyterlab-manager`; it gets its manager when a kernel is there. */
+interface IWidgetRenderer extends IRenderMime.IRenderer {
+  _manager?: { promise: Promise<IWidgetManager> };
+}
+
+/** The live widget while its kernel has it; otherwise the ranking as it was saved. */
+export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
+  constructor(private readonly _registry: IRenderMimeRegistry) {
+    super();
+    this.layout = new PanelLayout();
+    this.addClass('q3-either');
+  }
+
+  async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
+    this._turn += 1;
+    await this._showSaved(model);
+    const id = (model.data[VIEW] as { model_id?: string } | undefined)?.model_id;
+    if (id) {
+      void this._watch(model, id, this._turn);
+    }
+  }
+
+  override dispose(): void {
+    this._leave();
+    super.dispose();
+  }
+
+  private async _showSaved(model: IRenderMime.IMimeModel): Promise<void> {
+    const saved = new SavedRanking();
+    await saved.renderModel(model);
+    this._replace(saved);
+  }
+
+  private async _watch(model: IRenderMime.IMimeModel, id: string, turn: number): Promise<void> {
+    if (!this._registry.getFactory(VIEW)) {
+      return;
+    }
+    const live = this._registry.createRenderer(VIEW) as IWidgetRenderer;
+    const manager = await live._manager?.promise;
+    if (!manager || turn !== this._turn || this.isDisposed) {
+      live.dispose();
+      return;
+    }
+    const look = (): void => {
+      if (this._live === null && manager.has_model(id)) {
+        void this._showLive(live, model);
+      }
+    };
+    this._leave();
+    manager.restored?.connect(look);
+    this._leave = () => manager.restored?.disconnect(look);
+    look();
+  }
+
+  private async _showLive(live: IWidgetRenderer, model: IRenderMime.IMimeModel): Promise<void> {
+    this._live = live;
+    await live.renderModel(model);
+    if (this.isDisposed) {
+      return;
+    }
+    this._replace(live);
+    // A widget that Python closes leaves the page: the saved ranking comes back.
+    const closed = new MutationObserver(() => {
+      if (live.isHidden && this._live === live) {
+        closed.disconnect();
+        this._live = null;
+        void this._showSaved(model);
+      }
+    });
+    closed.observe(live.node, { attributes: true, attributeFilter: ['class'] });
+    live.disposed.connect(() => {
+      closed.disconnect();
+    });
+  }
+
+  private _replace(widget: Widget): void {
+    const layout = this.layout as PanelLayout;
+    const before = [...layout.widgets];
+    layout.addWidget(widget);
+    for (const one of before) {
+      one.dispose();
+    }
+  }
+
+  private _live: IWidgetRenderer | null = null;
+  private _turn = 0;
+  private _leave: () => void = () => undefined;
+}
+
+/** Each notebook has its own widgets' manager, so the renderer is added to each notebook. */
+export const live: JupyterFrontEndPlugin<void> = {
+  id: 'qwen3-integrations:live',
+  description: 'Shows the live inspector in an output while the kernel has it, and the saved ranking otherwise.',
+  autoStart: true,
+  requires: [INotebookTracker],
+  activate: (_: JupyterFrontEnd, notebooks: INotebookTracker) => {
+    const add = (panel: NotebookPanel): void => {
+      const { rendermime } = panel.content;
+      rendermime.addFactory({ safe: true, mimeTypes: [MIME], createRenderer: () => new LiveOrSaved(rendermime) }, -20);
+    };
+    notebooks.forEach(add);
+    notebooks.widgetAdded.connect((_tracker, panel) => {
+      add(panel);
+    });
+  }
+};
