@@ -20,7 +20,7 @@ from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import ConfigError
 
 VECTOR = "embedding"
-"""Name of the field or column with the vector. A field of the input with this name is replaced."""
+"""Name of the field or column with the vector, unless another is chosen."""
 
 ROW_GROUP = 4096
 """Rows of a Parquet row group: 16 MiB of vectors of width 1024."""
@@ -72,19 +72,23 @@ def choose_format(output: Path | None, wanted: OutputFormat | None) -> OutputFor
     return chosen
 
 
-def make_format(chosen: OutputFormat) -> Format:
+def make_format(chosen: OutputFormat, vector: str = VECTOR) -> Format:
     """Create a format.
+
+    Args:
+        chosen: Which one.
+        vector: Name of the field or column with the vector, which no record has.
 
     Raises:
         MissingExtra: If Parquet is wanted and pyarrow is not installed.
     """
     match chosen:
         case OutputFormat.JSONL:
-            return JsonLines()
+            return JsonLines(vector)
         case OutputFormat.NPY:
             return Npy()
         case OutputFormat.PARQUET:
-            return Parquet()
+            return Parquet(vector)
 
 
 class JsonLines:
@@ -92,6 +96,9 @@ class JsonLines:
 
     Numbers have nine significant digits, which restore every float32 exactly.
     """
+
+    def __init__(self, vector: str = VECTOR) -> None:
+        self._vector = _dumps(vector)
 
     def head(self, width: int) -> bytes:  # noqa: ARG002
         """No bytes."""
@@ -101,7 +108,7 @@ class JsonLines:
         """One JSON line per row."""
         numbers = ", ".join(["%.9g"] * vectors.shape[1])  # four times the speed of `json.dumps`, with a third fewer bytes
         return "".join(
-            f'{_dumps(_without_vector(record.fields))[:-1]}, "{VECTOR}": [{numbers % tuple(vector.tolist())}]}}\n'
+            f"{_dumps(record.fields)[:-1]}, {self._vector}: [{numbers % tuple(vector.tolist())}]}}\n"
             for record, vector in zip(records, vectors, strict=True)
         ).encode()
 
@@ -155,7 +162,8 @@ class Parquet:
         MissingExtra: If pyarrow is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, vector: str = VECTOR) -> None:
+        self._vector = vector
         self._arrow = require("pyarrow", "parquet")
         self._parquet = require("pyarrow.parquet", "parquet")
 
@@ -166,7 +174,7 @@ class Parquet:
     def rows(self, records: Sequence[Record], vectors: Rows) -> bytes:
         """One line per row: its fields, and the vector as base64."""
         packed = [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
-        lines = [_dumps([_without_vector(record.fields), vector]) for record, vector in zip(records, packed, strict=True)]
+        lines = [_dumps([record.fields, vector]) for record, vector in zip(records, packed, strict=True)]
         return "".join(f"{line}\n" for line in lines).encode()
 
     def whole(self, part: BinaryIO, most: int, width: int) -> tuple[int, int]:  # noqa: ARG002
@@ -180,7 +188,7 @@ class Parquet:
             kinds = column_kinds(fields for fields, _ in map(json.loads, file))
         types = {kind: getattr(arrow, kind if kind != "json" else "string")() for kind in set(kinds.values())}
         columns = [(name, types[kind]) for name, kind in kinds.items()]
-        schema = arrow.schema([*columns, (VECTOR, arrow.list_(arrow.float32(), width))])
+        schema = arrow.schema([*columns, (self._vector, arrow.list_(arrow.float32(), width))])
         whole = part.with_name(f"{part.name}.parquet")
         whole.unlink(missing_ok=True)
         with (
@@ -253,10 +261,6 @@ def _npy_header(rows: int, width: int) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
     return file.getvalue()
-
-
-def _without_vector(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {name: value for name, value in fields.items() if name != VECTOR} if VECTOR in fields else fields
 
 
 def _dumps(value: Any) -> str:

@@ -114,6 +114,11 @@ class PartFile:
                 f"{lines.name} does not begin with the {state.lines:,} lines that {self.path} was made from",
                 advice="Pass the same input, or start again with --restart",
             )
+        if lines.mark().made != state.made:
+            raise InputError(
+                f"--preprocess makes other texts of the first {state.lines:,} lines of {lines.name} than {self.path} was made from",
+                advice="Use the same function, or start again with --restart",
+            )
         return itertools.chain(lost, records)
 
     def match(self, made_by: Callable[[], Fingerprint]) -> None:
@@ -149,7 +154,7 @@ class PartFile:
             self._begin(width)
             self._file.write(self._form.rows(records, vectors))
             self.rows += len(records)
-            self._state = PartState(self._settings, self._made_by, self.rows, width, mark.lines, mark.digest)
+            self._state = PartState(self._settings, self._made_by, self.rows, width, mark.lines, mark.digest, mark.made)
             if time.monotonic() - self._saved_at >= SAVE_S:
                 self._save()
 

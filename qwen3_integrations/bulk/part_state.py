@@ -24,7 +24,7 @@ class PartState:
         rows: Number of complete rows.
         width: Width of their vectors.
         lines: Number of input lines they come from.
-        digest: Hash of these lines; see `Mark`.
+        digest, made: Hashes of these lines, and of what `preprocess` made of them; see `Mark`.
     """
 
     settings: Mapping[str, Any]
@@ -33,6 +33,7 @@ class PartState:
     width: int = 0
     lines: int = 0
     digest: str = NO_LINES
+    made: str = NO_LINES
 
     def save(self, path: Path) -> None:
         """Replace the file at `path` with this state. A reader sees the old state or the new one, never a part of one."""
@@ -73,6 +74,7 @@ class PartState:
         if (
             any(type(number) is not int or number < 0 for number in numbers)
             or not isinstance(self.digest, str)
+            or not isinstance(self.made, str)
             or not isinstance(self.settings, dict)
         ):
             raise ValueError

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from qwen3_integrations.bulk.formats import JsonLines
+from qwen3_integrations.bulk.formats import VECTOR, JsonLines
 from qwen3_integrations.bulk.own_files import write_errors
 from qwen3_integrations.bulk.sources import Lines, Mark, Record
 from qwen3_integrations.core.fingerprint import Fingerprint
@@ -35,8 +35,9 @@ class Target(Protocol):
 class StandardOutput:
     """JSON lines on standard output, flushed with every write."""
 
-    def __init__(self) -> None:
+    def __init__(self, vector: str = VECTOR) -> None:
         self.rows = 0
+        self._form = JsonLines(vector)
 
     def resume(self, lines: Lines) -> Iterator[Record]:
         """All records."""
@@ -53,7 +54,7 @@ class StandardOutput:
             Qwen3Error: If they can't be written.
         """
         with write_errors("standard output"):
-            sys.stdout.buffer.write(JsonLines().rows(records, vectors))
+            sys.stdout.buffer.write(self._form.rows(records, vectors))
             sys.stdout.buffer.flush()
         self.rows += len(records)
 

@@ -11,12 +11,13 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from qwen3_integrations.errors import InputError
+from qwen3_integrations.core.preparation import OnBadText, Preparation, Preprocess, without_surrogates
+from qwen3_integrations.errors import InputError, PreprocessFailed
 
 STDIN = "-"
 """The name of standard input (and, for an output, of standard output)."""
@@ -41,7 +42,7 @@ class Record:
     """One text of the input.
 
     Attributes:
-        text: The text, unchanged.
+        text: The text as the model reads it.
         fields: The line's JSON object, with the field of the text; a text line has only that field.
         line: Line number, from 1.
     """
@@ -58,12 +59,14 @@ class Mark:
     Attributes:
         lines: Line number of the last record.
         digest: SHA-256 of the lines up to there, without line endings and byte order mark.
+        made: SHA-256 of the texts that `preprocess` made of them; the digest of nothing without it.
         position: Bytes of the file that were read (compressed bytes for a compressed file); None for a pipe.
     """
 
     lines: int = 0
     digest: str = NO_LINES
     position: int | None = None
+    made: str = NO_LINES
 
 
 class Lines:
@@ -75,6 +78,9 @@ class Lines:
         kind: Format of the lines.
         field: Name of the JSON field with the text; for text lines, name of the only field.
         skip_bad: Skip and count lines without a valid record, instead of raising an error.
+        on_bad_text: `replace` puts U+FFFD in the place of lone surrogates, and of bytes that are not UTF-8, in all fields of a line.
+        preprocess: Makes the text that the model reads of each record's text; the fields stay as they are.
+        reserved: Name of the output's field for vectors, which no record may have; None if the output has no fields.
         guessed: The user did not choose the format, and text was assumed. Then a first line with a JSON object is refused.
         raw: The file whose position shows the progress of reading.
 
@@ -82,6 +88,8 @@ class Lines:
         size: Bytes of the file; None for a pipe.
         skipped: Bad lines so far.
         first_bad: Error message of the first bad line.
+        replaced: Records with replaced surrogates or bytes so far.
+        preprocessed: Records that `preprocess` changed so far.
     """
 
     def __init__(
@@ -92,6 +100,9 @@ class Lines:
         *,
         field: str = "text",
         skip_bad: bool = False,
+        on_bad_text: OnBadText = "error",
+        preprocess: Preprocess | None = None,
+        reserved: str | None = None,
         guessed: bool = False,
         raw: BinaryIO | None = None,
     ) -> None:
@@ -100,6 +111,11 @@ class Lines:
         self.size = os.fstat(raw.fileno()).st_size if raw else None
         self.skipped = 0
         self.first_bad: str | None = None
+        self.replaced = self.preprocessed = 0
+        self._reserved = reserved
+        self._replaces = on_bad_text == "replace"
+        self._preparation = Preparation(on_bad_text, preprocess)
+        self._made = hashlib.sha256()
         self._stream, self._field, self._skip_bad, self._raw = stream, field, skip_bad, raw
         self._guessed = guessed and kind is InputFormat.TEXT
         self._last = 0
@@ -120,10 +136,17 @@ class Lines:
                     advice="Pass --input-format jsonl, or --input-format text if each line is a text",
                 )
             record = self._record(line, number)
+            if record is not None and self._reserved in record.fields:
+                raise InputError(
+                    f"{self.place(number)}: has a field {self._reserved!r}, which is also the name of the output's field for vectors",
+                    advice="Choose another name with --vector-field",
+                )
             running.update(line + b"\n")
             if record is not None:
                 # The hash covers lines up to the last record only: before a resumed run, the user may fix a bad line or add blank lines.
                 self._hash, self._last = running.copy(), number
+                if self._preparation.preprocess:
+                    self._made.update(f"{len(record.text)}:{record.text}".encode())
                 yield record
 
     def place(self, line: int) -> str:
@@ -132,7 +155,7 @@ class Lines:
 
     def mark(self) -> Mark:
         """The position after the last record."""
-        return Mark(self._last, self._hash.hexdigest(), self._raw.tell() if self._raw else None)
+        return Mark(self._last, self._hash.hexdigest(), self._raw.tell() if self._raw else None, self._made.hexdigest())
 
     def _raw_lines(self) -> Iterator[bytes]:
         count = 0
@@ -144,38 +167,59 @@ class Lines:
 
     def _record(self, line: bytes, number: int) -> Record | None:
         try:
-            return self._parsed(line, number)
+            return self._prepared(line, number)
         except ValueError as error:
-            message = f"{self.place(number)}: {error}"
+            reason = error.reason if isinstance(error, PreprocessFailed) else error
+            message = f"{self.place(number)}: {reason}"
             if not self._skip_bad:
                 raise InputError(message, advice="Repair the line, or leave such lines out with --skip-bad") from None
             self.skipped += 1
             self.first_bad = self.first_bad or message
             return None
 
-    def _parsed(self, line: bytes, number: int) -> Record | None:
-        if self.kind is InputFormat.TEXT:
-            text = _decoded(line)
-            return Record(text, {self._field: text}, number)
-        if not line.strip():
+    def _prepared(self, line: bytes, number: int) -> Record | None:
+        record, is_replaced = self._parsed(line, number)
+        if record is None:
             return None
-        fields = _json_object(_decoded(line))
+        made = self._preparation.documents([record.text], self._field)
+        self.replaced += bool(is_replaced or made.replaced)
+        self.preprocessed += bool(made.preprocessed)
+        return replace(record, text=made.texts[0])
+
+    def _parsed(self, line: bytes, number: int) -> tuple[Record | None, bool]:
+        """The record of a line, and whether something in it was replaced."""
+        decoded = _repaired(line) if self._replaces else _decoded(line)
+        is_replaced = self._replaces and decoded.encode() != line
+        if self.kind is InputFormat.TEXT:
+            return Record(decoded, {self._field: decoded}, number), is_replaced
+        if not line.strip():
+            return None, False
+        fields, has_bad = _json_object(decoded, replaces=self._replaces)
         if self._field not in fields:
             raise ValueError(f"has no field {self._field!r}; its fields are: {', '.join(map(repr, fields)) or 'none'}")
         text = fields[self._field]
         if not isinstance(text, str):
             raise ValueError(f"has a field {self._field!r} that is not a string but {json.dumps(text):.40}")
-        return Record(text, fields, number)
+        return Record(text, fields, number), is_replaced or has_bad
 
 
 @contextmanager
-def open_lines(source: str, kind: InputFormat | None = None, *, field: str = "text", skip_bad: bool = False) -> Iterator[Lines]:
+def open_lines(
+    source: str,
+    kind: InputFormat | None = None,
+    *,
+    field: str = "text",
+    skip_bad: bool = False,
+    on_bad_text: OnBadText = "error",
+    preprocess: Preprocess | None = None,
+    reserved: str | None = None,
+) -> Iterator[Lines]:
     """Open an input.
 
     Args:
         source: A path (also `.gz`), or `-` for standard input.
         kind: Format of the lines; None for JSON lines with the suffixes `.jsonl`, `.ndjson` and `.json`, and text with other suffixes.
-        field, skip_bad: As for `Lines`.
+        field, skip_bad, on_bad_text, preprocess, reserved: As for `Lines`.
 
     Raises:
         InputError: If the file can't be opened.
@@ -186,18 +230,17 @@ def open_lines(source: str, kind: InputFormat | None = None, *, field: str = "te
     if packed:
         suffixes.pop()
     chosen = kind or (InputFormat.JSONL if suffixes[-1:] in ([".jsonl"], [".ndjson"], [".json"]) else InputFormat.TEXT)
-    guessed = kind is None
+    options: dict[str, Any] = {"field": field, "skip_bad": skip_bad, "on_bad_text": on_bad_text, "preprocess": preprocess}
+    options |= {"reserved": reserved, "guessed": kind is None}
     if source == STDIN:
-        yield Lines(sys.stdin.buffer, "standard input", chosen, field=field, skip_bad=skip_bad, guessed=guessed)
+        yield Lines(sys.stdin.buffer, "standard input", chosen, **options)
         return
     try:
         raw = path.open("rb")
     except OSError as error:
         raise InputError(f"{source} can't be read: {error.strerror}") from error
     with raw, gzip.open(raw) if packed else nullcontext(raw) as stream:
-        yield Lines(
-            cast("BinaryIO", stream), source, chosen, field=field, skip_bad=skip_bad, guessed=guessed, raw=raw if raw.seekable() else None
-        )
+        yield Lines(cast("BinaryIO", stream), source, chosen, **options, raw=raw if raw.seekable() else None)
 
 
 def _content(raw: bytes, *, first: bool) -> bytes:
@@ -207,7 +250,7 @@ def _content(raw: bytes, *, first: bool) -> bytes:
 
 def _holds_object(line: bytes) -> bool:
     try:
-        return line.startswith(b"{") and bool(_json_object(_decoded(line)))
+        return line.startswith(b"{") and bool(_json_object(_decoded(line))[0])
     except ValueError:
         return False
 
@@ -219,8 +262,28 @@ def _decoded(line: bytes) -> str:
         raise ValueError(f"is not UTF-8 (byte 0x{line[error.start]:02x} at {error.start})") from None
 
 
-def _json_object(line: str) -> dict[str, Any]:
-    """The object in a line.
+def _repaired(line: bytes) -> str:
+    """The text of a line, with U+FFFD for what is not UTF-8. Surrogates in the form of three bytes each are read as surrogates."""
+    try:
+        return without_surrogates(line.decode(errors="surrogatepass"))
+    except UnicodeDecodeError:
+        return line.decode(errors="replace")
+
+
+def _without_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return without_surrogates(value)
+        case list():
+            return [_without_surrogates(each) for each in value]
+        case dict():
+            return {without_surrogates(name): _without_surrogates(each) for name, each in value.items()}
+        case _:
+            return value
+
+
+def _json_object(line: str, *, replaces: bool = False) -> tuple[dict[str, Any], bool]:
+    """The object in a line, and whether lone surrogates in it were replaced.
 
     Raises:
         ValueError: If it is not an object, or has a value that JSON does not allow: NaN, an infinite number, a lone surrogate.
@@ -237,8 +300,10 @@ def _json_object(line: str) -> dict[str, Any]:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
+            if replaces:
+                return _without_surrogates(value), True
             raise ValueError(f"contains the lone surrogate U+{ord(error.object[error.start]):04X}, which UTF-8 can't encode") from None
-    return value
+    return value, False
 
 
 def _no_constant(name: str) -> None:

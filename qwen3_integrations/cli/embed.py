@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qwen3_integrations.bulk.formats import OutputFormat
+from qwen3_integrations.bulk.formats import VECTOR, OutputFormat
 from qwen3_integrations.cli import parameters
+from qwen3_integrations.cli.functions import named_function
 from qwen3_integrations.cli.output import messages, print_json
 from qwen3_integrations.errors import ConfigError
 
@@ -33,6 +34,11 @@ def embed(
     input_format: parameters.InputKind = None,
     field: parameters.Field = "text",
     skip_bad: parameters.SkipBad = False,
+    on_bad_text: parameters.BadText = "error",
+    preprocess: parameters.PreprocessName = None,
+    vector_field: Annotated[
+        str, typer.Option(help="The output's field or column for the vectors. Input with a field of this name is refused.")
+    ] = VECTOR,
     model: parameters.Model = None,
     base_url: parameters.BaseUrl = None,
     api_key: parameters.ApiKey = None,
@@ -74,9 +80,14 @@ def embed(
 
     if instruction is not None and not queries:
         raise ConfigError("applies only to queries", option="instruction", advice="Add --queries, or leave it out")
+    if preprocess is not None and queries:
+        raise ConfigError("applies only to documents", option="preprocess", advice="Leave out --queries, or leave it out")
+    function = named_function(preprocess)
     out = None if output == Path(STDIN) else output
     chosen = choose_format(out, output_format)
-    with parameters.open_input(source, input_format, field, skip_bad) as lines, parameters.ending_in_order():
+    reserved = None if chosen is OutputFormat.NPY else vector_field
+    opened = parameters.open_input(source, input_format, field, skip_bad, on_bad_text, function, reserved)
+    with opened as lines, parameters.ending_in_order():
         settings = {
             "model": _saved_name(checked_model(model, "embed")),
             "dimensions": dimensions,
@@ -85,10 +96,12 @@ def embed(
             "instruction": instruction if queries else None,
             "input-format": lines.kind.value,
             "field": field,
+            "on-bad-text": on_bad_text,
+            "vector-field": reserved,
             "output-format": chosen.value,
         }
-        part = PartFile(out, make_format(chosen), settings, overwrite=overwrite, restart=restart) if out else None
-        with _message_about_kept_rows(part), part or nullcontext(StandardOutput()) as target:
+        part = PartFile(out, make_format(chosen, vector_field), settings, overwrite=overwrite, restart=restart) if out else None
+        with _message_about_kept_rows(part), part or nullcontext(StandardOutput(vector_field)) as target:
             records = target.resume(lines)
             with parameters.open_engine_from("embed", model, base_url, api_key, backend, option) as engine:
                 embedder = Embedder(engine, instruction=instruction, dimensions=dimensions, max_tokens=max_tokens)
@@ -96,6 +109,7 @@ def embed(
                     summary = embed_records(embedder, lines, records, target, queries=queries, chunk=chunk, progress=progress)
     if json:
         document = asdict(summary) | {"output": str(out) if out else None, "first_bad": lines.first_bad}
+        document |= {"replaced": lines.replaced, "preprocessed": lines.preprocessed}
         print_json(document) if out else messages().print_json(data=document, indent=None)
     elif not quiet:
         messages().print(_sentence(summary, lines, out), markup=False, highlight=False, soft_wrap=True)
@@ -113,6 +127,10 @@ def _sentence(summary: Summary, lines: Lines, out: Path | None) -> str:
         text += f", after {summary.resumed:,} from an earlier run"
     if summary.truncated:
         text += f"; {summary.truncated:,} truncated to the budget"
+    if lines.replaced:
+        text += f"; {lines.replaced:,} with characters replaced by U+FFFD"
+    if lines.preprocessed:
+        text += f"; {lines.preprocessed:,} preprocessed"
     if summary.skipped:
         text += f"; {summary.skipped:,} lines skipped, the first: {lines.first_bad}"
     return text + (f"\n{out}: {summary.rows:,} vectors of {summary.dimensions} dimensions" if out else "")

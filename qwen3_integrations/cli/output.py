@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, cast
 
 import typer
 from rich.console import Console
@@ -59,12 +63,37 @@ _FLAGS = {"served_name": "name", "score_threshold": "threshold", "timeout_s": "t
 
 def console() -> Console:
     """Console for results: standard output. Created for each call, so that a redirection has an effect."""
-    return Console(file=sys.stdout)
+    return _Results(file=sys.stdout)
 
 
 def messages() -> Console:
-    """Console for progress, warnings and errors: standard error."""
-    return Console(file=sys.stderr)
+    """Console for progress, warnings and errors: standard error. Messages that can't be written are lost; the command goes on."""
+    return Console(file=cast("IO[str]", _Lossy(sys.stderr)))
+
+
+class _Results(Console):
+    def on_broken_pipe(self) -> None:
+        """Raise the error again: `Commands` gives it the exit code of a closed pipe."""
+        raise BrokenPipeError
+
+
+class _Lossy:
+    """A stream that ignores errors of writing."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def print_json(value: Any) -> None:
@@ -79,22 +108,75 @@ def print_json(value: Any) -> None:
 class Commands(TyperGroup):
     """The command group: turns the errors of all commands into one line, a hint and an exit code."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed with >&-
+                setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  open until the end
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # a message about wrong usage that can't be written
+            _lose_output()
+            sys.exit(getattr(error.__context__, "exit_code", ExitCode.FAILED))
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the arguments; this prints the help and the version."""
+        with _output_errors():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the requested command."""
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # so that a broken pipe raises here and not when the interpreter exits
-            return result
+            with _output_errors():
+                result = super().invoke(ctx)
+                sys.stdout.flush()  # so that an error is raised here and not when the interpreter exits
+                return result
         except Qwen3Error as error:
             _show(_flagged(error, self, ctx), ctx.invoked_subcommand or "")
             raise typer.Exit(ExitCode.USAGE if _is_usage(error) else ExitCode.FAILED) from None
         except KeyboardInterrupt:
             messages().print("interrupted", highlight=False)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except BrokenPipeError:
-            # The interpreter would flush the rest of the buffer at exit, and raise again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(ExitCode.BROKEN_PIPE) from None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a stream whose disk is full, has no quota left, has a limit, or is broken."""
+
+
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    """Turn an error of standard output into one line and an exit code."""
+    try:
+        yield
+    except BrokenPipeError:
+        _lose_output()
+        raise typer.Exit(ExitCode.BROKEN_PIPE) from None
+    except OSError as error:
+        is_of_stream = error.filename is None and error.errno in _FULL
+        if isinstance(error, Qwen3Error) or not (is_of_stream or _is_of_output()):
+            raise
+        _lose_output()
+        messages().print(f"error: standard output can't be written: {error.strerror or error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(ExitCode.FAILED) from None
+    except Qwen3Error:
+        if _is_of_output():  # the interpreter would try again at exit
+            _lose_output()
+        raise
+
+
+def _is_of_output() -> bool:
+    """Whether standard output can't be written: what was not written is still in its buffer."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def _lose_output() -> None:
+    """Send the rest of the output's buffer nowhere. Otherwise the interpreter would write it at exit, and raise again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_usage(error: Qwen3Error) -> bool:

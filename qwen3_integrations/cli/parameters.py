@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -19,6 +19,7 @@ from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
     from qwen3_integrations.bulk.sources import Lines
+    from qwen3_integrations.core.preparation import OnBadText, Preprocess
     from qwen3_integrations.core.types import Task
     from qwen3_integrations.engines.sharing import SharedEngine
 
@@ -53,6 +54,19 @@ InputKind = Annotated[
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip lines without text, and count them.")]
+BadText = Annotated[
+    Literal["error", "replace"],
+    typer.Option("--on-bad-text", help="Lines with lone surrogates, or that are not UTF-8: an error, or U+FFFD in their place."),
+]
+PreprocessName = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="MODULE:FUNCTION",
+        help="A function from a document to the text that the model reads; the output keeps the document.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary line.")]
 
 
@@ -90,13 +104,22 @@ def engine_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def open_input(source: str, kind: InputFormat | None, field: str, skip_bad: bool) -> AbstractContextManager[Lines]:
+def open_input(
+    source: str,
+    kind: InputFormat | None,
+    field: str,
+    skip_bad: bool,
+    on_bad_text: OnBadText = "error",
+    preprocess: Preprocess | None = None,
+    reserved: str | None = None,
+) -> AbstractContextManager[Lines]:
     """Open the input that the parameters name; print a note when it is the keyboard."""
     from qwen3_integrations.bulk.sources import STDIN, open_lines
 
     if source == STDIN and sys.stdin.isatty():
         messages().print("reading lines from the terminal; end with Ctrl-D", highlight=False)
-    return open_lines(source, kind, field=field, skip_bad=skip_bad)
+    options: dict[str, Any] = {"skip_bad": skip_bad, "on_bad_text": on_bad_text, "preprocess": preprocess, "reserved": reserved}
+    return open_lines(source, kind, field=field, **options)
 
 
 @contextmanager

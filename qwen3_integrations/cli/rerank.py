@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwen3_integrations.cli import parameters
+from qwen3_integrations.cli.functions import named_function
 from qwen3_integrations.cli.output import console, messages, print_json
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ def rerank(
     input_format: parameters.InputKind = None,
     field: parameters.Field = "text",
     skip_bad: parameters.SkipBad = False,
+    on_bad_text: parameters.BadText = "error",
+    preprocess: parameters.PreprocessName = None,
     top_n: Annotated[int | None, typer.Option(min=1, help="Largest number of documents to keep.", show_default=False)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Smallest score to keep, in [0, 1].", show_default=False)] = None,
     model: parameters.Model = None,
@@ -42,10 +45,11 @@ def rerank(
     from qwen3_integrations.bulk.ranking import ranked_records
     from qwen3_integrations.core.reranker import Reranker
 
-    with parameters.open_input(source, input_format, field, skip_bad) as lines:
+    function = named_function(preprocess)
+    with parameters.open_input(source, input_format, field, skip_bad, on_bad_text) as lines:
         records = list(lines)
     with parameters.ending_in_order(), parameters.open_engine_from("rerank", model, base_url, api_key, backend, option) as engine:
-        reranker = Reranker(engine, instruction=instruction, max_tokens=max_tokens)
+        reranker = Reranker(engine, instruction=instruction, max_tokens=max_tokens, on_bad_text=on_bad_text, preprocess=function)
         ranking = reranker.rank(query, [record.text for record in records], top_n, threshold)
     if json:
         for row in ranked_records(ranking, records, field):
@@ -53,7 +57,9 @@ def rerank(
     else:
         _show(ranking)
     if not quiet:
-        skipped = f"; {lines.skipped:,} lines skipped, the first: {lines.first_bad}" if lines.skipped else ""
+        replaced = f"; {lines.replaced:,} lines with characters replaced by U+FFFD" if lines.replaced else ""
+        skipped = replaced + (f"; {ranking.usage.preprocessed:,} preprocessed" if ranking.usage.preprocessed else "")
+        skipped += f"; {lines.skipped:,} lines skipped, the first: {lines.first_bad}" if lines.skipped else ""
         messages().print(_sentence(ranking) + skipped, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -190,7 +190,8 @@ def _finish(
         )
     prompts = []
     shared = all(prefix is prefixes[0] for prefix in prefixes)
-    for prefix, body, ids in zip(prefixes, bodies, tokenizer.encode(bodies), strict=True):
+    rooms = [_room(prefix, suffix, max_tokens) for prefix in prefixes]
+    for prefix, (body, ids) in zip(prefixes, tokenizer.encode_beginnings(bodies, rooms), strict=True):
         try:
             prompts.append(fit_prompt(prefix, body, ids, suffix, tokenizer, max_tokens))
         except PromptTooLong as error:
@@ -200,12 +201,19 @@ def _finish(
     return tuple(prompts)
 
 
+def _room(prefix: Prefix, suffix: PromptPart, max_tokens: int) -> int:
+    """Tokens that are left for a body; 0 if there are none."""
+    assert prefix.ids is not None
+    assert suffix.ids is not None
+    return max(max_tokens - len(prefix.ids) - len(suffix.ids), 0)
+
+
 def fit_prompt(prefix: Prefix, body: str, ids: Ids, suffix: PromptPart, tokenizer: Tokenizer, max_tokens: int) -> Prompt:
     """A prompt whose body is cut so that the whole is at most `max_tokens` tokens.
 
     Args:
         prefix: With ids.
-        body: The part that may be cut.
+        body: The part that may be cut; of a text many times the budget a beginning is enough (see `Tokenizer.encode_beginnings`).
         ids: The body's ids.
         suffix: With ids.
         tokenizer: The model's tokenizer.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qwen3_integrations.core.fork_guard import was_forked
+from qwen3_integrations.core.long_texts import first_cut, is_local, place_to_cut, settled
 from qwen3_integrations.core.types import Ids
 from qwen3_integrations.core.validation import checked_iterable, checked_list, kind_of, plain_text
 from qwen3_integrations.errors import ConfigError, InvalidText
@@ -139,6 +140,7 @@ class Tokenizer:
             # Without control tokens and post-processor, the result has only ordinary tokens, whatever the text contains.
             plain = _without_control_tokens(content, lower_case=lower_case)
             self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+            self._is_local = is_local(plain)
             self._genuine = tokenizers.Tokenizer.from_str(json.dumps(_as_stored(content, lower_case=lower_case)))
             self.start_ids, self.end_ids = _around(self._genuine)
             words = [token["id"] for token in plain["added_tokens"]]
@@ -201,6 +203,37 @@ class Tokenizer:
         else:
             encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def encode_beginnings(self, texts: Sequence[str], rooms: Sequence[int]) -> list[tuple[str, Ids]]:
+        """As `encode`, but of a text many times its room only the beginning is encoded, so that time and memory stay small.
+
+        Args:
+            texts: Any texts.
+            rooms: How many tokens of each text are wanted.
+
+        Returns:
+            For each text, the text and its ids; or a beginning of it with more than `room` ids, of which the first `room + 1` are those
+            of the whole text.
+        """
+        found: list[tuple[str, Ids] | None] = [None] * len(texts)
+        cuts = [first_cut(room) for room in rooms]
+        while waiting := [at for at, found_one in enumerate(found) if found_one is None]:
+            long = [at for at in waiting if self._is_local and len(texts[at]) > 2 * cuts[at]]
+            short = [at for at in waiting if at not in set(long)]
+            for at, ids in zip(short, self.encode([texts[at] for at in short]) if short else (), strict=True):
+                found[at] = texts[at], ids
+            for at in long:
+                found[at] = self._beginning(texts[at], rooms[at], cuts[at])
+                cuts[at] *= 2
+        return [one for one in found if one is not None]
+
+    def _beginning(self, text: str, room: int, near: int) -> tuple[str, Ids] | None:
+        """A beginning of about `near` characters with its ids; None if it does not settle enough tokens."""
+        end = place_to_cut(text, near)
+        if end is None:
+            return None
+        encoding = self._plain.encode(text[:end], add_special_tokens=False)
+        return (text[:end], np.asarray(encoding.ids, dtype=np.int32)) if settled(encoding, end) > room else None
 
     def template(self, text: str) -> Ids:
         """Token ids of a part of a template, with its control tokens. The results are cached, because there are few different parts."""

@@ -113,6 +113,7 @@ def test_the_summary_goes_where_a_script_can_read_it(text_file, tmp_path):
     assert summary.pop("seconds") >= 0
     assert summary.pop("tokens") > 50
     nothing = {"resumed": 0, "skipped": 0, "truncated": 0, "first_bad": None}
+    nothing |= {"replaced": 0, "preprocessed": 0}
     assert summary == {"rows": 6, "dimensions": 64, "output": str(out)} | nothing
     assert shown.stderr == ""
 
