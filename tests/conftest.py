@@ -17,6 +17,7 @@ from tests.server.fixtures import faulty, infinity, tiny_servers  # noqa: F401  
 SHARING = {
     "servers": ("tests/server/test_http_", "tests/server/test_verify", "tests/server/test_snippets.py", "tests/contract/test_engines.py"),
     "browser": ("tests/widgets/", "tests/labextension/"),
+    "own server": ("tests/http_server/",),
 }
 """What starts once for many tests -> where these tests are."""
 
