@@ -103,7 +103,7 @@ export const plugin: JupyterFrontEndPlugin<void> = {
     });
     app.commands.addCommand(commands.inspect, {
       label: 'Inspect ranking',
-      caption: 'Show the ranking of the active cell, or of the nearest cell above, beside the notebook',
+      caption: 'Inspect ranking: show that of the active cell, or of the nearest cell above, beside the notebook',
       icon: args => (args['isPalette'] ? undefined : icon),
       isEnabled: () => Boolean(notebooks?.currentWidget),
       execute: async () => {
