@@ -53,7 +53,7 @@ function marks(facts, item) {
 function labelButton(facts, item, act) {
   const label = facts.labels[item];
   return h("button", {
-    type: "button", tabindex: -1, class: `q3-judge${label === null ? " q3-soft" : ""}`, disabled: !act.label,
+    type: "button", tabindex: -1, "data-needs": "kernel", class: `q3-judge${label === null ? " q3-soft" : ""}`, disabled: !act.label,
     "aria-label": `Relevance of ${named(item)}: ${relevanceWords(label)}`, onclick: () => act.label(item),
   }, label === null ? "–" : label === 0 ? "✗ 0" : `✓ ${label}`);
 }

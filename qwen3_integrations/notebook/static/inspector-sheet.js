@@ -39,6 +39,7 @@ function makeSheet(model, isLabelling) {
     },
   };
   if (!model.get("_live")) act.label = null;
+  const mayLabel = () => act.label && isLabelling() && !scroller.closest(".q3-without-kernel");  // Python measures with the labels
 
   /** A click on a button inside a row replaces the row's content, so the row gets the focus. */
   function refocus(item) {
@@ -182,8 +183,8 @@ function makeSheet(model, isLabelling) {
     else if (to !== undefined) show(facts.itemAt(Math.min(facts.count - 1, Math.max(0, to))), part);
     else if (event.key === "Enter") act.open(item);
     else if (event.key === " ") act.select(item);
-    else if (act.label && isLabelling() && /^[0-9]$/.test(event.key)) act.label(item, Number(event.key));
-    else if (act.label && isLabelling() && ["Delete", "Backspace"].includes(event.key)) act.label(item, null);
+    else if (mayLabel() && /^[0-9]$/.test(event.key)) act.label(item, Number(event.key));
+    else if (mayLabel() && ["Delete", "Backspace"].includes(event.key)) act.label(item, null);
     else return;
     event.preventDefault();
     event.stopPropagation();  // otherwise the notebook would handle the key

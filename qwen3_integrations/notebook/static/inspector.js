@@ -36,6 +36,7 @@ function render({ model, el }) {
     follow(model, DRAWN, draw),
     follow(model, ["_note", "busy"], () => { note.textContent = model.get("busy") ? "" : model.get("_note"); }),
     lines.end, sheet.end, run?.end,
+    watchKernel(model, el, root, "Reading, sorting and the threshold still work here; another run does not, and Python no longer sees what you choose."),
   ];
   return () => ends.forEach((end) => end?.());
 }
@@ -87,7 +88,7 @@ function makeRun(model) {
     }),
   ];
   const actions = h("div", { class: "q3-row" }, again, cancel, compare);
-  const element = h("div", { class: "q3-run", role: "group", "aria-label": "Run again" },
+  const element = h("div", { class: "q3-run", "data-needs": "kernel", role: "group", "aria-label": "Run again" },
     h("div", { class: "q3-row" }, h("span", { class: "q3-title" }, "Instruction"), changed, h("span", { class: "q3-grow" }), choose), box, actions);
   return { element, actions, end: () => ends.forEach((end) => end()) };
 }
@@ -102,7 +103,7 @@ function makeControls(model, onLabelling, labelling) {
   const most = h("input", {
     type: "number", min: 1, step: 1, placeholder: "all", "aria-label": "Keep at most",
     onchange: () => put(model, "top_n", Number(most.value) >= 1 ? Math.floor(Number(most.value)) : null) });
-  const label = h("button", { type: "button", "aria-pressed": String(labelling), onclick: () => {
+  const label = h("button", { type: "button", "data-needs": "kernel", "aria-pressed": String(labelling), onclick: () => {
     const on = label.getAttribute("aria-pressed") !== "true";
     label.setAttribute("aria-pressed", String(on));
     onLabelling(on);
@@ -138,7 +139,7 @@ function comparison(model, facts, sheet) {
     h("span", { class: "q3-sign", "aria-hidden": "true" }, sign(facts.moved(item))), ` ${named(item)} ${movedInWords(facts.moved(item))}`);
   return h("div", { class: "q3-summary q3-comparison", role: "group", "aria-label": "Comparison" },
     h("div", { class: "q3-row" }, h("span", { class: "q3-title" }, "Comparison"), h("span", { class: "q3-grow" }),
-      model.get("_live") ? h("button", { type: "button", onclick: () => sendAction(model, "compare", { on: false }) }, "Stop comparing") : null),
+      model.get("_live") ? h("button", { type: "button", "data-needs": "kernel", onclick: () => sendAction(model, "compare", { on: false }) }, "Stop comparing") : null),
     h("dl", {}, h("dt", {}, "A"), h("dd", {}, said(other)), h("dt", {}, "New"), h("dd", {}, said(view)),
       h("dt", {}, "Kendall tau"), h("dd", { class: "q3-num" }, three(other.tau), h("span", { class: "q3-soft" }, "  1 the same order, 0 unrelated, −1 reversed")),
       h("dt", {}, "Biggest movers"), h("dd", { class: "q3-row" }, ...(movers.length ? movers.map(mover) : ["none: the orders are equal"]))));

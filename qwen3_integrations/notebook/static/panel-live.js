@@ -44,7 +44,7 @@ function meters({ model, on }) {
   const curve = svg("svg", { class: "q3-curve", viewBox: `0 0 ${RATES - 1} 30`, preserveAspectRatio: "none", role: "img" }, area, line);
   const top = h("span", { class: "q3-soft q3-num" });
   tiles.rate.box.classList.add("q3-wide");
-  tiles.rate.box.append(curve, top);
+  tiles.rate.box.append(h("dd", { class: "q3-trend" }, top, curve));
   const box = h("section", { "aria-label": "Load" }, h("dl", { class: "q3-tiles" }, ...Object.values(tiles).map((each) => each.box)));
   on(["load", "state"], () => {
     const load = model.get("load");
