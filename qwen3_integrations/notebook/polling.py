@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
-from qwen3_integrations.notebook.widget import Widget
+from qwen3_integrations.notebook.widget import Widget, python_ends
 
 _VISIBLE_S = 600.0
 """Seconds for which a view counts as visible after its last message (it sends one each minute). A kernel that runs a long cell
@@ -69,4 +69,5 @@ class PollingWidget(Widget):
             try:
                 await asyncio.to_thread(self._poll_once)
             except Exception as error:  # noqa: BLE001  the next poll may succeed
-                self._fail(error)
+                if not python_ends():
+                    self._fail(error)

@@ -117,7 +117,7 @@ class Widget(anywidget.AnyWidget):
             except CancelledError:
                 pass
             except Exception as error:  # noqa: BLE001  as in _receive
-                if not _python_ends():  # else the work failed because its threads have ended
+                if not python_ends():  # else the work failed because its threads have ended
                     self._fail(error)
             finally:
                 self._end(running)
@@ -185,7 +185,7 @@ async def _nothing() -> None:
     pass
 
 
-def _python_ends() -> bool:
+def python_ends() -> bool:
     """Whether the interpreter is shutting down: its thread pools take no more work."""
     try:
         with ThreadPoolExecutor(1) as pool:
