@@ -19,7 +19,8 @@ inspector
 """
 EXPLORER = """
 topics = ["file management", "weather in the north", "lists"]
-explorer = EmbeddingExplorer(Embedder(FakeEngine("embed")), documents + documents[:2], labels=[topics[i % 3] for i in range(26)], query="copy a file")
+labels = [topics[i % 3] for i in range(26)]
+explorer = EmbeddingExplorer(Embedder(FakeEngine("embed")), documents + documents[:2], labels=labels, query="copy a file")
 explorer.wait()
 explorer
 """
@@ -29,11 +30,12 @@ panel
 """
 READY = """
 panel = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024)
-panel.info = {"name": "qwen3-embed-1", "task": "embed", "model": "qwen3-tiny-demo", "program": "vLLM", "url": "http://127.0.0.1:8001",
-    "address": "http://127.0.0.1:8001/v1", "key": "known", "keep_running": False, "owned": True, "command": "vllm serve", "cli": "qwen3-integrations serve",
+panel.info = {"name": "qwen3-embed-1", "task": "embed", "model": "qwen3-tiny-demo", "program": "vLLM",
+    "url": "http://127.0.0.1:8001", "address": "http://127.0.0.1:8001/v1", "key": "known", "keep_running": False, "owned": True,
+    "command": "vllm serve", "cli": "qwen3-integrations serve",
     "snippets": {"curl": "curl http://127.0.0.1:8001/v1/embeddings", "openai": "client = OpenAI()", "langchain": "x", "llama_index": "y"}}
-panel.load = {"healthy": True, "running": 12, "waiting": 103, "requests": 1234567, "tokens": 10, "rates": [1.0, 45678.0, 123456.0], "up": "3 h 20 min",
-    "pid": 1, "owner_pid": 2}
+panel.load = {"healthy": True, "running": 12, "waiting": 103, "requests": 1234567, "tokens": 10, "rates": [1.0, 45678.0, 123456.0],
+    "up": "3 h 20 min", "pid": 1, "owner_pid": 2}
 panel.tail = {"first": 0, "lines": ["INFO one", "WARNING two"], "path": "/home/someone/.local/state/qwen3/qwen3-embed-1.log"}
 panel.state = "ready"
 panel

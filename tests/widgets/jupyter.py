@@ -1,4 +1,4 @@
-"""A real Jupyter server on this machine (JupyterLab, Notebook 7, Voila), with a token, without network access; notebooks in a browser's page."""
+"""A real Jupyter server on this machine (JupyterLab, Notebook 7, Voila), with a token and without network access."""
 
 from __future__ import annotations
 
@@ -50,17 +50,6 @@ class Lab:
 
     def __init__(self, url: str, token: str, root: Path, state: Path) -> None:
         self._url, self._token, self.root, self.state = url, token, root, state
-
-    def kernels(self) -> list[str]:
-        """The ids of the running kernels."""
-        with urllib.request.urlopen(f"{self._url}/api/kernels?token={self._token}", timeout=10) as answer:
-            return [each["id"] for each in json.load(answer)]
-
-    def end_kernel(self, kernel: str) -> None:
-        """End a kernel through the server, as its list of running kernels does."""
-        url = f"{self._url}/api/kernels/{kernel}?token={self._token}"
-        with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=20):  # noqa: S310  this machine's
-            pass
 
     def write(self, name: str, cells: Sequence[str]) -> None:
         """Write a notebook."""

@@ -76,7 +76,8 @@ def test_widgets_say_that_their_kernel_was_restarted(host):
     expect(explorer.get_by_role("tab", name="Map")).to_be_visible()
     host.restart_kernel()
     for widget in (inspector, explorer, panel):
-        expect(widget.get_by_role("alert").first).to_contain_text("Run the cell again to go on")
+        notice = widget.get_by_role("alert").first
+        expect(notice).to_contain_text("Run the cell again to go on", timeout=30_000)  # Voila asks for the kernels every 10 s
         assert violations(widget) == []
         assert wrong_texts(widget) == []
         photograph(widget, f"{host.host}-ended-{widget.get_attribute('class').split()[1]}")

@@ -97,10 +97,10 @@ const ENDED = ["dead", "restarting", "autorestarting", "terminating"];  // state
 function watchKernel(model, el, root, advice) {
   const notice = h("div", { class: "q3-ended", role: "alert" });
   root.prepend(notice);
-  let gone = false;
+  let gone = false, lost = false;
   const redrawn = new MutationObserver(() => { for (const part of root.querySelectorAll("[data-needs=kernel]:not([inert])")) part.inert = true; });
   const update = () => {
-    const ended = gone || Boolean(el.closest?.(".jupyter-widgets-disconnected"));
+    const ended = gone || lost || Boolean(el.closest?.(".jupyter-widgets-disconnected"));
     if (ended === (notice.textContent !== "")) return;
     if (ended) redrawn.observe(root, { childList: true, subtree: true }); else redrawn.disconnect();
     notice.textContent = ended ? `The kernel that made this was restarted or has ended. ${advice} Run the cell again to go on.` : "";
@@ -110,7 +110,9 @@ function watchKernel(model, el, root, advice) {
   const end = () => { gone = true; update(); };
   const kernel = kernelOf(model);
   const changed = (_, status) => { if (ENDED.includes(status)) end(); };
+  const connection = (_, status) => { lost = status === "disconnected"; update(); };  // after several attempts to connect again
   kernel?.statusChanged?.connect(changed);
+  kernel?.connectionStatusChanged?.connect(connection);
   kernel?.disposed?.connect(end);
   const marks = new MutationObserver(update);
   for (let each = el; each?.nodeType === Node.ELEMENT_NODE && each !== document.body; each = each.parentElement) {
@@ -124,6 +126,7 @@ function watchKernel(model, el, root, advice) {
     redrawn.disconnect();
     model.off("comm_live_update", update);
     kernel?.statusChanged?.disconnect(changed);
+    kernel?.connectionStatusChanged?.disconnect(connection);
     kernel?.disposed?.disconnect(end);
   };
 }
