@@ -592,7 +592,7 @@ def test_another_query_is_sent(shown):
 def test_the_first_row_is_near_the_top_of_a_narrow_notebook(shown):
     page = shown(compare=reranker(OTHER).rank(QUERY, DOCUMENTS), labels={1: 1}, width=400)
     top = page.page.locator(".q3-inspector").bounding_box()["y"]
-    assert page.page.locator("[role=row][data-item]").first.bounding_box()["y"] - top < 420
+    assert page.page.locator("[role=row][data-item]").first.bounding_box()["y"] - top < 480
     page.page.get_by_text("Query and instruction").click()
     expect(page.page.get_by_role("button", name="Run again")).to_be_visible()
     page.page.locator(".q3-metrics summary").click()
