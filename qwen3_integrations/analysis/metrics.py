@@ -6,11 +6,13 @@ import math
 from bisect import bisect_right, insort
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from qwen3_integrations.core.validation import optional_whole_number
+from qwen3_integrations.core.validation import optional_whole_number, whole_number
 from qwen3_integrations.errors import InputError
 
 __all__ = [
+    "condensed",
     "hit_rate",
+    "judged_at",
     "kendall_tau",
     "mrr",
     "ndcg",
@@ -76,6 +78,41 @@ def hit_rate(relevances: Iterable[Sequence[float]], k: int | None = None) -> flo
     """
     k = _checked(k)
     return _mean(relevances, lambda listed: float(any(value > 0 for value in listed[:k])))
+
+
+def judged_at(relevances: Iterable[Sequence[float | None]], k: int) -> float:
+    """The share of the first `k` documents that are judged, the mean over queries.
+
+    Where it is low, metrics that count unjudged documents as irrelevant say little: nDCG@10 is 0 for a list whose first ten nobody judged.
+
+    Args:
+        relevances: As in `ndcg`, with None for a document that is not judged.
+        k: Number of documents that count, from the first on, at least 1.
+
+    Returns:
+        In [0, 1].
+
+    Raises:
+        InputError: As in `ndcg`.
+
+    Source: Judged@k in Zhang et al., Mr. TyDi, 2021, and in pyserini.
+    """
+    k = whole_number(k, "k", of_call=True)
+    shares = [sum(value is not None for value in listed[:k]) / max(min(k, len(listed)), 1) for listed in relevances]
+    if not shares:
+        raise InputError("a mean over queries needs at least one query")
+    return sum(shares) / len(shares)
+
+
+def condensed(relevances: Iterable[Sequence[float | None]]) -> list[list[float]]:
+    """The lists without their unjudged documents, in the same order, for a metric that does not count those as irrelevant.
+
+    Args:
+        relevances: As in `judged_at`.
+
+    Source: Sakai, Alternatives to bpref, 2007, doi:10.1145/1277741.1277756.
+    """
+    return [[value for value in listed if value is not None] for listed in relevances]
 
 
 def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:

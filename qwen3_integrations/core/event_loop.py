@@ -48,15 +48,20 @@ class BackgroundLoop:
                 raise self.closed()
             return asyncio.run_coroutine_threadsafe(self._guarded(work), self._loop)
 
-    def close(self, last: Callable[[], Awaitable[None]]) -> None:
-        """Cancel all running coroutines, await `last`, and end the thread. Any thread may call it, also twice."""
+    def close(self, last: Callable[[], Awaitable[None]], *, idle: bool = False) -> None:
+        """Cancel all running coroutines, await `last`, and end the thread, which is awaited too. Any thread may call it, also twice.
+
+        Args:
+            last: The last work.
+            idle: All coroutines have ended or are being cancelled: they are not cancelled again, and the thread is not awaited.
+        """
         if not self._fork_guard.is_here:
             return
         with self._lock:
             if not self._closing:
                 self._closing = True
-                self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end(last)))
-        if threading.current_thread() is not self._thread:
+                self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end(last, idle)))
+        if not idle and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def closed(self) -> EngineClosed:
@@ -80,9 +85,9 @@ class BackgroundLoop:
             raise
         raise first  # outside the except block, so that the traceback does not show the group as context
 
-    async def _end(self, last: Callable[[], Awaitable[None]]) -> None:
+    async def _end(self, last: Callable[[], Awaitable[None]], idle: bool) -> None:
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
+        for task in () if idle else others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         try:

@@ -6,13 +6,12 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from qwen3_integrations.core.table_cells import LEFT
 from qwen3_integrations.errors import printable
 
 if TYPE_CHECKING:
     from qwen3_integrations.core.engine import Engine
     from qwen3_integrations.core.results import Usage
-
-_LEFT = "text-align:left"
 
 
 def facts_table(title: str, facts: Mapping[str, object]) -> str:
@@ -23,11 +22,11 @@ def facts_table(title: str, facts: Mapping[str, object]) -> str:
         facts: Names and values, in order; a value of None is omitted.
     """
     rows = "".join(
-        f"<tr><th scope='row' style='{_LEFT}'>{html.escape(name)}</th><td style='{_LEFT}'>{html.escape(printable(str(value)))}</td></tr>"
+        f"<tr><th scope='row' style='{LEFT}'>{html.escape(name)}</th><td style='{LEFT}'>{html.escape(printable(str(value)))}</td></tr>"
         for name, value in facts.items()
         if value is not None
     )
-    return f"<table><caption style='{_LEFT}'><b>{html.escape(title)}</b></caption><tbody>{rows}</tbody></table>"
+    return f"<table><caption style='{LEFT}'><b>{html.escape(title)}</b></caption><tbody>{rows}</tbody></table>"
 
 
 def engine_facts(engine: Engine) -> dict[str, object]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from qwen3_integrations.core.call_result import CallResult, arun_call, run_call
+from qwen3_integrations.core.call_result import CallResult, Report, arun_call, run_call
 from qwen3_integrations.core.component import Component
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
@@ -122,14 +123,16 @@ class Reranker(Component):
         top_n: int | None = None,
         score_threshold: float | None = None,
         instruction: str | None = None,
+        *,
+        report: Report | None = None,
     ) -> Ranking:
-        """As `rank`, without blocking the event loop."""
+        """As `rank`, without blocking the event loop. `report` is called with the number of documents of each finished slice."""
         top_n, score_threshold = checked_cut(top_n, score_threshold)
         started = time.perf_counter()
         work = self._work(instruction)
         checked_text(query, "query", any_text=self._takes_any_text)
         listed = self._checked(documents) if is_quick(documents) else await asyncio.to_thread(self._checked, documents)
-        result = await arun_call(self.engine, work, [(query, document) for document in listed])
+        result = await arun_call(self.engine, work, [(query, document) for document in listed], report)
         return self._ranking(query, listed, instruction, result, started, top_n, score_threshold)
 
     def score(self, pairs: Iterable[tuple[str, str]], instruction: str | None = None) -> Rows:
@@ -225,6 +228,7 @@ class Reranker(Component):
             timing=timing,
             top_n=top_n,
             score_threshold=score_threshold,
+            _reranker=weakref.ref(self),
         )
 
     def __repr__(self) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qwen3_integrations.core.ranking_json import MIME_TYPE, ranking_json
+from qwen3_integrations.core.table_cells import CELL, CELL_RIGHT
 
 if TYPE_CHECKING:
     import pandas
@@ -119,6 +121,19 @@ class Ranking:
     timing: Timing
     top_n: int | None = None
     score_threshold: float | None = None
+    _reranker: weakref.ref[Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def reranker(self) -> Any:
+        """The `Reranker` that made this ranking, while something else keeps it; None for a copy from another process.
+
+        A ranking alone does not keep a model in memory.
+        """
+        return None if self._reranker is None else self._reranker()
+
+    def __getstate__(self) -> list[Any]:
+        """All fields but the reranker, which stays in its process."""
+        return [None if each.name == "_reranker" else getattr(self, each.name) for each in fields(self)]
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -146,6 +161,9 @@ class Ranking:
     def to_pandas(self) -> pandas.DataFrame:
         """The hits as a data frame with the columns of `to_dicts`, one row a hit.
 
+        The columns `rank` and `index` count from 0, as everything in Python does, and the frame says so above its columns; tables and
+        widgets for people count from 1.
+
         Raises:
             MissingExtra: If pandas is not installed.
         """
@@ -153,6 +171,7 @@ class Ranking:
 
         columns = ["rank", "index", "score", "moved", "truncated", "document"]
         frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(self.to_dicts(), columns=columns)
+        frame.columns.name = COUNTED_FROM_0
         return frame
 
     def to_json(self) -> str:
@@ -178,7 +197,7 @@ class Ranking:
             compare: A second ranking of the same documents.
             labels: Relevance by position in the passed documents, or one value for each document.
             documents: The ranked documents, if they have metadata to show.
-            reranker: The reranker that runs with another instruction.
+            reranker: The reranker that runs with another instruction. Default: the one that made this ranking, if it still exists.
             top_n, threshold: First values of the two limits; by default those of this ranking.
 
         Returns:
@@ -192,6 +211,7 @@ class Ranking:
 
         require("anywidget", "notebook")
 
+        reranker = self.reranker if reranker is None else reranker
         inspector = import_module("qwen3_integrations.notebook").RankInspector
         return inspector(self, documents=documents, compare=compare, labels=labels, reranker=reranker, top_n=top_n, threshold=threshold)
 
@@ -213,10 +233,13 @@ class Ranking:
             f"<b>{html.escape(self.query)}</b><br>{html.escape(self.instruction)}<br>"
             f"{html.escape(self.model)}: {len(self.hits)} of {total} documents{tokens}{cut}, "
             f"{self.timing.total_s:.2f} s</caption>"
-            "<thead><tr><th scope='col'>rank</th><th scope='col'>moved</th><th scope='col'>score</th><th scope='col'></th>"
-            f"<th scope='col' style='text-align:left'>document</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<thead><tr><th scope='col' {CELL_RIGHT}>rank</th><th scope='col' {CELL}>moved</th><th scope='col' {CELL_RIGHT}>score</th>"
+            f"<th scope='col' {CELL}>0 to 1</th><th scope='col' {CELL}>document</th></tr></thead><tbody>{rows}</tbody></table>"
         )
 
+
+COUNTED_FROM_0 = "ranks and indices from 0"
+"""The name above the columns of data frames."""
 
 NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
 """HTML classes that switch formulas off in a notebook, because dollar signs in documents are prices. Source: MathJax' documentation."""
@@ -236,9 +259,9 @@ def text_bar(score: float, width: int = 10) -> str:
 def _row(hit: Hit) -> str:
     mark = " <i>(truncated)</i>" if hit.truncated else ""
     return (
-        f"<tr><td>{hit.rank + 1}</td><td>{moved_in_words(hit.moved)}</td><td>{hit.score:.3f}</td>"
-        f"<td style='font-family:monospace;white-space:pre'>{text_bar(hit.score)}</td>"
-        f"<td style='text-align:left'>{html.escape(_clip(hit.document, 240))}{mark}</td></tr>"
+        f"<tr><td {CELL_RIGHT}>{hit.rank + 1}</td><td {CELL}>{moved_in_words(hit.moved)}</td><td {CELL_RIGHT}>{hit.score:.3f}</td>"
+        f"<td {CELL}><code>{text_bar(hit.score)}</code></td>"
+        f"<td {CELL}>{html.escape(_clip(hit.document, 240))}{mark}</td></tr>"
     )
 
 

@@ -179,7 +179,12 @@ class EmbeddingExplorer(Widget):
     # Actions of the browser.
 
     def _actions(self) -> Mapping[str, Callable[..., None]]:
-        return {"go": self._go, "cancel": self._cancel, "query": self._ask}
+        return {"go": self._go, "cancel": self._cancel, "query": self._ask, "state": self._send_again}
+
+    def _send_again(self) -> None:
+        """Send a view what it may have lost while it was being made."""
+        if self.ready or self.busy:
+            self.send_state()
 
     def _ask(self, text: str) -> None:
         """Set the query. The same query is embedded again, since the embedder's instruction may have changed."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from qwen3_integrations.core.results import NO_FORMULAS, Hit, Ranking, moved_in_words, text_bar
+from qwen3_integrations.core.table_cells import CELL, CELL_RIGHT
 from qwen3_integrations.notebook.inspector_views import all_hits
 
 CLIP = 240
@@ -69,15 +70,15 @@ def inspection_html(
             _right(hit.index + 1),
             _left(changed_in_words(before.rank - hit.rank if before else hit.moved)),
             _right(f"{hit.score:.3f}"),
-            f"<td><code>{text_bar(hit.score)}</code></td>",
+            f"<td {CELL}><code>{text_bar(hit.score)}</code></td>",
         ]
         if before:
             cells += [_right(before.rank + 1), _right(f"{before.score:.3f}")]
         if labelled:
             cells.append(_right(relevance_words(labels[hit.index])))
-        rows.append(f"<tr>{''.join(cells)}<td style='text-align:left'>{_document(hit, same[hit.index], hit.index in kept)}</td></tr>")
+        rows.append(f"<tr>{''.join(cells)}<td {CELL}>{_document(hit, same[hit.index], hit.index in kept)}</td></tr>")
     more = f"<p>and {len(hits) - len(shown):,} more documents</p>" if len(shown) < len(hits) else ""
-    head = "".join(f"<th scope='col' style='text-align:left'>{name}</th>" for name in heads)
+    head = "".join(f"<th scope='col' {CELL}>{name}</th>" for name in heads)
     return (
         f"<div class='{NO_FORMULAS}'>{_about(ranking, len(kept), compare, tau)}"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}{metrics_html(metrics, k)}</div>"
@@ -85,17 +86,22 @@ def inspection_html(
 
 
 def metrics_html(metrics: Sequence[Mapping[str, Any]], k: int) -> str:
-    """The metrics of several orders as a table; empty for none."""
+    """The metrics of several orders as a table; empty for none. Where not all documents are judged, also without the others."""
     if not metrics:
         return ""
+    names = (f"nDCG@{k}", "MRR", f"hit rate@{k}")
+    partly = any(one["condensed"] for one in metrics)
     rows = "".join(
-        f"<tr><th scope='row' style='text-align:left'>{html.escape(str(one['order']))}</th>"
-        + "".join(_right(f"{one[name]:.3f}") for name in ("ndcg", "mrr", "hit_rate"))
+        f"<tr><th scope='row' {CELL}>{html.escape(str(one['order']))}</th>"
+        + _right(f"{one['judged']} of {one['seen']}")
+        + "".join(_right(f"{figures[name]:.3f}") for figures in (one, one["condensed"]) if figures for name in ("ndcg", "mrr", "hit_rate"))
         + "</tr>"
         for one in metrics
     )
-    heads = "".join(f"<th scope='col'>{name}</th>" for name in ("", f"nDCG@{k}", "MRR", f"hit rate@{k}"))
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    heads = "".join(f"<th scope='col' {CELL_RIGHT}>{name}</th>" for name in ("", f"judged@{k}", *names, *(names if partly else ())))
+    groups = "".join(f"<th scope='colgroup' colspan='3' {CELL}>{name}</th>" for name in ("unjudged = irrelevant", "unjudged left out"))
+    over = f"<tr><td colspan='2'></td>{groups}</tr>" if partly else ""
+    return f"<table><thead>{over}<tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def page_html(title: str, script: str, style: str, state: Mapping[str, Any], fallback: str) -> str:
@@ -163,8 +169,8 @@ def _document(hit: Hit, same: int | None, kept: bool) -> str:
 
 
 def _left(value: object) -> str:
-    return f"<td style='text-align:left'>{value}</td>"
+    return f"<td {CELL}>{value}</td>"
 
 
 def _right(value: object) -> str:
-    return f"<td style='text-align:right'>{value}</td>"
+    return f"<td {CELL_RIGHT}>{value}</td>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,24 @@ from qwen3_integrations.core.documents import first_equals, metadata_of, metadat
 from qwen3_integrations.core.prompts import INSTRUCTIONS
 from qwen3_integrations.core.ranking_json import MIME_TYPE
 from qwen3_integrations.core.reranker import Reranker
-from qwen3_integrations.core.results import Ranking
+from qwen3_integrations.core.results import COUNTED_FROM_0, Ranking
 from qwen3_integrations.core.tokenizer import checked_text
 from qwen3_integrations.core.validation import fraction, optional_whole_number
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.notebook.export import inspection_html, page_html
 from qwen3_integrations.notebook.inspection_json import inspection_json
-from qwen3_integrations.notebook.inspector_views import Labels, all_hits, listed_labels, measured, order_of, texts_in, view_of
+from qwen3_integrations.notebook.inspector_views import (
+    MOST_SHOWN,
+    Labels,
+    all_hits,
+    document_view,
+    first_of,
+    listed_labels,
+    measured,
+    order_of,
+    texts_in,
+    view_of,
+)
 from qwen3_integrations.notebook.traits import UnitNumber, WholeNumber
 from qwen3_integrations.notebook.widget import STATIC, Widget, assets
 
@@ -28,9 +40,10 @@ if TYPE_CHECKING:
 
 
 class RankInspector(Widget):
-    """A ranking before and after: inspect it, run it again with another instruction, compare it with another.
+    """A ranking before and after: inspect it, run it again with another query or instruction, compare it with another.
 
-    Documents are identified by their position in the order passed, from 0.
+    In Python, documents are identified by their position in the order passed, from 0; the widget shows people places from 1. Of more than
+    10,000 documents, the browser shows the first 10,000 of the new order, and says so; Python has all.
 
     Args:
         source: A `Ranking`; or a `Reranker`, or a `Qwen3Rerank` of LangChain or LlamaIndex, which then ranks immediately.
@@ -39,7 +52,7 @@ class RankInspector(Widget):
             order passed, so that their metadata can be shown.
         compare: A second ranking of the same documents, shown as A beside this one.
         labels: Relevance by position, or one value per document: 0 for irrelevant, larger for more relevant.
-        reranker: The reranker for another run, where the source is a `Ranking`.
+        reranker: The reranker for another run, where the source is a `Ranking`. Default: the one that made it, if it still exists.
         top_n: Most documents to keep; None for the ranking's own value.
         threshold: Smallest score to keep, in [0, 1]; None for the ranking's own value.
         k: Cut-off of nDCG and hit rate.
@@ -57,6 +70,7 @@ class RankInspector(Widget):
         labels: One relevance per document, None where not judged; takes the same values as the argument.
         k: Cut-off of nDCG and hit rate.
         sort: Order of the rows: `new`, `old` or `score`; `reverse` reverses it.
+        scale: Axis of the scores: `probability`, or `log_odds`, where 0.96 and 0.996 differ.
 
     Raises:
         ConfigError: For a threshold, `top_n`, `k`, labels or rankings that do not fit.
@@ -76,15 +90,17 @@ class RankInspector(Widget):
     k = WholeNumber(10).tag(sync=True, exported=True)
     sort = traitlets.Enum(["new", "old", "score"], "new").tag(sync=True, exported=True)
     reverse = traitlets.Bool(False).tag(sync=True, exported=True)
+    scale = traitlets.Enum(["probability", "log_odds"], "probability").tag(sync=True, exported=True)
     selection = traitlets.List(WholeNumber(0, least=0, of="selection")).tag(sync=True, exported=True)
-    labels = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True, exported=True)
+    labels = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True, exported=True, to_json=lambda labels, _: _few(labels))
 
     # Set by Python, read by the browser.
-    _documents: traitlets.List[Any] = traitlets.List().tag(sync=True, exported=True)
+    _documents: Any = traitlets.Union([traitlets.List(), traitlets.Dict()]).tag(sync=True, exported=True)
     _view = traitlets.Dict().tag(sync=True, exported=True)
     _other: Any = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True, exported=True)
     _previous = traitlets.Unicode(None, allow_none=True).tag(sync=True, exported=False)
     _metrics: traitlets.List[Any] = traitlets.List().tag(sync=True, exported=True)
+    _progress = traitlets.Dict().tag(sync=True, exported=False)
     _can_run = traitlets.Bool(False).tag(sync=True, exported=False)
     _live = traitlets.Bool(False).tag(sync=True, exported=False)
     _note = traitlets.Unicode("").tag(sync=True, exported=False)
@@ -109,7 +125,7 @@ class RankInspector(Widget):
             if query is not None:
                 advice = "Pass RankInspector(ranking), or RankInspector(reranker, query, documents)"
                 raise ConfigError("can't be combined with a ranking, which has its own", option="query", advice=advice)
-            ranking, runs = source, reranker
+            ranking, runs = source, source.reranker if reranker is None else reranker
         elif reranker is not None:
             reason = "can't be passed twice: the first argument is a reranker already"
             raise ConfigError(reason, option="reranker", advice="Leave reranker= out; it is for RankInspector(ranking)")
@@ -126,10 +142,8 @@ class RankInspector(Widget):
         self._reranker = None if runs is None else _core(runs)
         self._same = first_equals(self._texts)
         self._can_run, self._live = runs is not None, True
-        self._documents = [
-            {"text": text, "same": same, "about": metadata_words(document)}
-            for text, same, document in zip(self._texts, self._same, self.documents, strict=True)
-        ]
+        if len(self._texts) <= MOST_SHOWN:
+            self._documents = [self._document(index) for index in range(len(self._texts))]
         super().__init__(
             ranking=ranking,
             compare=compare,
@@ -152,11 +166,12 @@ class RankInspector(Widget):
         """Kendall's tau between `compare` and `ranking`, in [-1, 1]; None where nothing is compared."""
         return None if self.compare is None else kendall_tau(order_of(self.compare), order_of(self.ranking))
 
-    def run_again(self, instruction: str | None = None) -> None:
+    def run_again(self, instruction: str | None = None, query: str | None = None) -> None:
         """Rank again in the background, as the button does; the present ranking becomes `previous`.
 
         Args:
             instruction: The instruction; None for the one in the box.
+            query: The query; None for that of the present ranking.
 
         Raises:
             ConfigError: If there is no reranker.
@@ -165,8 +180,9 @@ class RankInspector(Widget):
         if self._reranker is None:
             raise ConfigError("is missing, so the ranking can't be run again", option="reranker", advice="Pass reranker= to the inspector")
         used = self.instruction = checked_text(self.instruction if instruction is None else instruction, "instruction")
-        self._note = ""
-        work = self._reranker.arank(self.ranking.query, self._texts, instruction=used)
+        asked = self.ranking.query if query is None else checked_text(query, "query")
+        self._note, self._progress = "", {}
+        work = self._reranker.arank(asked, self._texts, instruction=used, report=self._reporter())
         self._begin(f"Reranking {len(self._texts):,} documents", work, self._show)
 
     def cancel(self) -> None:
@@ -178,7 +194,7 @@ class RankInspector(Widget):
     def to_dicts(self) -> list[dict[str, Any]]:
         """All documents, best first, as in `Ranking.to_dicts` and: kept, selected, duplicate_of, label, and metadata.
 
-        With a ranking to compare: also `other_rank` and `other_score`. Ranks and positions count from 0.
+        With a ranking to compare: also `other_rank` and `other_score`. Ranks and positions count from 0; the widget's own from 1.
         """
         kept, selected = set(self.kept), set(self.selection)
         other = {} if self.compare is None else {hit.index: hit for hit in all_hits(self.compare)}
@@ -201,7 +217,7 @@ class RankInspector(Widget):
         ]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """`to_dicts` as a data frame, one row per document.
+        """`to_dicts` as a data frame, one row per document; its ranks and indices count from 0, as the name above its columns says.
 
         Raises:
             MissingExtra: If pandas is not installed.
@@ -209,6 +225,7 @@ class RankInspector(Widget):
         from qwen3_integrations.core.extras import require
 
         frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(self.to_dicts())
+        frame.columns.name = COUNTED_FROM_0
         return frame
 
     def to_html(self) -> str:
@@ -262,10 +279,31 @@ class RankInspector(Widget):
             tokens = f", {ranking.usage.tokens:,} tokens" if ranking.usage.tokens else ""
             self._note = f"Ranked {len(self._texts):,} documents in {ranking.timing.total_s:.2f} s{tokens}"
 
+    def _reporter(self) -> Callable[[int], None]:
+        """Counts the documents of a run, and estimates the rest from the pace so far; shows at most ten steps a second."""
+        began, total, done, shown_at = time.monotonic(), len(self._texts), 0, 0.0
+
+        def report(count: int) -> None:
+            nonlocal done, shown_at
+            done += count
+            now = time.monotonic()
+            if now - shown_at >= 0.1:
+                shown_at = now
+                self._progress = {"done": done, "total": total, "left_s": round((now - began) * (total - done) / done, 1)}
+
+        return report
+
+    def _document(self, index: int) -> dict[str, Any]:
+        return document_view(self._texts[index], self._same[index], metadata_words(self.documents[index]))
+
     @traitlets.observe("ranking", "compare", "previous")
     def _draw_rankings(self, _: Any) -> None:
-        self._view = view_of(self.ranking)
-        self._other = None if self.compare is None else view_of(self.compare) | {"tau": self.tau}
+        shown = first_of(self.ranking)
+        with self.hold_trait_notifications():
+            if shown is not None:
+                self._documents = {str(index): self._document(index) for index in shown}
+            self._view = view_of(self.ranking, shown)
+            self._other = None if self.compare is None else view_of(self.compare, shown) | {"tau": self.tau}
         self._previous = None if self.previous is None else self.previous.instruction
         self._measure(None)
 
@@ -278,7 +316,10 @@ class RankInspector(Widget):
 
     @traitlets.validate("labels")
     def _valid_labels(self, proposal: Any) -> list[float | None]:
-        return listed_labels(proposal["value"], len(self._texts))
+        labels = proposal["value"]
+        if isinstance(labels, dict):  # the browser's keys are strings
+            labels = {int(at) if isinstance(at, str) and at.isdigit() else at: label for at, label in labels.items()}
+        return listed_labels(labels, len(self._texts))
 
     @traitlets.validate("selection")
     def _valid_selection(self, proposal: Any) -> list[int]:
@@ -293,6 +334,11 @@ class RankInspector(Widget):
         if ranking is not None and texts_in(ranking) != self._texts:
             raise ConfigError("must be a ranking of the same documents, passed in the same order", option=proposal["trait"].name)
         return ranking
+
+
+def _few(labels: Any) -> Any:
+    """Labels for the browser: of very many documents only those that are judged, by position."""
+    return {str(at): label for at, label in enumerate(labels) if label is not None} if len(labels) > MOST_SHOWN else labels
 
 
 def _core(reranker: Any) -> Reranker:

@@ -7,9 +7,15 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from qwen3_integrations.analysis.metrics import hit_rate, mrr, ndcg
+from qwen3_integrations.analysis.metrics import condensed, hit_rate, judged_at, mrr, ndcg
 from qwen3_integrations.core.results import Hit, Ranking
 from qwen3_integrations.errors import ConfigError
+
+MOST_SHOWN = 10_000
+"""Most documents in the browser."""
+
+MOST_CHARACTERS = 20_000
+"""Most characters of a document in the browser."""
 
 Labels = Mapping[int, float] | Sequence[float | None]
 """Relevance by position in the order passed, or one value per document; None for not judged."""
@@ -30,18 +36,32 @@ def texts_in(ranking: Ranking) -> list[str]:
     return [hit.document for hit in sorted(all_hits(ranking), key=lambda hit: hit.index)]
 
 
-def view_of(ranking: Ranking) -> dict[str, Any]:
-    """A ranking for the browser: `order` has positions by rank, `scores` are by position."""
-    by_position = sorted(all_hits(ranking), key=lambda hit: hit.index)
-    return {
+def view_of(ranking: Ranking, shown: Sequence[int] | None = None) -> dict[str, Any]:
+    """A ranking for the browser: `order` has positions by rank, `scores` are by position, `total` counts the documents.
+
+    Args:
+        ranking: The ranking.
+        shown: The positions to show, where these are not all; `scores` and `rank` are then mappings of those positions.
+    """
+    hits = all_hits(ranking)
+    view: dict[str, Any] = {
         "query": ranking.query,
         "instruction": ranking.instruction,
         "model": ranking.model,
-        "order": order_of(ranking),
-        "scores": [hit.score for hit in by_position],
-        "truncated": [hit.index for hit in by_position if hit.truncated],
+        "total": len(hits),
         "tokens": ranking.usage.tokens,
         "seconds": ranking.timing.total_s,
+    }
+    if shown is None:
+        scores = [hit.score for hit in sorted(hits, key=lambda hit: hit.index)]
+        return view | {"order": order_of(ranking), "scores": scores, "truncated": sorted(hit.index for hit in hits if hit.truncated)}
+    wanted = set(shown)
+    among = [hit for hit in hits if hit.index in wanted]
+    return view | {
+        "order": [hit.index for hit in among],
+        "scores": {str(hit.index): hit.score for hit in among},
+        "rank": {str(hit.index): hit.rank for hit in among},
+        "truncated": sorted(hit.index for hit in among if hit.truncated),
     }
 
 
@@ -68,12 +88,44 @@ def listed_labels(labels: Labels | None, count: int) -> list[float | None]:
 
 
 def measured(orders: Mapping[str, Sequence[int]], labels: Sequence[float | None], k: int) -> list[dict[str, Any]]:
-    """nDCG, MRR and hit rate of several orders of the same documents; documents without a label count as irrelevant.
+    """nDCG, MRR and hit rate of several orders of the same documents.
 
     Returns:
-        One mapping for each order: `order` (its name), `ndcg`, `mrr`, `hit_rate`, each in [0, 1]. Empty where nothing is relevant.
+        One mapping for each order: `order` (its name), `ndcg`, `mrr`, `hit_rate`, each in [0, 1], where documents without a label count
+        as irrelevant; `judged`, the number of the first `seen` documents that have a label; and `condensed`, the same three metrics of
+        the order without the unjudged documents, or None where all are judged. Empty where nothing is relevant.
     """
     if not any(labels):
         return []
-    listed = {name: [[labels[index] or 0 for index in order]] for name, order in orders.items()}
-    return [{"order": name, "ndcg": ndcg(one, k), "mrr": mrr(one), "hit_rate": hit_rate(one, k)} for name, one in listed.items()]
+    partly = any(label is None for label in labels)
+    found = []
+    for name, order in orders.items():
+        listed = [[labels[index] for index in order]]
+        seen = min(k, len(order))
+        without = _figures(condensed(listed), k) if partly else None
+        found.append(
+            {"order": name, **_figures([[label or 0 for label in listed[0]]], k)}
+            | {"judged": round(judged_at(listed, k) * seen), "seen": seen, "condensed": without}
+        )
+    return found
+
+
+def _figures(listed: list[list[float]], k: int) -> dict[str, float]:
+    return {"ndcg": ndcg(listed, k), "mrr": mrr(listed), "hit_rate": hit_rate(listed, k)}
+
+
+def first_of(ranking: Ranking) -> list[int] | None:
+    """Positions of the documents that the browser gets, best first; None for all.
+
+    A million documents would be 100 MB of state.
+    """
+    order = order_of(ranking)
+    if len(order) <= MOST_SHOWN:
+        return None
+    return order[:MOST_SHOWN]
+
+
+def document_view(text: str, same: int | None, about: dict[str, str]) -> dict[str, Any]:
+    """A document for the browser; of a very long text, its beginning and its length."""
+    view: dict[str, Any] = {"text": text[:MOST_CHARACTERS], "same": same, "about": about}
+    return view if len(text) <= MOST_CHARACTERS else view | {"length": len(text)}

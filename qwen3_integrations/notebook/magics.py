@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -37,10 +39,16 @@ from qwen3_integrations.notebook.arguments import (
     server_argument,
     texts_in,
 )
+from qwen3_integrations.notebook.completion import complete
+from qwen3_integrations.notebook.vectors_view import Vectors
 from qwen3_integrations.serving import ServerStatus
 
 if TYPE_CHECKING:
+    from qwen3_integrations.core.reranker import Reranker
     from qwen3_integrations.serving import Server
+
+COMPLETED = r"^%%?qwen3_\w+\s"
+"""Lines whose arguments are completed."""
 
 _HINTS: tuple[tuple[type[Qwen3Error], str], ...] = (
     (ServerUnreachable, "%qwen3_status lists the servers that run on this machine"),
@@ -69,6 +77,7 @@ class Qwen3Magics(Magics):
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self._held: dict[Task, tuple[object, SharedEngine]] = {}
+        self._reranker: Reranker | None = None
 
     @magic_arguments()
     @server_argument("task")
@@ -187,6 +196,7 @@ class Qwen3Magics(Magics):
             arguments = parsed(self.qwen3_rank, line)
             texts = texts_in(cell, arguments.paragraphs)
             reranker = Reranker(self._engine("rerank", arguments))
+            self._reranker = reranker  # rankings remember it weakly, and `_.inspect()` runs it again
             return self._kept(
                 arguments, reranker.rank(" ".join(arguments.query), texts, arguments.top_n, arguments.threshold, arguments.instruction)
             )
@@ -206,8 +216,8 @@ class Qwen3Magics(Magics):
     def qwen3_embed(self, line: str, cell: str) -> Any:
         """Embed the texts of the cell, one per line.
 
-        The result is a float32 array of shape (texts, dimensions) with rows of unit length. The engine stays open for the
-        next cell.
+        The result is a float32 array of shape (texts, dimensions) with rows of unit length, which shows itself in one line. The
+        engine stays open for the next cell.
 
             %%qwen3_embed --model qwen3-tiny-demo -o vectors
             The capital of China is Beijing.
@@ -226,13 +236,14 @@ class Qwen3Magics(Magics):
                 if arguments.queries
                 else embedder.embed_documents(texts, progress=True)
             )
-            return self._kept(arguments, done)
+            return self._kept(arguments, done.view(Vectors))
 
     def close(self) -> None:
         """Close the engines."""
         for _, engine in self._held.values():
             engine.close()
         self._held.clear()
+        self._reranker = None
 
     def _engine(self, task: Task, arguments: Namespace) -> SharedEngine:
         """The requested engine: the open one if it fits, otherwise a new one in its place."""
@@ -277,6 +288,7 @@ def load(shell: Any) -> None:
     """Register the magics with a shell; may be called again."""
     unload(shell)
     shell.register_magics(Qwen3Magics(shell))
+    shell.set_hook("complete_command", partial(complete, Qwen3Magics), re_key=COMPLETED)
 
 
 def unload(shell: Any) -> None:
@@ -285,6 +297,7 @@ def unload(shell: Any) -> None:
     if held is None:
         return
     held.close()
+    shell.strdispatchers["complete_command"].regexs.pop(re.compile(COMPLETED), None)
     for kind, names in Qwen3Magics.magics.items():
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)

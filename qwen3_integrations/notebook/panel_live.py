@@ -76,6 +76,10 @@ class LiveServerWidget(PollingWidget):
         self.state, self.note = state, note
         self._poll_soon()
 
+    @property
+    def _is_needed(self) -> bool:
+        return self._is_shown or self._polled is not None or self._is_starting
+
     def _pause_s(self) -> float:
         return _IDLE_S if self.state in IDLE else _READY_S if self.state == "ready" else _STARTING_S
 

@@ -62,6 +62,7 @@ class Widget(anywidget.AnyWidget):
         if unknown:
             raise TypeError(f"{type(self).__name__} has no argument {unknown[0]!r}")
         self._turn = threading.RLock()
+        self._at_work: dict[BackgroundLoop, int] = {}
         super().__init__(**traits)
         self.on_msg(self._receive)
 
@@ -117,7 +118,7 @@ class Widget(anywidget.AnyWidget):
             except CancelledError:
                 pass
             except Exception as error:  # noqa: BLE001  as in _receive
-                if not _python_ends():  # else the work failed because its threads have ended
+                if not python_ends():  # else the work failed because its threads have ended
                     self._fail(error)
             finally:
                 self._end(running)
@@ -132,13 +133,32 @@ class Widget(anywidget.AnyWidget):
                 self._running, self.busy = None, ""
 
     def _in_background(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start work on the widget's own loop, beside that of `_begin`; `close()` cancels it."""
-        if self._is_closed:
-            work.close()
-            raise EngineClosed(f"this {type(self).__name__} is closed", advice="Make a new one")
-        if self._background is None:
-            self._background = BackgroundLoop(f"the {type(self).__name__}")
-        return self._background.submit(work)
+        """Start work on the widget's own loop, beside that of `_begin`; `close()` cancels it.
+
+        The loop's thread ends with its last work: a cell that runs again leaves a widget behind, but no thread.
+        """
+        with self._turn:
+            if self._is_closed:
+                work.close()
+                raise EngineClosed(f"this {type(self).__name__} is closed", advice="Make a new one")
+            if self._background is None:
+                self._background = BackgroundLoop(f"the {type(self).__name__}")
+            background = self._background
+            self._at_work[background] = self._at_work.get(background, 0) + 1
+            future = background.submit(work)
+        future.add_done_callback(lambda _: self._rest(background))
+        return future
+
+    def _rest(self, background: BackgroundLoop) -> None:
+        """End a loop after its last work."""
+        with self._turn:
+            self._at_work[background] -= 1
+            if self._at_work[background]:
+                return
+            del self._at_work[background]
+            if self._background is background:
+                self._background = None
+        background.close(_nothing, idle=True)
 
     def _cancel(self) -> None:
         """Cancel the running work, if there is any."""
@@ -185,7 +205,7 @@ async def _nothing() -> None:
     pass
 
 
-def _python_ends() -> bool:
+def python_ends() -> bool:
     """Whether the interpreter is shutting down: its thread pools take no more work."""
     try:
         with ThreadPoolExecutor(1) as pool:

@@ -7,6 +7,9 @@ import shutil
 
 import pytest
 
+from tests.widgets.cells import CELLS
+from tests.widgets.hosts import FOREIGN, HOSTS, HostPage
+from tests.widgets.jupyter import jupyterlab
 from tests.widgets.page import Page, blocked
 
 CHROMIUM = "/usr/bin/chromium"
@@ -34,6 +37,23 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="package")
+def lab(tmp_path_factory):
+    """The one Jupyter server of these tests."""
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+@pytest.fixture(scope="package", params=HOSTS)
+def host(request, chromium, lab):
+    """A notebook with every widget in JupyterLab, Notebook 7 and Voila: one page and one kernel a host for many tests."""
+    context = chromium.new_context(viewport={"width": 1000, "height": 1000}, reduced_motion="reduce")
+    blocked(context, left := [])
+    yield HostPage(request.param, lab, context.new_page(), f"host-{request.param}", CELLS)
+    context.close()
+    assert [url for url in left if not any(each in url for each in FOREIGN)] == [], "requests left this machine"
 
 
 @pytest.fixture

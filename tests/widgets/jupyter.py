@@ -1,4 +1,4 @@
-"""A real JupyterLab on this machine, with a token and without network access; notebooks in a browser's page."""
+"""A real Jupyter server on this machine (JupyterLab, Notebook 7, Voila), with a token and without network access."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"
 c.LabApp.expose_app_in_browser = True
+c.JupyterNotebookApp.expose_app_in_browser = True
 """
 
 SETTINGS = {
@@ -50,16 +51,30 @@ class Lab:
     def __init__(self, url: str, token: str, root: Path, state: Path) -> None:
         self._url, self._token, self.root, self.state = url, token, root, state
 
-    def open(self, page: Any, name: str, cells: Sequence[str]) -> LabPage:
-        """Write a notebook, open it, and wait until its kernel is ready."""
+    def write(self, name: str, cells: Sequence[str]) -> None:
+        """Write a notebook."""
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, self.root / f"{name}.ipynb")
-        page.goto(f"{self._url}/doc/tree/{name}.ipynb?token={self._token}")
+
+    def open(self, page: Any, name: str, cells: Sequence[str] | None, app: str = "jupyterlab") -> LabPage:
+        """Write a notebook, open it in JupyterLab or `notebook7`, and wait until its kernel is ready.
+
+        Without cells, the notebook that is there is opened again.
+        """
+        if cells is not None:
+            self.write(name, cells)
+        path = f"notebooks/{name}.ipynb" if app == "notebook7" else f"doc/tree/{name}.ipynb"
+        page.goto(f"{self._url}/{path}?token={self._token}")
         page.wait_for_function(
             "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000
         )
         return LabPage(page, f"{name}.ipynb")
+
+    def voila(self, page: Any, name: str, cells: Sequence[str], theme: str = "light") -> None:
+        """Write a notebook and show it as a page of Voila's, which runs its cells on a kernel of its own."""
+        self.write(name, cells)
+        page.goto(f"{self._url}/voila/render/{name}.ipynb?token={self._token}&voila-theme={theme}", timeout=90_000)
 
 
 class LabPage:

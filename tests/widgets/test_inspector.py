@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -15,9 +18,11 @@ from types import SimpleNamespace
 import pytest
 import traitlets
 
-from qwen3_integrations import INSTRUCTIONS, FakeEngine, Reranker
+from qwen3_integrations import INSTRUCTIONS, Embedder, FakeEngine, Reranker
+from qwen3_integrations.core.results import Hit, Ranking, Timing, Usage
 from qwen3_integrations.errors import ConfigError, EngineClosed, InputError, MissingExtra, ServerUnreachable
-from qwen3_integrations.notebook import RankInspector
+from qwen3_integrations.notebook import EmbeddingExplorer, RankInspector
+from tests.waiting import until
 
 pytest.importorskip("anywidget")
 
@@ -255,10 +260,12 @@ def test_labels_give_measures_of_all_orders(inspector):
     widget = inspector(reranker(), QUERY, DOCUMENTS, compare=compare, labels={2: 2, 1: 1, 0: 0}, k=2)
     assert widget.labels == [0, 1, 2, None, None]
     ideal = 2 + 1 / log2(3)
+    figures = lambda ndcg, mrr: {"ndcg": pytest.approx(ndcg), "mrr": mrr, "hit_rate": 1.0}  # noqa: E731
+    judged = lambda count: {"judged": count, "seen": 2}  # noqa: E731
     assert widget._metrics == [
-        {"order": "Old", "ndcg": pytest.approx((1 / log2(3)) / ideal), "mrr": 1 / 2, "hit_rate": 1.0},
-        {"order": "A", "ndcg": pytest.approx((2 / log2(3)) / ideal), "mrr": 1 / 2, "hit_rate": 1.0},
-        {"order": "New", "ndcg": pytest.approx(2 / ideal), "mrr": 1.0, "hit_rate": 1.0},
+        {"order": "Old", **figures((1 / log2(3)) / ideal, 1 / 2), **judged(2), "condensed": figures((1 / log2(3)) / ideal, 1 / 2)},
+        {"order": "A", **figures((2 / log2(3)) / ideal, 1 / 2), **judged(1), "condensed": figures(2 / ideal, 1.0)},
+        {"order": "New", **figures(2 / ideal, 1.0), **judged(1), "condensed": figures(1.0, 1.0)},
     ]
     widget.labels = [None, None, None, 1, None]  # as the browser sends it
     widget.k = 1
@@ -303,7 +310,7 @@ def test_the_static_form_is_a_plain_table(inspector):
     # As attributes here, to be read; styles in truth, since JupyterLab's own would win over attributes.
     for side in ("left", "right"):
         assert f" align='{side}'" not in static
-        static = static.replace(f"style='text-align:{side}'", f"align='{side}'")
+        static = static.replace(f"style='text-align:{side};padding:2px 8px'", f"align='{side}'")
     assert static == (
         "<div><p><b>sort a list</b><br>Given a web search query, retrieve relevant passages that answer the query"
         f"<br>fake, 2 of 3 documents kept, {widget.ranking.usage.tokens} tokens, {seconds} s"
@@ -315,20 +322,32 @@ def test_the_static_form_is_a_plain_table(inspector):
         )
         + "</tr></thead><tbody>"
         "<tr><td align='right'>1</td><td align='right'>3</td><td align='left'>=\u00a0same</td><td align='right'>1.000</td>"
-        "<td><code>██████████</code></td><td align='right'>1</td><td align='right'>0.750</td><td align='right'>1</td>"
+        "<td align='left'><code>██████████</code></td><td align='right'>1</td><td align='right'>0.750</td><td align='right'>1</td>"
         "<td align='left'>sort a list</td></tr>"
         "<tr><td align='right'>2</td><td align='right'>2</td><td align='left'>▲\u00a0up\u00a01</td><td align='right'>0.500</td>"
-        "<td><code>█████░░░░░</code></td><td align='right'>3</td><td align='right'>0.250</td><td align='right'>–</td>"
+        "<td align='left'><code>█████░░░░░</code></td><td align='right'>3</td><td align='right'>0.250</td><td align='right'>–</td>"
         "<td align='left'>&lt;b&gt;bold&lt;/b&gt; &amp; sort</td></tr>"
         "<tr><td align='right'>3</td><td align='right'>1</td><td align='left'>▼\u00a0down\u00a01</td><td align='right'>0.250</td>"
-        "<td><code>██░░░░░░░░</code></td><td align='right'>2</td><td align='right'>0.500</td><td align='right'>–</td>"
+        "<td align='left'><code>██░░░░░░░░</code></td><td align='right'>2</td><td align='right'>0.500</td><td align='right'>–</td>"
         "<td align='left'><i>(dropped)</i> no match</td></tr>"
         "</tbody></table>"
-        "<table><thead><tr><th scope='col'></th><th scope='col'>nDCG@10</th><th scope='col'>MRR</th><th scope='col'>hit rate@10</th></tr>"
+        "<table><thead><tr><td colspan='2'></td><th scope='colgroup' colspan='3' align='left'>unjudged = irrelevant</th>"
+        "<th scope='colgroup' colspan='3' align='left'>unjudged left out</th></tr><tr>"
+        + "".join(
+            f"<th scope='col' align='right'>{name}</th>"
+            for name in ("", "judged@10", "nDCG@10", "MRR", "hit rate@10", "nDCG@10", "MRR", "hit rate@10")
+        )
+        + "</tr>"
         "</thead><tbody>"
-        "<tr><th scope='row' align='left'>Old</th><td align='right'>0.500</td><td align='right'>0.333</td><td align='right'>1.000</td></tr>"
-        "<tr><th scope='row' align='left'>A</th><td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td></tr>"
-        "<tr><th scope='row' align='left'>New</th><td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td></tr>"
+        "<tr><th scope='row' align='left'>Old</th><td align='right'>1 of 3</td>"
+        "<td align='right'>0.500</td><td align='right'>0.333</td><td align='right'>1.000</td>"
+        "<td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td></tr>"
+        "<tr><th scope='row' align='left'>A</th><td align='right'>1 of 3</td>"
+        "<td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td>"
+        "<td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td></tr>"
+        "<tr><th scope='row' align='left'>New</th><td align='right'>1 of 3</td>"
+        "<td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td>"
+        "<td align='right'>1.000</td><td align='right'>1.000</td><td align='right'>1.000</td></tr>"
         "</tbody></table></div>"
     )
 
@@ -499,3 +518,118 @@ def test_labels_may_be_numbers_of_any_kind(inspector):
 
     widget = inspector(reranker(), QUERY, DOCUMENTS, labels=np.array([1, 0, 0, 2, 0]))
     assert list(widget.labels) == [1, 0, 0, 2, 0]
+
+
+def test_a_ranking_remembers_its_reranker_weakly():
+    reranker = Reranker(FakeEngine("rerank"))
+    ranking = reranker.rank("q", ["a", "b"])
+    assert ranking.reranker is reranker
+    widget = ranking.inspect()
+    assert widget._can_run
+    widget.close()
+    for copied in (pickle.loads(pickle.dumps(ranking)), copy.deepcopy(ranking)):
+        assert copied == ranking
+        assert copied.reranker is None
+    del reranker, widget
+    gc.collect()
+    assert ranking.reranker is None
+    widget = ranking.inspect()
+    assert not widget._can_run
+    with pytest.raises(ConfigError, match="Pass reranker= to the inspector"):
+        widget.run_again()
+    widget.close()
+
+
+def test_another_reranker_can_be_passed():
+    first, second = Reranker(FakeEngine("rerank")), Reranker(FakeEngine("rerank"), instruction="Other")
+    widget = first.rank("q", ["a", "b"]).inspect(reranker=second)
+    assert widget._reranker is second
+    widget.close()
+
+
+def test_widgets_without_work_have_no_thread():
+    names = lambda: [each.name for each in threading.enumerate() if "RankInspector" in each.name or "EmbeddingExplorer" in each.name]  # noqa: E731
+    widgets = []
+    for _ in range(3):
+        inspector = RankInspector(Reranker(FakeEngine("rerank")), "q", ["a", "b"])
+        inspector.run_again("Other")
+        explorer = EmbeddingExplorer(Embedder(FakeEngine("embed")), ["a", "b", "c"])
+        explorer.wait()
+        widgets += [inspector, explorer]
+    assert until(lambda: not names())
+    widgets[0].run_again("And again")  # it still works
+    assert until(lambda: widgets[0].ranking.instruction == "And again")
+    for widget in widgets:
+        widget.close()
+
+
+def test_measures_of_few_judged_documents_say_so(inspector):
+    """3 of 1,000 are judged, none of them among the old first ten: unjudged documents count as irrelevant, or are left out."""
+    documents = [f"document {number}" for number in range(1000)]
+    scores = {text: (1.0 if number in (500, 501, 502) else 0.25) for number, text in enumerate(documents)}
+    widget = inspector(reranker(scores), QUERY, documents, labels={500: 1, 501: 1, 502: 0})
+    old, new = widget._metrics
+    assert (old["ndcg"], old["judged"], old["seen"], old["condensed"]["ndcg"]) == (0, 0, 10, 1.0)
+    assert (new["ndcg"], new["judged"], new["condensed"]["ndcg"]) == (1.0, 3, 1.0)
+    static = widget._repr_mimebundle_()[0]["text/html"]
+    assert "judged@10" in static
+    assert "0 of 10" in static
+    widget.labels = [1] * 1000
+    assert [one["condensed"] for one in widget._metrics] == [None, None]  # there is nothing to leave out
+    assert "left out" not in widget._repr_mimebundle_()[0]["text/html"]
+
+
+def test_a_million_documents_send_the_first_ten_thousand(inspector):
+    count = 200_000
+    documents = [f"document {number}" for number in range(count)]
+    hits = tuple(Hit(count - 1 - rank, rank, 1 - rank / count, documents[count - 1 - rank]) for rank in range(count))
+    ranking = Ranking("q", "i", "m", hits, (), Usage(count), Timing(0, 1))
+    widget = ranking.inspect(compare=ranking, labels={5: 1})
+    state = json.dumps({name: value for name, value in widget.get_state().items() if not name.startswith(("_esm", "_css"))}, default=str)
+    assert len(state) < 4_000_000
+    assert len(widget._documents) == len(widget._view["order"]) == 10_000
+    assert widget._view["total"] == count
+    assert widget._view["rank"][str(count - 1)] == 0
+    assert widget.labels[5] == 1
+    assert widget.get_state("labels") == {"labels": {"5": 1}}
+    widget.set_state({"labels": {"5": 1, "199999": 2}})  # as the browser sends it
+    assert (widget.labels[5], widget.labels[199_999], widget.error) == (1, 2, "")
+    assert len(widget.to_dicts()) == count
+    widget.close()
+
+
+def test_a_very_long_document_is_sent_in_part(inspector):
+    widget = inspector(Reranker(FakeEngine("rerank")), QUERY, ["x" * 50_000])
+    (document,) = widget._documents
+    assert (len(document["text"]), document["length"]) == (20_000, 50_000)
+
+
+def test_another_query_and_the_progress_of_its_run(inspector):
+    widget = inspector(Reranker(FakeEngine("rerank")), QUERY, [f"document {number}" for number in range(3000)])
+    steps = []
+    widget.observe(lambda change: steps.append(change.new), "_progress")
+    send(widget, "run", instruction="Other", query="another")
+    assert until(lambda: not widget.busy)
+    assert (widget.ranking.query, widget.ranking.instruction) == ("another", "Other")
+    assert widget._view["query"] == "another"
+    assert steps[0]["total"] == 3000
+    assert 0 < steps[0]["done"] <= 3000
+    assert steps[0]["left_s"] >= 0
+    widget.run_again()
+    assert until(lambda: not widget.busy)
+    assert widget.ranking.query == "another"
+    send(widget, "run", instruction="Other", query=7)
+    assert "query" in widget.error
+
+
+def test_a_frame_says_where_it_counts_from(inspector):
+    widget = inspector(reranker(), QUERY, DOCUMENTS)
+    assert widget.to_pandas().columns.name == widget.ranking.to_pandas().columns.name == "ranks and indices from 0"
+
+
+def test_tables_have_room_between_their_columns(inspector):
+    """marimo styles no tables."""
+    widget = inspector(reranker(), QUERY, DOCUMENTS)
+    for static in (widget._static_html(), widget.ranking._repr_html_(), Reranker(FakeEngine("rerank"))._repr_html_()):
+        cells = re.findall(r"<t[dh](?=[ >])(?! colspan)[^>]*>", static)
+        assert all("padding:2px 8px" in cell for cell in cells), static

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from qwen3_integrations import FakeEngine, Reranker
+from qwen3_integrations.core.results import Hit, Ranking, Timing, Usage
 
 pytest.importorskip("anywidget")
 pytest.importorskip("playwright")
@@ -255,7 +256,7 @@ def test_run_again_and_cancel(shown):
     expect(page.page.get_by_text("changed since this ranking")).to_be_visible()
     box.fill("Find what sorts")
     run.click()
-    assert page.sent == [{"do": "run", "instruction": "Find what sorts"}]
+    assert page.sent == [{"do": "run", "instruction": "Find what sorts", "query": QUERY}]
     assert page.saved["instruction"] == "Find what sorts"
     page.state(busy="Reranking 5 documents")
     expect(page.page.get_by_role("status").filter(has_text="Reranking 5 documents…")).to_be_visible()
@@ -268,7 +269,7 @@ def test_run_again_and_cancel(shown):
     expect(page.page.get_by_role("status").filter(has_text="Cancelled")).to_be_visible()
     expect(page.page.get_by_role("button", name="Cancel")).to_be_disabled()
     box.press("Control+Enter")
-    assert page.sent[3:] == [{"do": "run", "instruction": "Find what sorts"}]
+    assert page.sent[3:] == [{"do": "run", "instruction": "Find what sorts", "query": QUERY}]
     page.state(error="<b>refused</b> the connection")
     expect(page.page.get_by_role("alert")).to_have_text("<b>refused</b> the connection")
 
@@ -295,6 +296,7 @@ def test_two_rankings_side_by_side(shown):
     expect(summary).to_match_aria_snapshot(
         """
         - group "Comparison":
+          - text: Comparison Kendall tau 0.600
           - button "Stop comparing"
           - term: A
           - definition: Find lists
@@ -304,9 +306,9 @@ def test_two_rankings_side_by_side(shown):
           - definition: /0\\.600/
           - term: Biggest movers
           - definition:
-            - button "document 1 down 2"
-            - button "document 2 up 1"
-            - button "document 4 up 1"
+            - 'button "document 1 down 2: Shuffle a list in place"'
+            - 'button "document 2 up 1: Sort the list in ascending order. The s…"'
+            - 'button "document 4 up 1: Return a new sorted list"'
         """
     )
     assert page.page.locator(".q3-names span").all_text_contents() == ["Old", "A", "New"]
@@ -314,7 +316,7 @@ def test_two_rankings_side_by_side(shown):
     expect(line(page, 0)).to_have_attribute("aria-label", "document 1: old 1, A 1, new 3, down 2")
     expect(row(page, 0)).to_contain_text("down 2")
     expect(row(page, 0)).to_contain_text("0.875")
-    summary.get_by_role("button", name="document 1 down 2").click()
+    summary.get_by_role("button", name="document 1 down 2: Shuffle a list in place").click()
     expect(row(page, 0)).to_be_focused()
     page.page.get_by_role("button", name="Stop comparing").click()
     assert page.sent == [{"do": "compare", "on": False}]
@@ -324,7 +326,7 @@ def test_relevance_is_marked_by_click_and_by_key(shown):
     page = shown()
     expect(page.page.get_by_role("group", name="Metrics")).to_have_count(0)
     page.page.get_by_role("button", name="Label relevance").click()
-    expect(page.page.get_by_role("group", name="Metrics")).to_contain_text("0 of 5 labelled")
+    expect(page.page.get_by_role("group", name="Metrics")).to_contain_text("0 of 5 judged")
     for label, words in ((1, "1, relevant"), (0, "0, not relevant"), (None, "none")):
         row(page, 3).get_by_role("button", name="Relevance").click()
         assert page.saved["labels"] == [None, None, None, label, None]
@@ -338,8 +340,8 @@ def test_relevance_is_marked_by_click_and_by_key(shown):
     assert page.saved["labels"] == [None, None, None, 2, None]
     page.state(
         _metrics=[
-            {"order": "Old", "ndcg": 0.43067, "mrr": 0.25, "hit_rate": 1.0},
-            {"order": "New", "ndcg": 0.63093, "mrr": 0.5, "hit_rate": 1.0},
+            {"order": "Old", "ndcg": 0.43067, "mrr": 0.25, "hit_rate": 1.0, "judged": 5, "seen": 5, "condensed": None},
+            {"order": "New", "ndcg": 0.63093, "mrr": 0.5, "hit_rate": 1.0, "judged": 5, "seen": 5, "condensed": None},
         ]
     )
     expect(page.page.get_by_role("table")).to_match_aria_snapshot(
@@ -348,12 +350,13 @@ def test_relevance_is_marked_by_click_and_by_key(shown):
           - rowgroup:
             - row:
               - cell
+              - columnheader "Judged@10"
               - columnheader "nDCG@10"
               - columnheader "MRR"
               - columnheader "Hit rate@10"
           - rowgroup:
-            - row "Old 0.431 0.250 1.000"
-            - row "New 0.631 0.500 1.000"
+            - row "Old 5 of 5 0.431 0.250 1.000"
+            - row "New 5 of 5 0.631 0.500 1.000"
         """
     )
 
@@ -455,16 +458,18 @@ def test_colours_are_the_hosts(shown, theme, dark, colour):
 def test_nothing_runs_over_the_edge(shown, width):
     page = shown(compare=reranker(OTHER).rank(QUERY, DOCUMENTS), labels={1: 1}, width=width)
     over = page.page.evaluate(
-        "[...document.querySelectorAll('#root *:not(svg *)')].filter((one) => one.getBoundingClientRect().right > innerWidth).length"
+        "[...document.querySelectorAll('#root *:not(svg *)')].filter((one) => one.checkVisibility()"
+        " && one.getBoundingClientRect().right > innerWidth).map((one) => one.outerHTML.slice(0, 200))"
     )
-    assert over == 0
+    assert over == []
     assert page.page.locator(".q3-scroller").evaluate("element => element.scrollWidth <= element.clientWidth")
 
 
 def test_no_documents_and_no_reranker(shown):
     page = shown(RankInspector(reranker().rank(QUERY, [])))
     expect(page.page.get_by_text("No documents were ranked.")).to_be_visible()
-    expect(page.page.get_by_role("button", name="Run again")).to_have_count(0)
+    expect(page.page.get_by_role("button", name="Run again")).to_be_disabled()
+    expect(page.page.get_by_text("ranking.inspect(reranker=reranker)")).to_be_visible()
     expect(page.page.get_by_text("Given a web search query")).to_be_visible()
 
 
@@ -512,3 +517,96 @@ def test_labels_set_in_python_show_the_metrics(shown):
     page.state(labels=[1, 0, 0, 0, 0], _metrics=state_of(labelled)["_metrics"])
     expect(page.page.get_by_role("button", name="Label relevance")).to_have_attribute("aria-pressed", "true")
     expect(page.page.get_by_role("columnheader", name="Relevance")).to_be_visible()
+
+
+def test_documents_are_searched(shown):
+    page = shown(threshold=0.2)
+    search = page.page.get_by_role("searchbox", name="Search documents")
+    search.fill("LIST shuffle")
+    expect(page.page.get_by_text("2 of 5", exact=True)).to_be_visible()
+    assert order(page) == [0, 4]
+    expect(row(page, 0).locator("mark")).to_have_text(["Shuffle", "list"])
+    expect(row(page, 0).get_by_role("gridcell").nth(1)).to_have_text("3")  # its place among all
+    expect(page.page.get_by_text("1 kept")).to_be_visible()
+    row(page, 0).focus()
+    page.page.keyboard.press("ArrowDown")
+    expect(row(page, 4)).to_be_focused()
+    search.fill("the very end")  # far from the beginning
+    expect(row(page, 1)).to_contain_text("The very end.")
+    search.fill("no such words")
+    expect(page.page.get_by_text("No document has these words.")).to_be_visible()
+    assert order(page) == []
+    search.press("Escape")
+    assert len(order(page)) == 5
+
+
+def test_scores_near_one_differ_on_the_log_odds_axis(shown):
+    close = dict(zip(DOCUMENTS, (0.96, 0.996, 0.9996, 1.0, 0.0), strict=True))
+    page = shown(RankInspector(reranker(close), QUERY, DOCUMENTS))
+    width = lambda item: row(page, item).locator(".q3-fill").bounding_box()["width"]  # noqa: E731
+    assert abs(width(0) - width(1)) < 4
+    page.page.get_by_label("Score axis").select_option("log-odds")
+    assert page.saved["scale"] == "log_odds"
+    assert width(1) - width(0) > 4
+    expect(row(page, 1)).to_contain_text("+5.52")
+    expect(row(page, 3)).to_contain_text("+16.12")
+    expect(row(page, 4)).to_contain_text("−16.12")
+
+
+def test_many_documents_open_an_overview_on_hover_and_focus(shown):
+    scores = {f"document number {at}": (at * 37 % 150) / 150 for at in range(150)}
+    widget = RankInspector(Reranker(FakeEngine("rerank", score=lambda query, document: scores[document])), QUERY, list(scores))
+    page = shown(widget)
+    first = order(page)[0]
+    overview = page.page.locator("g.q3-overview > *")
+    expect(overview).to_have_count(0)
+    row(page, first).hover()
+    expect(page.page.locator(".q3-overview text")).to_have_text([str(first + 1), "1"])
+    page.page.mouse.move(0, 0)
+    expect(overview).to_have_count(0)
+    row(page, first).focus()
+    expect(page.page.locator(".q3-overview text")).to_have_text([str(first + 1), "1"])
+    assert line(page, first).locator(".q3-line").get_attribute("d").count("M") == 2  # an arrow
+
+
+def test_another_query_is_sent(shown):
+    page = shown()
+    query = page.page.get_by_role("textbox", name="Query")
+    query.fill("What shuffles?")
+    expect(page.page.get_by_text("changed since this ranking")).to_be_visible()
+    query.press("Enter")
+    assert page.sent == [
+        {
+            "do": "run",
+            "instruction": "Given a web search query, retrieve relevant passages that answer the query",
+            "query": "What shuffles?",
+        }
+    ]
+    page.state(busy="Reranking 5 documents", _progress={"done": 2, "total": 5, "left_s": 90})
+    expect(page.page.get_by_role("progressbar")).to_have_attribute("value", "0.4")
+    expect(page.page.get_by_text("2 of 5 · about 2 min left")).to_be_visible()
+    page.state(busy="")
+    expect(page.page.get_by_role("progressbar")).to_be_hidden()
+
+
+def test_the_first_row_is_near_the_top_of_a_narrow_notebook(shown):
+    page = shown(compare=reranker(OTHER).rank(QUERY, DOCUMENTS), labels={1: 1}, width=400)
+    top = page.page.locator(".q3-inspector").bounding_box()["y"]
+    assert page.page.locator("[role=row][data-item]").first.bounding_box()["y"] - top < 480
+    page.page.get_by_text("Query and instruction").click()
+    expect(page.page.get_by_role("button", name="Run again")).to_be_visible()
+    page.page.locator(".q3-metrics summary").click()
+    page.state(threshold=0.5)  # drawn again, and still open
+    expect(page.page.get_by_text("Judged@10")).to_be_visible()
+
+
+def test_few_of_many_documents_say_so(shown):
+    hits = tuple(Hit(at, at, 1 - at / 12_000, f"document {at}") for at in range(12_000))
+    widget = RankInspector(Ranking(QUERY, "i", "m", hits, (), Usage(12_000), Timing(0, 1)))
+    page = shown(widget)
+    page.state(labels={"11999": 1})
+    expect(page.page.get_by_text("12,000 documents · the first 10,000 are shown")).to_be_visible()
+    expect(page.page.get_by_text("at least 10,000 of 12,000 kept")).to_be_visible()
+    row(page, 0).focus()
+    page.page.keyboard.press("1")
+    assert page.saved["labels"] == {"11999": 1, "0": 1}

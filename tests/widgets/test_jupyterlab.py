@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.waiting import until
-from tests.widgets.jupyter import ROOT, exported, jupyterlab
+from tests.widgets.jupyter import ROOT, exported
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -39,12 +39,6 @@ panel = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_
 panel
 """
 THREADS = "import threading; print([thread.name for thread in threading.enumerate() if '{}' in thread.name])"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    with jupyterlab(tmp_path_factory.mktemp("lab")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -116,7 +110,6 @@ def test_an_inspector_works_in_jupyterlab(notebook):
     expect(inspector.get_by_role("alert")).to_contain_text("is closed. Call open_engine again")
     expect(page.locator(".jp-OutputArea-output[data-mime-type*='error'], .jp-RenderedText[data-mime-type*='stderr']")).to_have_count(0)
 
-    assert lab.python(THREADS.format("RankInspector")) != "[]"
     lab.python("inspector.close()")
     expect(inspector).to_have_count(0)
     assert lab.python(THREADS.format("RankInspector")) == "[]"

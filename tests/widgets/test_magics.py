@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -233,3 +234,48 @@ def test_a_server_from_start_to_stop(shell, monkeypatch, capfd):
     finally:
         for left in servers():
             left.stop()
+
+
+def test_embedded_vectors_show_themselves_in_one_line(shell):
+    vectors = run(shell, f"%%qwen3_embed {TINY}\none text\nanother text")
+    assert repr(vectors).startswith("Vectors(2 texts x ")
+    assert len(repr(vectors).splitlines()) == 1
+    assert len(repr(vectors)) < 130
+    assert vectors.dtype == np.float32
+    plain = [vectors @ vectors.T, vectors[0], vectors * 2, vectors[:1], np.asarray(vectors)]
+    assert [type(each) for each in plain] == [np.ndarray] * 5
+    assert isinstance(vectors.sum(), np.float32)
+    assert run(shell, f"%%qwen3_embed {TINY}\none").shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "among", "not_among"),
+    [
+        ("%%qwen3_rank q --", ["--top-n", "--threshold", "--model", "--backend"], ["--queries", "--help"]),
+        ("%%qwen3_rank q --top-n 3 --to", [], ["--top-n"]),
+        ("%%qwen3_rank q --backend ", ["auto", "torch", "fake"], ["--model"]),
+        ("%%qwen3_rank q --backend to", ["torch"], ["auto"]),
+        ("%%qwen3_embed --model qwen", ["qwen3-tiny-demo"], []),
+        ("%%qwen3_embed --model Qwen/", ["Qwen/Qwen3-Embedding-0.6B"], ["Qwen/Qwen3-Reranker-0.6B"]),
+        ("%qwen3_serve ", ["embed", "rerank", "--port"], []),
+        ("%qwen3_serve rerank --dt", ["--dtype"], ["embed"]),
+        ("%qwen3_serve rerank --dtype ", ["float32"], []),
+        ('%%qwen3_rank "an open quote --', [], ["--model"]),
+        ("%qwen3_stop --", ["--all"], []),
+    ],
+)
+def test_arguments_are_completed(shell, line, among, not_among):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # IPython's own: the kernel's other way needs jedi
+        _, found = shell.complete("", line, len(line))
+    assert set(among) <= set(found)
+    assert not set(not_among) & set(found)
+
+
+def test_the_magics_ranking_runs_again(shell):
+    ranking = run(shell, f"%%qwen3_rank q {TINY}\none\ntwo")
+    assert ranking.reranker is not None
+    widget = ranking.inspect()
+    assert widget._can_run
+    widget.close()
+    shell.run_line_magic("unload_ext", "qwen3_integrations")

@@ -346,8 +346,9 @@ def test_a_ready_server_shows_its_address_and_load(bare, ready):
           - definition: 1,204
           - term: Tokens per second
           - definition: 2,040
-          - 'img "the last 3 looks: now 2,040, most 2,040"'
-          - text: most 2,040
+          - definition:
+            - text: most 2,040
+            - 'img "the last 3 looks: now 2,040, most 2,040"'
         - region "Use it":
           - heading "Use it" [level=4]
           - tablist "Clients":

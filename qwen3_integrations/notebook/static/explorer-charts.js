@@ -98,7 +98,7 @@ function recallChart({ model }) {
   const words = h("div", { class: "q3-soft" });
   const slider = h("input", { type: "range", min: 0, step: 1, class: "q3-grow", "aria-label": "Dimensions", ...OWN_KEYS });
   const about = h("p", { class: "q3-soft q3-note" });
-  const element = h("div", { class: "q3-chart" }, h("div", { class: "q3-row q3-figure" }, big, words), plot, h("div", { class: "q3-slide" }, slider), about);
+  const element = h("div", { class: "q3-chart" }, h("div", { class: "q3-row q3-figure" }, big, words), plot, h("div", { class: "q3-slide", "data-needs": "kernel" }, slider), about);
 
   slider.addEventListener("input", () => put(model, "dimensions", model.get("_recall").widths[Number(slider.value)]));
 

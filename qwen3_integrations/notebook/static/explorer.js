@@ -36,7 +36,10 @@ function render({ model, el }) {
       sideOf({ model, root, on, textOf, groupOf, focus, toggle: map.toggle })),
     lines.error,
   );
-  endings.push(lines.end, map.end);
+  // A host may lose what Python sent between the first state and the moment at which it listened (seen in Voila): ask for it once more.
+  const complete = () => model.get("ready") || model.get("busy");
+  on(["busy", "ready"], () => { if (!complete() && !model.get("error")) sendAction(model, "state"); });
+  endings.push(lines.end, map.end, watchKernel(model, el, root, "The map, the charts and this text stay; search, query and nearest texts need the kernel."));
   return () => { endings.forEach((end) => end()); root.remove(); };
 }
 
@@ -54,6 +57,7 @@ function headOf({ model, on, lines }) {
     go.hidden = Boolean(model.get("busy")) || model.get("ready");
     go.textContent = model.get("error") ? "Try again" : "Go on";
   });
+  for (const button of [cancel, go]) button.dataset.needs = "kernel";
   return h("div", { class: "q3-row q3-head" }, h("h3", {}, "Embeddings"), facts, h("span", { class: "q3-grow" }), lines.busy, cancel, go);
 }
 
@@ -88,7 +92,7 @@ function toolsOf({ model, on, own, focus }) {
     form.hidden = !asks;
     query.title = instruction ? `Embedded with the instruction: ${instruction}` : "Embedded without an instruction";
   });
-  return h("div", { class: "q3-tools" }, h("div", { class: "q3-field" }, h("label", { for: search.id }, "Search"), search, found), form);
+  return h("div", { class: "q3-tools", "data-needs": "kernel" }, h("div", { class: "q3-field" }, h("label", { for: search.id }, "Search"), search, found), form);
 }
 
 function tabsOf({ model, on, own }) {

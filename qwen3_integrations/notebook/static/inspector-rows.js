@@ -18,11 +18,11 @@ function fillRow(row, facts, item, { labelling, open, slot, act }) {
       cell("old q3-num", String(item + 1)),
       cell("change q3-num", h("span", { class: `q3-${direction(moved)}` },
         h("span", { class: "q3-sign", "aria-hidden": "true" }, sign(moved)), ` ${movedInWords(moved)}`)),
-      cell("score q3-num", h("span", { class: "q3-value" }, three(score)), bar(facts, item)),
-      facts.other && cell("was q3-num", three(facts.other.scores[item])),
+      cell("score q3-num", h("span", { class: "q3-value", title: facts.logOdds ? `probability ${score}` : null }, facts.scoreWords(score)), bar(facts, item)),
+      facts.other && cell("was q3-num", facts.scoreWords(facts.other.scores[item])),
       labelling && cell("label", labelButton(facts, item, act)),
       cell("text", ...marks(facts, item), h("span", { class: "q3-snippet", onclick: () => act.open(item) },
-        ...marked(text.slice(0, SNIPPET).replace(/\s+/g, " "), facts.pattern), text.trim() ? null : h("i", { class: "q3-soft" }, "empty"))),
+        ...marked(snippetOf(text, facts), facts.pattern), text.trim() ? null : h("i", { class: "q3-soft" }, "empty"))),
       cell("more", h("button", {
         type: "button", tabindex: -1, class: "q3-chevron", "aria-expanded": String(open),
         "aria-label": `${open ? "Close" : "Read"} ${named(item)}`, onclick: () => act.open(item) }, open ? "−" : "+")),
@@ -31,12 +31,20 @@ function fillRow(row, facts, item, { labelling, open, slot, act }) {
   );
 }
 
-/** The score on a fixed axis from 0 to 1, with the threshold, and with A's score if two rankings are compared. */
+/** The beginning of a text; with a search, the part with the first of its words. */
+function snippetOf(text, facts) {
+  const lower = text.toLowerCase(), whole = lower.indexOf(facts.words.join(" "));
+  const at = whole >= 0 || !facts.words.length ? whole : lower.indexOf(facts.words[0]);
+  const from = at > 60 ? at - 30 : 0;
+  return `${from ? "…" : ""}${text.slice(from, from + SNIPPET).replace(/\s+/g, " ")}`;
+}
+
+/** The score on a fixed axis, with the threshold, and with A's score if two rankings are compared. */
 function bar(facts, item) {
-  const other = facts.other ? h("span", { class: "q3-tick", style: `left: ${100 * facts.other.scores[item]}%` }) : null;
-  const least = facts.threshold > 0 ? h("span", { class: "q3-least", style: `left: ${100 * facts.threshold}%` }) : null;
+  const other = facts.other ? h("span", { class: "q3-tick", style: `left: ${100 * facts.shareOf(facts.other.scores[item])}%` }) : null;
+  const least = facts.threshold > 0 ? h("span", { class: "q3-least", style: `left: ${100 * facts.shareOf(facts.threshold)}%` }) : null;
   return h("span", { class: "q3-bar", "aria-hidden": "true" },
-    h("span", { class: "q3-fill", style: `width: ${100 * facts.view.scores[item]}%` }), least, other);
+    h("span", { class: "q3-fill", style: `width: ${100 * facts.shareOf(facts.view.scores[item])}%` }), least, other);
 }
 
 function marks(facts, item) {
@@ -53,17 +61,17 @@ function marks(facts, item) {
 function labelButton(facts, item, act) {
   const label = facts.labels[item];
   return h("button", {
-    type: "button", tabindex: -1, class: `q3-judge${label === null ? " q3-soft" : ""}`, disabled: !act.label,
+    type: "button", tabindex: -1, "data-needs": "kernel", class: `q3-judge${label === null ? " q3-soft" : ""}`, disabled: !act.label,
     "aria-label": `Relevance of ${named(item)}: ${relevanceWords(label)}`, onclick: () => act.label(item),
   }, label === null ? "–" : label === 0 ? "✗ 0" : `✓ ${label}`);
 }
 
 function detail(facts, item) {
-  const { text, about } = facts.documents[item];
+  const { text, about, length = text.length } = facts.documents[item];
   const names = Object.keys(about);
   const beside = facts.other ? ` · A scored ${three(facts.other.scores[item])}` : "";
   return h("div", { class: "q3-detail", role: "gridcell" },
     names.length ? h("dl", {}, ...names.flatMap((name) => [h("dt", {}, name), h("dd", {}, about[name])])) : null,
     h("div", { class: "q3-whole", tabindex: 0, role: "group", "aria-label": `The text of ${named(item)}` }, ...marked(text, facts.pattern)),
-    h("div", { class: "q3-soft" }, `${pathWords(facts, item)}${beside} · ${text.length.toLocaleString("en")} characters`));
+    h("div", { class: "q3-soft" }, `${pathWords(facts, item)}${beside} · ${length.toLocaleString("en")} characters${length > text.length ? `, the first ${text.length.toLocaleString("en")} shown` : ""}`));
 }

@@ -4,12 +4,13 @@ const OVERSCAN = 4;  // additional rows above and below the visible ones
 const NARROW = 780, ROOMY = 1080;  // a sheet with fewer pixels shows texts on a second line; ROOMY is the limit with more columns
 
 /** Returns the sheet's element, `update` for changed traits, `show(item)` to scroll to a document, and `end`. */
-function makeSheet(model, isLabelling) {
+function makeSheet(model, isLabelling, search) {
   const rows = new Map(), lines = new Map(), open = new Map();  // by document; `open` has the height of the open part below the row
   let facts, tops = [0], rowHeight = 34, seen = { first: 0, last: -1 }, hovered = null, focused = null, current = null, waiting = 0;
 
   const places = svg("g", { class: "q3-places", "aria-hidden": "true" });
-  const chart = svg("svg", { class: "q3-chart", role: "listbox", "aria-label": "Rank changes", "aria-multiselectable": "true" }, places);
+  const overview = svg("g", { class: "q3-overview", "aria-hidden": "true" });
+  const chart = svg("svg", { class: "q3-chart", role: "listbox", "aria-label": "Rank changes", "aria-multiselectable": "true" }, places, overview);
   const names = h("div", { class: "q3-head q3-names", "aria-hidden": "true" });
   const slope = h("div", { class: "q3-slope" }, names, chart);
   const head = h("div", { role: "row", class: "q3-head q3-cells", "aria-rowindex": 1 });
@@ -31,14 +32,16 @@ function makeSheet(model, isLabelling) {
       refocus(item);
     },
     label(item, value) {
-      const labels = [...model.get("labels")], most = Math.max(1, ...labels);
-      const next = labels[item] === null ? 1 : labels[item] === 0 ? null : labels[item] < most ? labels[item] + 1 : 0;
+      const given = model.get("labels"), labels = Array.isArray(given) ? [...given] : { ...given };
+      const most = Object.values(labels).reduce((most, label) => Math.max(most, label), 1), label = labels[item] ?? null;
+      const next = label === null ? 1 : label === 0 ? null : label < most ? label + 1 : 0;
       labels[item] = value === undefined ? next : value;
       put(model, "labels", labels);
       refocus(item);
     },
   };
   if (!model.get("_live")) act.label = null;
+  const mayLabel = () => act.label && isLabelling() && !scroller.closest(".q3-without-kernel");  // Python measures with the labels
 
   /** A click on a button inside a row replaces the row's content, so the row gets the focus. */
   function refocus(item) {
@@ -56,8 +59,8 @@ function makeSheet(model, isLabelling) {
 
   function drawHead() {
     const hidden = (words) => h("span", { class: "q3-hidden" }, words);
-    const axis = h("span", { class: "q3-axis", "aria-hidden": "true" }, h("span", {}, "0"), h("span", {}, "1"));
-    const score = headCell("score", "Score", "score");
+    const axis = h("span", { class: "q3-axis", "aria-hidden": "true" }, ...[facts.axis.low, facts.axis.high].map((end) => h("span", {}, facts.logOdds ? `${end < 0 ? "−" : "+"}${Math.abs(end)}` : String(end))));
+    const score = headCell("score", facts.logOdds ? "Odds" : "Score", "score");
     score.append(axis);
     const active = [...head.children].findIndex((cell) => cell.contains(scroller.getRootNode().activeElement));
     head.replaceChildren(
@@ -76,10 +79,10 @@ function makeSheet(model, isLabelling) {
     tops = [0];
     for (let slot = 0; slot < facts.count; slot += 1) tops.push(tops[slot] + rowHeight + (open.get(facts.itemAt(slot)) ?? 0));
     body.style.height = `${tops[facts.count]}px`;
-    const edge = facts.turned(facts.keptCount) + (facts.reverse ? 1 : 0);
-    cut.hidden = facts.byOld || facts.keptCount === facts.count;
+    const edge = facts.turned(facts.keptRows) + (facts.reverse ? 1 : 0);
+    cut.hidden = facts.byOld || facts.keptRows === facts.count;
     if (!cut.hidden) cut.style.top = `${head.offsetHeight + tops[edge]}px`;
-    cut.firstChild.textContent = `${facts.keptCount} kept`;
+    cut.firstChild.textContent = `${facts.keptRows.toLocaleString("en")} kept`;
   }
 
   function slotAt(height) {
@@ -94,7 +97,12 @@ function makeSheet(model, isLabelling) {
   const viewHeight = () => Math.max(0, scroller.clientHeight - head.offsetHeight);
 
   function draw(refill = false) {
-    if (!facts?.count) { body.replaceChildren(); return; }
+    if (!facts?.count) {
+      for (const part of [rows, lines]) { for (const element of part.values()) element.remove(); part.clear(); }
+      places.replaceChildren();
+      overview.replaceChildren();
+      return;
+    }
     const spare = OVERSCAN * rowHeight, at = scroller.scrollTop;
     seen = { first: slotAt(at - spare), last: slotAt(at + viewHeight() + spare) };
     drawRows(refill);
@@ -138,7 +146,15 @@ function makeSheet(model, isLabelling) {
   /** Highlights the document under the pointer or with the focus, in chart and table. */
   function light() {
     const lit = hovered ?? focused;
-    chart.classList.toggle("q3-dim", lit !== null);
+    const many = facts.count >= MANY, opened = many && lit !== null && facts.hasRow(lit);
+    chart.classList.toggle("q3-dim", lit !== null && !many);
+    if (opened) {
+      const top = Math.max(0, scroller.scrollTop - tops[seen.first]), height = Math.min(viewHeight(), tops[facts.count]);
+      const at = scroller.scrollTop;
+      drawOverview(overview, facts, lit, { top, height, width: chart.clientWidth, first: slotAt(at), last: slotAt(at + viewHeight() - 1) });
+      chart.append(overview);  // above the marks
+    } else overview.replaceChildren();
+    if (!facts.count) return;
     const first = facts.itemAt(slotAt(scroller.scrollTop + rowHeight / 2));
     const stop = rows.has(current) ? current : first;
     for (const part of [rows, lines]) {
@@ -182,8 +198,8 @@ function makeSheet(model, isLabelling) {
     else if (to !== undefined) show(facts.itemAt(Math.min(facts.count - 1, Math.max(0, to))), part);
     else if (event.key === "Enter") act.open(item);
     else if (event.key === " ") act.select(item);
-    else if (act.label && isLabelling() && /^[0-9]$/.test(event.key)) act.label(item, Number(event.key));
-    else if (act.label && isLabelling() && ["Delete", "Backspace"].includes(event.key)) act.label(item, null);
+    else if (mayLabel() && /^[0-9]$/.test(event.key)) act.label(item, Number(event.key));
+    else if (mayLabel() && ["Delete", "Backspace"].includes(event.key)) act.label(item, null);
     else return;
     event.preventDefault();
     event.stopPropagation();  // otherwise the notebook would handle the key
@@ -199,7 +215,9 @@ function makeSheet(model, isLabelling) {
   chart.addEventListener("click", (event) => { const item = itemOf(event); if (item !== null) show(item, lines); });
 
   function update() {
-    facts = factsOf(model);
+    facts = factsOf(model, search());
+    if (focused !== null && !facts.hasRow(focused)) focused = null;
+    if (hovered !== null && !facts.hasRow(hovered)) hovered = null;
     sheet.classList.toggle("q3-compared", Boolean(facts.other));
     sheet.classList.toggle("q3-judged", isLabelling());
     const two = scroller.clientWidth < (facts.other || isLabelling() ? ROOMY : NARROW);

@@ -17,6 +17,9 @@ function termPattern(query) {
   return parts.length ? new RegExp(parts.join("|"), "giu") : null;
 }
 
+/** A pattern for searched words, anywhere. */
+const wordPattern = (words) => new RegExp(words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).sort((a, b) => b.length - a.length).join("|"), "giu");
+
 /** The text as strings and `mark` elements. */
 function marked(text, pattern) {
   if (!pattern) return [text];

@@ -44,7 +44,7 @@ function deviceBar(device, plan) {
 }
 
 function legend(plan) {
-  const row = (mark, name, size) => h("div", {}, h("span", { class: `q3-swatch ${mark}`, "aria-hidden": "true" }), h("dt", {}, name), h("dd", { class: "q3-num" }, size));
+  const row = (mark, name, size) => h("div", {}, h("dt", {}, h("span", { class: `q3-swatch ${mark}`, "aria-hidden": "true" }), name), h("dd", { class: "q3-num" }, size));
   return h("dl", { class: "q3-legend" },
     ...plan.parts.map((part, index) => row(`q3-part-${index}`, part.name, part.text)),
     h("div", { class: "q3-sum" }, h("dt", {}, "together"), h("dd", { class: "q3-num" }, plan.needed)));

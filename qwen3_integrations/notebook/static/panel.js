@@ -23,7 +23,9 @@ function render({ model, el }) {
   );
   on(["error"], () => { root.querySelector(":scope > .q3-error").textContent = model.get("error"); });
   ends.push(watchedBy(root, (seen) => sendAction(model, seen ? "show" : "hide", { view })));
+  for (const part of root.children) if (!part.matches(".q3-error, .q3-lifted")) part.dataset.needs = "kernel";
   el.append(root);
+  ends.push(watchKernel(model, el, root, "What it showed is from that time: a server may have ended with the kernel."));
   return () => ends.forEach((end) => end());
 }
 

@@ -86,3 +86,52 @@ const three = (value) => value.toFixed(3);
 
 /** `up 3`, `down 1`, `same`. */
 const movedInWords = (moved) => (moved > 0 ? `up ${moved}` : moved < 0 ? `down ${-moved}` : "same");
+
+const ENDED = ["dead", "restarting", "autorestarting", "terminating"];  // states of a kernel whose objects are gone
+
+/**
+ * Says so above a widget, and switches off what needs Python (elements with `data-needs="kernel"`), once the kernel is gone that made it.
+ * Jupyter marks a view without its model's channel with a class; the kernel's own signals tell of an end that leaves the channel open.
+ * `advice` says what still works. Returns a function that stops the watch.
+ */
+function watchKernel(model, el, root, advice) {
+  const notice = h("div", { class: "q3-ended", role: "alert" });
+  root.prepend(notice);
+  let gone = false, lost = false;
+  const redrawn = new MutationObserver(() => { for (const part of root.querySelectorAll("[data-needs=kernel]:not([inert])")) part.inert = true; });
+  const update = () => {
+    const ended = gone || lost || Boolean(el.closest?.(".jupyter-widgets-disconnected"));
+    if (ended === (notice.textContent !== "")) return;
+    if (ended) redrawn.observe(root, { childList: true, subtree: true }); else redrawn.disconnect();
+    notice.textContent = ended ? `The kernel that made this was restarted or has ended. ${advice} Run the cell again to go on.` : "";
+    for (const part of root.querySelectorAll("[data-needs=kernel]")) part.inert = ended;
+    root.classList.toggle("q3-without-kernel", ended);
+  };
+  const end = () => { gone = true; update(); };
+  const kernel = kernelOf(model);
+  const changed = (_, status) => { if (ENDED.includes(status)) end(); };
+  const connection = (_, status) => { lost = status === "disconnected"; update(); };  // after several attempts to connect again
+  kernel?.statusChanged?.connect(changed);
+  kernel?.connectionStatusChanged?.connect(connection);
+  kernel?.disposed?.connect(end);
+  const marks = new MutationObserver(update);
+  for (let each = el; each?.nodeType === Node.ELEMENT_NODE && each !== document.body; each = each.parentElement) {
+    marks.observe(each, { attributes: true, attributeFilter: ["class"] });
+    if (each.classList.contains("jp-OutputArea-child")) break;
+  }
+  model.on("comm_live_update", update);
+  update();
+  return () => {
+    marks.disconnect();
+    redrawn.disconnect();
+    model.off("comm_live_update", update);
+    kernel?.statusChanged?.disconnect(changed);
+    kernel?.connectionStatusChanged?.disconnect(connection);
+    kernel?.disposed?.disconnect(end);
+  };
+}
+
+/** The connection to the widget's kernel, in hosts that have one. */
+function kernelOf(model) {
+  try { return model.widget_manager?.kernel ?? null; } catch { return null; }
+}
