@@ -1,5 +1,5 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
+import type { NotebookPanel } from '@jupyterlab/notebook';
 import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { PanelLayout, Widget } from '@lumino/widgets';
@@ -19,6 +19,8 @@ interface IWidgetManager {
 interface IWidgetRenderer extends IRenderMime.IRenderer {
   _manager?: { promise: Promise<IWidgetManager> };
 }
+
+const wait = (ms: number): Promise<undefined> => new Promise(done => setTimeout(() => { done(undefined); }, ms));
 
 /** The live widget while its kernel has it; otherwise the ranking as it was saved. */
 export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
@@ -49,15 +51,11 @@ export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
   }
 
   private async _watch(model: IRenderMime.IMimeModel, id: string, turn: number): Promise<void> {
-    if (!this._registry.getFactory(VIEW)) {
+    const found = await this._manager(turn);
+    if (!found) {
       return;
     }
-    const live = this._registry.createRenderer(VIEW) as IWidgetRenderer;
-    const manager = await live._manager?.promise;
-    if (!manager || turn !== this._turn || this.isDisposed) {
-      live.dispose();
-      return;
-    }
+    const { live, manager } = found;
     const look = (): void => {
       if (this._live === null && manager.has_model(id)) {
         void this._showLive(live, model);
@@ -67,6 +65,25 @@ export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
     manager.restored?.connect(look);
     this._leave = () => manager.restored?.disconnect(look);
     look();
+  }
+
+  /** The widgets' manager comes when a kernel is there, and hands itself only to renderers that are made afterwards: so ask again. */
+  private async _manager(turn: number): Promise<{ live: IWidgetRenderer; manager: IWidgetManager } | null> {
+    for (const pause of [0, 500, 1000, 2000, 4000, 8000]) {
+      await wait(pause);
+      if (turn !== this._turn || this.isDisposed) {
+        return null;
+      }
+      if (this._registry.getFactory(VIEW)) {
+        const live = this._registry.createRenderer(VIEW) as IWidgetRenderer;
+        const manager = await Promise.race([live._manager?.promise, wait(1000)]);
+        if (manager && turn === this._turn && !this.isDisposed) {
+          return { live, manager };
+        }
+        live.dispose();
+      }
+    }
+    return null;
   }
 
   private async _showLive(live: IWidgetRenderer, model: IRenderMime.IMimeModel): Promise<void> {
@@ -109,15 +126,13 @@ export const live: JupyterFrontEndPlugin<void> = {
   id: 'qwen3-integrations:live',
   description: 'Shows the live inspector in an output while the kernel has it, and the saved ranking otherwise.',
   autoStart: true,
-  requires: [INotebookTracker],
-  activate: (_: JupyterFrontEnd, notebooks: INotebookTracker) => {
-    const add = (panel: NotebookPanel): void => {
-      const { rendermime } = panel.content;
-      rendermime.addFactory({ safe: true, mimeTypes: [MIME], createRenderer: () => new LiveOrSaved(rendermime) }, -20);
-    };
-    notebooks.forEach(add);
-    notebooks.widgetAdded.connect((_tracker, panel) => {
-      add(panel);
+  activate: (app: JupyterFrontEnd) => {
+    // Before the first output is drawn; a notebook tracker tells of a notebook only afterwards.
+    app.docRegistry.addWidgetExtension('Notebook', {
+      createNew: (panel: NotebookPanel) => {
+        const { rendermime } = panel.content;
+        rendermime.addFactory({ safe: true, mimeTypes: [MIME], createRenderer: () => new LiveOrSaved(rendermime) }, -20);
+      }
     });
   }
 };
