@@ -71,19 +71,23 @@ export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
   private async _manager(turn: number): Promise<{ live: IWidgetRenderer; manager: IWidgetManager } | null> {
     for (const pause of [0, 500, 1000, 2000, 4000, 8000]) {
       await wait(pause);
-      if (turn !== this._turn || this.isDisposed) {
+      if (!this._isCurrent(turn)) {
         return null;
       }
       if (this._registry.getFactory(VIEW)) {
         const live = this._registry.createRenderer(VIEW) as IWidgetRenderer;
         const manager = await Promise.race([live._manager?.promise, wait(1000)]);
-        if (manager && turn === this._turn && !this.isDisposed) {
+        if (manager && this._isCurrent(turn)) {
           return { live, manager };
         }
         live.dispose();
       }
     }
     return null;
+  }
+
+  private _isCurrent(turn: number): boolean {
+    return turn === this._turn && !this.isDisposed;
   }
 
   private async _showLive(live: IWidgetRenderer, model: IRenderMime.IMimeModel): Promise<void> {
