@@ -19,6 +19,21 @@ _COLUMNS = 1024
 """Values of one program of `_swiglu_kernel`."""
 
 
+def norm(residual: torch.Tensor, pending: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """See `qwen3.norm`, for a residual in float32: the result has the weight's dtype. The rows are contiguous."""
+    assert pending is None
+    tokens, width = residual.shape
+    out = torch.empty((tokens, width), dtype=weight.dtype, device=residual.device)
+    columns = triton.next_power_of_2(width)
+    _norm_kernel[(tokens,)](residual, weight, out, width, epsilon, columns, num_warps=min(16, max(1, columns // 512)))
+    return out
+
+
+def add_product_float32(residual: torch.Tensor, states: torch.Tensor, weight: torch.Tensor) -> None:
+    """See `qwen3.add_product`, for a residual in float32 and operands in bfloat16 or float16."""
+    torch.addmm(residual, states, weight.t(), out_dtype=torch.float32, out=residual)
+
+
 def qkv_norm_rope(
     states: torch.Tensor, weight: torch.Tensor, norms: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, epsilon: float
 ) -> torch.Tensor:
@@ -57,6 +72,16 @@ def merge_attn_states(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor,
 
 triton_functions = LayerFunctions(qkv_norm_rope, gate_up_swiglu, merge_attn_states, angle_dtype=torch.float32, mlp_tokens=None)
 """PyTorch's matrix products, and the kernels of this module after them."""
+
+
+@triton.jit
+def _norm_kernel(residual, weight, out, width, epsilon, COLUMNS: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * width + tl.arange(0, COLUMNS)
+    valid = tl.arange(0, COLUMNS) < width
+    states = tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
+    inverse = tl.rsqrt(tl.sum(states * states, axis=0) / width + epsilon)
+    scale = tl.load(weight + tl.arange(0, COLUMNS), mask=valid, other=0.0).to(tl.float32)
+    tl.store(out + at, states * inverse * scale, mask=valid)
 
 
 @triton.jit(do_not_specialize=["tokens"])
