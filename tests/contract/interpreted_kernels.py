@@ -199,7 +199,7 @@ def near(one: torch.Tensor, other: torch.Tensor) -> None:
 
 
 def round_to_fp8() -> None:
-    """Let the interpreter round to FP8 as a GPU does: where rounding carries into the exponent, Triton 3.7's interpreter loses the carry."""
+    """Let the interpreter round to FP8 as a GPU does: Triton 3.7 loses the carry where rounding reaches the next exponent."""
     from triton.runtime import interpreter
 
     def exact(_, source, target, mode):
