@@ -74,6 +74,15 @@ triton_functions = LayerFunctions(qkv_norm_rope, gate_up_swiglu, merge_attn_stat
 """PyTorch's matrix products, and the kernels of this module after them."""
 
 
+def with_exact_residual(functions: LayerFunctions) -> LayerFunctions:
+    """The same functions with the residual in float32, for models in bfloat16 or float16.
+
+    Each layer adds two results to the residual, and in bfloat16 each sum loses a part of them. Source: measured with random weights in the
+    shape of the 0.6B models against fp32, mean 1 - cosine: 7.4e-5 with the residual in bfloat16, 1.4e-5 with it in float32.
+    """
+    return functions._replace(norm=norm, add_product=add_product_float32, residual_dtype=torch.float32)
+
+
 @triton.jit
 def _norm_kernel(residual, weight, out, width, epsilon, COLUMNS: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * width + tl.arange(0, COLUMNS)
