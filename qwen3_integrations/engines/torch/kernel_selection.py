@@ -188,6 +188,7 @@ def _check(functions: LayerFunctions, tokens: int, model: Qwen3, device: torch.d
         lambda of, rows: qkv(of, rows, 0, query_heads),
         lambda of, rows: qkv(of, rows, query_heads, None),
         lambda of, rows: of.gate_up_swiglu(operand[rows], layer.gate_up),
+        lambda of, rows: of.as_operand(out[rows].flatten(1)),
         merged,
         normed,
     ]

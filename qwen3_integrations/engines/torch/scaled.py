@@ -88,9 +88,14 @@ def product(states: Scaled, weight: Scaled) -> Tensor:
     if states.values.device.type != "cuda":
         return linear(states.float(), weight.float()).bfloat16()
     return torch._scaled_mm(
-        states.values, weight.values.t(), scale_a=states.scales[:, None], scale_b=weight.scales[None],
+        states.values, weight.values.t(), scale_a=_aligned(states.scales)[:, None], scale_b=_aligned(weight.scales)[None],
         out_dtype=torch.bfloat16, use_fast_accum=True,
     )  # fmt: skip
+
+
+def _aligned(scales: Tensor) -> Tensor:
+    """The scales, copied where they begin in the middle of 16 bytes, as some slices do: cuBLAS refuses those."""
+    return scales.clone() if scales.data_ptr() % 16 else scales
 
 
 def check_support(device: torch.device, shape: ModelShape) -> None:
