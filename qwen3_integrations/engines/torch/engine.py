@@ -144,10 +144,13 @@ class TorchEngine(Submitting):
     def _plan(self, files: ModelFiles, device: Any, tokens: int | None) -> PassPlan:
         import torch
 
+        from qwen3_integrations.engines.torch.kernel_selection import has_fused_products
+
         value_bytes = 4 if self.dtype == "float32" else 2
         free, _ = torch.cuda.mem_get_info(device)
         weights_bytes = files.stored_bytes(value_bytes, "fp8" if self.dtype == "fp8" else None)
-        return plan_passes(self.model, files.shape, weights_bytes, value_bytes, free, tokens)
+        fused = self.dtype in ("bfloat16", "float16") and has_fused_products(device, files.shape)
+        return plan_passes(self.model, files.shape, weights_bytes, value_bytes, free, tokens, fused=fused)
 
     @property
     def where(self) -> str:

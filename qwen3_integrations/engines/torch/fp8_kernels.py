@@ -18,6 +18,9 @@ _LARGEST, _SMALLEST_ROW = tl.constexpr(LARGEST), tl.constexpr(SMALLEST_ROW)
 _VALUES = 512
 """Values of a row for each warp of a program; 16 for each thread."""
 
+_WIDE = 4096
+"""Wider rows of SwiGLU are computed in parts, twice: whole, so many values of one program would leave room for no second program."""
+
 
 def norm(residual: torch.Tensor, pending: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> Scaled:
     """See `fp8.norm`. The rows of the residual are contiguous."""
@@ -41,8 +44,12 @@ def quantise(matrix: torch.Tensor) -> Scaled:
 def swiglu(gate_up: torch.Tensor) -> Scaled:
     """SwiGLU of concatenated gate and up, quantised: shape (tokens, 2 * intermediate) to (tokens, intermediate)."""
     rows, both = gate_up.shape
-    out = Scaled.empty(rows, both // 2, gate_up.device)
-    _swiglu_kernel[(rows,)](gate_up, out.values, out.scales, both // 2, **_launch(both // 2))
+    width = both // 2
+    out = Scaled.empty(rows, width, gate_up.device)
+    if width <= _WIDE:
+        _swiglu_kernel[(rows,)](gate_up, out.values, out.scales, width, **_launch(width))
+    else:
+        _wide_swiglu_kernel[(rows,)](gate_up, out.values, out.scales, width, COLUMNS=2048, num_warps=8)
     return out
 
 
@@ -116,3 +123,25 @@ def _swiglu_kernel(gate_up, values, scales, width, COLUMNS: tl.constexpr):
     gate = tl.load(gate_up + at, mask=valid, other=0.0).to(tl.float32)
     up = tl.load(gate_up + at + width, mask=valid, other=0.0).to(tl.float32)
     _store(gate * tl.sigmoid(gate) * up, values, scales, width, COLUMNS)
+
+
+@triton.jit
+def _wide_swiglu_kernel(gate_up, values, scales, width, COLUMNS: tl.constexpr):
+    """As `_swiglu_kernel`, in parts: first the largest value, then all values, from the cache."""
+    row = tl.program_id(0).to(tl.int64)
+    largest = tl.zeros((COLUMNS,), tl.float32)
+    for begin in range(0, width, COLUMNS):
+        columns = begin + tl.arange(0, COLUMNS)
+        valid = columns < width
+        gate = tl.load(gate_up + row * 2 * width + columns, mask=valid, other=0.0).to(tl.float32)
+        up = tl.load(gate_up + row * 2 * width + width + columns, mask=valid, other=0.0).to(tl.float32)
+        largest = tl.maximum(largest, tl.abs(gate * tl.sigmoid(gate) * up))
+    most = tl.maximum(tl.max(largest, axis=0), _SMALLEST_ROW)
+    for begin in range(0, width, COLUMNS):
+        columns = begin + tl.arange(0, COLUMNS)
+        valid = columns < width
+        gate = tl.load(gate_up + row * 2 * width + columns, mask=valid, other=0.0).to(tl.float32)
+        up = tl.load(gate_up + row * 2 * width + width + columns, mask=valid, other=0.0).to(tl.float32)
+        scaled = tl.minimum(tl.maximum(gate * tl.sigmoid(gate) * up * (_LARGEST / most), -_LARGEST), _LARGEST)
+        tl.store(values + row * width + columns, scaled.to(values.dtype.element_ty), mask=valid)
+    tl.store(scales + row, most / _LARGEST)

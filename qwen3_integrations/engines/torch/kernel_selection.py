@@ -21,6 +21,7 @@ from qwen3_integrations.engines.torch.packing import pack
 from qwen3_integrations.engines.torch.qwen3 import LayerFunctions, Qwen3, ShortAttentionMaker, plain_functions
 from qwen3_integrations.engines.torch.scaled import Scaled
 from qwen3_integrations.engines.torch.weights import Matrix
+from qwen3_integrations.models.shapes import ModelShape
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -35,6 +36,9 @@ _MANY_TOKENS = 4097
 
 _COMPARED_TOKENS = 256
 """The last tokens, which are compared. Tokens are independent of each other here, and PyTorch's functions need more memory."""
+
+_FUSED_HEAD_DIM = 128
+"""See `fused_gemm.HEAD_DIM`, which can't be imported without Triton."""
 
 _TOLERANCE = 0.02
 """Largest relative difference from PyTorch's result in any column. Both round to 2 ** -8."""
@@ -58,6 +62,12 @@ def functions_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> Lay
         if is_hopper(device):
             candidates = {partial(_fused, model, dtype): (_FEW_TOKENS, _MANY_TOKENS)} | candidates
     return first_correct(candidates, model, device, dtype)
+
+
+def has_fused_products(device: torch.device, shape: ModelShape) -> bool:
+    """Whether large passes of a model in bfloat16 or float16 have fused products (`fused_gemm`), if these work on the device."""
+    sizes = shape.head_dim == _FUSED_HEAD_DIM and not shape.intermediate_size % _FUSED_HEAD_DIM and not shape.hidden_size % 64
+    return sizes and is_hopper(device) and importlib.util.find_spec("triton") is not None
 
 
 def first_correct(

@@ -33,33 +33,42 @@ class PassPlan:
         weights_bytes: The weights.
         token_bytes: Memory of a forward pass per token.
         pass_tokens: Tokens of one forward pass.
+        captured_token_bytes: Memory of a captured pass per token; it has no fused products.
     """
 
     model: str
     weights_bytes: int
     token_bytes: int
     pass_tokens: int
+    captured_token_bytes: int
 
     @property
     def pass_bytes(self) -> int:
         """Memory of the largest forward pass and of the captured passes."""
-        return int(OVERHEAD * self.token_bytes * (self.pass_tokens + CAPTURED_TOKENS))
+        return int(OVERHEAD * (self.token_bytes * self.pass_tokens + self.captured_token_bytes * CAPTURED_TOKENS))
 
     @property
     def total_bytes(self) -> int:
         """The sum: weights, forward passes, runtime."""
         return self.weights_bytes + self.pass_bytes + RUNTIME_BYTES
 
+    @property
+    def _kib_per_token(self) -> str:
+        sizes = dict.fromkeys(f"{size / 1024:.3g}" for size in (self.token_bytes, self.captured_token_bytes))
+        return " and ".join(sizes)
+
     def __str__(self) -> str:
         return (
             f"{self.model} needs {in_gib(self.total_bytes)}: weights {in_gib(self.weights_bytes)} "
             f"+ forward passes {in_gib(self.pass_bytes)} ({self.pass_tokens:,} + {CAPTURED_TOKENS:,} tokens "
-            f"of {self.token_bytes / 1024:.3g} KiB) "
+            f"of {self._kib_per_token} KiB) "
             f"+ runtime {in_gib(RUNTIME_BYTES)}"
         )
 
 
-def plan_passes(model: str, shape: ModelShape, weights_bytes: int, value_bytes: int, free_bytes: int, tokens: int | None) -> PassPlan:
+def plan_passes(
+    model: str, shape: ModelShape, weights_bytes: int, value_bytes: int, free_bytes: int, tokens: int | None, *, fused: bool = False
+) -> PassPlan:
     """Plan a device's memory.
 
     Args:
@@ -69,29 +78,33 @@ def plan_passes(model: str, shape: ModelShape, weights_bytes: int, value_bytes: 
         value_bytes: Bytes of one value: 2 for bfloat16 and float16, 4 for float32.
         free_bytes: Free memory of the device.
         tokens: Tokens of one pass; None for `MAX_PASS_TOKENS`, or fewer so that passes take half of the memory that the weights leave.
+        fused: Whether large passes have fused products (`fused_gemm`), which never write gate and up.
 
     Raises:
         ConfigError: If `MIN_PASS_TOKENS` (or `tokens`) do not fit; the message has the sum.
     """
-    token_bytes = _token_bytes(shape, value_bytes)
+    token_bytes, captured = _token_bytes(shape, value_bytes, fused), _token_bytes(shape, value_bytes, False)
     if tokens is None:
         room = (free_bytes - weights_bytes - RUNTIME_BYTES) // 2
-        tokens = max(MIN_PASS_TOKENS, min(MAX_PASS_TOKENS, int(room / (OVERHEAD * token_bytes)) - CAPTURED_TOKENS))
-    plan = PassPlan(model, weights_bytes, token_bytes, tokens)
+        fitting = (room / OVERHEAD - captured * CAPTURED_TOKENS) / token_bytes
+        tokens = max(MIN_PASS_TOKENS, min(MAX_PASS_TOKENS, int(fitting)))
+    plan = PassPlan(model, weights_bytes, token_bytes, tokens, captured)
     if plan.total_bytes > free_bytes:
         advice = "Free some memory, use a smaller model, or lower max_batch_tokens"
         raise ConfigError(f"{plan}, but the device has {in_gib(free_bytes)} free", advice=advice)
     return plan
 
 
-def _token_bytes(shape: ModelShape, value_bytes: int) -> int:
+def _token_bytes(shape: ModelShape, value_bytes: int, fused: bool) -> int:
     """Memory of a forward pass per token: intermediate results, and blocks that PyTorch's allocator cannot reuse.
 
-    The values are: residual and normed residual; queries, keys and values; attention output; gate and up, which no freed block
-    can hold; their product, which reuses the block of queries, keys and values if it fits. In addition: the log-sum-exps of attention,
-    and the angles of the position.
+    The values are: the normed residual; queries, keys and values; attention output; gate and up, which no freed block can hold; their
+    product, which reuses the block of queries, keys and values if it fits. With fused products there are no gate and up, and the product
+    counts in any case. In addition: the residual, in float32 (in FP8: in bfloat16, with a product that is added later); the log-sum-exps
+    of attention, and the angles of the position.
     """
     qkv = (shape.query_heads + 2 * shape.kv_heads) * shape.head_dim
-    product = shape.intermediate_size if shape.intermediate_size > qkv else 0
-    values = 2 * shape.hidden_size + qkv + shape.query_heads * shape.head_dim + 2 * shape.intermediate_size + product
-    return values * value_bytes + 8 * shape.query_heads + 3 * 4 * shape.head_dim // 2
+    product = shape.intermediate_size if fused or shape.intermediate_size > qkv else 0
+    gate_up = 0 if fused else 2 * shape.intermediate_size
+    values = shape.hidden_size + qkv + shape.query_heads * shape.head_dim + gate_up + product
+    return values * value_bytes + 4 * shape.hidden_size + 8 * shape.query_heads + 3 * 4 * shape.head_dim // 2
