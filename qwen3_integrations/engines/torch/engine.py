@@ -14,7 +14,7 @@ from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.fork_guard import ForkGuard
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.core.validation import check_choice, optional_whole_number
-from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
+from qwen3_integrations.engines.torch.memory_plan import PassPlan, Products, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, model_name
@@ -150,7 +150,8 @@ class TorchEngine(Submitting):
         free, _ = torch.cuda.mem_get_info(device)
         weights_bytes = files.stored_bytes(value_bytes, "fp8" if self.dtype == "fp8" else None)
         fused = self.dtype in ("bfloat16", "float16") and has_fused_products(device, files.shape)
-        return plan_passes(self.model, files.shape, weights_bytes, value_bytes, free, tokens, fused=fused)
+        products: Products = "fp8" if self.dtype == "fp8" else "fused" if fused else "plain"
+        return plan_passes(self.model, files.shape, weights_bytes, value_bytes, free, tokens, products=products)
 
     @property
     def where(self) -> str:
