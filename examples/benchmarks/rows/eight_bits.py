@@ -13,8 +13,9 @@ from rows import ours
 
 TEXTS = {"0.6B": 4096, "4B": 2048, "8B": 1024}
 QUERIES, DOCUMENTS = 32, 100
-BOUNDS = Bounds(cosine=0.95, difference=0.3)
-"""One FP8 product has a relative error of 0.04. Another template, cut or pooling gives far larger differences."""
+BOUNDS = Bounds(cosine=0.9, difference=0.5)
+"""One FP8 product has a relative error of 0.04. Random weights of 36 layers turn it into 1 - cosine up to 0.07 and score differences up to
+0.38."""
 
 
 def fp8_embed(bench: Workbench) -> None:
