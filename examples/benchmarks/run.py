@@ -36,6 +36,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="small numbers of items on the bundled tiny pair")
     parser.add_argument("--embedder", default=None, metavar="MODEL", help="a folder or a hub's name")
     parser.add_argument("--reranker", default=None, metavar="MODEL", help="a folder or a hub's name")
+    parser.add_argument("--size", default="0.6B", choices=["0.6B", "4B", "8B"], help="shape of the random weights")
     parser.add_argument("--models", type=Path, default=None, metavar="DIR", help="folder of the random weights; they are made if missing")
     parser.add_argument("--tokenizer", type=Path, default=None, metavar="FILE", help="tokenizer.json for random weights")
     parser.add_argument("--texts", type=Path, default=None, metavar="FILE", help="cpu-embed: JSON lines with a field text")

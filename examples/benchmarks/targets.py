@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 OURS = "ours, torch engine"
+OURS_FP8 = "ours, torch engine, fp8"
 OURS_VLLM = "ours, embedded vLLM"
 OURS_HTTP = "ours, over HTTP"
 VLLM_IDS = "vLLM, token ids"
+VLLM_FP8_IDS = "vLLM fp8, token ids"
 VLLM_TEXTS = "vLLM, texts"
 SENTENCE_TRANSFORMERS = "sentence-transformers, batch 256"
 SENTENCE_TRANSFORMERS_32 = "sentence-transformers, batch 32"
@@ -79,6 +81,10 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         Target(OURS, 3.0, against=SENTENCE_TRANSFORMERS),
         Target(OURS, 0.6, "of the ceiling"),
     ),
+    "fp8-embed-0.6B": (Target(OURS_FP8, 1.3, against=OURS), Target(OURS_FP8, 1.3, against=VLLM_FP8_IDS)),
+    "fp8-embed-4B": (Target(OURS_FP8, 1.55, against=OURS), Target(OURS_FP8, 1.3, against=VLLM_FP8_IDS)),
+    "fp8-embed-8B": (Target(OURS_FP8, 1.55, against=OURS), Target(OURS_FP8, 1.3, against=VLLM_FP8_IDS)),
+    "fp8-rerank-4B": (Target(OURS_FP8, 2.0, against=VLLM_IDS), Target(OURS_FP8, 1.3, against=VLLM_FP8_IDS)),
     "rerank": (Target(OURS, 2.0, against=VLLM_IDS), Target(OURS, 6.0, against=MODEL_CARD), Target(OURS, 4.0, against=CROSS_ENCODER)),
     "rerank-long-head": (Target(OURS, 2.5, against=UNSHARED),),
     "latency": (Target(OURS, 1.0, against=VLLM_TEXTS),),

@@ -1,6 +1,7 @@
-"""Random weights of the exact architecture of Qwen3-Embedding-0.6B and Qwen3-Reranker-0.6B, in the published layouts.
+"""Random weights of the exact architecture of Qwen3-Embedding and Qwen3-Reranker, in the published layouts.
 
     python examples/benchmarks/weights.py DIR                                # DIR/embedding and DIR/reranker, 1.2 GB each
+    python examples/benchmarks/weights.py DIR --size 4B                      # 8 GB each; 8B: 15 and 16 GB
     python examples/benchmarks/weights.py DIR --tokenizer tokenizer.json.gz  # default: rebuilt from the ranks in dashscope
 
 They have the speed of the published weights, but their results have no meaning. Scores spread around one half; none saturates.
@@ -24,6 +25,26 @@ NORM_DEVIATION = 0.1
 CONTEXT = {"embedding": 32768, "reranker": 40960}
 END = {"embedding": 151643, "reranker": 151645}
 """`eos_token_id`. Source: the published config.json files."""
+
+SIZES: dict[str, dict[str, Any]] = {
+    "0.6B": {},
+    "4B": {
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 36,
+        "max_window_layers": 36,
+    },
+    "8B": {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 36,
+        "max_window_layers": 36,
+        "tie_word_embeddings": False,
+    },
+}
+"""What differs from the 0.6B models. Source: the published config.json files."""
 
 CHAT_TEMPLATE = (
     "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{%- endfor %}"
@@ -101,6 +122,8 @@ def tensors(shape: dict[str, Any], prefix: str, seed: int) -> dict[str, Any]:
                 "post_attention_layernorm": norm(hidden),
             }.items()
         }
+    if prefix and not shape["tie_word_embeddings"]:
+        return {prefix + name: weight for name, weight in made.items()} | {"lm_head.weight": matrix(shape["vocab_size"], hidden)}
     return {prefix + name: weight for name, weight in made.items()}
 
 
@@ -196,7 +219,12 @@ def write_model(folder: Path, kind: str, spec: dict[str, Any], **changes: Any) -
 
 def write_pair(folder: Path, tokenizer: Path | None = None, **changes: Any) -> None:
     """Write both models, unless they exist."""
-    missing = [kind for kind in CONTEXT if not (folder / kind / "model.safetensors").is_file()]
+    write_models(folder, tuple(CONTEXT), tokenizer, **changes)
+
+
+def write_models(folder: Path, kinds: tuple[str, ...], tokenizer: Path | None = None, **changes: Any) -> None:
+    """Write the models of these kinds, unless they exist."""
+    missing = [kind for kind in kinds if not (folder / kind / "model.safetensors").is_file()]
     spec = tokenizer_spec(tokenizer) if missing else {}
     for kind in missing:
         write_model(folder / kind, kind, spec, **changes)
@@ -206,8 +234,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--tokenizer", type=Path, default=None, help="the published tokenizer.json, plain or gzipped")
+    parser.add_argument("--size", default="0.6B", choices=SIZES)
     chosen = parser.parse_args()
-    write_pair(chosen.folder, chosen.tokenizer)
+    write_pair(chosen.folder, chosen.tokenizer, **SIZES[chosen.size])
     print(f"{chosen.folder / 'embedding'}\n{chosen.folder / 'reranker'}")
 
 

@@ -18,7 +18,7 @@ import record
 from compare import Bounds, Rows, Side, Work
 from inputs import Prose
 from peaks import Peaks
-from targets import in_words, verdicts
+from targets import OURS_FP8, in_words, verdicts
 
 TINY = "qwen3-tiny-demo"
 KINDS = {"embed": "embedding", "rerank": "reranker"}
@@ -74,10 +74,11 @@ class Workbench:
         named = {"embed": self.options.embedder, "rerank": self.options.reranker}[task]
         if named or self.small:
             return Path(resolve_model(named or TINY, task))  # type: ignore[arg-type]
-        from weights import write_pair
+        from weights import SIZES, write_models
 
-        models = self.options.models or Path(tempfile.gettempdir()) / "qwen3-random-0.6B"
-        write_pair(models, self.options.tokenizer)
+        size = self.options.size
+        models = self.options.models or Path(tempfile.gettempdir()) / f"qwen3-random-{size}"
+        write_models(models, (KINDS[task],), self.options.tokenizer, **SIZES[size])
         return Path(models) / KINDS[task]
 
     def tokenizer(self, task: str) -> Path:
@@ -122,7 +123,7 @@ class Workbench:
 
         place = device or self.device
         options = {"device": place, "dtype": self.dtype} | dict(self.options.torch_option) | options
-        key = f"our torch engine for {task} on {place}"
+        key = f"our torch engine for {task} on {place}, {options['dtype']}"
         return self.opened(key, lambda: TorchEngine(task, str(self.folder(task)), **options), lambda engine: engine.close())  # type: ignore[arg-type]
 
     def vllm_engine(self, task: str) -> Any:
@@ -133,15 +134,16 @@ class Workbench:
         key = f"our vLLM engine for {task}"
         return self.opened(key, lambda: VllmEngine(task, str(self.folder(task)), **options), lambda engine: engine.close())  # type: ignore[arg-type]
 
-    def vllm(self, task: str) -> Any:
-        """VLLM's own `LLM`."""
+    def vllm(self, task: str, **more: Any) -> Any:
+        """VLLM's own `LLM`; with further options, such as `quantization`, one of its own."""
         from peers.vllm import close_llm, open_llm
 
         options: dict[str, Any] = {"dtype": self.dtype, "max_model_len": VLLM_MAX_TOKENS}
         if self.device.startswith("cuda"):
             options["gpu_memory_utilization"] = VLLM_SHARE
-        options |= self._small_vllm() | dict(self.options.vllm_option)
-        return self.opened(f"vLLM for {task}", lambda: open_llm(task, self.folder(task), options), close_llm)
+        options |= self._small_vllm() | dict(self.options.vllm_option) | more
+        key = ", ".join([f"vLLM for {task}", *(f"{name} {value}" for name, value in more.items())])
+        return self.opened(key, lambda: open_llm(task, self.folder(task), options), close_llm)
 
     def _small_vllm(self) -> dict[str, Any]:
         if not self.small:
@@ -325,7 +327,8 @@ def _apart(side: dict[str, Any]) -> str:
     distance = side["reference_distance"]
     if distance is None:
         return ""
-    outside = side["name"].startswith("ours") and not compare.ours_within(distance, scores=side["scores"])
+    ours = side["name"].startswith("ours") and side["name"] != OURS_FP8
+    outside = ours and not compare.ours_within(distance, scores=side["scores"])
     return f"; {distance:.2g} from fp32{': BEYOND THE BOUNDS FOR OURS' if outside else ''}"
 
 

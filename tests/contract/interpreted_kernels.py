@@ -17,6 +17,8 @@ from qwen3_integrations.engines.torch import (
     attention,
     flash_attention,
     forward,
+    fp8,
+    fp8_kernels,
     fused_gemm,
     kernel_selection,
     kernels,
@@ -26,6 +28,7 @@ from qwen3_integrations.engines.torch import (
 from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.packing import pack
 from qwen3_integrations.engines.torch.qwen3 import LayerFunctions
+from qwen3_integrations.engines.torch.scaled import LARGEST, Scaled, quantise
 from tests.contract.test_torch_kernels import packed_attention
 from tests.models import Shape, write_random_model
 from tests.reference import reference_embeddings, reference_scores
@@ -33,6 +36,9 @@ from tests.texts import PLAIN
 
 TOKENS = (1, 15, 16, 17, 50)
 """Around the number of tokens of one program."""
+
+FEW = (1, 5)
+"""For kernels whose programs compute one token each."""
 
 SMALL = Shape(hidden=64, heads=4, kv_heads=2, layers=2, tied=True, head_dim=32, inner=96)
 
@@ -51,6 +57,14 @@ def check_apply_rope(dtype: torch.dtype, tokens: int) -> None:
     kernels.apply_rope(whole[:, :heads], norms, angles.cos(), angles.sin(), 1e-6)
     qwen3.apply_rope(theirs[:, :heads], norms, angles.cos(), angles.sin(), 1e-6)
     equal(whole, theirs)
+
+
+def check_norm(dtype: torch.dtype, tokens: int) -> None:
+    """Of a residual in float32; a width that is no power of two."""
+    residual, weight = torch.randn(tokens, 160), torch.randn(160, dtype=dtype)
+    found = kernels.norm(residual, None, weight, 1e-6)
+    assert found.dtype == dtype
+    equal(found, qwen3.norm(residual, None, weight.float(), 1e-6).to(dtype))
 
 
 def check_swiglu(dtype: torch.dtype, tokens: int) -> None:
@@ -103,6 +117,60 @@ def check_short_attention(dtype: torch.dtype, tokens: int) -> None:
         near(short.all_tokens(*joined.split(sizes, dim=1)), plain.all_tokens(*joined.float().split(sizes, dim=1)))
 
 
+def quantised(found: Scaled, exact: torch.Tensor) -> None:
+    """Each value is the nearest of FP8, or the next where the exact one is in the middle; each row has the scale of its largest value."""
+    rows = exact.abs().amax(dim=1, keepdim=True)
+    torch.testing.assert_close(found.scales, rows[:, 0] / LARGEST, rtol=1e-5, atol=1e-14)
+    assert bool(((found.float() - exact).abs() <= 2**-4 * 1.001 * exact.abs() + rows * 2**-10 / LARGEST * 1.001).all())
+    # As PyTorch rounds: an intermediate result that differs in its last bit may be rounded the other way, so nearly all are equal.
+    assert (found.values.float() != quantise(exact).values.float()).float().mean() <= 0.01
+
+
+def check_fp8_quantise(dtype: torch.dtype, tokens: int) -> None:
+    """A width that is no power of two; a row of zeros, one of tiny values, and one with a far outlier."""
+    states = torch.randn(tokens, 1500, dtype=dtype)
+    states[-1, 7] = 1000
+    states[tokens // 2] *= 1e-20
+    states[0] = 0
+    found = fp8_kernels.quantise(states)
+    assert not found.float()[0].any()
+    quantised(found, states.float().where(states.abs() > 1e-12, 0))
+
+
+def check_fp8_norm(dtype: torch.dtype, tokens: int) -> None:
+    """With and without a product to add; the residual keeps the sum."""
+    weight = torch.randn(160, dtype=dtype)
+    for pending in (None, torch.randn(tokens, 160, dtype=dtype)):
+        residual = torch.randn(tokens, 160, dtype=dtype)
+        total = residual.float() if pending is None else residual.float() + pending.float()
+        quantised(
+            fp8_kernels.norm(residual, pending, weight, 1e-6), torch.nn.functional.rms_norm(total, weight.shape, weight.float(), 1e-6)
+        )
+        equal(residual, total.to(dtype))
+
+
+def check_fp8_swiglu(dtype: torch.dtype, tokens: int) -> None:
+    """Widths that are no powers of two; the second is computed in parts."""
+    for width in (1500, 4800):
+        joined = torch.randn(tokens, 2 * width, dtype=dtype)
+        quantised(fp8_kernels.swiglu(joined), qwen3.swiglu(joined.float()))
+
+
+def check_fp8_functions(_: torch.dtype, tokens: int) -> None:
+    """The functions of a layer against PyTorch's."""
+    states, weight = quantise(torch.randn(tokens, 64)), quantise(torch.randn(4 * 32, 64))
+    norms, angles = torch.randn(3, 32, dtype=torch.bfloat16), torch.randn(tokens, 16)
+    given = states, weight, norms, angles.cos(), angles.sin(), 1e-6
+    equal(fp8_kernels.qkv_norm_rope(*given), fp8.qkv_norm_rope(*given))
+    one, other = fp8_kernels.gate_up_swiglu(states, weight), fp8.gate_up_swiglu(states, weight)
+    torch.testing.assert_close(one.float(), other.float(), rtol=2**-3, atol=1e-3)  # one step of FP8
+    residual = torch.randn(tokens, 128, dtype=torch.bfloat16)
+    theirs = residual.clone()
+    pending = fp8_kernels.triton_functions.add_product(residual, states, weight)
+    fp8.add_product(theirs, states, weight)
+    equal(residual + pending, theirs)
+
+
 def check_choice() -> None:
     """Sequences are short if their tiles have few keys on average; suffixes may have twice as many. A partly filled tile counts as full."""
     none, most = np.empty(0, np.int32), short_attention.MAX_KEYS
@@ -134,8 +202,22 @@ def near(one: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(one.float(), other, rtol=error, atol=error)
 
 
+def round_to_fp8() -> None:
+    """Let the interpreter round to FP8 as a GPU does: Triton 3.7 loses the carry where rounding reaches the next exponent."""
+    from triton.runtime import interpreter
+
+    def exact(_, source, target, mode):
+        if target.scalar.name != "fp8e4nv":
+            raise NotImplementedError(target)
+        values = torch.from_numpy(np.ascontiguousarray(source.data, dtype=np.float32)).to(torch.float8_e4m3fn)
+        return interpreter.TensorHandle(values.view(torch.uint8).numpy(), target.scalar)
+
+    interpreter.InterpreterBuilder.create_fp_to_fp = exact
+
+
 def main() -> None:
     torch.manual_seed(0)
+    round_to_fp8()
     fused_gemm.MIN_TOKENS = 1
     fused_gemm._programs = lambda _: 3
     check_choice()
@@ -145,9 +227,14 @@ def main() -> None:
             for tokens in (1, 127, 300):
                 check(dtype, tokens)
         print(check.__name__.removeprefix("check_"))  # noqa: T201
-    for check in (check_apply_rope, check_swiglu, check_merge_attn_states):
+    for check in (check_norm, check_apply_rope, check_swiglu, check_merge_attn_states):
         for dtype in (torch.float32, torch.bfloat16):
             for tokens in TOKENS:
+                check(dtype, tokens)
+        print(check.__name__.removeprefix("check_"))  # noqa: T201
+    for check in (check_fp8_quantise, check_fp8_norm, check_fp8_swiglu, check_fp8_functions):
+        for dtype in (torch.float32, torch.bfloat16):
+            for tokens in FEW:
                 check(dtype, tokens)
         print(check.__name__.removeprefix("check_"))  # noqa: T201
     used: Counter[str] = Counter()

@@ -144,5 +144,6 @@ def test_triton_s_kernels_equal_the_reference():
     ended = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.split() == [
-        "qkv_norm_rope", "gate_up_swiglu", "short_attention", "apply_rope", "swiglu", "merge_attn_states", "embed", "rerank",
+        "qkv_norm_rope", "gate_up_swiglu", "short_attention", "norm", "apply_rope", "swiglu", "merge_attn_states",
+        "fp8_quantise", "fp8_norm", "fp8_swiglu", "fp8_functions", "embed", "rerank",
     ]  # fmt: skip

@@ -106,6 +106,8 @@ def test_a_server_uses_what_was_planned(case, model):
 def test_two_servers_share_a_gpu(model):
     """Plans of the one leave room for the other."""
     options = ServerOptions(task="embed", model=str(model("embed", "0.6B")), dtype="bfloat16", enforce_eager=True)
-    with start(options).running() as first, start(replace(options, served_name="second"), handshake="counts").running() as second:
+    both = (start(each, handshake="counts") for each in (options, replace(options, served_name="second")))
+    with next(both).running() as first, next(both).running() as second:
         assert first.status().state == second.status().state == "ready"
-        assert len(Embedder(second.engine()).embed_documents(PLAIN)) == len(PLAIN)
+        with second.engine(handshake="counts") as engine:
+            assert len(Embedder(engine).embed_documents(PLAIN)) == len(PLAIN)

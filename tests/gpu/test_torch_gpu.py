@@ -109,6 +109,36 @@ def test_every_kernel_works_here(wide_models, dtype, caplog):
     assert not caplog.text
 
 
+def test_fp8_is_near_to_the_reference_on_every_path(wide_models, kernel, caplog):
+    """Captured small passes, large ones, with and without a shared prefix; FP8's own error is 40 times that of bfloat16."""
+    embedder = Embedder(TorchEngine("embed", str(wide_models["embed"]), device="cuda", dtype="fp8"))
+    expected = reference_embeddings(wide_models["embed"], HOSTILE)
+    alone = np.concatenate([embedder.embed_documents([text]) for text in HOSTILE])
+    together = embedder.embed_documents(DOCUMENTS * 4)[: len(HOSTILE)]
+    reranker = Reranker(TorchEngine("rerank", str(wide_models["rerank"]), device="cuda", dtype="fp8"))
+    shared = reranker.score([("one query", document) for document in DOCUMENTS])[: len(HOSTILE)]
+    unshared = np.concatenate([reranker.score([("one query", document)]) for document in HOSTILE])
+    scores = reference_scores(wide_models["rerank"], [("one query", document) for document in HOSTILE])
+    least = [float((rows * expected).sum(axis=1).min()) for rows in (alone, together)]
+    greatest = [float(np.abs(found - scores).max()) for found in (shared, unshared)]
+    print(f"{kernel}, fp8: least cosine alone {least[0]:.6f}, together {least[1]:.6f}; greatest score difference {greatest}")  # noqa: T201
+    assert min(least) >= 0.98
+    assert max(least) < 0.99999  # FP8 is really used
+    assert max(greatest) <= 0.3
+    assert not caplog.text  # no kernel was left out
+
+
+def test_fp8_gives_the_numbers_of_pytorch_s_functions(wide_models):
+    """The same quantised values, multiplied in float32 on a CPU."""
+    from qwen3_integrations.engines.torch import engine as engines
+
+    embedder = Embedder(TorchEngine("embed", str(wide_models["embed"]), device="cuda", dtype="fp8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "check_fp8", lambda *_: None)
+        plain = Embedder(TorchEngine("embed", str(wide_models["embed"]), device="cpu", dtype="fp8"))
+    assert (embedder.embed_documents(HOSTILE) * plain.embed_documents(HOSTILE)).sum(axis=1).min() >= 0.99
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_many_callers_of_all_sizes(wide_models, dtype):
     """Passes of every kind at once, from many threads: each caller gets the answer to its own texts."""
@@ -123,7 +153,8 @@ def test_many_callers_of_all_sizes(wide_models, dtype):
     engine.close()
 
 
-def test_memory_stays_within_the_plan(tmp_path):
+@pytest.mark.parametrize("dtype", ["bfloat16", "fp8"])
+def test_memory_stays_within_the_plan(tmp_path, dtype):
     """At every length; in a process of its own, since what CUDA itself holds counts."""
     folder = write_random_model(tmp_path / "model", "embed", Shape(1024, 16, 8, 4, True, 128, 3072))
     script = f"""
@@ -132,7 +163,7 @@ from qwen3_integrations.engines.torch.engine import TorchEngine
 from qwen3_integrations.engines.torch.graphs import SIZES
 from qwen3_integrations.core.types import Prefix, Job, PromptPart, Prompt
 from tests.gpu.usage import used_bytes
-engine = TorchEngine("embed", {str(folder)!r}, device="cuda")
+engine = TorchEngine("embed", {str(folder)!r}, device="cuda", dtype={dtype!r})
 draw, none = np.random.default_rng(0), np.empty(0, np.int32)
 def one_of(length):
     text = PromptPart("", draw.integers(0, 5000, length).astype(np.int32))

@@ -121,8 +121,8 @@ def test_the_sum_of_a_published_model():
     assert plan.runtime_bytes == RUNTIME_BYTES + GRAPHS_BYTES
     assert plan.total_bytes == 1_191_586_816 + plan.cache_bytes + plan.pass_bytes + plan.runtime_bytes
     assert str(plan) == (
-        "small needs 6.78 GiB: weights 1.11 GiB + cache 3.51 GiB (32,896 tokens of 112 KiB) "
-        "+ forward pass 0.66 GiB (3 of 8,192 tokens) + runtime 1.50 GiB"
+        "small needs 6.72 GiB: weights 1.11 GiB + cache 3.51 GiB (32,896 tokens of 112 KiB) "
+        "+ forward pass 0.66 GiB (3 of 8,192 tokens) + runtime 1.44 GiB"
     )
 
 

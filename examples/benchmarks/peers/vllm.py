@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from compare import Rows, Side
-from targets import VLLM_IDS, VLLM_TEXTS
+from targets import VLLM_FP8_IDS, VLLM_IDS, VLLM_TEXTS
 from workbench import Workbench
 
 from peers.prompts import PREFIX, SUFFIX, pair_ids, pair_text, query_text, text_ids
@@ -42,6 +42,22 @@ def close_llm(llm: Any) -> None:
 def embed_ids(bench: Workbench) -> Side:
     """`LLM.embed` of token ids that were made before the clock starts."""
     return Side(VLLM_IDS, _quiet(bench, "embed", "embed"), _as_ids(bench), _vectors, before=_reset(bench, "embed"))
+
+
+FP8: dict[str, Any] = {"quantization": "fp8"}
+"""vLLM's own quantisation of weights and inputs, as it loads a model."""
+
+
+def embed_ids_fp8(bench: Workbench) -> Side:
+    """As `embed_ids`, with vLLM's own FP8."""
+    llm = bench.vllm("embed", **FP8)
+    return Side(VLLM_FP8_IDS, lambda ids: llm.embed(ids, use_tqdm=False), _as_ids(bench), _vectors, before=llm.reset_prefix_cache)
+
+
+def classify_ids_fp8(bench: Workbench) -> Side:
+    """As `classify_ids`, with vLLM's own FP8."""
+    llm = bench.vllm("rerank", **FP8)
+    return Side(VLLM_FP8_IDS, lambda ids: llm.classify(ids, use_tqdm=False), _as_pair_ids(bench), _scores, before=llm.reset_prefix_cache)
 
 
 def embed_texts(bench: Workbench) -> Side:

@@ -42,6 +42,14 @@ ROWS = {
     "rerank-long-head": Row(
         "the same with 600 tokens of instruction and query", "reranking", "rerank_long_head", "rerank", ("rerank-long-head",)
     ),
+    "fp8-embed": Row(
+        "texts of ~128 tokens, bfloat16 and FP8 (--size)",
+        "eight_bits",
+        "fp8_embed",
+        "embed",
+        ("fp8-embed-0.6B", "fp8-embed-4B", "fp8-embed-8B"),
+    ),
+    "fp8-rerank": Row("32 queries x 100 documents, bfloat16 and FP8 (--size)", "eight_bits", "fp8_rerank", "rerank", ("fp8-rerank-4B",)),
     "remote-embed": Row("20,000 texts of ~128 tokens to one vllm serve", "remote", "remote_embed", "remote-embed", ("remote-embed",)),
     "remote-rerank": Row("32 queries x 100 documents to one vllm serve", "remote", "remote_rerank", "remote-rerank", ("remote-rerank",)),
     "cpu-rerank": Row("one query x 100 documents on the CPU", "processor", "cpu_rerank", "cpu-rerank", ("cpu-rerank",)),

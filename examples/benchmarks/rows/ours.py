@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compare import Side
-from targets import OURS, OURS_VLLM, UNSHARED
+from targets import OURS, OURS_FP8, OURS_VLLM, UNSHARED
 from workbench import Workbench
 
 
@@ -14,6 +14,21 @@ def embed(bench: Workbench, device: str | None = None) -> Side:
     from qwen3_integrations import Embedder
 
     return Side(OURS, Embedder(bench.torch_engine("embed", device)).embed_documents, lambda work: work.texts)
+
+
+def embed_fp8(bench: Workbench) -> Side:
+    """`Embedder.embed_documents` on the torch engine in FP8."""
+    from qwen3_integrations import Embedder
+
+    return Side(OURS_FP8, Embedder(bench.torch_engine("embed", dtype="fp8")).embed_documents, lambda work: work.texts)
+
+
+def rerank_fp8(bench: Workbench) -> Side:
+    """`Reranker.score` on the torch engine in FP8."""
+    from qwen3_integrations import Reranker
+
+    reranker = Reranker(bench.torch_engine("rerank", dtype="fp8"))
+    return Side(OURS_FP8, lambda given: reranker.score(given[0], instruction=given[1]), lambda work: (work.pairs, work.instruction))
 
 
 def embed_vllm(bench: Workbench) -> Side:

@@ -14,7 +14,7 @@ from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.fork_guard import ForkGuard
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.core.validation import check_choice, optional_whole_number
-from qwen3_integrations.engines.torch.memory_plan import PassPlan, plan_passes
+from qwen3_integrations.engines.torch.memory_plan import PassPlan, Products, plan_passes
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, model_name
@@ -22,13 +22,14 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.hub import open_model
 from qwen3_integrations.models.identity import folder_identity, quantisation_of
 from qwen3_integrations.models.memory import in_gib
+from qwen3_integrations.models.shapes import ModelShape
 
 log = logging.getLogger("qwen3_integrations")
 
 CPU_TOKENS = 2048
 """Tokens of a pass on a CPU. The intermediate results of larger passes do not fit into its caches."""
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "fp8"]
 
 
 class TorchEngine(Submitting):
@@ -45,7 +46,9 @@ class TorchEngine(Submitting):
         task: `embed` or `rerank`.
         model: A folder, a name on the hub, or `qwen3-tiny-demo`.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` selects CUDA, then MPS, then the CPU.
-        dtype: `float32`, `bfloat16` or `float16`; `auto` is bfloat16 on CUDA and float32 elsewhere.
+        dtype: `float32`, `bfloat16` or `float16`; `auto` is bfloat16 on CUDA and float32 elsewhere. `fp8` computes the layers' matrix
+            products in FP8 (e4m3, one scale for each row of weights and of inputs), and all else in bfloat16. It is faster and less exact
+            than bfloat16, and needs an NVIDIA GPU of compute capability 8.9 or later (Ada, Hopper, Blackwell).
         max_batch_tokens: Tokens of one forward pass; the memory is planned for it. None selects on CUDA 65536, or fewer so that passes take
             half of the memory that the weights leave free, and 2048 on other devices. A longer prompt runs in a pass of its own. If the
             planned memory is not free later, passes become smaller, with a warning in the log.
@@ -55,8 +58,8 @@ class TorchEngine(Submitting):
     Raises:
         MissingExtra: If PyTorch or safetensors is not installed.
         ModelNotFound: If the model could not be found or downloaded.
-        ConfigError: If the model is for the other task, the device or dtype does not exist, or the memory is too small
-            (the message has the sum).
+        ConfigError: If the model is for the other task, the device or dtype does not exist, the device has no FP8 units and `dtype` is
+            `fp8`, or the memory is too small (the message has the sum).
     """
 
     backend = "torch"
@@ -90,14 +93,17 @@ class TorchEngine(Submitting):
         """The name of the adapter that is merged into the weights; None without one."""
         self.device = _device(torch, device)
         self.dtype = _dtype(dtype, self.device)
+        fp8, values = self.dtype == "fp8", "bfloat16" if self.dtype == "fp8" else self.dtype
         self.capabilities = Capabilities(exact=self.dtype == "float32")
-        numerics = {"backend": self.backend, "dtype": self.dtype, "quantisation": quantisation_of(files)}
+        numerics = {"backend": self.backend, "dtype": values, "quantisation": "fp8" if fp8 else quantisation_of(files)}
         self._fingerprint = Fingerprint(
             folder_identity(files, task, self.tokenizer.digest), numerics
         )  # read now, because the folder may change later
         target = torch.device(self.device)
         if target.type == "cuda" and target.index is None:  # each thread has its own current device, and the engine has threads
             target = torch.device("cuda", torch.cuda.current_device())
+        if fp8:
+            check_fp8(target, files.shape)
         self.memory = self._plan(files, target, max_batch_tokens) if target.type == "cuda" else None
         """The memory plan on CUDA; None on other devices."""
         budget = self.memory.pass_tokens if self.memory else max_batch_tokens or CPU_TOKENS
@@ -105,7 +111,7 @@ class TorchEngine(Submitting):
         # Loads in a new thread: in a forked process, PyTorch's thread pool is lost for threads that used it before the fork.
         with ThreadPoolExecutor(1) as loading:
             forward = loading.submit(
-                TorchForward, files, task, self.tokenizer, target, getattr(torch, self.dtype), reserved=reserved
+                TorchForward, files, task, self.tokenizer, target, getattr(torch, values), fp8=fp8, reserved=reserved
             ).result()  # fmt: skip
         self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
         self._finalizer = weakref.finalize(self, self._queue.close)
@@ -138,9 +144,14 @@ class TorchEngine(Submitting):
     def _plan(self, files: ModelFiles, device: Any, tokens: int | None) -> PassPlan:
         import torch
 
+        from qwen3_integrations.engines.torch.kernel_selection import has_fused_products
+
         value_bytes = 4 if self.dtype == "float32" else 2
         free, _ = torch.cuda.mem_get_info(device)
-        return plan_passes(self.model, files.shape, files.stored_bytes(value_bytes), value_bytes, free, tokens)
+        weights_bytes = files.stored_bytes(value_bytes, "fp8" if self.dtype == "fp8" else None)
+        fused = self.dtype in ("bfloat16", "float16") and has_fused_products(device, files.shape)
+        products: Products = "fp8" if self.dtype == "fp8" else "fused" if fused else "plain"
+        return plan_passes(self.model, files.shape, weights_bytes, value_bytes, free, tokens, products=products)
 
     @property
     def where(self) -> str:
@@ -151,6 +162,13 @@ class TorchEngine(Submitting):
     def __repr__(self) -> str:
         adapted = f" with adapter {self.adapter}" if self.adapter else ""
         return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r}){adapted}"
+
+
+def check_fp8(device: Any, shape: ModelShape) -> None:
+    """See `scaled.check_support`."""
+    from qwen3_integrations.engines.torch.scaled import check_support
+
+    check_support(device, shape)
 
 
 def _device(torch: Any, wanted: str) -> str:

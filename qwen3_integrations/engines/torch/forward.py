@@ -34,17 +34,19 @@ class TorchForward:
         tokenizer: The checkpoint's tokenizer.
         device: Device of the computation.
         dtype: Number format of the computation.
+        fp8: Whether the layers' matrix products are in FP8.
         reserved: On CUDA, the tokens of the largest pass, for which memory is reserved at the first pass. Without it, PyTorch's
             allocator would keep memory for several passes of different sizes.
     """
 
     def __init__(
-        self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype, *, reserved: int = 0
-    ) -> None:
+        self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype, *, fp8: bool = False,
+        reserved: int = 0,
+    ) -> None:  # fmt: skip
         self.asynchronous = device.type == "cuda"
         self._task, self._device, self._width = task, device, files.dimensions
         line = _score_line(files, tokenizer) if task == "rerank" else None
-        self._model = Qwen3(files, device, dtype)
+        self._model = Qwen3(files, device, dtype, fp8=fp8)
         with _current(device):
             self._kernel = flash_attention.kernel_for(device, dtype, self._model.head_dim)
             self._functions = functions_for(self._model, device, dtype)

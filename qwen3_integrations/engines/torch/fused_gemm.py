@@ -63,13 +63,15 @@ def gate_up_swiglu(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return out
 
 
-fused_functions = LayerFunctions(
-    qkv_norm_rope,
-    gate_up_swiglu,
-    kernels.merge_attn_states,
-    angle_dtype=torch.float16,
-    mlp_tokens=None,
-    short_attention=short_attention,
+fused_functions = kernels.with_exact_residual(
+    LayerFunctions(
+        qkv_norm_rope,
+        gate_up_swiglu,
+        kernels.merge_attn_states,
+        angle_dtype=torch.float16,
+        mlp_tokens=None,
+        short_attention=short_attention,
+    )
 )
 """The angles are float16 because float32 needs too many registers. A cosine in float16 is as exact as a float16 result, and eight times
 as exact as a bfloat16 result. Measured with 70 texts and miniatures of the three model sizes: the error against fp32 is the same as with

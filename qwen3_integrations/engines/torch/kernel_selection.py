@@ -14,10 +14,14 @@ import numpy as np
 import torch
 
 from qwen3_integrations.core.types import Prefix, Prompt, PromptPart
+from qwen3_integrations.engines.torch import fp8
 from qwen3_integrations.engines.torch.attention import PlainAttention
 from qwen3_integrations.engines.torch.flash_attention import is_hopper, is_modern
 from qwen3_integrations.engines.torch.packing import pack
 from qwen3_integrations.engines.torch.qwen3 import LayerFunctions, Qwen3, ShortAttentionMaker, plain_functions
+from qwen3_integrations.engines.torch.scaled import Scaled
+from qwen3_integrations.engines.torch.weights import Matrix
+from qwen3_integrations.models.shapes import ModelShape
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -33,24 +37,43 @@ _MANY_TOKENS = 4097
 _COMPARED_TOKENS = 256
 """The last tokens, which are compared. Tokens are independent of each other here, and PyTorch's functions need more memory."""
 
+_FUSED_HEAD_DIM = 128
+"""See `fused_gemm.HEAD_DIM`, which can't be imported without Triton."""
+
 _TOLERANCE = 0.02
 """Largest relative difference from PyTorch's result in any column. Both round to 2 ** -8."""
+
+_TOLERANCE_FP8 = 0.15
+"""The same in FP8, where one value that is rounded the other way differs by 2 ** -3."""
+
+_TOLERANCE_FP8_ROW = 0.05
+"""The same in any row in FP8. Source: 0.022 on an H200, for a residual that PyTorch's functions round to bfloat16 before the norm."""
 
 
 def functions_for(model: Qwen3, device: torch.device, dtype: torch.dtype) -> LayerFunctions:
     """The fastest layer functions that are available for this model."""
     if not is_modern(device) or model.head_dim & (model.head_dim - 1) or importlib.util.find_spec("triton") is None:
-        return plain_functions
+        return _plain(model)
     candidates: dict[Loader, tuple[int, ...]] = {_triton: (_FEW_TOKENS,)}
-    if is_hopper(device) and dtype in (torch.bfloat16, torch.float16):
-        candidates = {partial(_fused, model, dtype): (_FEW_TOKENS, _MANY_TOKENS)} | candidates
+    if model.fp8:
+        candidates = {partial(_fp8, model, device): (_FEW_TOKENS, _MANY_TOKENS)}
+    elif dtype in (torch.bfloat16, torch.float16):
+        candidates = {_exact_residual: (_FEW_TOKENS,)} | candidates
+        if is_hopper(device):
+            candidates = {partial(_fused, model, dtype): (_FEW_TOKENS, _MANY_TOKENS)} | candidates
     return first_correct(candidates, model, device, dtype)
+
+
+def has_fused_products(device: torch.device, shape: ModelShape) -> bool:
+    """Whether large passes of a model in bfloat16 or float16 have fused products (`fused_gemm`), if these work on the device."""
+    sizes = shape.head_dim == _FUSED_HEAD_DIM and not shape.intermediate_size % _FUSED_HEAD_DIM and not shape.hidden_size % 64
+    return sizes and is_hopper(device) and importlib.util.find_spec("triton") is not None
 
 
 def first_correct(
     candidates: Mapping[Loader, tuple[int, ...]], model: Qwen3, device: torch.device, dtype: torch.dtype
 ) -> LayerFunctions:  # fmt: skip
-    """The first layer functions that can be loaded and agree with `plain_functions`. The fallback is `plain_functions`.
+    """The first layer functions that can be loaded and agree with PyTorch's. The fallback are PyTorch's.
 
     If only `short_attention` fails, the functions without it are returned.
 
@@ -74,7 +97,12 @@ def first_correct(
             _warn(error)
             return functions._replace(short_attention=None)
         return functions
-    return plain_functions
+    return _plain(model)
+
+
+def _plain(model: Qwen3) -> LayerFunctions:
+    """PyTorch's functions for the model's number format."""
+    return fp8.plain_functions if model.fp8 else plain_functions
 
 
 def _warn(error: Exception) -> None:
@@ -91,13 +119,34 @@ def first_line(error: Exception) -> str:
 
 
 def _fused(model: Qwen3, dtype: torch.dtype) -> LayerFunctions:
-    from qwen3_integrations.engines.torch.fused_gemm import HEAD_DIM, fused_functions
+    from qwen3_integrations.engines.torch.fused_gemm import fused_functions
+
+    return fused_functions if _fits_short_attention(model, dtype) else fused_functions._replace(short_attention=None)
+
+
+def _fits_short_attention(model: Qwen3, dtype: torch.dtype) -> bool:
+    from qwen3_integrations.engines.torch.fused_gemm import HEAD_DIM
     from qwen3_integrations.engines.torch.short_attention import ROWS
 
     # A tile of short attention also holds tokens of the next sequence, with weight 0. In float16 these can overflow to infinity, and
     # 0 * infinity is NaN. So it is for bfloat16 only.
-    fits = dtype == torch.bfloat16 and model.head_dim == HEAD_DIM and ROWS % model.group == 0
-    return fused_functions if fits else fused_functions._replace(short_attention=None)
+    return dtype == torch.bfloat16 and model.head_dim == HEAD_DIM and ROWS % model.group == 0
+
+
+def _fp8(model: Qwen3, device: torch.device) -> LayerFunctions:
+    from qwen3_integrations.engines.torch.fp8_kernels import triton_functions
+
+    if not (is_hopper(device) and _fits_short_attention(model, torch.bfloat16)):
+        return triton_functions
+    from qwen3_integrations.engines.torch.short_attention import short_attention
+
+    return triton_functions._replace(short_attention=short_attention)
+
+
+def _exact_residual() -> LayerFunctions:
+    from qwen3_integrations.engines.torch.kernels import with_exact_residual
+
+    return with_exact_residual(_triton())
 
 
 def _triton() -> LayerFunctions:
@@ -113,39 +162,48 @@ def _check(functions: LayerFunctions, tokens: int, model: Qwen3, device: torch.d
         ArithmeticError: If the results differ.
         Exception: Any error of a compiler.
     """
-    layer = model.weights.layers[0]
-    hidden_size = len(layer.input_norm)
+    layer, plain = model.weights.layers[0], _plain(model)
+    hidden_size, head_dim = len(layer.input_norm), model.head_dim
     generator = torch.Generator(device).manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    states, angles = random(tokens, hidden_size).to(dtype), random(tokens, model.head_dim // 2)
-    query_heads = layer.output.shape[1] // model.head_dim
-    out, other = (random(tokens, query_heads, model.head_dim).to(dtype) for _ in range(2))
+    states, angles = random(tokens, hidden_size).to(dtype), random(tokens, head_dim // 2)
+    operand = plain.as_operand(states)
+    query_heads = layer.output.shape[1] // head_dim
+    out, other = (random(tokens, query_heads, head_dim).to(dtype) for _ in range(2))
     lse, other_lse = random(query_heads, tokens), random(query_heads, tokens)
     last = slice(max(0, tokens - _COMPARED_TOKENS), tokens)
 
-    def qkv(of: LayerFunctions, rows: slice, heads: slice) -> torch.Tensor:
-        """The chosen heads. Only query and key heads have norms."""
-        matrix = layer.qkv.view(-1, model.head_dim, hidden_size)[heads].flatten(0, 1)
+    def qkv(of: LayerFunctions, rows: slice, first: int, behind: int | None) -> torch.Tensor:
+        """Heads from the first on. Only query and key heads have norms."""
+        matrix = layer.qkv[first * head_dim : None if behind is None else behind * head_dim]
         cos_sin = angles[rows].cos().to(of.angle_dtype), angles[rows].sin().to(of.angle_dtype)
-        return of.qkv_norm_rope(states[rows], matrix, layer.qk_norms[heads], *cos_sin, 1e-6)
+        return of.qkv_norm_rope(operand[rows], matrix, layer.qk_norms[first:behind], *cos_sin, 1e-6)
 
     def merged(of: LayerFunctions, rows: slice) -> torch.Tensor:
         own = out[rows].clone()
         of.merge_attn_states(own, lse[:, rows], other[rows], other_lse[:, rows])
         return own
 
-    computations: list[Callable[[LayerFunctions, slice], torch.Tensor]] = [
-        lambda of, rows: qkv(of, rows, slice(None)),
-        lambda of, rows: qkv(of, rows, slice(query_heads)),
-        lambda of, rows: qkv(of, rows, slice(query_heads, None)),
-        lambda of, rows: of.gate_up_swiglu(states[rows], layer.gate_up),
+    def normed(of: LayerFunctions, rows: slice) -> Matrix:
+        """The norm after a product, which may be pending."""
+        residual = states[rows].to(of.residual_dtype, copy=True)
+        pending = of.add_product(residual, of.as_operand(out[rows].flatten(1)), layer.output)
+        return of.norm(residual, pending, layer.input_norm, 1e-6)
+
+    computations: list[Callable[[LayerFunctions, slice], Matrix]] = [
+        lambda of, rows: qkv(of, rows, 0, None),
+        lambda of, rows: qkv(of, rows, 0, query_heads),
+        lambda of, rows: qkv(of, rows, query_heads, None),
+        lambda of, rows: of.gate_up_swiglu(operand[rows], layer.gate_up),
+        lambda of, rows: of.as_operand(out[rows].flatten(1)),
         merged,
+        normed,
     ]
     for compute in computations:
-        _compare(compute(functions, slice(None))[last], compute(plain_functions, last), f"{tokens} tokens")
+        _compare(compute(functions, slice(None))[last], compute(plain, last), f"{tokens} tokens")
 
 
 def _check_short_attention(short: ShortAttentionMaker, model: Qwen3, device: torch.device, dtype: torch.dtype) -> None:
@@ -164,8 +222,17 @@ def _check_short_attention(short: ShortAttentionMaker, model: Qwen3, device: tor
     _compare(found, expected, "attention of short sequences")
 
 
-def _compare(found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
-    difference, norm = (torch.linalg.vector_norm(each, dim=0, dtype=torch.float32) for each in (found - expected, expected))
-    if not bool((difference <= _TOLERANCE * norm).all()):
+def _compare(found: Matrix, expected: Matrix, what: str) -> None:
+    if isinstance(found, Scaled):
+        found, expected = found.float(), expected.float()
+        _compare_norms(found, expected, 1, _TOLERANCE_FP8_ROW, f"{what}, one row")
+        _compare_norms(found, expected, 0, _TOLERANCE_FP8, f"{what}, one column")
+    else:
+        _compare_norms(found, expected, 0, _TOLERANCE, f"{what}, one column")
+
+
+def _compare_norms(found: torch.Tensor, expected: torch.Tensor, dim: int, tolerance: float, what: str) -> None:
+    difference, norm = (torch.linalg.vector_norm(each, dim=dim, dtype=torch.float32) for each in (found - expected, expected))
+    if not bool((difference <= tolerance * norm).all()):
         worst = (difference / norm).max().item()
-        raise ArithmeticError(f"a kernel's result differs from PyTorch's ({what}): relative difference {worst:.2g} in one column")
+        raise ArithmeticError(f"a kernel's result differs from PyTorch's ({what}): relative difference {worst:.2g}")

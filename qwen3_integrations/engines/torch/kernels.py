@@ -19,6 +19,21 @@ _COLUMNS = 1024
 """Values of one program of `_swiglu_kernel`."""
 
 
+def norm(residual: torch.Tensor, pending: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """See `qwen3.norm`, for a residual in float32: the result has the weight's dtype. The rows are contiguous."""
+    assert pending is None
+    tokens, width = residual.shape
+    out = torch.empty((tokens, width), dtype=weight.dtype, device=residual.device)
+    columns = triton.next_power_of_2(width)
+    _norm_kernel[(tokens,)](residual, weight, out, width, epsilon, columns, num_warps=min(16, max(1, columns // 512)))
+    return out
+
+
+def add_product_float32(residual: torch.Tensor, states: torch.Tensor, weight: torch.Tensor) -> None:
+    """See `qwen3.add_product`, for a residual in float32 and operands in bfloat16 or float16."""
+    torch.addmm(residual, states, weight.t(), out_dtype=torch.float32, out=residual)
+
+
 def qkv_norm_rope(
     states: torch.Tensor, weight: torch.Tensor, norms: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, epsilon: float
 ) -> torch.Tensor:
@@ -57,6 +72,25 @@ def merge_attn_states(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor,
 
 triton_functions = LayerFunctions(qkv_norm_rope, gate_up_swiglu, merge_attn_states, angle_dtype=torch.float32, mlp_tokens=None)
 """PyTorch's matrix products, and the kernels of this module after them."""
+
+
+def with_exact_residual(functions: LayerFunctions) -> LayerFunctions:
+    """The same functions with the residual in float32, for models in bfloat16 or float16.
+
+    Each layer adds two results to the residual, and in bfloat16 each sum loses a part of them. Source: measured with random weights in the
+    shape of the 0.6B models against fp32, mean 1 - cosine: 7.4e-5 with the residual in bfloat16, 1.4e-5 with it in float32.
+    """
+    return functions._replace(norm=norm, add_product=add_product_float32, residual_dtype=torch.float32)
+
+
+@triton.jit
+def _norm_kernel(residual, weight, out, width, epsilon, COLUMNS: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * width + tl.arange(0, COLUMNS)
+    valid = tl.arange(0, COLUMNS) < width
+    states = tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
+    inverse = tl.rsqrt(tl.sum(states * states, axis=0) / width + epsilon)
+    scale = tl.load(weight + tl.arange(0, COLUMNS), mask=valid, other=0.0).to(tl.float32)
+    tl.store(out + at, states * inverse * scale, mask=valid)
 
 
 @triton.jit(do_not_specialize=["tokens"])

@@ -8,7 +8,6 @@ everything after attention for the last tokens only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,57 +16,65 @@ from torch.nn.functional import linear, rms_norm, silu
 from qwen3_integrations.engines.torch.attention import Attention, merge_attn_states
 from qwen3_integrations.engines.torch.packing import PackedBatch
 from qwen3_integrations.engines.torch.rope import read_rope
+from qwen3_integrations.engines.torch.weights import Layer, Matrix, read_weights
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
-from qwen3_integrations.models.shapes import ModelShape
 from qwen3_integrations.models.torch_support import torch_refusals
 
 Tensor = torch.Tensor
-
-
-class Layer(NamedTuple):
-    """The weights of one layer. Matrices have the shape (outputs, inputs)."""
-
-    input_norm: Tensor
-    qkv: Tensor
-    qk_norms: Tensor
-    """RMSNorm weights of the query heads, then of the key heads, shape (query heads + KV heads, head dim)."""
-    output: Tensor
-    mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Weights:
-    """All weights of the forward pass: token embeddings, layers, final norm."""
-
-    embeddings: Tensor
-    layers: tuple[Layer, ...]
-    final_norm: Tensor
 
 
 ShortAttentionMaker = Callable[[PackedBatch, torch.device, float, int, Attention], Attention]
 """See `short_attention.short_attention`."""
 
 
+def norm(residual: Tensor, pending: Tensor | None, weight: Tensor, epsilon: float) -> Matrix:
+    """RMSNorm of the residual.
+
+    Args:
+        residual: Shape (tokens, hidden size); changed if there is a pending product.
+        pending: A product that is not added to the residual yet, of the same shape; None if there is none.
+        weight: Weights of the norm, shape (hidden size,).
+        epsilon: Epsilon of the norm.
+    """
+    if pending is not None:
+        residual.add_(pending)
+    return rms_norm(residual, weight.shape, weight, epsilon)
+
+
+def as_operand(states: Tensor) -> Matrix:
+    """States as an operand of a product: unchanged here, quantised in FP8."""
+    return states
+
+
+def add_product(residual: Tensor, states: Matrix, weight: Matrix) -> Tensor | None:
+    """Add the product `states @ weight.T` to the residual, in place; or return it, pending, for the next norm to add."""
+    residual.addmm_(states, weight.t())
+    return None
+
+
 class LayerFunctions(NamedTuple):
-    """The functions that compute a layer, either of PyTorch or kernels of this package (`kernels`, `fused_gemm`).
+    """The functions that compute a layer, either of PyTorch or kernels of this package (`kernels`, `fused_gemm`, `fp8_kernels`).
 
     Attributes:
-        qkv_norm_rope, gate_up_swiglu, merge_attn_states: See the functions of these names.
+        qkv_norm_rope, gate_up_swiglu, merge_attn_states, norm, as_operand, add_product: See the functions of these names.
         angle_dtype: Number format of the cosines and sines.
         mlp_tokens: Tokens that the feed-forward part computes at once, so that intermediate results stay in the processor's cache; None
-            for all.
+            for all, as `add_product` needs it where it returns a product.
         short_attention: Attention for batches of short sequences (`short_attention`); None if there is none.
+        residual_dtype: Number format of the residual; None for the model's.
     """
 
-    qkv_norm_rope: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
-    gate_up_swiglu: Callable[[Tensor, Tensor], Tensor]
+    qkv_norm_rope: Callable[[Matrix, Matrix, Tensor, Tensor, Tensor, float], Tensor]
+    gate_up_swiglu: Callable[[Matrix, Matrix], Matrix]
     merge_attn_states: Callable[[Tensor, Tensor, Tensor, Tensor], None]
     angle_dtype: torch.dtype
     mlp_tokens: int | None
     short_attention: ShortAttentionMaker | None = None
+    norm: Callable[[Tensor, Tensor | None, Tensor, float], Matrix] = norm
+    as_operand: Callable[[Tensor], Matrix] = as_operand
+    add_product: Callable[[Tensor, Matrix, Matrix], Tensor | None] = add_product
+    residual_dtype: torch.dtype | None = None
 
 
 class Qwen3:
@@ -77,6 +84,7 @@ class Qwen3:
         files: The checkpoint.
         device: Device of the weights.
         dtype: Number format of weights and activations.
+        fp8: Whether the layers' matrix products are in FP8: their weights are quantised here, their other operands in each pass.
 
     Attributes:
         head_dim: Width of one head.
@@ -87,13 +95,14 @@ class Qwen3:
         ConfigError: If the checkpoint needs a feature that this engine does not have, or lacks a tensor.
     """
 
-    def __init__(self, files: ModelFiles, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, files: ModelFiles, device: torch.device, dtype: torch.dtype, *, fp8: bool = False) -> None:
         _check(files)
         shape = files.shape
         self.head_dim = shape.head_dim
         self.group = shape.query_heads // shape.kv_heads
         self.scale: float = shape.head_dim**-0.5
-        self.weights = read_weights(files, shape, device, dtype)
+        self.fp8 = fp8
+        self.weights = read_weights(files, shape, device, dtype, fp8=fp8)
         self._epsilon = float(files.config.get("rms_norm_eps", 1e-6))
         self._rope = read_rope(files.config, shape.head_dim, files.folder, device)
 
@@ -111,14 +120,14 @@ class Qwen3:
             float32, shape (prompts, hidden size), after the final RMSNorm.
         """
         cos, sin = self._rope.angles(positions, functions.angle_dtype)
-        residual = self.weights.embeddings[ids]
+        residual, pending = self._embedded(ids, functions), None
         for layer in self.weights.layers[:-1]:
-            self._attend(residual, layer, cos, sin, attention, functions)
-            self._feed_forward(residual, layer, functions)
+            pending = self._attend(residual, pending, layer, cos, sin, attention, functions)
+            pending = self._feed_forward(residual, pending, layer, functions)
         final = self.weights.layers[-1]
-        residual = self._attend_last(residual, final, cos, sin, last, attention, functions)
-        self._feed_forward(residual, final, functions)
-        return self._final(residual)
+        residual, pending = self._attend_last(residual, pending, final, cos, sin, last, attention, functions)
+        pending = self._feed_forward(residual, pending, final, functions)
+        return self._final(residual, pending)
 
     def all_states(self, ids: Tensor, positions: Tensor, attention: Attention, functions: LayerFunctions) -> Tensor:
         """Compute the last hidden state of every token, for a pooling that reads more than the last ones.
@@ -130,51 +139,65 @@ class Qwen3:
             float32, shape (tokens, hidden size), after the final RMSNorm.
         """
         cos, sin = self._rope.angles(positions, functions.angle_dtype)
-        residual = self.weights.embeddings[ids]
+        residual, pending = self._embedded(ids, functions), None
         for layer in self.weights.layers:
-            self._attend(residual, layer, cos, sin, attention, functions)
-            self._feed_forward(residual, layer, functions)
-        return self._final(residual)
+            pending = self._attend(residual, pending, layer, cos, sin, attention, functions)
+            pending = self._feed_forward(residual, pending, layer, functions)
+        return self._final(residual, pending)
 
-    def _final(self, residual: Tensor) -> Tensor:
+    def _embedded(self, ids: Tensor, functions: LayerFunctions) -> Tensor:
+        return self.weights.embeddings[ids].to(functions.residual_dtype)
+
+    def _final(self, residual: Tensor, pending: Tensor | None) -> Tensor:
         """The final RMSNorm, in float32."""
-        return rms_norm(residual.float(), self.weights.final_norm.shape, self.weights.final_norm.float(), self._epsilon)
+        states = residual.float() if pending is None else residual.float() + pending
+        return rms_norm(states, self.weights.final_norm.shape, self.weights.final_norm.float(), self._epsilon)
 
     # Each of these methods frees its intermediate results when it returns. The memory plan counts the larger of the two (`memory_plan`).
+    # They take the product that is not added to the residual yet, and return the next one (see `add_product`).
 
-    def _attend(self, residual: Tensor, layer: Layer, cos: Tensor, sin: Tensor, attention: Attention, functions: LayerFunctions) -> None:
+    def _attend(
+        self, residual: Tensor, pending: Tensor | None, layer: Layer, cos: Tensor, sin: Tensor, attention: Attention,
+        functions: LayerFunctions,
+    ) -> Tensor | None:  # fmt: skip
         """Add a layer's attention to `residual`, in place."""
         query_heads, kv_heads = _head_counts(layer)
-        qkv = functions.qkv_norm_rope(self._norm(residual, layer.input_norm), layer.qkv, layer.qk_norms, cos, sin, self._epsilon)
+        states = functions.norm(residual, pending, layer.input_norm, self._epsilon)
+        qkv = functions.qkv_norm_rope(states, layer.qkv, layer.qk_norms, cos, sin, self._epsilon)
         attended = attention.all_tokens(*torch.split(qkv, [query_heads, kv_heads, kv_heads], dim=1))
-        residual.addmm_(attended.flatten(1), layer.output.t())
+        return functions.add_product(residual, functions.as_operand(attended.flatten(1)), layer.output)
 
     def _attend_last(
-        self, residual: Tensor, layer: Layer, cos: Tensor, sin: Tensor, last: Tensor, attention: Attention, functions: LayerFunctions
-    ) -> Tensor:
+        self, residual: Tensor, pending: Tensor | None, layer: Layer, cos: Tensor, sin: Tensor, last: Tensor, attention: Attention,
+        functions: LayerFunctions,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Attention of the last layer: keys and values of all tokens, queries of the last tokens only.
 
         Returns:
-            The residual of the last tokens, with the attention added.
+            The residual of the last tokens, with the attention added or pending.
         """
         query_heads, kv_heads = _head_counts(layer)
         width = query_heads * layer.qk_norms.shape[1]
-        hidden = self._norm(residual, layer.input_norm)
-        kv = functions.qkv_norm_rope(hidden, layer.qkv[width:], layer.qk_norms[query_heads:], cos, sin, self._epsilon)
+        states = functions.norm(residual, pending, layer.input_norm, self._epsilon)
+        kv = functions.qkv_norm_rope(states, layer.qkv[width:], layer.qk_norms[query_heads:], cos, sin, self._epsilon)
         queries = functions.qkv_norm_rope(
-            hidden[last], layer.qkv[:width], layer.qk_norms[:query_heads], cos[last], sin[last], self._epsilon
+            states[last], layer.qkv[:width], layer.qk_norms[:query_heads], cos[last], sin[last], self._epsilon
         )  # fmt: skip
         attended = attention.last_tokens(queries, *torch.split(kv, kv_heads, dim=1))
-        return residual[last].addmm_(attended.flatten(1), layer.output.t())
+        residual = residual[last]
+        return residual, functions.add_product(residual, functions.as_operand(attended.flatten(1)), layer.output)
 
-    def _feed_forward(self, residual: Tensor, layer: Layer, functions: LayerFunctions) -> None:
+    def _feed_forward(self, residual: Tensor, pending: Tensor | None, layer: Layer, functions: LayerFunctions) -> Tensor | None:
         """Add a layer's feed-forward part to `residual`, in place."""
+        if functions.mlp_tokens is None:
+            return self._feed_forward_rows(residual, pending, layer, functions)
         for rows in _chunks(len(residual), functions.mlp_tokens):
-            activated = functions.gate_up_swiglu(self._norm(residual[rows], layer.mlp_norm), layer.gate_up)
-            residual[rows].addmm_(activated, layer.down.t())
+            self._feed_forward_rows(residual[rows], None if pending is None else pending[rows], layer, functions)
+        return None
 
-    def _norm(self, states: Tensor, weight: Tensor) -> Tensor:
-        return rms_norm(states, weight.shape, weight, self._epsilon)
+    def _feed_forward_rows(self, residual: Tensor, pending: Tensor | None, layer: Layer, functions: LayerFunctions) -> Tensor | None:
+        states = functions.norm(residual, pending, layer.mlp_norm, self._epsilon)
+        return functions.add_product(residual, functions.gate_up_swiglu(states, layer.gate_up), layer.down)
 
 
 def qkv_norm_rope(states: Tensor, weight: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float) -> Tensor:
@@ -191,9 +214,14 @@ def qkv_norm_rope(states: Tensor, weight: Tensor, norms: Tensor, cos: Tensor, si
         Shape (tokens, heads, head dim).
     """
     qkv = linear(states, weight).view(len(states), -1, norms.shape[1])
-    for rows in _chunks(len(states), _CHUNK_TOKENS):
-        apply_rope(qkv[rows, : len(norms)], norms, cos[rows], sin[rows], epsilon)
+    rope_of_first_heads(qkv, norms, cos, sin, epsilon)
     return qkv
+
+
+def rope_of_first_heads(qkv: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float) -> None:
+    """`apply_rope` to the heads that have norms, the first ones, a part of the tokens at a time."""
+    for rows in _chunks(len(qkv), _CHUNK_TOKENS):
+        apply_rope(qkv[rows, : len(norms)], norms, cos[rows], sin[rows], epsilon)
 
 
 def apply_rope(states: Tensor, norms: Tensor, cos: Tensor, sin: Tensor, epsilon: float) -> None:
@@ -231,9 +259,8 @@ plain_functions = LayerFunctions(qkv_norm_rope, gate_up_swiglu, merge_attn_state
 """The functions of PyTorch: any device, any dtype."""
 
 
-def _chunks(tokens: int, size: int | None) -> list[slice]:
-    step = size or tokens
-    return [slice(begin, begin + step) for begin in range(0, tokens, step)]
+def _chunks(tokens: int, size: int) -> list[slice]:
+    return [slice(begin, begin + size) for begin in range(0, tokens, size)]
 
 
 def _head_counts(layer: Layer) -> tuple[int, int]:
@@ -241,62 +268,6 @@ def _head_counts(layer: Layer) -> tuple[int, int]:
     both, head_dim = layer.qk_norms.shape
     query_heads = layer.output.shape[1] // head_dim
     return query_heads, both - query_heads
-
-
-def read_weights(files: ModelFiles, shape: ModelShape, device: torch.device, dtype: torch.dtype) -> Weights:
-    """Read a checkpoint's weights, one tensor at a time.
-
-    Raises:
-        ConfigError: If a tensor is missing, or has another shape than `config.json` says.
-    """
-    query, key = shape.query_heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    hidden, intermediate = shape.hidden_size, shape.intermediate_size
-
-    def empty(*sizes: int) -> Tensor:
-        return torch.nn.Parameter(torch.empty(*sizes, dtype=dtype, device=device), requires_grad=False)
-
-    layers = tuple(
-        Layer(
-            empty(hidden), empty(query + 2 * key, hidden), empty(shape.query_heads + shape.kv_heads, shape.head_dim),
-            empty(hidden, query), empty(hidden), empty(2 * intermediate, hidden), empty(hidden, intermediate),
-        )
-        for _ in range(shape.layers)
-    )  # fmt: skip
-    weights = Weights(empty(files.vocabulary, hidden), layers, empty(hidden))
-    targets: dict[str, Tensor] = {"embed_tokens.weight": weights.embeddings, "norm.weight": weights.final_norm}
-    for number, layer in enumerate(layers):
-        qkv = zip("qkv", torch.split(layer.qkv, [query, key, key]), strict=True)
-        gate_up = zip(("gate", "up"), torch.split(layer.gate_up, intermediate), strict=True)
-        named = {
-            "input_layernorm": layer.input_norm,
-            "self_attn.q_norm": layer.qk_norms[: shape.query_heads],
-            "self_attn.k_norm": layer.qk_norms[shape.query_heads :],
-            "self_attn.o_proj": layer.output,
-            "post_attention_layernorm": layer.mlp_norm,
-            "mlp.down_proj": layer.down,
-            **{f"self_attn.{name}_proj": part for name, part in qkv},
-            **{f"mlp.{name}_proj": part for name, part in gate_up},
-        }
-        targets |= {f"layers.{number}.{name}.weight": target for name, target in named.items()}
-    for name, read in files.weights.tensors():
-        target = targets.pop(name, None)
-        if target is not None:
-            _fill(target, read(), name, files)
-    if targets:
-        raise ConfigError(
-            f"{files.folder} lacks {len(targets)} tensors, such as {next(iter(targets))!r}: it is not a complete Qwen3 checkpoint. "
-            "Download it again"
-        )
-    return weights
-
-
-def _fill(target: Tensor, stored: Tensor, name: str, files: ModelFiles) -> None:
-    one_for_all_heads = target.shape[1:] == stored.shape  # a norm weight that all heads share
-    if target.shape != stored.shape and not one_for_all_heads:
-        found = f"{name!r} in {files.folder} has the shape {tuple(stored.shape)}, but its config.json says {tuple(target.shape)}"
-        raise ConfigError(f"{found}: config.json and weights belong to different models. Download the model again")
-    with torch.no_grad():
-        target.copy_(stored)
 
 
 def _check(files: ModelFiles) -> None:
