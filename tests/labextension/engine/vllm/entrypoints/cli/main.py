@@ -15,7 +15,8 @@ import numpy as np
 from qwen3_integrations import Embedder
 from qwen3_integrations.engines.torch.engine import TorchEngine
 
-OPEN = ("/health", "/metrics")
+OPEN = ("/health", "/ready")
+"""Routes without a key, as with the guard that real servers load."""
 METRICS = 'vllm:num_requests_running{engine="0"} 0\nvllm:num_requests_waiting{engine="0"} 0\nvllm:prompt_tokens_total{engine="0"} %d\n'
 
 
@@ -23,12 +24,12 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.path == "/health":
+        if self.path in OPEN:
             self._send(200, b"")
-        elif self.path == "/metrics":
-            self._send(200, (METRICS % self.server.tokens).encode())
         elif not self._allowed():
             return
+        elif self.path == "/metrics":
+            self._send(200, (METRICS % self.server.tokens).encode())
         elif self.path != "/v1/models":
             self._send(404, b"{}")
         else:
@@ -55,8 +56,8 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps({"object": "list", "model": self.server.name, "data": data, "usage": usage}).encode())
 
     def _allowed(self) -> bool:
-        key = os.environ.get("VLLM_API_KEY")
-        if not key or self.path in OPEN or self.headers.get("Authorization") == f"Bearer {key}":
+        key = os.environ.get("QWEN3_SERVER_KEY")
+        if not key or self.headers.get("Authorization") == f"Bearer {key}":
             return True
         self._send(401, b'{"error": "Unauthorized"}')
         return False
