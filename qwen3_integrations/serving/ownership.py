@@ -32,12 +32,13 @@ def only_own_server() -> Server:
         return own[0]
     names = ", ".join(server.name for server in own) or "none"
     more = "".join(f", {server.name} (of process {server.owner_pid})" for server in others)
-    raise ConfigError(
-        f"{len(own)} servers of yours are running here, so a name is needed"
-        if own or not others
-        else f"the running server{'s were' if len(others) > 1 else ' was'} started by another program, so a name is needed",
-        advice=f"Running: {names}{more}" if own or not others else f"Running: {more[2:]}. Name it, or use --all",
-    )
+    if others and not own:
+        raise ConfigError(
+            f"the running server{'s were' if len(others) > 1 else ' was'} started by another program, so a name is needed",
+            advice=f"Running: {more[2:]}. Name it, or use --all",
+        )
+    whose = "servers of yours" if own else "servers"
+    raise ConfigError(f"{len(own)} {whose} are running here, so a name is needed", advice=f"Running: {names}{more}")
 
 
 def _processes_above() -> frozenset[int]:

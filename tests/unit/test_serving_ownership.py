@@ -94,7 +94,7 @@ def test_a_server_of_another_program_is_stopped_by_its_name_or_with_all(machine)
     assert shown("stop", first)[:2] == (0, f"stopped {first}\n")
     assert shown("stop", "--all")[:2] == (0, f"stopped {second}\n")
     assert names() == []
-    assert "0 servers of yours are running here" in shown("stop")[2]
+    assert "0 servers are running here" in shown("stop")[2]
     assert "no servers run here" in shown("status")[2]
 
 
