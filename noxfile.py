@@ -11,6 +11,7 @@ import nox
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
 
 PINNED = ("-c", "constraints.txt")
 TEST_GROUP = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
@@ -65,20 +66,23 @@ def labextension(session: nox.Session) -> None:
 def _build_extension(session: nox.Session) -> None:
     """Write `prebuilt/` from the source, with the packages of the lock file."""
     session.run("python", str(EXTENSION / "scripts" / "widgets.py"))
-    with session.chdir(EXTENSION):
-        session.run("npm", "ci", "--no-audit", "--no-fund", "--silent")
-        session.run("npm", "run", "--silent", "build")
+    _npm(session, "ci", "--no-audit", "--no-fund", "--silent")
+    _npm(session, "run", "--silent", "build")
 
 
 def _check_extension(session: nox.Session) -> None:
     """Lint and test the extension's source, and prove that the committed build is equal to what the source gives now."""
     committed = _files(EXTENSION / "prebuilt")
     _build_extension(session)
-    with session.chdir(EXTENSION):
-        session.run("npm", "run", "--silent", "lint")
-        session.run("npm", "run", "--silent", "test")
+    _npm(session, "run", "--silent", "lint")
+    _npm(session, "run", "--silent", "test")
     if _files(EXTENSION / "prebuilt") != committed:
         session.error("prebuilt/ is not what the extension's source gives: run `nox -s labextension` and commit it")
+
+
+def _npm(session: nox.Session, *command: str) -> None:
+    """npm in the extension's folder. `session.chdir` would move the commands that run beside it, too."""
+    session.run("npm", "--prefix", str(EXTENSION), *command)
 
 
 def _files(folder: Path) -> dict[str, bytes]:
