@@ -81,7 +81,7 @@ def _check_extension(session: nox.Session) -> None:
 
 
 def _npm(session: nox.Session, *command: str) -> None:
-    """npm in the extension's folder. `session.chdir` would move the commands that run beside it, too."""
+    """Run npm in the extension's folder. `session.chdir` would move the commands that run beside it, too."""
     session.run("npm", "--prefix", str(EXTENSION), *command)
 
 

@@ -417,6 +417,18 @@ def test_close_and_open_again(here, random_embedder, embedding):
     close_to(Embedder(embedding).embed_documents(PLAIN), expected)
 
 
+def test_vllm_reads_its_variables_at_each_start(here, random_embedder, embedding, monkeypatch):
+    """VLLM keeps the values that it read when the first engine of a process started; a file that one names may be gone by now."""
+    from vllm import envs
+
+    assert embedding.alive
+    open_vllm("embed", random_embedder).close()
+    assert (envs.VLLM_LOGGING_CONFIG_PATH, envs.VLLM_ALLOW_LONG_MAX_MODEL_LEN) == (None, False)
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+    open_vllm("embed", random_embedder).close()
+    assert envs.VLLM_LOGGING_LEVEL == "ERROR"
+
+
 def test_close_ends_the_jobs_that_wait(here, random_embedder):
     engine = open_vllm("embed", random_embedder)
     prompts = prompts_of(*[[number % 1000, *range(500)] for number in range(1500)])

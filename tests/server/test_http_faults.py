@@ -347,8 +347,8 @@ def test_an_object_that_is_no_client_is_refused(proxy):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"dialect": "grpc"}, "dialect must be one of auto, openai, rerank, sglang, vllm"),
-        ({"dialect": "rerank"}, "can't embed. These can: openai, sglang, vllm"),
+        ({"dialect": "grpc"}, "dialect must be one of auto, openai, qwen3, rerank, sglang, vllm"),
+        ({"dialect": "rerank"}, "can't embed. These can: openai, qwen3, sglang, vllm"),
         ({"handshake": "maybe"}, "handshake must be one of full, counts, off"),
         ({"timeout_s": 0}, "timeout_s"),
         ({"connect_timeout_s": -1}, "connect_timeout_s"),
@@ -363,7 +363,7 @@ def test_settings_that_can_not_work_are_refused(options, says):
 
 
 def test_openai_alone_can_not_rerank():
-    with pytest.raises(ConfigError, match=r"dialect 'openai' can't rerank. These can: rerank, sglang, vllm"):
+    with pytest.raises(ConfigError, match=r"dialect 'openai' can't rerank. These can: qwen3, rerank, sglang, vllm"):
         HttpEngine("rerank", NAME, base_url="http://127.0.0.1:9", dialect="openai")
 
 

@@ -181,5 +181,5 @@ def test_another_model_under_a_published_name_is_refused(tiny_servers, opened, t
 
 def test_dialects_by_name(tiny_servers, opened):
     assert "dialect='openai'" in repr(opened("embed", ALIAS, tiny_servers["embed"].url, dialect="openai"))
-    with pytest.raises(ConfigError, match="These can: rerank, sglang, vllm"):
+    with pytest.raises(ConfigError, match="These can: qwen3, rerank, sglang, vllm"):
         opened("rerank", ALIAS, tiny_servers["rerank"].url, dialect="openai")

@@ -270,5 +270,5 @@ def test_a_health_check_follows_no_redirect(servers):
     asked, other = servers(), servers()
     asked.everywhere = redirecting(307, lambda call: other.url + call.seen.path)
     assert not is_healthy(asked.url)
-    assert load_of(asked.url).running is None
+    assert load_of(asked.url, KEY).running is None
     assert other.seen == []

@@ -218,6 +218,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set variables of the environment for a while."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
+    _read_environment_again()
     try:
         yield
     finally:
@@ -226,3 +227,13 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        _read_environment_again()
+
+
+def _read_environment_again() -> None:
+    """Let vLLM read its variables again: once an engine has started in a process, vLLM goes on with the values of that time."""
+    from vllm import envs
+
+    if (is_cached := getattr(envs, "_is_envs_cache_enabled", None)) and is_cached():
+        envs.disable_envs_cache()
+        envs.enable_envs_cache()
