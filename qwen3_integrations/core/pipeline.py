@@ -1,8 +1,8 @@
 """The pipeline: items in, finished slices out, in order.
 
 All code that turns many texts into rows uses this pipeline. Items are read from any iterable, cut into slices (`core.slicing`), planned
-into prompts, run by an engine with several slices in flight, and finished into rows. At most `IN_FLIGHT` slices are planned, in flight, or
-finished and not yet read by the consumer. So a slow consumer also slows down the reading of items.
+into prompts, run by an engine with several slices in flight, and finished into rows. For each device of the engine, at most `IN_FLIGHT`
+slices are planned, in flight, or finished and not yet read by the consumer. So a slow consumer also slows down the reading of items.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from qwen3_integrations.errors import EngineError, Partial, Qwen3Error
 T = TypeVar("T")
 
 IN_FLIGHT = 8
-"""Maximum number of slices in flight: 2,048 prompts. While one is planned, the engine has seven: three and a half passes of 65,536 tokens
-on a GPU (texts of 128 tokens), or the 8 requests of 128 texts that `HttpEngine` sends at once and three quarters as many that wait."""
+"""Maximum number of slices in flight for each device of an engine: 2,048 prompts. While one is planned, the engine has seven: three and a
+half passes of 65,536 tokens on a GPU (texts of 128 tokens), or the 8 requests of 128 texts that `HttpEngine` sends at once and three
+quarters as many that wait."""
 
 QUICK_ITEMS = 32
 QUICK_CHARACTERS = 4096
@@ -140,7 +141,7 @@ def run_slices(engine: Engine, work: Work[T], items: Iterable[T], size: SliceSiz
         Qwen3Error: An error of the planning or the engine. The slices before it are yielded first. Its `index` is the item's position in
             the whole call.
     """
-    planner = _Planner(work, items, size)
+    planner = _Planner(engine, work, items, size)
     in_flight: deque[Future[Slice[T]]] = deque()
     loop: BackgroundLoop | None = None
     try:
@@ -166,7 +167,7 @@ async def arun_slices(engine: Engine, work: Work[T], items: Iterable[T], size: S
 
     A short list is planned in the event loop's thread (see `QUICK_ITEMS`).
     """
-    planner = _Planner(work, items, size)
+    planner = _Planner(engine, work, items, size)
     in_flight: deque[asyncio.Task[Slice[T]]] = deque()
     try:
         while True:
@@ -259,10 +260,11 @@ class _Planned(Generic[T]):
 class _Planner(Generic[T]):
     """Reads items and plans their prompts, one slice per `next`. An error ends the planning; `raise_failure` raises it."""
 
-    def __init__(self, work: Work[T], items: Iterable[T], size: SliceSize | None) -> None:
+    def __init__(self, engine: Engine, work: Work[T], items: Iterable[T], size: SliceSize | None) -> None:
         size = size or slicing.DEFAULT_SIZE
         listed = items if isinstance(items, list | tuple) else None
         self._work = work
+        self._in_flight = IN_FLIGHT * (engine.capabilities.devices or 1)
         self._total = None if listed is None else len(listed)
         self._call = Call(self._total if listed is None or work.prompts is _one else sum(map(work.prompts, listed)))
         self._begin = 0
@@ -274,7 +276,7 @@ class _Planner(Generic[T]):
 
     def wants_next(self, in_flight: Sequence[Future[Slice[T]]] | Sequence[asyncio.Task[Slice[T]]]) -> bool:
         """Whether to plan another slice now. Otherwise the oldest one is yielded."""
-        return not self._ended and len(in_flight) < IN_FLIGHT and not (in_flight and in_flight[0].done())
+        return not self._ended and len(in_flight) < self._in_flight and not (in_flight and in_flight[0].done())
 
     def next(self) -> _Planned[T] | None:
         """Plan the next slice; None at the end."""

@@ -18,7 +18,8 @@ import pytest
 from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.core.types import Job, Prefix, Prompt, PromptPart
 from qwen3_integrations.engines.torch.engine import TorchEngine
-from qwen3_integrations.engines.torch.queue import JobQueue, PassTooLarge
+from qwen3_integrations.engines.torch.passes import Device, PassTooLarge
+from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError, EngineError, ModelNotFound
 from tests.contract.cases import TOLERANCE, check_embeddings, check_scores
 from tests.contract.label_cases import HEADS, check_head
@@ -91,7 +92,7 @@ def test_weights_split_over_files_are_read(random_models, tmp_path):
 
 def test_memory_is_given_back(tiny_embedder):
     engine = TorchEngine("embed", str(tiny_embedder), device="cpu")
-    model = weakref.ref(engine._queue._forward._model)
+    model = weakref.ref(engine._queue._devices[0].runner._model)
     engine.close()
     gc.collect()
     assert model() is None
@@ -103,13 +104,13 @@ LONG = [f"{number} " + "words of a long text " * 60 for number in range(400)]
 async def test_a_cancelled_job_leaves_the_queue(random_embedder):
     engine = TorchEngine("embed", str(random_embedder), device="cpu")
     task = asyncio.create_task(Embedder(engine).aembed_documents(LONG))
-    while not engine._queue._pending:  # noqa: ASYNC110  the queue has no event for this
+    while not len(engine._queue):  # noqa: ASYNC110  the queue has no event for this
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(await Embedder(engine).aembed_documents(["one"])) == 1
-    assert engine._queue._pending == []
+    assert len(engine._queue) == 0
     engine.close()
 
 
@@ -132,7 +133,7 @@ def test_an_interrupt_leaves_the_queue(random_embedder):
         embedder.embed_documents(LONG * 10)
     timer.join()
     assert len(embedder.embed_documents(["one"])) == 1
-    assert engine._queue._pending == []
+    assert len(engine._queue) == 0
     engine.close()
 
 
@@ -240,6 +241,11 @@ class OutOfMemoryAt:
         pass
 
 
+def queue_of(*runners, budget: int = 1000) -> JobQueue:
+    names = ["a model"] if len(runners) == 1 else [f"a model on {number}" for number in range(len(runners))]
+    return JobQueue("a model", [Device(name, runner, budget) for name, runner in zip(names, runners, strict=True)])
+
+
 def job_of(*lengths: int) -> Job:
     none = np.empty(0, np.int32)
     texts = [PromptPart("", np.zeros(length, np.int32)) for length in lengths]
@@ -248,7 +254,7 @@ def job_of(*lengths: int) -> Job:
 
 def test_a_pass_too_large_for_the_memory_is_halved_until_it_fits(caplog):
     forward = OutOfMemoryAt(most=100)
-    queue = JobQueue(forward, 1000, "a model")
+    queue = queue_of(forward)
     rows = queue.submit(job_of(*range(1, 41))).result(10).rows
     assert rows[:, 0].tolist() == list(range(1, 41))
     assert max(forward.passes) <= 100
@@ -260,7 +266,7 @@ def test_a_pass_too_large_for_the_memory_is_halved_until_it_fits(caplog):
 def test_passes_grow_again_when_the_memory_is_back(caplog):
     """Two small prompts met another program's peak: that says nothing of what fits later."""
     forward = OutOfMemoryAt(most=15)
-    queue = JobQueue(forward, 1000, "a model")
+    queue = queue_of(forward)
     queue.submit(job_of(10, 10)).result(10)
     forward.most = 1000
     queue.submit(job_of(*[10] * 2000)).result(10)
@@ -271,7 +277,7 @@ def test_passes_grow_again_when_the_memory_is_back(caplog):
 
 def test_a_pass_with_too_few_rows_fails_its_own_jobs_only():
     forward = OutOfMemoryAt(most=1000)
-    queue = JobQueue(forward, 1000, "a model")
+    queue = queue_of(forward)
     start = forward.start
     forward.start = lambda prompts: lambda: start(prompts)()[1:]
     with pytest.raises(EngineError, match="shorter"):
@@ -286,7 +292,7 @@ def test_all_waiters_of_a_cancelled_job_wake_up():
     going, begun = threading.Event(), threading.Event()
     start = forward.start
     forward.start = lambda prompts: (begun.set(), going.wait(10), start(prompts))[2]
-    queue = JobQueue(forward, 1000, "a model")
+    queue = queue_of(forward)
     first = queue.submit(job_of(1))
     assert begun.wait(10)
     second = queue.submit(job_of(2))
@@ -312,7 +318,7 @@ def test_a_job_that_is_cancelled_while_its_pass_is_under_way_leaves_the_others_o
         return (lambda: 1 / 0) if fails and len(prompts) > 1 else (lambda: rows)
 
     forward.start = held
-    queue = JobQueue(forward, 1000, "a model")
+    queue = queue_of(forward)
     first = queue.submit(job_of(1))
     assert begun.wait(10)
     futures += [queue.submit(job_of(2)), queue.submit(job_of(3))]
@@ -341,7 +347,7 @@ def test_a_failed_pass_gives_each_caller_an_error_of_its_own(when):
         return fail if when == "land" else fail()
 
     forward.start = held
-    queue = JobQueue(forward, 1000, "a model")
+    queue = queue_of(forward)
     futures = [queue.submit(job_of(1, 2)) for _ in range(16)]
     going.set()
 
@@ -359,7 +365,7 @@ def test_a_failed_pass_gives_each_caller_an_error_of_its_own(when):
 
 
 def test_a_prompt_too_large_for_the_memory_fails_its_own_job_alone(caplog):
-    queue = JobQueue(OutOfMemoryAt(most=100), 1000, "a model")
+    queue = queue_of(OutOfMemoryAt(most=100))
     wanting, fine = queue.submit(job_of(40, 200, 40)), queue.submit(job_of(50))
     with pytest.raises(EngineError, match="for one prompt of 200 tokens: free memory"):
         wanting.result(10)

@@ -336,7 +336,7 @@ def test_pytorch_that_computes_at_the_moment_of_the_fork():
     """The pass of another thread stands still in the child for ever, so the model may be in any state there."""
     engine = open_engine("embed", "qwen3-tiny-demo", backend="torch", device="cpu")
     embedder = Embedder(engine)
-    forward = engine.engine._queue._forward
+    forward = engine.engine._queue._devices[0].runner
     started, go_on = threading.Event(), threading.Event()
     begin = forward.start
 

@@ -14,9 +14,10 @@ from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.fork_guard import ForkGuard
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.core.validation import check_choice, optional_whole_number
+from qwen3_integrations.engines.torch.devices import device_names
 from qwen3_integrations.engines.torch.memory_plan import PassPlan, Products, plan_passes
+from qwen3_integrations.engines.torch.passes import Device
 from qwen3_integrations.engines.torch.queue import JobQueue
-from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.catalog import Source, model_name
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.hub import open_model
@@ -45,7 +46,9 @@ class TorchEngine(Submitting):
     Args:
         task: `embed` or `rerank`.
         model: A folder, a name on the hub, or `qwen3-tiny-demo`.
-        device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` selects CUDA, then MPS, then the CPU.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` selects CUDA, then MPS, then the CPU. Several GPUs of this machine work on one queue:
+            `all`, or `cuda:0,cuda:1`. Each has the whole model. A GPU that fails is left out with a warning in the log, and the others
+            compute its prompts.
         dtype: `float32`, `bfloat16` or `float16`; `auto` is bfloat16 on CUDA and float32 elsewhere. `fp8` computes the layers' matrix
             products in FP8 (e4m3, one scale for each row of weights and of inputs), and all else in bfloat16. It is faster and less exact
             than bfloat16, and needs an NVIDIA GPU of compute capability 8.9 or later (Ada, Hopper, Blackwell).
@@ -91,29 +94,37 @@ class TorchEngine(Submitting):
         """What the folder declares about its texts: prompts, the longest text."""
         self.adapter = files.adapter.name if files.adapter else None
         """The name of the adapter that is merged into the weights; None without one."""
-        self.device = _device(torch, device)
+        names = device_names(torch, device)
+        self.device = ",".join(names)
         self.dtype = _dtype(dtype, self.device)
         fp8, values = self.dtype == "fp8", "bfloat16" if self.dtype == "fp8" else self.dtype
-        self.capabilities = Capabilities(exact=self.dtype == "float32")
+        self.capabilities = Capabilities(exact=self.dtype == "float32", devices=len(names))
         numerics = {"backend": self.backend, "dtype": values, "quantisation": "fp8" if fp8 else quantisation_of(files)}
         self._fingerprint = Fingerprint(
             folder_identity(files, task, self.tokenizer.digest), numerics
         )  # read now, because the folder may change later
-        target = torch.device(self.device)
-        if target.type == "cuda" and target.index is None:  # each thread has its own current device, and the engine has threads
-            target = torch.device("cuda", torch.cuda.current_device())
+        targets = [_numbered(torch, torch.device(name)) for name in names]
         if fp8:
-            check_fp8(target, files.shape)
-        self.memory = self._plan(files, target, max_batch_tokens) if target.type == "cuda" else None
-        """The memory plan on CUDA; None on other devices."""
-        budget = self.memory.pass_tokens if self.memory else max_batch_tokens or CPU_TOKENS
-        reserved = self.memory.pass_tokens if self.memory else 0
+            for target in targets:
+                check_fp8(target, files.shape)
+        plans = [self._plan(files, target, max_batch_tokens) for target in targets if target.type == "cuda"]
+        self.memory = min(plans, key=lambda plan: plan.pass_tokens, default=None)
+        """The memory plan on CUDA, with several GPUs of the one with the smallest passes; None on other devices."""
+
+        def load() -> list[Device]:
+            devices: list[Device] = []
+            forward: TorchForward | None = None
+            for number, (name, target) in enumerate(zip(names, targets, strict=True)):
+                reserved = plans[number].pass_tokens if plans else 0
+                forward = TorchForward(
+                    files, task, self.tokenizer, target, getattr(torch, values), fp8=fp8, reserved=reserved, like=forward
+                )  # fmt: skip
+                devices.append(Device(f"{model} on {name}", forward, reserved or max_batch_tokens or CPU_TOKENS))
+            return devices
+
         # Loads in a new thread: in a forked process, PyTorch's thread pool is lost for threads that used it before the fork.
         with ThreadPoolExecutor(1) as loading:
-            forward = loading.submit(
-                TorchForward, files, task, self.tokenizer, target, getattr(torch, values), fp8=fp8, reserved=reserved
-            ).result()  # fmt: skip
-        self._queue = JobQueue(forward, budget, f"{model} on {self.device}")
+            self._queue = JobQueue(f"{model} on {self.device}", loading.submit(load).result())
         self._finalizer = weakref.finalize(self, self._queue.close)
         self._fork_guard = ForkGuard(f"{model} on {self.device}")
 
@@ -156,7 +167,8 @@ class TorchEngine(Submitting):
     @property
     def where(self) -> str:
         """Device and dtype of the engine, its planned memory, and its adapter."""
-        planned = f", {in_gib(self.memory.total_bytes)} planned" if self.memory else ""
+        each = " on each" * ("," in self.device)
+        planned = f", {in_gib(self.memory.total_bytes)} planned{each}" if self.memory else ""
         return f"{self.device}, {self.dtype}{planned}" + (f", with adapter {self.adapter}" if self.adapter else "")
 
     def __repr__(self) -> str:
@@ -164,36 +176,16 @@ class TorchEngine(Submitting):
         return f"TorchEngine({self.task!r}, {self.model!r}, device={self.device!r}, dtype={self.dtype!r}){adapted}"
 
 
+def _numbered(torch: Any, device: Any) -> Any:
+    """A GPU with its number: each thread has its own current device, and the engine has threads."""
+    return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" and device.index is None else device
+
+
 def check_fp8(device: Any, shape: ModelShape) -> None:
     """See `scaled.check_support`."""
     from qwen3_integrations.engines.torch.scaled import check_support
 
     check_support(device, shape)
-
-
-def _device(torch: Any, wanted: str) -> str:
-    if wanted != "cpu" and getattr(torch.cuda, "_is_in_bad_fork", lambda: False)():
-        raise ConfigError(
-            f"{wanted!r} can't be used, because this process was forked from one that used CUDA, which can't be started again here",
-            option="device",
-            advice="Start the process with spawn, open the engine after the fork only, pass device='cpu', or pass a server's base_url",
-        )
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        kind = torch.device(wanted).type if isinstance(wanted, str) else None
-    except RuntimeError:
-        kind = None
-    if kind is None:
-        raise ConfigError(f"must be auto, cpu, cuda, cuda:0 or mps, not {wanted!r}", option="device")
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(kind)
-    if available and not available():
-        reason = f"{wanted!r} is not available: PyTorch {torch.__version__} sees no {kind} device"
-        raise ConfigError(reason, option="device", advice="Use another device, or auto")
-    if kind == "cuda" and (torch.device(wanted).index or 0) >= (count := torch.cuda.device_count()):
-        reason = f"{wanted!r} is not available: PyTorch sees {count} GPU{'s' * (count > 1)}, cuda:0 to cuda:{count - 1}"
-        raise ConfigError(reason, option="device", advice="Use one of them, or auto")
-    return wanted
 
 
 def _dtype(wanted: Dtype, device: str) -> str:

@@ -16,8 +16,8 @@ from qwen3_integrations.engines.torch import attention, flash_attention
 from qwen3_integrations.engines.torch.graphs import Graphs
 from qwen3_integrations.engines.torch.kernel_selection import first_line, functions_for
 from qwen3_integrations.engines.torch.packing import PackedBatch, pack
+from qwen3_integrations.engines.torch.passes import PassTooLarge
 from qwen3_integrations.engines.torch.pooling import VectorHead
-from qwen3_integrations.engines.torch.queue import PassTooLarge
 from qwen3_integrations.engines.torch.qwen3 import Qwen3
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.heads import SCORE_BIAS
@@ -37,16 +37,17 @@ class TorchForward:
         fp8: Whether the layers' matrix products are in FP8.
         reserved: On CUDA, the tokens of the largest pass, for which memory is reserved at the first pass. Without it, PyTorch's
             allocator would keep memory for several passes of different sizes.
+        like: The same model on another device: its weights are copied. None to read them from the checkpoint.
     """
 
     def __init__(
         self, files: ModelFiles, task: Task, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype, *, fp8: bool = False,
-        reserved: int = 0,
+        reserved: int = 0, like: TorchForward | None = None,
     ) -> None:  # fmt: skip
         self.asynchronous = device.type == "cuda"
         self._task, self._device, self._width = task, device, files.dimensions
         line = _score_line(files, tokenizer) if task == "rerank" else None
-        self._model = Qwen3(files, device, dtype, fp8=fp8)
+        self._model: Qwen3 = Qwen3(files, device, dtype, fp8=fp8, weights=like._model.weights if like else None)
         with _current(device):
             self._kernel = flash_attention.kernel_for(device, dtype, self._model.head_dim)
             self._functions = functions_for(self._model, device, dtype)

@@ -16,7 +16,7 @@ from torch.nn.functional import linear, rms_norm, silu
 from qwen3_integrations.engines.torch.attention import Attention, merge_attn_states
 from qwen3_integrations.engines.torch.packing import PackedBatch
 from qwen3_integrations.engines.torch.rope import read_rope
-from qwen3_integrations.engines.torch.weights import Layer, Matrix, read_weights
+from qwen3_integrations.engines.torch.weights import Layer, Matrix, Weights, copy_weights, read_weights
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.torch_support import torch_refusals
@@ -85,6 +85,7 @@ class Qwen3:
         device: Device of the weights.
         dtype: Number format of weights and activations.
         fp8: Whether the layers' matrix products are in FP8: their weights are quantised here, their other operands in each pass.
+        weights: The weights on another device, which are copied; None to read them from the checkpoint.
 
     Attributes:
         head_dim: Width of one head.
@@ -95,14 +96,16 @@ class Qwen3:
         ConfigError: If the checkpoint needs a feature that this engine does not have, or lacks a tensor.
     """
 
-    def __init__(self, files: ModelFiles, device: torch.device, dtype: torch.dtype, *, fp8: bool = False) -> None:
+    def __init__(
+        self, files: ModelFiles, device: torch.device, dtype: torch.dtype, *, fp8: bool = False, weights: Weights | None = None
+    ) -> None:
         _check(files)
         shape = files.shape
         self.head_dim = shape.head_dim
         self.group = shape.query_heads // shape.kv_heads
         self.scale: float = shape.head_dim**-0.5
         self.fp8 = fp8
-        self.weights = read_weights(files, shape, device, dtype, fp8=fp8)
+        self.weights = copy_weights(weights, device) if weights else read_weights(files, shape, device, dtype, fp8=fp8)
         self._epsilon = float(files.config.get("rms_norm_eps", 1e-6))
         self._rope = read_rope(files.config, shape.head_dim, files.folder, device)
 

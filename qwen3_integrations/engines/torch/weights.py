@@ -98,6 +98,18 @@ def read_weights(files: ModelFiles, shape: ModelShape, device: torch.device, dty
     return weights
 
 
+def copy_weights(weights: Weights, device: torch.device) -> Weights:
+    """The same weights on another device; on the CPU, the same memory."""
+
+    def moved(matrix: Matrix) -> Matrix:
+        if isinstance(matrix, Scaled):
+            return Scaled(moved(matrix.values), moved(matrix.scales))
+        return matrix if matrix.device.type == device.type == "cpu" else matrix.to(device)
+
+    layers = tuple(Layer(*map(moved, layer)) for layer in weights.layers)
+    return Weights(moved(weights.embeddings), layers, moved(weights.final_norm))
+
+
 def _fill(target: Matrix, stored: Tensor, name: str, files: ModelFiles) -> None:
     one_for_all_heads = target.shape[1:] == stored.shape  # a norm weight that all heads share
     if target.shape != stored.shape and not one_for_all_heads:
