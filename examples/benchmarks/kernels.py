@@ -108,7 +108,7 @@ def embedding(model: str, repeats: int) -> None:
 
     work = Prose(Path(resolve_model(model, "embed")) / "tokenizer.json").texts(4096, 128, seed=128)
     engine = TorchEngine("embed", model, device="cuda")
-    embedder, forward = Embedder(engine), engine._queue._forward
+    embedder, forward = Embedder(engine), engine._queue._devices[0].runner
     ways: dict[str, Any] = {
         "all kernels": fused_gemm.fused_functions,
         "without attention for short sequences": fused_gemm.fused_functions._replace(short_attention=None),
