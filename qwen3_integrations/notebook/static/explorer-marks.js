@@ -43,3 +43,51 @@ function themeColours(root, changed) {
   holder.addEventListener("transitionend", () => changed());
   return read;
 }
+
+/** The room of the query's star with its word. */
+const starBox = ([x, y], width) => ({ left: x - (x > width - 60 ? 54 : 10), right: x + (x > width - 60 ? 10 : 54), top: y - 10, bottom: y + 10 });
+
+/** The query's star with its word. */
+function drawStar(pen, [x, y], colours, width, font) {
+  const path = new Path2D();
+  for (let spike = 0; spike < 10; spike++) {
+    const [r, turn] = [spike % 2 ? 4 : 9.5, (spike * Math.PI) / 5 - Math.PI / 2];
+    path.lineTo(x + r * Math.cos(turn), y + r * Math.sin(turn));
+  }
+  path.closePath();
+  pen.lineWidth = 3;
+  pen.strokeStyle = colours.bg;
+  pen.stroke(path);
+  pen.fillStyle = colours.ink;
+  pen.fill(path);
+  pen.font = `600 12px ${font}`;
+  const atEdge = x > width - 60;
+  pen.textAlign = atEdge ? "right" : "left";
+  pen.strokeText("query", x + (atEdge ? -13 : 13), y + 4);
+  pen.fillText("query", x + (atEdge ? -13 : 13), y + 4);
+}
+
+function drawLasso(pen, path, colours) {
+  pen.beginPath();
+  path.forEach(([x, y], at) => (at ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+  pen.closePath();
+  pen.globalAlpha = 0.14;
+  pen.fillStyle = colours.accent;
+  pen.fill();
+  pen.globalAlpha = 1;
+  pen.strokeStyle = colours.accent;
+  pen.lineWidth = 1.5;
+  pen.setLineDash([4, 3]);
+  pen.stroke();
+  pen.setLineDash([]);
+}
+
+/** Whether a point is inside of a polygon. */
+function inside(polygon, x, y) {
+  let odd = false;
+  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
+    const [xi, yi] = polygon[i], [xj, yj] = polygon[j];
+    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) odd = !odd;
+  }
+  return odd;
+}
