@@ -14,7 +14,7 @@ function mapStage({ model, root, bright, describe, groupsNow, themed, hintId }) 
   const view = viewOf({ size, changed: () => viewed() });
   let points = [], bx = new Float32Array(0), by = bx, xs = bx, ys = bx, cells = new Map(), middles = [];
   let width = 0, height = 0, ratio = 1, radius = 4, sprites = new Map(), colours = null, asked = null, star = null;
-  let stale = false, unnamed = false, hovered = null, lasso = null, moving = false, pending = 0;
+  let image = null, stale = false, unnamed = false, hovered = null, lasso = null, moving = false, pending = 0;
   const controls = zoomControls({ view, size, moves: (on) => { moving = on; stage.classList.toggle("q3-moving", on); } });
   const stage = h("div", { class: "q3-stage", tabindex: "0", role: "application", "aria-roledescription": "map", "aria-describedby": hintId, ...OWN_KEYS }, lower, upper);
   const names = namesLayer({ stage, avoid: controls.element, place: (group) => middles[group] && view.place(...middles[group]), taken: () => (star ? [starBox(star, width)] : []) });
@@ -57,7 +57,7 @@ function mapStage({ model, root, bright, describe, groupsNow, themed, hintId }) 
     const [[left, top], scale] = [view.place(0, 0), view.scale];
     for (let index = 0; index < bx.length; index++) { xs[index] = bx[index] * scale + left; ys[index] = by[index] * scale + top; }
     star = asked && view.place(...asked);
-    const size = Math.min((points.length > 3000 ? 2.6 : points.length > 300 ? 3.6 : 5) * scale ** 0.25, 6);
+    const size = Math.round(5 * Math.min((points.length > 3000 ? 2.6 : points.length > 300 ? 3.6 : 5) * scale ** 0.25, 6)) / 5;
     if (size !== radius) { radius = size; sprites = new Map(); }
     stage.style.touchAction = scale > 1 ? "none" : "pan-y";
     if (hovered !== null) hover(null);
@@ -82,16 +82,9 @@ function mapStage({ model, root, bright, describe, groupsNow, themed, hintId }) 
     layOut();
   }
 
-  /** A picture that is drawn once and copied for each point: a point of a group, a dimmed point (grey), or a ring. */
+  /** A mark that is drawn once and copied for each point: a point of a group, a dimmed point (grey), or a ring. */
   function sprite(key, draw) {
-    if (!sprites.has(key)) {
-      const side = Math.ceil(2 * (1.4 * radius + 4) * ratio);
-      const canvas = h("canvas", { width: side, height: side });
-      const pen = canvas.getContext("2d");
-      pen.setTransform(ratio, 0, 0, ratio, side / 2, side / 2);
-      draw(pen);
-      sprites.set(key, canvas);
-    }
+    if (!sprites.has(key)) sprites.set(key, markOf(1.4 * radius + 4, ratio, draw));
     return sprites.get(key);
   }
 
@@ -112,27 +105,22 @@ function mapStage({ model, root, bright, describe, groupsNow, themed, hintId }) 
 
   function drawPoints() {
     if (!colours || !width) return;
-    const pen = lower.getContext("2d");
-    const group = groupsNow().of;
-    pen.setTransform(1, 0, 0, 1, 0, 0);
-    pen.clearRect(0, 0, lower.width, lower.height);
-    const crowd = xs.length > 3000;
-    let dimmed = 0;
-    const stamp = (image, index) => pen.drawImage(image, Math.round(xs[index] * ratio - image.width / 2), Math.round(ys[index] * ratio - image.height / 2));
-    const draw = (lit, alpha) => {
-      const images = SHAPES.map((_, at) => pointSprite(at, lit));
-      pen.globalAlpha = alpha;
-      for (let index = 0; index < xs.length; index++) {
-        if (!(xs[index] > -9 && xs[index] < width + 9 && ys[index] > -9 && ys[index] < height + 9) || bright(index) !== lit) continue;
-        if (!lit) dimmed++;
-        stamp(images[Math.max(group?.[index] ?? 0, 0)], index);
-      }
+    const pen = lower.getContext("2d", { willReadFrequently: true });
+    if (image?.width !== lower.width || image.height !== lower.height) image = pen.createImageData(lower.width, lower.height);
+    image.data.fill(0);
+    const group = groupsNow().of, crowd = xs.length > 3000, lit = [], dimmed = [];
+    for (let index = 0; index < xs.length; index++) if (isSeen(index)) (bright(index) ? lit : dimmed).push(index);
+    const draw = (indices, are, opacity) => {
+      const marks = SHAPES.map((_, at) => pointSprite(at, are));
+      for (const index of indices) stampMark(image, marks[Math.max(group?.[index] ?? 0, 0)], xs[index] * ratio, ys[index] * ratio, opacity);
     };
-    draw(false, crowd ? 0.1 : 0.2);
-    draw(true, crowd && !dimmed ? 0.75 : 0.95);
-    pen.globalAlpha = 1;
-    for (const index of model.get("selection")) if (!Number.isNaN(xs[index] ?? NaN)) stamp(ringSprite(), index);
+    draw(dimmed, false, crowd ? 0.1 : 0.2);
+    draw(lit, true, crowd && !dimmed.length ? 0.75 : 0.95);
+    for (const index of model.get("selection")) if (isSeen(index)) stampMark(image, ringSprite(), xs[index] * ratio, ys[index] * ratio, 1);
+    pen.putImageData(image, 0, 0);
   }
+
+  const isSeen = (index) => xs[index] > -12 && xs[index] < width + 12 && ys[index] > -12 && ys[index] < height + 12; // false for NaN
 
   function later() {
     pending ||= requestAnimationFrame(() => {
