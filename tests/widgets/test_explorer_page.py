@@ -908,7 +908,8 @@ def test_the_chart_of_variance_pales_beyond_the_chosen_width(shown):
 # The theme.
 
 
-def test_the_map_follows_the_theme_when_it_changes(shown):
+@pytest.mark.parametrize("cancelled", [False, True], ids=["", "without-transitions"])  # JupyterLab cancels transitions
+def test_the_map_follows_the_theme_when_it_changes(shown, cancelled):
     vectors, _ = clusters(30)
     view = shown(vectors=vectors, texts=[f"text {at}" for at in range(30)], selection=list(range(30)), labels=[0] * 30)
     brightest = """() => {
@@ -920,6 +921,8 @@ def test_the_map_follows_the_theme_when_it_changes(shown):
     }"""
     view.page.wait_for_timeout(60)
     assert view.page.evaluate(brightest) < 200  # rings in dark ink
+    if cancelled:
+        view.page.add_style_tag(content=".q3-probe { transition: none !important; }")
     view.page.evaluate("document.documentElement.style.setProperty('--jp-ui-font-color0', 'rgb(255, 255, 255)')")
     view.page.wait_for_function(f"({brightest})() === 255")
 

@@ -25,8 +25,8 @@ function mapStage({ model, root, bright, describe, groupsNow, themed, hintId }) 
   stage.append(names.element, tip, wheel.note);
   const element = h("div", { class: "q3-map" }, stage, controls.element, controls.said);
   const CELL = 24, REACH = 14, PAD = 26;
-  const read = themeColours(root, () => { recolour(); redraw(); });
-  const recolour = () => { colours = read(); sprites = new Map(); themed(colours); };
+  const theme = themeColours(root, () => { recolour(); redraw(); });
+  const recolour = () => { colours = theme.read(); sprites = new Map(); themed(colours); };
 
   function layOut() {
     points = model.get("_map").points ?? [];
@@ -302,6 +302,6 @@ function mapStage({ model, root, bright, describe, groupsNow, themed, hintId }) 
       if (there.length) view.fit([Math.min(...x), Math.max(...x), Math.min(...y), Math.max(...y)], PAD);
     },
     reveal: (index) => { if (!Number.isNaN(bx[index] ?? NaN)) view.reveal(bx[index], by[index], PAD); },
-    end: () => { observer.disconnect(); cancelAnimationFrame(pending); controls.end(); wheel.end(); },
+    end: () => { observer.disconnect(); cancelAnimationFrame(pending); controls.end(); wheel.end(); theme.end(); },
   };
 }

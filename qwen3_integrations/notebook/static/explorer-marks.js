@@ -30,18 +30,26 @@ function swatch(group) {
   } };
 }
 
-/** The theme's colours for the canvas, and a callback when they change. A CSS transition detects every change. */
+/** The theme's colours for the canvas (`read`), and a callback when they change. A CSS transition detects every change; JupyterLab cancels
+ *  it while it changes themes, and marks the page's body afterwards. */
 function themeColours(root, changed) {
   const names = ["ink", "ink-soft", "bg", "accent", "good", "bad", ...SHAPES.map((_, at) => `group-${at}`)];
   const probes = names.map((name) => h("i", { class: "q3-probe", style: `color: var(--q3-${name})` }));
   const holder = h("div", { class: "q3-hidden", "aria-hidden": "true" }, probes);
   root.append(holder);
+  let last = "", waiting = 0;
   const read = () => {
     const colour = Object.fromEntries(probes.map((probe, at) => [names[at], getComputedStyle(probe).color]));
+    last = JSON.stringify(colour);
     return { ...colour, groups: SHAPES.map((_, at) => colour[`group-${at}`]) };
   };
-  holder.addEventListener("transitionend", () => changed());
-  return read;
+  const check = () => {
+    waiting ||= requestAnimationFrame(() => { waiting = 0; const before = last; read(); if (last !== before) changed(); });
+  };
+  for (const event of ["transitionend", "transitioncancel"]) holder.addEventListener(event, check);
+  const marks = new MutationObserver(check);
+  for (const part of [document.documentElement, document.body]) marks.observe(part, { attributes: true });
+  return { read, end: () => { marks.disconnect(); cancelAnimationFrame(waiting); } };
 }
 
 /** The room of the query's star with its word. */

@@ -5,19 +5,16 @@
 function namesLayer({ stage, avoid, place, taken: others }) {
   const element = h("div", { class: "q3-names", "aria-hidden": "true" });
   let tags = [], boxes = [], width = 0, height = 0, corner = null;
+  const pen = document.createElement("canvas").getContext("2d");
 
   function set(names) {
     tags = names.map((name) => h("span", {}, name.split(", ").slice(0, 2).join(", "))); // the legend has the whole name
-    boxes = [];
+    measure();
     element.replaceChildren(...tags);
   }
 
   function layOut() {
     if (element.hidden || !tags.length || !width) return;
-    if (!boxes.length) {
-      for (const tag of tags) tag.style.visibility = "hidden";
-      boxes = tags.map((tag) => [tag.offsetWidth, tag.offsetHeight]);
-    }
     const taken = [corner, ...others()];
     tags.forEach((tag, group) => {
       const middle = place(group), [wide, high] = boxes[group];
@@ -37,12 +34,15 @@ function namesLayer({ stage, avoid, place, taken: others }) {
       return null;
     }
   }
-  /** Reads the sizes; other functions only write, so that a frame has no layout in between. */
+  /** Reads sizes; other functions only write, so that a frame has no layout in between. */
   function resize() {
     [width, height] = [stage.clientWidth, stage.clientHeight];
     corner = { left: avoid.offsetLeft - 4, right: width, top: 0, bottom: avoid.offsetTop + avoid.offsetHeight + 4 };
-    boxes = [];
+    pen.font = `600 12px ${getComputedStyle(stage).fontFamily}`; // as in the style sheet
+    measure();
   }
+
+  const measure = () => { boxes = tags.map((tag) => [Math.min(Math.ceil(pen.measureText(tag.textContent).width) + 11, 0.6 * width), 18]); };
 
   return { element, set, resize, layOut, show: (on) => { element.hidden = !on; layOut(); } };
 }
