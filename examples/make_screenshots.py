@@ -1,8 +1,8 @@
-"""Make the README's pictures of the widgets in JupyterLab, light and dark: `python -m examples.make_screenshots [inspector|explorer|panel ...]`.
+"""Make the README's pictures of the widgets in JupyterLab: `python -m examples.make_screenshots [inspector|explorer|panel ...]`.
 
-Cells of a notebook run in a real JupyterLab, in Debian's Chromium, as in the tests; a picture shows the cell with its output. The values
-are real, of the bundled toy pair. Needs the test dependencies, Pillow, which makes the files small, and vLLM for the panel, which starts
-a real server.
+Cells of a notebook run in a real JupyterLab, in Debian's Chromium, as in the tests; a picture shows the cell with its output, in the
+light or the dark theme. The values are real, of the bundled toy pair. Needs the test dependencies, Pillow, which makes the files small,
+and vLLM for the panel, which starts a real server.
 """
 
 from __future__ import annotations

@@ -489,7 +489,7 @@ def test_the_wheel_zooms_where_the_map_has_the_focus_and_else_scrolls_the_page(s
     view = small()
     page, mouse = view.page, view.page.mouse
     page.evaluate("document.body.style.height = '3000px'")
-    note = page.get_by_text("Ctrl and wheel zoom")
+    note = page.get_by_text("To zoom with the wheel")
     place = spots(view)
     mouse.move(*place[1])
     mouse.wheel(0, 90)

@@ -89,7 +89,7 @@ function zoomControls({ view, size, moves }) {
 
 /** The wheel zooms while the map has the focus, or with Ctrl; otherwise it scrolls the page, and a note says how to zoom. */
 function wheelZoom({ stage, view, spot, hasFocus, busy }) {
-  const note = h("div", { class: "q3-wheel", "aria-hidden": "true", hidden: true }, "Ctrl and wheel zoom; without Ctrl after a click");
+  const note = h("div", { class: "q3-wheel", "aria-hidden": "true", hidden: true }, "To zoom with the wheel, hold Ctrl, or click the map first");
   let waiting = 0;
   stage.addEventListener("wheel", (event) => {
     const wanted = event.ctrlKey || event.metaKey;
