@@ -25,7 +25,10 @@ MOST_CLUSTERS = 8
 LEAST_ROWS = 10
 """Fewer rows have no clusters."""
 
-NEARLY_BEST = 0.9
+LEAST_PART = 0.02
+"""A smaller share of the rows is a tiny part, which does not count when the number of clusters is chosen."""
+
+NEARLY_BEST = 0.95
 """Of several numbers of clusters whose silhouettes are almost equal (at least this share of the best), the largest is chosen."""
 
 
@@ -145,17 +148,25 @@ def _cuts(distances: NDArray[np.float64], numbers: list[int]) -> list[Indices]:
 
 
 def _silhouette(distances: NDArray[np.float64], of: Indices) -> float:
-    """The mean silhouette, in [-1, 1]. Source: Rousseeuw, "Silhouettes" (1987)."""
-    rows = np.arange(len(of))
-    inside = np.eye(int(of.max()) + 1)[of]
-    sizes = inside.sum(axis=0)
-    sums = distances @ inside
-    own = sums[rows, of] / np.maximum(sizes[of] - 1, 1)
-    means = sums / sizes
-    means[rows, of] = np.inf
+    """The mean silhouette, in [-1, 1]; 0 for rows in tiny parts; -1 with fewer than two other parts.
+
+    Else one far row would have the best silhouette of all: it is a part, and everything else is another.
+
+    Source: Rousseeuw, "Silhouettes" (1987).
+    """
+    sizes = np.bincount(of)
+    large = np.flatnonzero(sizes >= max(2, LEAST_PART * len(of)))
+    if len(large) < 2:
+        return -1.0
+    inside = of[:, None] == large
+    rows = np.flatnonzero(inside.any(axis=1))
+    part = inside[rows].argmax(axis=1)
+    sums = distances[rows] @ inside.astype(np.float64)
+    own = sums[np.arange(len(rows)), part] / (sizes[large[part]] - 1)
+    means = sums / sizes[large]
+    means[np.arange(len(rows)), part] = np.inf
     other = means.min(axis=1)
-    fits = (other - own) / np.maximum(np.maximum(other, own), 1e-12)
-    return float(np.where(sizes[of] > 1, fits, 0).mean())
+    return float(((other - own) / np.maximum(np.maximum(other, own), 1e-12)).sum() / len(of))
 
 
 def _hierarchy() -> Any:

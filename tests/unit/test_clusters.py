@@ -46,6 +46,16 @@ def test_clusters_are_found_and_their_number_too(parts, count):
     assert (np.diff(sizes) <= 0).all()  # the largest first
 
 
+def test_outliers_do_not_hide_the_clusters():
+    rng = np.random.default_rng(3)
+    common, of = np.eye(64)[0] * 3, np.arange(90) % 3
+    rows = common + 0.1 * rng.standard_normal((3, 64))[of] + 0.15 * rng.standard_normal((90, 64))
+    rows = np.concatenate([rows, -common[None]])
+    found = divided((rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32))
+    assert same_parts(found[:-1], of)
+    assert found[-1] not in found[:-1]
+
+
 def test_the_number_of_clusters_may_be_chosen():
     rows, _ = groups(60, 3)
     assert divided(rows, 5).max() == 4
