@@ -99,6 +99,9 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
     "cpu-rerank": (Target(OURS, 2.5, against=MODEL_CARD), Target(OURS, 1.7, against=CROSS_ENCODER)),
     "cpu-embed": (Target(OURS, 1.15, against=SENTENCE_TRANSFORMERS_32),),
     "startup": (Target("import qwen3_integrations", 0.2, "at most"), Target("first answer of the tiny pair, cold process", 5.0, "at most")),
+    "frames": tuple(
+        Target(f"{widget}, {count:,}", 60.0, "at most", unit="ms") for count in (1_000, 10_000) for widget in ("inspector", "explorer")
+    ),
     "memory-host": (Target("peak of 100,000 texts / peak of 10,000", 1.1, "at most", unit="x"),),
     "memory-gpu": (Target("peak / plan, worst length", 1.0, "at most", unit="x"),),
 }

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qwen3_integrations.analysis.clusters import MOST_CLUSTERS, Cluster, divided, representatives
 from qwen3_integrations.analysis.neighbours import NEIGHBOURS, Neighbour, Space
-from qwen3_integrations.analysis.tables import health_table, pairs_table, recall_table
+from qwen3_integrations.analysis.tables import clusters_table, health_table, pairs_table, recall_table
 from qwen3_integrations.analysis.vectors import (
+    Indices,
     Pairs,
     Projection,
     closest_pairs,
@@ -23,6 +25,7 @@ from qwen3_integrations.analysis.vectors import (
     principal_plane,
     recall_of_widths,
 )
+from qwen3_integrations.analysis.words import group_names
 from qwen3_integrations.core.documents import texts_of
 from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.core.slicing import SLICE, SliceSize
@@ -46,6 +49,9 @@ MOST_QUERIES = 1000
 MOST_PAIRS = 200
 """Number of nearest pairs to keep; all near-duplicates are counted."""
 
+COUNTED_FROM_0 = "index from 0, number from 1"
+"""The name above the columns of data frames."""
+
 
 class Survey:
     """Texts and what is known of their vectors.
@@ -60,10 +66,13 @@ class Survey:
         widths: Dimensions to compare; None for `matryoshka_widths`. The vectors' own width is always included.
         dimensions: The first width to show; it is compared too.
         above: The smallest cosine of a near-duplicate, in (0, 1].
+        clusters: Number of clusters, from 1 to 8; None to choose it.
 
     Attributes:
         space: The vectors; None until `open`.
         plane: Their map; None until `draw`.
+        cluster_of: The cluster of each text, -1 for none; None until `divide`.
+        cluster_names: Names of the clusters, of words of their texts; empty until `divide`, and for fewer than 10 texts.
         recall: Width -> recall@10 against the full width, in [0, 1]; empty until `compare`.
         pairs: The nearest pairs; None until `pair`.
         query_vector: Vector of the last query, of unit length; None without a query.
@@ -82,6 +91,7 @@ class Survey:
         widths: Sequence[int] | None,
         dimensions: int | None,
         above: float,
+        clusters: int | None = None,
     ) -> None:
         if texts is None:
             advice = "Pass them: EmbeddingExplorer(embedder, texts) or EmbeddingExplorer(vectors=array, texts=texts)"
@@ -99,12 +109,16 @@ class Survey:
             if values is not None and len(values) != len(self.texts):
                 raise InputError(f"there are {len(self.texts)} texts, but {len(values)} {what}", advice="Pass one for each text")
         self._batches: list[Rows] = []
+        self._wanted_clusters = optional_whole_number(clusters, "clusters", 1, MOST_CLUSTERS, note=", or None to choose it")
+        self._typical: list[int] | None = None
         self.widths = tuple(whole_number(each, "widths") for each in (() if widths is None else widths))
         self.dimensions = optional_whole_number(dimensions, "dimensions")
         if self._rows is not None and len(self._rows):
             self._set_widths(self._rows.shape[1])
         self.space: Space | None = None
         self.plane: Projection | None = None
+        self.cluster_of: Indices | None = None
+        self.cluster_names: tuple[str, ...] = ()
         self.recall: dict[int, float] = {}
         self.pairs: Pairs | None = None
         self.query_vector: Rows | None = None
@@ -152,6 +166,39 @@ class Survey:
         self.plane = await _in_thread(principal_plane, self._opened.unit)
         return self.plane
 
+    async def divide(self, say: Say) -> None:
+        """Find clusters, and name them by their words.
+
+        Raises:
+            MissingExtra: If scipy is not installed.
+        """
+        say("Finding clusters")
+        found = await _in_thread(divided, self._opened.unit, self._wanted_clusters)
+        of = np.full(len(self.texts), -1)
+        of[self._opened.usable] = found
+        say("Naming clusters")
+        self.cluster_names = await asyncio.to_thread(group_names, self.texts, of)
+        self.cluster_of = of
+
+    @property
+    def clusters(self) -> tuple[Cluster, ...]:
+        """The clusters, the largest first."""
+        of = self.cluster_of
+        return tuple(
+            Cluster(name, tuple(np.flatnonzero(of == number).tolist())) for number, name in enumerate(self.cluster_names) if of is not None
+        )
+
+    def typical(self, most: int, among: Sequence[int] | None = None) -> list[int]:
+        """At most `most` texts that represent all, or the texts `among`; those without a direction are left out."""
+        space = self._opened
+        if among is not None:
+            places = np.array([place for index in among if (place := space.place(index)) is not None], np.intp)
+            chosen: list[int] = space.usable[places[representatives(space.unit[places], most)]].tolist()
+            return chosen
+        if self._typical is None:
+            self._typical = space.usable[representatives(space.unit, most)].tolist()
+        return self._typical
+
     async def compare(self, say: Say) -> None:
         """Measure recall at each width, with at most 1,000 of the texts."""
         say("Comparing widths")
@@ -197,9 +244,11 @@ class Survey:
 
         count, space = len(self.texts), self.space
         points, cosines = np.full((count, 2), np.nan), np.full(count, np.nan)
-        columns: dict[str, Any] = {"text": self.texts}
+        columns: dict[str, Any] = {"number": np.arange(1, count + 1), "text": self.texts}
         if self.labels is not None:
             columns["label"] = self.labels
+        if self.cluster_names and self.cluster_of is not None:
+            columns["cluster"] = [self.cluster_names[of] if of >= 0 else None for of in self.cluster_of.tolist()]
         if space and self.plane:
             points[space.usable] = self.plane.place(space.unit)
         columns |= {"x": points[:, 0], "y": points[:, 1], "norm": space.norms if space else np.full(count, np.nan)}
@@ -208,6 +257,7 @@ class Survey:
             cosines[space.usable] = space.unit @ self.query_vector
             columns["query_cosine"] = cosines
         frame: pandas.DataFrame = require("pandas", "notebook").DataFrame(columns)
+        frame.columns.name = COUNTED_FROM_0
         return frame
 
     def _repr_html_(self) -> str:
@@ -218,6 +268,8 @@ class Survey:
                 else "<p>EmbeddingExplorer: no texts.</p>"
             )
         tables = [health_table(self.space.health, self.plane.explained if self.plane else None, self.pairs, self.above)]
+        if self.cluster_names:
+            tables.append(clusters_table(self.clusters))
         if self.recall:
             tables.append(recall_table(self.recall, self.k))
         if self.pairs and self.pairs.best:

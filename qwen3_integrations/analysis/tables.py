@@ -1,10 +1,11 @@
-"""The explorer without scripts: plain HTML tables, for exported notebooks and code hosts."""
+"""The explorer without scripts: plain HTML tables, for exported notebooks and code hosts. They count texts and dimensions from 1."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
 
+from qwen3_integrations.analysis.clusters import Cluster
 from qwen3_integrations.analysis.vectors import Health, Pairs
 from qwen3_integrations.core.html import facts_table
 from qwen3_integrations.core.results import NO_FORMULAS, text_bar
@@ -26,8 +27,8 @@ def health_table(health: Health, explained: tuple[float, float] | None, pairs: P
         "vectors": f"{health.count:,} of {health.width:,} dimensions",
         "lengths": norms,
         "mean cosine of two texts": None if health.mean_cosine is None else f"{health.mean_cosine:.3f}",
-        "not finite": numbers(health.non_finite, "row"),
-        "zero": numbers(health.zero, "row"),
+        "not finite": numbers(health.non_finite, "text"),
+        "zero": numbers(health.zero, "text"),
         "dimensions that hardly vary": numbers(health.constant, "dimension"),
         "variance that the two axes of the map hold": None if explained is None else f"{sum(explained):.1%}",
         f"near-duplicates (cosine from {above:g})": None if pairs is None else counted(pairs.above, "pair"),
@@ -43,6 +44,17 @@ def recall_table(recall: Mapping[int, float], k: int) -> str:
     return (
         f"<table><caption style='{_LEFT}'><b>Neighbours kept at smaller widths</b></caption><thead><tr><th scope='col'>dimensions</th>"
         f"<th scope='col'>recall@{k}</th><th scope='col'></th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def clusters_table(clusters: Sequence[Cluster]) -> str:
+    """Table of clusters: name and number of texts."""
+    rows = "".join(
+        f"<tr><td style='{_LEFT}'>{html.escape(cluster.name)}</td><td>{len(cluster.indices):,}</td></tr>" for cluster in clusters
+    )
+    return (
+        f"<table class='{NO_FORMULAS}'><caption style='{_LEFT}'><b>Clusters, by typical words</b></caption><thead><tr>"
+        f"<th scope='col' style='{_LEFT}'>words</th><th scope='col'>texts</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
@@ -64,13 +76,13 @@ def counted(count: int, what: str) -> str:
 
 
 def numbers(indices: Sequence[int], what: str) -> str:
-    """A count with the first indices, or `none`."""
-    first = ", ".join(map(str, indices[:MOST_NAMED]))
+    """A count with the numbers of the first ones, counted from 1, or `none`."""
+    first = ", ".join(str(index + 1) for index in indices[:MOST_NAMED])
     return counted(len(indices), what) + (f": {first}" if indices else "") + (", …" if len(indices) > MOST_NAMED else "")
 
 
 def _text(index: int, texts: Sequence[str]) -> str:
-    return f"{index}: {html.escape(clipped(texts[index], 120))}"
+    return f"{index + 1}: {html.escape(clipped(texts[index], 120))}"
 
 
 MOST_CHARACTERS = 160

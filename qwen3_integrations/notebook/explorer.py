@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 from numpy.typing import ArrayLike
 
+from qwen3_integrations.analysis.clusters import Cluster
 from qwen3_integrations.analysis.corpus import Survey
 from qwen3_integrations.analysis.tables import clipped
 from qwen3_integrations.analysis.vectors import Health
@@ -16,6 +17,7 @@ from qwen3_integrations.core.types import Rows
 from qwen3_integrations.errors import ConfigError, InputError, Qwen3Error
 from qwen3_integrations.notebook.explorer_views import (
     MOST_READ,
+    clusters_view,
     groups_view,
     health_view,
     heat_view,
@@ -38,7 +40,8 @@ class EmbeddingExplorer(Widget):
     """Explore embeddings: which texts are near each other, what a smaller width costs, and which vectors are wrong.
 
     Everything is computed in the background. The vectors stay in Python; the browser gets the points of a plane and the figures.
-    Python can read the same: `selection`, `health`, `recall`, `duplicates`, `to_pandas()`, once `wait()` has returned.
+    Python can read the same: `selection`, `clusters`, `compared`, `health`, `recall`, `duplicates`, `to_pandas()`, once `wait()` has
+    returned. In Python, texts are identified by their index, from 0; the widget counts texts and dimensions from 1.
 
         EmbeddingExplorer(embedder, texts)
         EmbeddingExplorer(vectors=array, texts=texts, labels=topics)
@@ -50,6 +53,9 @@ class EmbeddingExplorer(Widget):
         vectors: Their embeddings, shape (texts, dimensions), of any length. Rows that are zero or not finite are listed under
             health and excluded from the rest.
         labels: A group for each text, shown as colour and shape.
+        clusters: Number of clusters, from 1 to 8. Default: chosen from 2 to 8 by the silhouette. The clusters are named by words of
+            their texts; fewer than 10 texts have none.
+        colour_by: `labels` or `clusters`: what colour and shape show. Default: the labels, if there are any.
         query: A query, embedded with the embedder's instruction; its nearest texts are shown.
         widths: Dimensions to compare, each from 1 to the vectors' own, which is always among them.
         dimensions: The first width to show. Default: the vectors' own.
@@ -76,11 +82,13 @@ class EmbeddingExplorer(Widget):
     dimensions: Any = WholeNumber(0, least=0).tag(sync=True)
     query = traitlets.Unicode("").tag(sync=True)
     search = traitlets.Unicode("").tag(sync=True)
+    colour_by = traitlets.Enum(["labels", "clusters"], "clusters").tag(sync=True)
     view = traitlets.Enum(["map", "similarity", "dimensions", "health"], "map").tag(sync=True)
 
     _facts: Any = traitlets.Dict().tag(sync=True)
     _texts: Any = traitlets.List().tag(sync=True)
     _groups: Any = traitlets.Dict().tag(sync=True)
+    _clusters: Any = traitlets.Dict().tag(sync=True)
     _map: Any = traitlets.Dict().tag(sync=True)
     _asked: Any = traitlets.Dict().tag(sync=True)
     _nearest: Any = traitlets.Dict().tag(sync=True)
@@ -96,6 +104,8 @@ class EmbeddingExplorer(Widget):
         *,
         vectors: ArrayLike | None = None,
         labels: Sequence[Any] | None = None,
+        clusters: int | None = None,
+        colour_by: str | None = None,
         query: str = "",
         widths: Sequence[int] | None = None,
         dimensions: int | None = None,
@@ -106,9 +116,11 @@ class EmbeddingExplorer(Widget):
         view: str = "map",
     ) -> None:
         self._last: Future[None] | None = None
-        self._survey = Survey(embedder, texts, vectors, labels, widths, dimensions, duplicates_above)
+        self._survey = Survey(embedder, texts, vectors, labels, widths, dimensions, duplicates_above, clusters)
+        if colour_by is None:
+            colour_by = "clusters" if self._survey.labels is None else "labels"
         self._folded = [text.casefold() for text in self.texts]
-        super().__init__(selection=list(selection), focused=focused, query=query, search=search, view=view)
+        super().__init__(selection=list(selection), focused=focused, query=query, search=search, view=view, colour_by=colour_by)
         self._texts = [clipped(text) for text in self.texts]
         self._groups = groups_view(self._survey.labels or [])
         self._show_facts()
@@ -131,6 +143,16 @@ class EmbeddingExplorer(Widget):
     def health(self) -> Health | None:
         """Properties of the vectors; None until it is computed."""
         return self._survey.space.health if self._survey.space else None
+
+    @property
+    def clusters(self) -> tuple[Cluster, ...]:
+        """Clusters of the texts, the largest first, named by their words; empty until they are found, and for fewer than 10 texts."""
+        return self._survey.clusters
+
+    @property
+    def compared(self) -> tuple[int, ...]:
+        """Indices of the texts in the heat map, in its order: the selected ones, or all; of more than 60, as many that represent them."""
+        return tuple(self._heat.get("indices", ()))
 
     @property
     def recall(self) -> dict[int, float]:
@@ -168,8 +190,10 @@ class EmbeddingExplorer(Widget):
         """All texts as a data frame; `frame[frame.selected]` is the selection.
 
         Returns:
-            A row for each text, with the columns `text`, `label` (where there are labels), `x` and `y` in the map, `norm`, `match`,
-            `selected`, and `query_cosine` (where there is a query). Values that are not computed yet, or do not exist, are NaN.
+            A row for each text, with the columns `number` (from 1, as the widget counts; the frame's index counts from 0, as `selection`
+            does, and the frame says so above its columns), `text`, `label` (where there are labels), `cluster` (the name of its cluster,
+            where there are clusters), `x` and `y` in the map, `norm`, `match`, `selected`, and `query_cosine` (where there is a query).
+            Values that are not computed yet, or do not exist, are NaN.
 
         Raises:
             MissingExtra: If pandas is not installed.
@@ -197,15 +221,21 @@ class EmbeddingExplorer(Widget):
     def _valid_selection(self, proposal: Any) -> list[int]:
         wrong = [index for index in proposal.value if not 0 <= index < len(self.texts)]
         if wrong:
-            raise InputError(f"contains {wrong[0]}, but texts are numbered from 0 to {len(self.texts) - 1}", argument="selection")
+            raise InputError(f"contains {wrong[0]}, but indices go from 0 to {len(self.texts) - 1}", argument="selection")
         return sorted(set(proposal.value))
 
     @traitlets.validate("focused")
     def _valid_focus(self, proposal: Any) -> int | None:
         index: int | None = proposal.value
         if index is not None and not 0 <= index < len(self.texts):
-            raise InputError(f"is {index}, but texts are numbered from 0 to {len(self.texts) - 1}", argument="focused")
+            raise InputError(f"is {index}, but indices go from 0 to {len(self.texts) - 1}", argument="focused")
         return index
+
+    @traitlets.validate("colour_by")
+    def _valid_colour(self, proposal: Any) -> str:
+        if proposal.value == "labels" and self._survey.labels is None:
+            raise ConfigError("is 'labels', but there are none", option="colour_by", advice="Pass labels=, a group for each text")
+        return str(proposal.value)
 
     @traitlets.validate("dimensions")
     def _valid_dimensions(self, proposal: Any) -> int:
@@ -252,6 +282,9 @@ class EmbeddingExplorer(Widget):
         if survey.plane is None:
             await survey.draw(self._say)
             self._show_map()
+        if survey.cluster_of is None:
+            await survey.divide(self._say)
+            self._clusters = clusters_view(survey)
         if self.query and not self._is_asked:
             try:
                 await survey.ask(self.query, self._say)
@@ -305,7 +338,7 @@ class EmbeddingExplorer(Widget):
     @traitlets.observe("selection")
     def _show_heat(self, _: Any = None) -> None:
         if self._survey.space is not None:
-            self._heat = heat_view(self._survey.space, self.selection, self._groups)
+            self._heat = heat_view(self._survey, self.selection)
 
     @traitlets.observe("search")
     def _show_found(self, _: Any = None) -> None:

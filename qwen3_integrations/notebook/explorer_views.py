@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qwen3_integrations.analysis.clusters import MOST_CLUSTERS, seriated
 from qwen3_integrations.analysis.neighbours import Neighbour, Space
 from qwen3_integrations.analysis.tables import MOST_NAMED
 from qwen3_integrations.analysis.vectors import Pairs, Projection
@@ -27,7 +28,7 @@ MOST_BARS = 128
 """Most bars in the chart of variances; with more dimensions, a bar stands for several."""
 
 
-MOST_GROUPS = 8
+MOST_GROUPS = MOST_CLUSTERS
 """Most groups: colours and shapes that can be distinguished."""
 
 FEW = 5
@@ -66,21 +67,31 @@ def point_view(plane: Projection, rows: Rows) -> list[list[float]]:
     return placed
 
 
-def heat_view(space: Space, selection: Sequence[int], groups: dict[str, Any]) -> dict[str, Any]:
-    """The similarity heat map: of a selection of two or more texts, otherwise of the first texts; sorted by group, if any."""
-    wanted: Sequence[int] = [index for index in selection if space.place(index) is not None]
+def clusters_view(survey: Survey) -> dict[str, Any]:
+    """Names and sizes of the clusters, as `groups_view` has those of groups; a text of no cluster has -1."""
+    if survey.cluster_of is None or not survey.cluster_names:
+        return {}
+    sizes = Counter(survey.cluster_of.tolist())
+    names = list(survey.cluster_names)
+    return {"names": names, "sizes": [sizes[place] for place in range(len(names))], "of": survey.cluster_of.tolist()}
+
+
+def heat_view(survey: Survey, selection: Sequence[int]) -> dict[str, Any]:
+    """The similarity heat map: of a selection of two or more texts, otherwise of all texts; similar texts stand side by side.
+
+    Of more than `MOST_CELLS` texts, as many that represent them are shown.
+    """
+    assert survey.space is not None
+    wanted = [index for index in selection if survey.space.place(index) is not None]
     chosen = len(wanted) > 1
-    if not chosen:
-        wanted = space.usable.tolist()
-    indices, values = space.similarities(wanted[:MOST_CELLS])
-    order = list(range(len(indices)))
-    if groups:
-        order.sort(key=lambda place: groups["of"][indices[place]])
+    count = len(wanted) if chosen else len(survey.space.usable)
+    indices, values = survey.space.similarities(survey.typical(MOST_CELLS, wanted if chosen else None))
+    order = seriated(values).tolist()
     return {
         "indices": [indices[place] for place in order],
         "values": np.round(values[np.ix_(order, order)].astype(np.float64), 6).tolist(),
         "chosen": chosen,
-        "of": len(wanted),
+        "of": count,
     }
 
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -398,6 +399,29 @@ def test_a_log_that_was_cut_off_can_be_read(module, tmp_path):
     log = tmp_path / "log"
     log.write_text('{"kind": "result"}\n{"kind": "resu', encoding="utf-8")
     assert module("record").read(log) == [{"kind": "result"}]
+
+
+def test_the_tail_of_frames_is_the_median_of_the_repeats(module):
+    frames = module("rows.frames")
+    assert frames.p95([10.0] * 19 + [100.0]) < 20
+    assert frames.p95([10.0] * 9 + [100.0]) > 50
+    made = frames.side("inspector, 1,000", [[10.0] * 20, [20.0] * 20, [90.0] * 20])
+    assert (made["value"], made["median"], made["longest"], made["frames"]) == (20.0, 20.0, 90.0, 60)
+    (verdict,) = module("targets").verdicts("frames", [made])
+    assert verdict.met
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_frames_are_measured_in_a_real_browser(tmp_path):
+    pytest.importorskip("playwright")
+    pytest.importorskip("anywidget")
+    log = tmp_path / "log"
+    command = [sys.executable, str(FOLDER / "run.py"), "frames", "--small", "--repeats", "1", "--out", str(log)]
+    subprocess.run(command, check=True, timeout=120)
+    (line,) = map(json.loads, log.read_text(encoding="utf-8").splitlines())
+    assert [side["name"] for side in line["sides"]] == ["inspector, 20", "explorer, 20", "inspector, 200", "explorer, 200"]
+    assert all(side["frames"] > 5 and side["value"] > 0 for side in line["sides"])
 
 
 def test_pictures_are_drawn(module, tmp_path):

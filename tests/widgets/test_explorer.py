@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -157,6 +158,8 @@ def test_documents_of_frameworks_are_read(explorer):
         ({"vectors": np.eye(6), "texts": TEXTS, "widths": [True]}, ConfigError, "whole number"),
         ({"vectors": np.eye(6), "texts": TEXTS, "dimensions": 0.5}, ConfigError, "whole number"),
         ({"vectors": np.eye(6), "texts": TEXTS, "duplicates_above": 1.5}, ConfigError, "duplicates_above must be a number in"),
+        ({"vectors": np.eye(6), "texts": TEXTS, "clusters": 9}, ConfigError, "clusters must be a whole number from 1 to 8"),
+        ({"vectors": np.eye(6), "texts": TEXTS, "colour_by": "labels"}, ConfigError, "Pass labels="),
         ({"vectors": np.eye(6), "texts": TEXTS, "selection": [6]}, InputError, "selection contains 6"),
         ({"vectors": np.eye(6), "texts": TEXTS, "focused": -1}, InputError, "focused must be a whole number of at least 0"),
         ({"vectors": np.eye(1), "texts": "red"}, TypeError, "list of strings"),
@@ -351,29 +354,75 @@ def test_a_selection_comes_from_the_browser_and_from_python(explorer):
     widget.set_state({"selection": [4, 2, 0]})
     assert widget.selection == [0, 2, 4]
     assert widget.to_pandas().selected.tolist() == [True, False, True, False, True, False]
-    with pytest.raises(InputError, match="numbered from 0 to 5"):
+    with pytest.raises(InputError, match="indices go from 0 to 5"):
         widget.selection = [9]
     assert widget.selection == [0, 2, 4]
 
 
-def test_the_heat_map_shows_the_selection_or_else_the_first_texts(explorer):
+def test_the_heat_map_shows_the_selection_or_else_texts_that_represent_all(explorer):
     vectors = rows(80)
+    vectors[:40] = vectors[40] + 0.001 * vectors[:40]  # many of one kind: they need few representatives
     widget = finished(explorer(vectors=vectors, texts=named(80)))
-    assert widget._heat["indices"] == list(range(60))
+    shown = widget._heat["indices"]
+    assert len(set(shown)) == 60
+    assert set(range(41, 80)) <= set(shown)
     assert (widget._heat["of"], widget._heat["chosen"]) == (80, False)
+    assert widget.compared == tuple(shown)
     widget.selection = [3]  # a heat map needs two texts
+    assert widget._heat["indices"] == shown
     assert not widget._heat["chosen"]
-    widget.selection = [3, 70, 71]
-    assert (widget._heat["indices"], widget._heat["chosen"]) == ([3, 70, 71], True)
-    plain = [[cosine(vectors[i], vectors[j]) for j in (3, 70, 71)] for i in (3, 70, 71)]
+    widget.selection = [41, 70, 71]
+    chosen = widget._heat["indices"]
+    assert (sorted(chosen), widget._heat["chosen"]) == ([41, 70, 71], True)
+    plain = [[cosine(vectors[i], vectors[j]) for j in chosen] for i in chosen]
     np.testing.assert_allclose(widget._heat["values"], plain, atol=1e-4)
+    widget.selection = list(range(75))
+    assert len(widget._heat["indices"]) == 60
+    assert set(widget._heat["indices"]) <= set(range(75))
+    assert (widget._heat["of"], widget._heat["chosen"]) == (75, True)
 
 
-def test_the_heat_map_keeps_groups_together(explorer):
-    widget = finished(explorer(vectors=rows(6), texts=TEXTS, labels=["x", "y", "x", "z", "y", "x"]))
-    assert widget._heat["indices"] == [0, 2, 5, 1, 4, 3]
-    values = widget.vectors / np.linalg.norm(widget.vectors, axis=1, keepdims=True)
-    assert widget._heat["values"][0][3] == pytest.approx(values[0] @ values[1], abs=1e-4)
+def test_the_heat_map_puts_similar_texts_side_by_side(explorer):
+    corners = np.eye(3, 8)
+    vectors = corners[[0, 1, 2, 0, 1, 2, 0]] + 0.05 * rows(7, 8)
+    widget = finished(explorer(vectors=vectors, texts=named(7), selection=[0, 1, 2, 3, 4, 5, 6]))
+    kinds = [index % 3 for index in widget.compared]
+    assert sorted(widget.compared) == list(range(7))
+    assert sum(left != right for left, right in itertools.pairwise(kinds)) == 2
+
+
+def test_clusters_are_named_by_their_words(explorer):
+    vectors, kinds = np.eye(3, 8)[np.arange(60) % 3] + 0.1 * rows(60, 8), ("apple orchard", "motor car", "<b>violin</b> music")
+    vectors[30] = np.nan
+    texts = [f"the {kinds[at % 3]} {at}" for at in range(60)]
+    widget = finished(explorer(vectors=vectors, texts=texts))
+    assert [(set(each.name.split(", ")), each.indices) for each in widget.clusters] == [
+        ({"motor", "car"}, tuple(range(1, 60, 3))),
+        ({"violin", "music"}, tuple(range(2, 60, 3))),
+        ({"apple", "orchard"}, tuple(at for at in range(0, 60, 3) if at != 30)),
+    ]
+    assert widget._clusters["sizes"] == [20, 20, 19]
+    assert widget._clusters["of"][:3] == [2, 0, 1]
+    assert widget._clusters["of"][30] == -1
+    assert widget.colour_by == "clusters"
+    frame = widget.to_pandas()
+    assert frame.cluster[1] == widget.clusters[0].name
+    assert frame.cluster.isna().tolist() == [at == 30 for at in range(60)]
+    assert "Clusters, by typical words" in widget._static_html()
+    two = finished(explorer(vectors=vectors, texts=texts, labels=range(60), clusters=2))
+    assert len(two.clusters) == 2
+    assert two.colour_by == "labels"
+    two.colour_by = "clusters"
+
+
+def test_few_texts_have_no_clusters(explorer):
+    widget = finished(explorer(embedder(), TEXTS))
+    assert widget.clusters == ()
+    assert widget._clusters == {}
+    assert "cluster" not in widget.to_pandas()
+    assert "Clusters" not in widget._static_html()
+    with pytest.raises(ConfigError, match="colour_by is 'labels', but there are none"):
+        widget.colour_by = "labels"
 
 
 def test_search_reads_whole_texts_in_any_case(explorer):
@@ -406,7 +455,7 @@ def test_rows_without_a_direction_are_named_and_left_out(explorer):
     assert widget.health.zero == (11,)
     points = widget._map["points"]
     assert [index for index, point in enumerate(points) if point is None] == [4, 9, 11]
-    assert widget._heat["indices"] == [5, 6]
+    assert sorted(widget._heat["indices"]) == [5, 6]
     assert (widget._nearest["sound"], widget._nearest["rows"]) == (False, [])
     widget.focused = 5
     assert widget._nearest["sound"]
@@ -486,7 +535,9 @@ def test_vectors_stay_in_python(explorer):
 def test_all_texts_as_a_data_frame(explorer, monkeypatch):
     widget = finished(explorer(vectors=rows(6), texts=TEXTS, labels="aabbcc"))
     frame = widget.to_pandas()
-    assert list(frame.columns) == ["text", "label", "x", "y", "norm", "match", "selected"]
+    assert list(frame.columns) == ["number", "text", "label", "x", "y", "norm", "match", "selected"]
+    assert frame.columns.name == "index from 0, number from 1"
+    assert (frame.number == frame.index + 1).all()
     assert frame.text.tolist() == TEXTS
     np.testing.assert_allclose(frame[["x", "y"]], widget._map["points"], atol=1e-4)
     np.testing.assert_allclose(frame.norm, np.linalg.norm(widget.vectors, axis=1), rtol=1e-6)
@@ -505,11 +556,11 @@ def test_the_static_form_reads_without_scripts_and_trusts_no_text(explorer):
     shown = (shown[0] if isinstance(shown, tuple) else shown)["text/html"]
     assert widget.ready  # the static form waits for so few vectors
     assert "30 of 48 dimensions" in shown
-    assert "1 row: 4" in shown
+    assert "1 text: 5" in shown  # people count from 1
     assert "1 pair" in shown
     assert "<td>48</td><td>1.000</td>" in shown
     assert "██████████" in shown
-    assert "<td>1.000</td><td style='text-align:left'>3: &lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;img" in shown
+    assert "<td>1.000</td><td style='text-align:left'>4: &lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;img" in shown
     assert "<script" not in shown
     assert "<img" not in shown
 

@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from qwen3_integrations import Embedder, FakeEngine
 from qwen3_integrations.notebook import EmbeddingExplorer
+from tests.widgets.hosts import violations, wrong_texts
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -133,6 +134,23 @@ def around(x, y, reach=20):
     return (x - reach, y - reach), (x + reach, y - reach), (x + reach, y + reach), (x - reach, y + reach)
 
 
+def corners(view):
+    """The corners of the map, for a lasso around everything that it shows, below its buttons."""
+    box = stage(view).bounding_box()
+    left, top, right, low = box["x"] + 3, box["y"] + 3, box["x"] + box["width"] - 3, box["y"] + box["height"] - 3
+    return (left, top), (left, low), (right, low), (right, top)
+
+
+def zoom_of(view):
+    """The zoom that the map shows, in percent."""
+    return int(view.page.get_by_role("button", name="Show the whole map").inner_text().removesuffix(" %").replace(",", ""))
+
+
+def zoomed(place, centre, factor):
+    """Positions after a zoom by a factor around a point of the page."""
+    return {index: tuple(c + factor * (at - c) for at, c in zip(spot, centre, strict=True)) for index, spot in place.items()}
+
+
 def painted(view, layer):
     """How many pixels of a canvas of the map are not transparent, and how many of these are grey."""
     view.page.wait_for_timeout(60)
@@ -168,22 +186,28 @@ def test_the_whole_reads_well_without_eyes(small):
   - tab "Health, 1 note"
 - tabpanel "Map":
   - application "Map of 4 texts"
+  - group "Zoom":
+    - button "Zoom out" [disabled]: −
+    - button "Show the whole map": 100 %
+    - button "Zoom in": +
+    - button "Move"
+  - status
   - group "Groups":
     - button "fruit 2"
     - button "thing 1"
     - button "text 1"
   - text: 1 selected
   - button "Clear"
-  - paragraph: Drag to select, with Shift to add. Arrows move, Enter selects, Esc clears.
-  - status: "Text 0, selected: red apple, group fruit"
+  - paragraph: Drag to select, with Shift to add. Arrows move, Enter selects, Esc clears. + and − zoom, Shift with arrows pans, 0 shows all.
+  - status: "Text 1, selected: red apple, group fruit"
 - complementary "Text in focus":
-  - heading "Text 0 fruit" [level=4]
+  - heading "Text 1 fruit" [level=4]
   - button "Unselect"
   - button "Close this text"
   - region "The text in focus": red apple
   - list "Nearest texts":
     - listitem:
-      - 'button "Text 3: green apple; cosine 0.971"'
+      - 'button "Text 4: green apple; cosine 0.971"'
 """
     )
     assert view.page.get_by_role("textbox", name="Query").count() == 0  # nothing to embed one with
@@ -280,7 +304,7 @@ def test_the_pointer_names_a_text_and_a_click_brings_it_into_focus(small):
     place = spots(view)
     tip = view.page.locator(".q3-tip")
     view.page.mouse.move(*place[1])
-    expect(tip).to_have_text("1 thingcar")
+    expect(tip).to_have_text("2 thingcar")
     view.page.mouse.move(*place[2])
     expect(tip).to_contain_text(HOSTILE)
     view.page.mouse.click(*place[2])
@@ -333,7 +357,7 @@ def test_arrows_walk_to_the_nearest_point_enter_selects_and_escape_clears(small)
     assert view.get("focused") == rightward(leftmost) != leftmost
     view.page.keyboard.press("Enter")
     assert view.saved["selection"] == [view.get("focused")]
-    expect(view.page.get_by_text(re.compile(rf"^Text {view.get('focused')}, selected: "))).to_be_attached()
+    expect(view.page.get_by_text(re.compile(rf"^Text {view.get('focused') + 1}, selected: "))).to_be_attached()
     view.page.keyboard.press("ArrowLeft")
     view.page.keyboard.press(" ")
     assert len(view.saved["selection"]) == 2
@@ -426,14 +450,19 @@ def test_groups_differ_in_shape_too(shown):
 def test_the_map_zooms_to_the_selection_and_back(shown):
     vectors, _ = clusters(300)
     view = shown(vectors=vectors, texts=[f"text {at}" for at in range(300)], selection=[1, 2, 3])
-    whole = painted(view, 0)["all"]
+    whole = painted(view, 0)
     zoom = view.page.get_by_text("Zoom to selection")
     zoom.click()
-    expect(zoom).to_have_attribute("aria-pressed", "true")
-    assert painted(view, 0)["all"] != whole
+    assert zoom_of(view) > 100
+    assert painted(view, 0) != whole
+    lasso(view, *corners(view))
+    assert {1, 2, 3} <= set(view.saved["selection"])
+    assert len(view.saved["selection"]) < 300
     view.page.get_by_role("button", name="Clear").click()
     expect(zoom).to_be_hidden()
-    assert zoom.get_attribute("aria-pressed") == "false"
+    view.page.get_by_role("button", name="Show the whole map").click()
+    assert zoom_of(view) == 100
+    assert painted(view, 0)["all"] < whole["all"]  # without the rings of the selection
 
 
 def test_ten_thousand_points_are_drawn_hovered_and_lassoed(bare, many):
@@ -453,13 +482,273 @@ def test_ten_thousand_points_are_drawn_hovered_and_lassoed(bare, many):
     assert view.page.locator(".q3 *").count() < 500  # points are not elements of the page
 
 
+# Zoom and pan.
+
+
+def test_the_wheel_zooms_where_the_map_has_the_focus_and_else_scrolls_the_page(small):
+    view = small()
+    page, mouse = view.page, view.page.mouse
+    page.evaluate("document.body.style.height = '3000px'")
+    note = page.get_by_text("To zoom with the wheel")
+    place = spots(view)
+    mouse.move(*place[1])
+    mouse.wheel(0, 90)
+    page.wait_for_function("scrollY > 0")
+    expect(note).to_be_visible()
+    assert zoom_of(view) == 100
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_function("scrollY === 0")
+    page.keyboard.down("Control")
+    mouse.wheel(0, -150)
+    page.keyboard.up("Control")
+    expect(page.get_by_role("button", name="Show the whole map")).to_have_text("165 %")
+    expect(note).to_be_hidden()
+    mouse.click(*place[1])  # it is still there: the point under the pointer does not move
+    assert view.saved["focused"] == 1
+    mouse.wheel(0, -150)
+    expect(page.get_by_role("button", name="Show the whole map")).to_have_text("272 %")
+    mouse.wheel(0, 200)
+    mouse.wheel(0, 200)
+    expect(page.get_by_role("button", name="Show the whole map")).to_have_text("100 %")
+    assert page.evaluate("scrollY") == 0
+    mouse.wheel(0, 90)  # nothing is left to zoom out of
+    page.wait_for_function("scrollY > 0")
+
+
+def test_the_pointer_and_the_lasso_stay_right_under_zoom(shown):
+    vectors, _ = clusters(300)
+    view = shown(vectors=vectors, texts=[f"text {at}" for at in range(300)])
+    stage(view).focus()
+    place, factor = spots(view), np.exp(200 / 300)
+    centre = place[7]
+    view.page.mouse.move(*centre)
+    for _ in range(3):
+        view.page.mouse.wheel(0, -200)
+    seen = zoomed(place, centre, factor**3)
+    box = stage(view).bounding_box()
+    expect(view.page.get_by_role("button", name="Show the whole map")).to_have_text("739 %")
+    inside = {
+        index: spot for index, spot in seen.items()
+        if 30 < spot[0] - box["x"] < box["width"] - 30 and 40 < spot[1] - box["y"] < box["height"] - 30
+    }  # fmt: skip
+    assert 2 < len(inside) < 100
+    for index, spot in list(inside.items())[:5]:
+        view.page.mouse.move(*spot)
+        near = [other for other, (x, y) in seen.items() if np.hypot(x - spot[0], y - spot[1]) < 1]
+        expect(view.page.locator(".q3-tip b")).to_have_text(re.compile(f"^({'|'.join(str(other + 1) for other in [index, *near])})$"))
+    lasso(view, *around(*centre, 60))
+    chosen = {index for index, (x, y) in seen.items() if max(abs(x - centre[0]), abs(y - centre[1])) < 60}
+    assert view.saved["selection"] == sorted(chosen)
+    assert 7 in chosen
+    assert painted(view, 0)["all"] > 0
+
+
+def test_keys_zoom_and_pan_and_say_so(small):
+    view = small()
+    place = spots(view)
+    page = view.page
+    stage(view).focus()
+    status = page.get_by_role("group", name="Zoom").locator("xpath=following-sibling::span")
+    page.keyboard.press("+")
+    page.keyboard.press("=")
+    assert zoom_of(view) == 225
+    expect(status).to_have_text("Zoom 225 %")
+    page.keyboard.press("-")
+    assert zoom_of(view) == 150
+    box = stage(view).bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    seen = zoomed(place, middle, 1.5)
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("Shift+ArrowUp")
+    tip = page.locator(".q3-tip b")
+    for index, (x, y) in seen.items():
+        moved = (x + 60, y + 60)
+        if 0 < moved[0] - box["x"] < box["width"] and 40 < moved[1] - box["y"] < box["height"]:
+            page.mouse.move(*moved)
+            expect(tip).to_have_text(str(index + 1))
+    page.keyboard.press("0")
+    assert zoom_of(view) == 100
+    expect(status).to_have_text("The whole map")
+    page.keyboard.press("-")
+    assert zoom_of(view) == 100
+    page.keyboard.press("Shift+ArrowLeft")  # the whole map is in view: there is nothing beyond
+    page.mouse.move(*place[1])
+    expect(tip).to_have_text("2")
+    assert "focused" not in view.saved
+
+
+def test_a_text_that_comes_into_focus_comes_into_view(small):
+    view = small(focused=0)
+    page = view.page
+    stage(view).focus()
+    for _ in range(6):
+        page.keyboard.press("+")
+    for index in (1, 2, 3):
+        view.state(focused=index)
+        lasso(view, *corners(view))
+        assert index in view.saved["selection"]
+
+
+def test_buttons_zoom_and_a_drag_moves_where_asked(small):
+    view = small()
+    place = spots(view)
+    page, mouse = view.page, view.page.mouse
+    zoom = page.get_by_role("group", name="Zoom")
+    expect(zoom.get_by_role("button", name="Zoom out")).to_have_attribute("aria-disabled", "true")
+    zoom.get_by_role("button", name="Zoom in").click()
+    zoom.get_by_role("button", name="Zoom in").click()
+    zoom.get_by_role("button", name="Zoom out").click()
+    assert zoom_of(view) == 150
+    expect(zoom.get_by_role("button", name="Zoom out")).to_have_attribute("aria-disabled", "false")
+    zoom.get_by_role("button", name="Move").click()
+    box = stage(view).bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    mouse.move(*middle)
+    mouse.down()
+    mouse.move(middle[0] + 40, middle[1] + 30, steps=3)
+    mouse.up()
+    assert "selection" not in view.saved
+    seen = {index: (x + 40, y + 30) for index, (x, y) in zoomed(place, middle, 1.5).items()}
+    zoom.get_by_role("button", name="Move").click()
+    mouse.move(*middle)
+    mouse.down(button="middle")  # the middle button always moves
+    mouse.move(middle[0] - 20, middle[1] - 10, steps=3)
+    mouse.up(button="middle")
+    shown = 0
+    for index, (right, low) in seen.items():
+        x, y = right - 20, low - 10
+        if 0 < x - box["x"] < box["width"] and 40 < y - box["y"] < box["height"]:
+            mouse.move(x, y)
+            expect(page.locator(".q3-tip b")).to_have_text(str(index + 1))
+            shown += 1
+    assert shown
+    lasso(view, *corners(view))
+    assert len(view.saved["selection"]) >= shown
+
+
+def test_two_fingers_zoom(small):
+    view = small()
+    view.page.evaluate(
+        """() => {
+            const stage = document.querySelector(".q3-stage"), box = stage.getBoundingClientRect();
+            stage.setPointerCapture = () => {};
+            const finger = (type, pointerId, x, y) => stage.dispatchEvent(new PointerEvent(type, { pointerId, pointerType: "touch",
+                button: type === "pointermove" ? -1 : 0, clientX: box.x + x, clientY: box.y + y, bubbles: true }));
+            finger("pointerdown", 1, 100, 100); finger("pointerdown", 2, 200, 100);
+            finger("pointermove", 2, 300, 100);
+            finger("pointerup", 2, 300, 100); finger("pointerup", 1, 100, 100);
+        }"""
+    )
+    assert zoom_of(view) == 200
+    assert {"selection", "focused"}.isdisjoint(view.saved)
+
+
+# Clusters.
+
+KINDS = ("apple orchard", "motor car", "violin music")
+
+
+@pytest.fixture
+def kinds(shown):
+    """An explorer of texts of three kinds."""
+    vectors = np.eye(3, 8)[np.arange(60) % 3] + 0.1 * np.random.default_rng(0).standard_normal((60, 8))
+    texts = [f"the {KINDS[at % 3]} {at}" for at in range(60)]
+    return lambda **settings: shown(vectors=vectors.astype(np.float32), texts=texts, **settings)
+
+
+def test_clusters_are_named_on_the_map_and_in_the_legend(kinds):
+    view = kinds(focused=0)
+    page = view.page
+    names = page.locator(".q3-names span")
+    legend = page.get_by_role("group", name="Clusters")
+    assert sorted(map(tuple, (sorted(name.split(", ")) for name in names.all_inner_texts()))) == [
+        ("apple", "orchard"), ("car", "motor"), ("music", "violin")
+    ]  # fmt: skip
+    expect(legend.get_by_role("button")).to_have_text([re.compile(f"^{re.escape(name)}20$") for name in view.get("_clusters")["names"]])
+    for name in names.all():
+        expect(name).to_be_visible()
+    place = spots(view)
+    for name in names.all():
+        box = name.bounding_box()
+        kind = next(at for at, words in enumerate(KINDS) if set(name.inner_text().split(", ")) == set(words.split()))
+        middle = np.median([place[at] for at in range(kind, 60, 3)], axis=0)
+        assert abs(box["x"] + box["width"] / 2 - middle[0]) < 60
+        assert abs(box["y"] + box["height"] / 2 - middle[1]) < 60
+    expect(page.get_by_role("heading", level=4).first).to_have_text(re.compile("Text 1 (apple, orchard|orchard, apple)"))
+    expect(page.get_by_label("Colour")).to_be_hidden()  # there are no labels
+    before = painted(view, 0)
+    legend.get_by_role("button").first.click()
+    assert painted(view, 0)["grey"] > before["grey"] + 50
+    page.get_by_role("button", name="Names").click()
+    expect(names.first).to_be_hidden()
+    page.get_by_role("button", name="Names").click()
+    expect(names.first).to_be_visible()
+
+
+def test_labels_and_clusters_take_turns_as_colours(kinds):
+    view = kinds(labels=["a" if at < 30 else "b" for at in range(60)])
+    page = view.page
+    expect(page.get_by_role("group", name="Groups").get_by_role("button")).to_have_count(2)
+    expect(page.locator(".q3-names span").first).to_be_visible()
+    page.get_by_label("Colour").select_option("Clusters")
+    assert view.saved["colour_by"] == "clusters"
+    expect(page.get_by_role("group", name="Clusters").get_by_role("button")).to_have_count(3)
+    page.get_by_label("Colour").select_option("Labels")
+    expect(page.get_by_role("group", name="Groups").get_by_role("button")).to_have_count(2)
+
+
+def test_names_follow_the_zoom_and_never_lie_over_each_other(shown):
+    vectors, group = clusters(400)
+    view = shown(
+        vectors=vectors, texts=[f"a long word of kind{'abcdefgh'[group[at]]} and number{at % 7}x" for at in range(400)], clusters=8
+    )
+    stage(view).focus()
+    for key in ("0", "+", "+", "Shift+ArrowLeft", "+"):
+        view.page.keyboard.press(key)
+        assert wrong_texts(view.page.locator(".q3")) == []
+    view.page.keyboard.press("0")
+    assert view.page.locator(".q3-names span:visible").count() >= 2
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_state_reads_well_at_every_width(kinds, theme):
+    view = kinds(labels=["a group", "another"] * 30, focused=3, selection=[1, 2, 5], page={"theme": theme})
+    page, found = view.page, {}
+    widget = page.locator(".q3")
+
+    def check(state):
+        found.update({f"axe, {state}": wrong for wrong in violations(widget)})
+        for width in (600, 1000, 1600):
+            page.set_viewport_size({"width": width, "height": 900})
+            if wrong := wrong_texts(widget):
+                found[f"{state} {width}"] = wrong
+        page.set_viewport_size({"width": 1000, "height": 900})
+
+    check("map")
+    page.get_by_label("Colour").select_option("Clusters")
+    check("clusters")
+    page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Move").click()
+    check("zoomed")
+    stage(view).blur()
+    page.mouse.move(*spots(view)[0])
+    page.mouse.wheel(0, 10)
+    check("wheel")
+    page.get_by_role("tab", name="Similarity").click()
+    page.get_by_text("The 3 texts").click()
+    check("similarity")
+    page.get_by_role("tab", name="Health").click()
+    check("health")
+    assert found == {}
+
+
 # The other views.
 
 
 def test_the_heat_map_is_walked_with_arrows_and_reads_each_cosine(small):
     view = small(view="similarity")
     cosines = CORNERS / np.linalg.norm(CORNERS, axis=1, keepdims=True)
-    cosines = cosines @ cosines.T
+    cosines = (cosines @ cosines.T)[np.ix_(view.get("_heat")["indices"], view.get("_heat")["indices"])]
     readout = view.page.locator(".q3-readout")
     heat(view).focus()
     view.page.keyboard.press("PageUp")
@@ -474,9 +763,10 @@ def test_the_heat_map_is_walked_with_arrows_and_reads_each_cosine(small):
     ]:
         view.page.keyboard.press(key)
         expect(readout).to_contain_text(f"{min(cosines[row, column], 1):.3f}")
-    expect(readout).to_contain_text("3 green apple0 red apple")
+    order = view.get("_heat")["indices"]
+    expect(readout).to_contain_text(f"{order[3] + 1} {NAMES[order[3]]}{order[0] + 1} {NAMES[order[0]]}")
     view.page.keyboard.press("Enter")
-    assert view.saved["focused"] == 3
+    assert view.saved["focused"] == order[3]
     expect(view.page.locator(".q3-scale")).to_have_text(re.compile(rf"^{np.min(cosines):.3f}{np.max(cosines - 2 * np.eye(4)):.3f}$"))
 
 
@@ -485,15 +775,18 @@ def test_the_pointer_reads_the_heat_map_and_a_click_focuses_its_row(small):
     box = heat(view).bounding_box()
     unit = box["width"] / 620
     cell = 462 / 4
-    view.page.mouse.click(box["x"] + unit * (158 + 3.5 * cell), box["y"] + unit * (28 + 0.5 * cell))
-    expect(view.page.locator(".q3-readout")).to_contain_text("0.9710 red apple3 green apple")
+    order = view.get("_heat")["indices"]
+    row, column = order.index(0), order.index(3)
+    assert abs(row - column) == 1  # similar texts stand side by side
+    view.page.mouse.click(box["x"] + unit * (158 + (column + 0.5) * cell), box["y"] + unit * (28 + (row + 0.5) * cell))
+    expect(view.page.locator(".q3-readout")).to_contain_text("0.9711 red apple4 green apple")
     assert view.saved["focused"] == 0
 
 
 def test_the_heat_map_of_sixty_texts_clips_its_labels(shown):
     vectors, _ = clusters(100)
     view = shown(vectors=vectors, texts=["long text without end " * 9] * 100, view="similarity")
-    expect(view.page.get_by_text("Cosines of the first 60 of 100 texts; select some to see theirs")).to_be_visible()
+    expect(view.page.get_by_text("Cosines of 60 texts that represent all 100; select some to see theirs")).to_be_visible()
     assert view.page.locator(".q3-heat rect").count() == 3600 + 3
     labels = view.page.locator(".q3-labels .q3-line")
     boxes = labels.evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().toJSON())")
@@ -501,6 +794,19 @@ def test_the_heat_map_of_sixty_texts_clips_its_labels(shown):
     left = heat(view).bounding_box()
     assert all(box["right"] < left["x"] + left["width"] * 158 / 620 for box in boxes)
     assert all(lower["top"] > upper["top"] + 11 for upper, lower in pairwise(boxes))  # no label touches the next
+
+
+def test_the_texts_of_the_heat_map_are_listed(shown):
+    vectors, _ = clusters(100)
+    view = shown(vectors=vectors, texts=[f"text {at}" for at in range(100)], view="similarity")
+    rows = view.get("_heat")["indices"]
+    assert len(rows) == 60
+    assert max(rows) > 60
+    view.page.get_by_text("The 60 texts, in the order of the rows").click()
+    listed = view.page.get_by_role("list", name="Texts of the rows").get_by_role("button")
+    assert listed.all_inner_texts() == [f"{index + 1} text {index}" for index in rows]
+    listed.nth(5).click()
+    assert view.saved["focused"] == rows[5]
 
 
 def test_the_slider_shows_recall_and_what_the_text_in_focus_loses(bound):
@@ -526,10 +832,10 @@ def test_the_slider_shows_recall_and_what_the_text_in_focus_loses(bound):
     expect(side).to_contain_text(f"− {len(lost)} lost at 4")
     expect(side).to_contain_text(f"+ {len(lost)} gained at 4")
     first = lost[0]
-    label = f"Text {first['index']}: text {first['index']}; cosine {first['cosine']:.3f}, at 4 dimensions {first['cut']:.3f}, lost"
+    label = f"Text {first['index'] + 1}: text {first['index']}; cosine {first['cosine']:.3f}, at 4 dimensions {first['cut']:.3f}, lost"
     side.get_by_role("button", name=label).click()
     view.pump()
-    expect(side.get_by_role("heading")).to_have_text(f"Text {first['index']}")
+    expect(side.get_by_role("heading")).to_have_text(re.compile(f"^Text {first['index'] + 1} "))
     expect(page.get_by_role("region", name="The text in focus")).to_be_focused()  # the focus is kept when the row is replaced
 
 
@@ -559,7 +865,7 @@ def test_a_query_is_sent_drawn_listed_and_removed(bound):
     expect(side).to_contain_text("With the instruction “Find texts”")
     best = view.widget._nearest["rows"][0]
     expect(side.get_by_role("button").first).to_have_attribute(
-        "aria-label", re.compile(f"^Text {best['index']}: .*cosine {best['cosine']:.3f}$")
+        "aria-label", re.compile(f"^Text {best['index'] + 1}: .*cosine {best['cosine']:.3f}$")
     )
     assert painted(view.page, 1)["all"] > before + 200
     page.get_by_role("button", name="Remove the query").click()
@@ -578,15 +884,15 @@ def test_health_names_faults_and_links_to_their_texts(shown):
     view = shown(vectors=vectors, texts=texts, view="health")
     panel = view.page.get_by_role("tabpanel")
     expect(view.page.get_by_role("tab", name="Health, 3 notes")).to_be_visible()
-    expect(panel).to_contain_text("!2 rows: 4, 9")
-    expect(panel).to_contain_text("1 row: 11")
+    expect(panel).to_contain_text("!2 texts: 5, 10")
+    expect(panel).to_contain_text("1 text: 12")
     expect(panel).to_contain_text("1 pair with a cosine of 0.98 or more")
     expect(panel).to_contain_text("1.000same text")
     expect(panel.get_by_role("img", name="Variance of 48 dimensions.")).to_be_visible()
     assert panel.locator(".q3-bar").count() == 48
-    panel.get_by_role("button", name="Text 9", exact=True).click()
+    panel.get_by_role("button", name="Text 10", exact=True).click()
     assert view.saved["focused"] == 9
-    panel.get_by_role("button", name="Text 20: text 3").click()
+    panel.get_by_role("button", name="Text 21: text 3").click()
     assert view.saved["focused"] == 20
     view.state(_nearest={"of": 9, "text": "text 9", "sound": False, "rows": [], "kept": 0, "k": 0})
     expect(view.page.get_by_role("complementary")).to_contain_text("Its vector is not finite, or zero: it has no neighbours.")
@@ -602,7 +908,8 @@ def test_the_chart_of_variance_pales_beyond_the_chosen_width(shown):
 # The theme.
 
 
-def test_the_map_follows_the_theme_when_it_changes(shown):
+@pytest.mark.parametrize("cancelled", [False, True], ids=["", "without-transitions"])  # JupyterLab cancels transitions
+def test_the_map_follows_the_theme_when_it_changes(shown, cancelled):
     vectors, _ = clusters(30)
     view = shown(vectors=vectors, texts=[f"text {at}" for at in range(30)], selection=list(range(30)), labels=[0] * 30)
     brightest = """() => {
@@ -614,6 +921,8 @@ def test_the_map_follows_the_theme_when_it_changes(shown):
     }"""
     view.page.wait_for_timeout(60)
     assert view.page.evaluate(brightest) < 200  # rings in dark ink
+    if cancelled:
+        view.page.add_style_tag(content=".q3-probe { transition: none !important; }")
     view.page.evaluate("document.documentElement.style.setProperty('--jp-ui-font-color0', 'rgb(255, 255, 255)')")
     view.page.wait_for_function(f"({brightest})() === 255")
 

@@ -55,6 +55,7 @@ ROWS = {
     "cpu-rerank": Row("one query x 100 documents on the CPU", "processor", "cpu_rerank", "cpu-rerank", ("cpu-rerank",)),
     "cpu-embed": Row("256 abstracts on the CPU", "processor", "cpu_embed", "cpu-embed", ("cpu-embed",)),
     "startup": Row("import; first answers of the tiny pair in a cold process", "startup", "startup", "alone", ("startup",)),
+    "frames": Row("p95 frame time of the widgets with 1,000 and 10,000 documents", "frames", "frames", "alone", ("frames",)),
     "memory": Row("host memory of the embed command, 10,000 and 100,000 texts", "memory", "memory", "memory", ("memory-host",)),
     "memory-gpu": Row("GPU memory against plan, at lengths up to 32,768", "memory", "memory_gpu", "memory-gpu", ("memory-gpu",)),
     "scaling": Row("curves over texts, tokens, documents a query and callers", "scaling", "scaling", "scaling", ()),

@@ -13,7 +13,10 @@ function heatMap({ model, textOf, focus }) {
   const legend = h("div", { class: "q3-scale q3-num" });
   const grid = svg("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, class: "q3-heat", tabindex: "0", role: "application", "aria-roledescription": "heat map", ...OWN_KEYS });
   const labels = h("div", { class: "q3-labels q3-soft q3-num", "aria-hidden": "true" });
-  const element = h("div", { class: "q3-chart" }, h("div", { class: "q3-row q3-between q3-soft" }, title, legend), h("div", { class: "q3-frame" }, grid, labels), readout);
+  const listTitle = h("summary");
+  const list = h("ol", { class: "q3-shown", "aria-label": "Texts of the rows" });
+  const about = h("p", { class: "q3-soft q3-note" }, "Similar texts stand side by side.");
+  const element = h("div", { class: "q3-chart" }, h("div", { class: "q3-row q3-between q3-soft" }, title, legend), h("div", { class: "q3-frame" }, grid, labels), readout, about, h("details", {}, listTitle, list));
   let cell = [0, 0], size = 0, drawn = null, cursor = null, rowMark = null, columnMark = null;
 
   function draw() {
@@ -28,13 +31,17 @@ function heatMap({ model, textOf, focus }) {
     size = (SIDE - LEFT) / count;
     const others = values.flatMap((row, i) => row.filter((_, j) => i !== j));
     const [low, high] = others.length ? [Math.min(...others), Math.max(...others)] : [0, 1];
+    const all = of.toLocaleString("en");
     title.textContent = chosen
-      ? count < of ? `Cosines of the first ${count} of ${of.toLocaleString("en")} selected texts` : `Cosines of the ${count} selected texts`
-      : count < of ? `Cosines of the first ${count} of ${of.toLocaleString("en")} texts; select some to see theirs` : `Cosines of ${count} ${count === 1 ? "text" : "texts"}`;
+      ? count < of ? `Cosines of ${count} texts that represent the ${all} selected ones` : `Cosines of the ${count} selected texts`
+      : count < of ? `Cosines of ${count} texts that represent all ${all}; select some to see theirs` : `Cosines of ${count} ${count === 1 ? "text" : "texts"}`;
+    listTitle.textContent = `The ${count === 1 ? "text" : `${count} texts`}, in the order of the rows`;
+    list.replaceChildren(...indices.map((index) => h("li", {}, h("button", { type: "button", class: "q3-link q3-line", "aria-label": `Text ${index + 1}: ${textOf(index)}`, onclick: () => focus(index) },
+      h("span", { class: "q3-soft q3-num" }, index + 1), " ", textOf(index)))));
     legend.replaceChildren(...(others.length ? [three(low), h("i", { style: `background: linear-gradient(to right, ${[0, 0.2, 0.4, 0.6, 0.8, 1].map(heatColour).join(", ")})` }), three(high)] : []));
     grid.setAttribute("aria-label", `Similarity of ${count} ${count === 1 ? "text" : "texts"}: arrows move from cell to cell, Enter shows the row's text`);
     const every = Math.max(1, Math.ceil(13 / size)); // labels that would overlap are omitted
-    const everyColumn = Math.max(every, Math.ceil((7 * String(Math.max(...indices)).length + 7) / size));
+    const everyColumn = Math.max(every, Math.ceil((7 * String(Math.max(...indices) + 1).length + 7) / size));
     const height = TOP + size * count + 4;
     grid.setAttribute("viewBox", `0 0 ${SIDE} ${height}`);
     const gap = size > 9 ? 1 : 0;
@@ -46,8 +53,8 @@ function heatMap({ model, textOf, focus }) {
         if (size > 44 && i !== j) grid.append(svg("text", { x: LEFT + (j + 0.5) * size, y: TOP + (i + 0.5) * size, class: shareOf(i, j) < 0.52 ? "q3-value" : "q3-value q3-turned" }, three(values[i][j])));
       }
       const middle = (i + 0.5) * size;
-      if (i % every === 0) labels.append(h("div", { class: "q3-line", style: `top: ${(100 * (TOP + middle)) / height}%; width: ${(100 * (LEFT - 10)) / SIDE}%` }, `${indices[i]} ${textOf(indices[i])}`));
-      if (i % everyColumn === 0) grid.append(svg("text", { x: LEFT + middle, y: TOP - 7, class: "q3-axis", "text-anchor": "middle" }, String(indices[i])));
+      if (i % every === 0) labels.append(h("div", { class: "q3-line", style: `top: ${(100 * (TOP + middle)) / height}%; width: ${(100 * (LEFT - 10)) / SIDE}%` }, `${indices[i] + 1} ${textOf(indices[i])}`));
+      if (i % everyColumn === 0) grid.append(svg("text", { x: LEFT + middle, y: TOP - 7, class: "q3-axis", "text-anchor": "middle" }, String(indices[i] + 1)));
     }
     rowMark = svg("rect", { class: "q3-cross", x: LEFT, height: size - gap, width: size * count - gap });
     columnMark = svg("rect", { class: "q3-cross", y: TOP, width: size - gap, height: size * count - gap });
@@ -63,7 +70,7 @@ function heatMap({ model, textOf, focus }) {
     const [i, j] = cell;
     for (const mark of [rowMark, cursor]) mark.setAttribute("y", TOP + i * size);
     for (const mark of [columnMark, cursor]) mark.setAttribute("x", LEFT + j * size);
-    const line = (index) => h("div", { class: "q3-line" }, h("b", { class: "q3-num" }, index), " ", textOf(index));
+    const line = (index) => h("div", { class: "q3-line" }, h("b", { class: "q3-num" }, index + 1), " ", textOf(index));
     readout.replaceChildren(h("div", { class: "q3-big q3-num" }, three(values[i][j])),
       h("div", { class: "q3-grow" }, line(indices[i]), i === j ? h("div", { class: "q3-soft" }, "the text itself") : line(indices[j])));
   }
@@ -155,10 +162,10 @@ function varianceChart({ model }) {
     plot.replaceChildren(
       ...bars.map((bar, at) => svg("rect", { x: at * step, width: Math.max(step - gap, 0.5), y: TOP + (H - TOP - BOTTOM) * (1 - bar / highest), height: ((H - TOP - BOTTOM) * bar) / highest, class: edges[at] < chosen ? "q3-bar" : "q3-bar q3-pale" })),
       svg("line", { x1: 0, x2: W, y1: H - BOTTOM + 0.5, y2: H - BOTTOM + 0.5, class: "q3-rule" }),
-      ...[[0, "start", 0], [W / 2, "middle", Math.round(width / 2)], [W, "end", width]].map(([x, anchor, label]) => svg("text", { x, y: H - 6, class: "q3-axis", "text-anchor": anchor }, label.toLocaleString("en"))),
+      ...[[0, "start", 1], [W / 2, "middle", Math.ceil(width / 2)], [W, "end", width]].map(([x, anchor, label]) => svg("text", { x, y: H - 6, class: "q3-axis", "text-anchor": anchor }, label.toLocaleString("en"))),
     );
     const held = cumulated[Math.max(edges.findLastIndex((edge) => edge <= chosen) - 1, 0)];
-    const said = `Dimension ${top[0]} varies most: ${(100 * top[1]).toFixed(1)} % of all variance${chosen < width ? `; the first ${chosen.toLocaleString("en")} dimensions hold ${(100 * held).toFixed(0)} %` : ""}.`;
+    const said = `Dimension ${(top[0] + 1).toLocaleString("en")} varies most: ${(100 * top[1]).toFixed(1)} % of all variance${chosen < width ? `; the first ${chosen.toLocaleString("en")} dimensions hold ${(100 * held).toFixed(0)} %` : ""}.`;
     words.textContent = said;
     plot.setAttribute("aria-label", `Variance of ${width} dimensions. ${said}`);
   }

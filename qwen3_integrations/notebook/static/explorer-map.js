@@ -1,54 +1,75 @@
-// The map: up to 10,000 points. The lower canvas has the points, and is redrawn when they change. The upper canvas shows pointer actions.
+// The map: up to 10,000 points. The lower canvas has the points, and is redrawn when they or the view change. The upper canvas shows
+// pointer actions. Points have base positions (bx, by), and positions on the screen (xs, ys) that follow from the view.
 
 // JupyterLab ignores keys in an element with this attribute; otherwise its own shortcuts would use the arrows, Enter and Esc.
 const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
 
-function inside(polygon, x, y) {
-  let odd = false;
-  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
-    const [xi, yi] = polygon[i], [xj, yj] = polygon[j];
-    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) odd = !odd;
-  }
-  return odd;
-}
-
-/** The map's stage. `bright(index)`: whether a point is not dimmed; `describe(index)`: the content of its tooltip;
- *  `themed(colours)` is called with the theme's colours, and again when they change. */
-function mapStage({ model, root, bright, describe, themed, hintId }) {
+/** The map's stage. `bright(index)`: whether a point is not dimmed; `describe(index)`: the content of its tooltip; `groupsNow()`: what
+ *  colours show; `themed(colours)` is called with the theme's colours, and again when they change. */
+function mapStage({ model, root, bright, describe, groupsNow, themed, hintId }) {
   const lower = h("canvas", { "aria-hidden": "true" });
   const upper = h("canvas", { "aria-hidden": "true" });
   const tip = h("div", { class: "q3-tip", "aria-hidden": "true", hidden: true });
-  const stage = h("div", { class: "q3-stage", tabindex: "0", role: "application", "aria-roledescription": "map", "aria-describedby": hintId, ...OWN_KEYS }, lower, upper, tip);
-  let points = [], xs = new Float32Array(0), ys = new Float32Array(0), cells = new Map();
-  let width = 0, height = 0, ratio = 1, radius = 4, sprites = new Map(), colours = null, star = null;
-  let zoomed = false, stale = false, hovered = null, lasso = null, pending = 0;
+  const size = () => [width, height];
+  const view = viewOf({ size, changed: () => viewed() });
+  let points = [], bx = new Float32Array(0), by = bx, xs = bx, ys = bx, cells = new Map(), middles = [];
+  let width = 0, height = 0, ratio = 1, radius = 4, sprites = new Map(), colours = null, asked = null, star = null;
+  let image = null, stale = false, unnamed = false, hovered = null, lasso = null, moving = false, pending = 0;
+  const controls = zoomControls({ view, size, moves: (on) => { moving = on; stage.classList.toggle("q3-moving", on); } });
+  const stage = h("div", { class: "q3-stage", tabindex: "0", role: "application", "aria-roledescription": "map", "aria-describedby": hintId, ...OWN_KEYS }, lower, upper);
+  const names = namesLayer({ stage, avoid: controls.element, place: (group) => middles[group] && view.place(...middles[group]), taken: () => (star ? [starBox(star, width)] : []) });
+  const spot = (event) => { const box = lower.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+  const hasFocus = () => element.contains(element.getRootNode().activeElement);
+  const wheel = wheelZoom({ stage, view, spot, hasFocus, busy: () => lasso !== null });
+  const pinch = pinchZoom({ view, spot, begins: () => { lasso = null; hover(null); later(); } });
+  stage.append(names.element, tip, wheel.note);
+  const element = h("div", { class: "q3-map" }, stage, controls.element, controls.said);
   const CELL = 24, REACH = 14, PAD = 26;
-  const read = themeColours(root, () => { recolour(); redraw(); });
-  const recolour = () => { colours = read(); sprites = new Map(); themed(colours); };
+  const theme = themeColours(root, () => { recolour(); redraw(); });
+  const recolour = () => { colours = theme.read(); sprites = new Map(); themed(colours); };
 
   function layOut() {
     points = model.get("_map").points ?? [];
-    const asked = model.get("_asked").point;
-    const chosen = model.get("selection").map((index) => points[index]).filter(Boolean);
-    zoomed = zoomed && chosen.length > 1;
-    const framed = zoomed ? chosen : [...points.filter(Boolean), ...(asked ? [asked] : [])];
+    const question = model.get("_asked").point;
+    const framed = [...points.filter(Boolean), ...(question ? [question] : [])];
     let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
     for (const [x, y] of framed) { left = Math.min(left, x); right = Math.max(right, x); low = Math.min(low, y); high = Math.max(high, y); }
     const scale = Math.min((width - 2 * PAD) / Math.max(right - left, 1e-6), (height - 2 * PAD) / Math.max(high - low, 1e-6));
     const at = ([x, y]) => [width / 2 + (x - (left + right) / 2) * scale, height / 2 - (y - (low + high) / 2) * scale];
-    xs = new Float32Array(points.length).fill(NaN);
-    ys = new Float32Array(points.length).fill(NaN);
+    bx = new Float32Array(points.length).fill(NaN);
+    by = new Float32Array(points.length).fill(NaN);
+    [xs, ys] = [bx.slice(), by.slice()];
     cells = new Map();
     points.forEach((point, index) => {
       if (!point) return;
-      [xs[index], ys[index]] = at(point);
-      const cell = `${Math.floor(xs[index] / CELL)},${Math.floor(ys[index] / CELL)}`;
+      [bx[index], by[index]] = at(point);
+      const cell = `${Math.floor(bx[index] / CELL)},${Math.floor(by[index] / CELL)}`;
       cells.has(cell) ? cells.get(cell).push(index) : cells.set(cell, [index]);
     });
-    star = asked ? at(asked) : null;
-    radius = framed.length > 3000 ? 2.6 : framed.length > 300 ? 3.6 : 5;
-    sprites = new Map();
+    asked = question ? at(question) : null;
+    nameClusters();
+    view.resized();
+    viewed();
+  }
+
+  /** Places everything anew after a change of the view. */
+  function viewed() {
+    const [[left, top], scale] = [view.place(0, 0), view.scale];
+    for (let index = 0; index < bx.length; index++) { xs[index] = bx[index] * scale + left; ys[index] = by[index] * scale + top; }
+    star = asked && view.place(...asked);
+    const size = Math.round(5 * Math.min((points.length > 3000 ? 2.6 : points.length > 300 ? 3.6 : 5) * scale ** 0.25, 6)) / 5;
+    if (size !== radius) { radius = size; sprites = new Map(); }
+    stage.style.touchAction = scale > 1 ? "none" : "pan-y";
+    if (hovered !== null) hover(null);
+    unnamed = true;
+    controls.update();
     redraw();
+  }
+
+  function nameClusters() {
+    const { names: words = [], of = [] } = model.get("_clusters");
+    middles = middlesOf(of, words.length, bx, by);
+    names.set(words);
   }
 
   function resize() {
@@ -56,20 +77,14 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     if (!width || !height) return;
     ratio = window.devicePixelRatio || 1;
     for (const canvas of [lower, upper]) { canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio); }
+    names.resize();
     recolour(); // the colours can only be read once the stage is in the page
     layOut();
   }
 
-  /** A picture that is drawn once and copied for each point: a point of a group, a dimmed point (grey), or a ring. */
+  /** A mark that is drawn once and copied for each point: a point of a group, a dimmed point (grey), or a ring. */
   function sprite(key, draw) {
-    if (!sprites.has(key)) {
-      const side = Math.ceil(2 * (1.4 * radius + 4) * ratio);
-      const canvas = h("canvas", { width: side, height: side });
-      const pen = canvas.getContext("2d");
-      pen.setTransform(ratio, 0, 0, ratio, side / 2, side / 2);
-      draw(pen);
-      sprites.set(key, canvas);
-    }
+    if (!sprites.has(key)) sprites.set(key, markOf(1.4 * radius + 4, ratio, draw));
     return sprites.get(key);
   }
 
@@ -90,33 +105,29 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
 
   function drawPoints() {
     if (!colours || !width) return;
-    const pen = lower.getContext("2d");
-    const group = model.get("_groups").of;
-    pen.setTransform(1, 0, 0, 1, 0, 0);
-    pen.clearRect(0, 0, lower.width, lower.height);
-    const crowd = xs.length > 3000;
-    let dimmed = 0;
-    const stamp = (image, index) => pen.drawImage(image, Math.round(xs[index] * ratio - image.width / 2), Math.round(ys[index] * ratio - image.height / 2));
-    const draw = (lit, alpha) => {
-      const images = SHAPES.map((_, at) => pointSprite(at, lit));
-      pen.globalAlpha = alpha;
-      for (let index = 0; index < xs.length; index++) {
-        if (Number.isNaN(xs[index]) || bright(index) !== lit) continue;
-        if (!lit) dimmed++;
-        stamp(images[group ? group[index] : 0], index);
-      }
+    const pen = lower.getContext("2d", { willReadFrequently: true });
+    if (image?.width !== lower.width || image.height !== lower.height) image = pen.createImageData(lower.width, lower.height);
+    image.data.fill(0);
+    const group = groupsNow().of, crowd = xs.length > 3000, lit = [], dimmed = [];
+    for (let index = 0; index < xs.length; index++) if (isSeen(index)) (bright(index) ? lit : dimmed).push(index);
+    const draw = (indices, are, opacity) => {
+      const marks = SHAPES.map((_, at) => pointSprite(at, are));
+      for (const index of indices) stampMark(image, marks[Math.max(group?.[index] ?? 0, 0)], xs[index] * ratio, ys[index] * ratio, opacity);
     };
-    draw(false, crowd ? 0.1 : 0.2);
-    draw(true, crowd && !dimmed ? 0.75 : 0.95);
-    pen.globalAlpha = 1;
-    for (const index of model.get("selection")) if (!Number.isNaN(xs[index] ?? NaN)) stamp(ringSprite(), index);
+    draw(dimmed, false, crowd ? 0.1 : 0.2);
+    draw(lit, true, crowd && !dimmed.length ? 0.75 : 0.95);
+    for (const index of model.get("selection")) if (isSeen(index)) stampMark(image, ringSprite(), xs[index] * ratio, ys[index] * ratio, 1);
+    pen.putImageData(image, 0, 0);
   }
+
+  const isSeen = (index) => xs[index] > -12 && xs[index] < width + 12 && ys[index] > -12 && ys[index] < height + 12; // false for NaN
 
   function later() {
     pending ||= requestAnimationFrame(() => {
       pending = 0;
       if (stale) drawPoints();
-      stale = false;
+      if (unnamed) names.layOut();
+      stale = unnamed = false;
       drawOver();
     });
   }
@@ -145,38 +156,8 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     }
     ringAt(pen, model.get("focused"), colours.accent, 2.5, 5);
     ringAt(pen, hovered, colours.ink, 1.5, 4);
-    if (star) {
-      const path = new Path2D();
-      for (let spike = 0; spike < 10; spike++) {
-        const [r, turn] = [spike % 2 ? 4 : 9.5, (spike * Math.PI) / 5 - Math.PI / 2];
-        path.lineTo(star[0] + r * Math.cos(turn), star[1] + r * Math.sin(turn));
-      }
-      path.closePath();
-      pen.lineWidth = 3;
-      pen.strokeStyle = colours.bg;
-      pen.stroke(path);
-      pen.fillStyle = colours.ink;
-      pen.fill(path);
-      pen.font = `600 12px ${getComputedStyle(root).fontFamily}`;
-      pen.textAlign = star[0] > width - 60 ? "right" : "left";
-      const x = star[0] + (star[0] > width - 60 ? -13 : 13);
-      pen.strokeText("query", x, star[1] + 4);
-      pen.fillText("query", x, star[1] + 4);
-    }
-    if (lasso && lasso.path.length > 1) {
-      pen.beginPath();
-      lasso.path.forEach(([x, y], at) => (at ? pen.lineTo(x, y) : pen.moveTo(x, y)));
-      pen.closePath();
-      pen.globalAlpha = 0.14;
-      pen.fillStyle = colours.accent;
-      pen.fill();
-      pen.globalAlpha = 1;
-      pen.strokeStyle = colours.accent;
-      pen.lineWidth = 1.5;
-      pen.setLineDash([4, 3]);
-      pen.stroke();
-      pen.setLineDash([]);
-    }
+    if (star) drawStar(pen, star, colours, width, getComputedStyle(root).fontFamily);
+    if (lasso?.drags && !lasso.pans) drawLasso(pen, lasso.path, colours);
   }
 
   function ringAt(pen, index, colour, line, gap) {
@@ -190,8 +171,9 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
 
   function pick(x, y) {
     let [best, least] = [null, REACH * REACH];
-    for (let cx = -1; cx <= 1; cx++) for (let cy = -1; cy <= 1; cy++) {
-      for (const index of cells.get(`${Math.floor(x / CELL) + cx},${Math.floor(y / CELL) + cy}`) ?? []) {
+    const [west, north] = view.base(x - REACH, y - REACH), [east, south] = view.base(x + REACH, y + REACH);
+    for (let cx = Math.floor(west / CELL); cx * CELL <= east; cx++) for (let cy = Math.floor(north / CELL); cy * CELL <= south; cy++) {
+      for (const index of cells.get(`${cx},${cy}`) ?? []) {
         const far = (xs[index] - x) ** 2 + (ys[index] - y) ** 2 + (bright(index) ? 0 : 60);
         if (far < least) [best, least] = [index, far];
       }
@@ -213,20 +195,26 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     later();
   }
 
-  const spot = (event) => { const box = lower.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
-
   stage.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (pinch.down(event) || event.button > 1) return;
     const [x, y] = spot(event);
-    lasso = { path: [[x, y]], start: [x, y], drags: false };
+    const pans = moving || event.button === 1 || event.pointerType === "touch";
+    lasso = { path: [[x, y]], start: [x, y], last: [x, y], drags: false, pans };
+    if (event.button === 1) event.preventDefault(); // the middle button would scroll the page
     stage.setPointerCapture(event.pointerId);
   });
   stage.addEventListener("pointermove", (event) => {
+    if (pinch.move(event)) return;
     const [x, y] = spot(event);
     if (!lasso) return hover(pick(x, y));
     lasso.drags ||= Math.hypot(x - lasso.start[0], y - lasso.start[1]) > 4;
-    if (lasso.drags && event.pointerType !== "touch") {
-      hover(null);
+    if (!lasso.drags) return;
+    hover(null);
+    if (lasso.pans) {
+      const [fromX, fromY] = lasso.last;
+      lasso.last = [x, y];
+      view.pan(x - fromX, y - fromY);
+    } else {
       const all = event.getCoalescedEvents?.() ?? []; // a fast pointer has several positions within one frame
       lasso.path.push(...(all.length ? all : [event]).map(spot));
       later();
@@ -235,14 +223,15 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
   stage.addEventListener("pointerup", (event) => {
     const ended = lasso;
     lasso = null;
+    pinch.up(event);
     later();
-    if (!ended) return;
-    if (ended.drags) return event.pointerType === "touch" ? undefined : choose(ended.path, event.shiftKey);
+    if (!ended || (event.button === 1 && !ended.drags)) return;
+    if (ended.drags) return ended.pans ? undefined : choose(ended.path, event.shiftKey);
     const index = pick(...ended.start);
     if (index !== null && (event.ctrlKey || event.metaKey)) toggle(index);
     else put(model, "focused", index);
   });
-  stage.addEventListener("pointercancel", () => { lasso = null; later(); });
+  stage.addEventListener("pointercancel", (event) => { lasso = null; pinch.up(event); later(); });
   stage.addEventListener("pointerleave", () => hover(null));
 
   function choose(path, adding) {
@@ -272,10 +261,16 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
     return best;
   }
 
+  const PAN = 60;
   const WAYS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   stage.addEventListener("keydown", (event) => {
     const focused = model.get("focused");
-    if (WAYS[event.key]) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // such as the browser's own zoom
+    if (event.key === "+" || event.key === "=") view.by(STEP, ...size().map((side) => side / 2));
+    else if (event.key === "-" || event.key === "_") view.by(1 / STEP, ...size().map((side) => side / 2));
+    else if (event.key === "0") view.reset();
+    else if (WAYS[event.key] && event.shiftKey) view.pan(...WAYS[event.key].map((way) => -PAN * way));
+    else if (WAYS[event.key]) {
       const next = towards(WAYS[event.key]);
       if (next !== null) put(model, "focused", next);
     } else if ((event.key === "Enter" || event.key === " ") && focused !== null) toggle(focused);
@@ -291,13 +286,22 @@ function mapStage({ model, root, bright, describe, themed, hintId }) {
   const observer = new ResizeObserver(resize);
   observer.observe(stage);
   return {
+    element,
     stage,
     toggle,
     redraw,
     recolour,
-    zoom: (on) => { zoomed = on; layOut(); return zoomed; },
-    layOut: () => { layOut(); return zoomed; },
+    layOut,
     later,
-    end: () => { observer.disconnect(); cancelAnimationFrame(pending); },
+    nameClusters: () => { nameClusters(); unnamed = true; later(); },
+    showNames: names.show,
+    /** Zooms to points, as large as possible. */
+    fit: (indices) => {
+      const there = indices.filter((index) => !Number.isNaN(bx[index] ?? NaN));
+      const [x, y] = [there.map((index) => bx[index]), there.map((index) => by[index])];
+      if (there.length) view.fit([Math.min(...x), Math.max(...x), Math.min(...y), Math.max(...y)], PAD);
+    },
+    reveal: (index) => { if (!Number.isNaN(bx[index] ?? NaN)) view.reveal(bx[index], by[index], PAD); },
+    end: () => { observer.disconnect(); cancelAnimationFrame(pending); controls.end(); wheel.end(); theme.end(); },
   };
 }

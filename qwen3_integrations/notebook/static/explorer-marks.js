@@ -30,16 +30,72 @@ function swatch(group) {
   } };
 }
 
-/** The theme's colours for the canvas, and a callback when they change. A CSS transition detects every change. */
+/** The theme's colours for the canvas (`read`), and a callback when they change. A CSS transition detects every change; JupyterLab cancels
+ *  it while it changes themes, and marks the page's body afterwards. */
 function themeColours(root, changed) {
   const names = ["ink", "ink-soft", "bg", "accent", "good", "bad", ...SHAPES.map((_, at) => `group-${at}`)];
   const probes = names.map((name) => h("i", { class: "q3-probe", style: `color: var(--q3-${name})` }));
   const holder = h("div", { class: "q3-hidden", "aria-hidden": "true" }, probes);
   root.append(holder);
+  let last = "", waiting = 0;
   const read = () => {
     const colour = Object.fromEntries(probes.map((probe, at) => [names[at], getComputedStyle(probe).color]));
+    last = JSON.stringify(colour);
     return { ...colour, groups: SHAPES.map((_, at) => colour[`group-${at}`]) };
   };
-  holder.addEventListener("transitionend", () => changed());
-  return read;
+  const check = () => {
+    waiting ||= requestAnimationFrame(() => { waiting = 0; const before = last; read(); if (last !== before) changed(); });
+  };
+  for (const event of ["transitionend", "transitioncancel"]) holder.addEventListener(event, check);
+  const marks = new MutationObserver(check);
+  for (const part of [document.documentElement, document.body]) marks.observe(part, { attributes: true });
+  return { read, end: () => { marks.disconnect(); cancelAnimationFrame(waiting); } };
+}
+
+/** The room of the query's star with its word. */
+const starBox = ([x, y], width) => ({ left: x - (x > width - 60 ? 54 : 10), right: x + (x > width - 60 ? 10 : 54), top: y - 10, bottom: y + 10 });
+
+/** The query's star with its word. */
+function drawStar(pen, [x, y], colours, width, font) {
+  const path = new Path2D();
+  for (let spike = 0; spike < 10; spike++) {
+    const [r, turn] = [spike % 2 ? 4 : 9.5, (spike * Math.PI) / 5 - Math.PI / 2];
+    path.lineTo(x + r * Math.cos(turn), y + r * Math.sin(turn));
+  }
+  path.closePath();
+  pen.lineWidth = 3;
+  pen.strokeStyle = colours.bg;
+  pen.stroke(path);
+  pen.fillStyle = colours.ink;
+  pen.fill(path);
+  pen.font = `600 12px ${font}`;
+  const atEdge = x > width - 60;
+  pen.textAlign = atEdge ? "right" : "left";
+  pen.strokeText("query", x + (atEdge ? -13 : 13), y + 4);
+  pen.fillText("query", x + (atEdge ? -13 : 13), y + 4);
+}
+
+function drawLasso(pen, path, colours) {
+  pen.beginPath();
+  path.forEach(([x, y], at) => (at ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+  pen.closePath();
+  pen.globalAlpha = 0.14;
+  pen.fillStyle = colours.accent;
+  pen.fill();
+  pen.globalAlpha = 1;
+  pen.strokeStyle = colours.accent;
+  pen.lineWidth = 1.5;
+  pen.setLineDash([4, 3]);
+  pen.stroke();
+  pen.setLineDash([]);
+}
+
+/** Whether a point is inside of a polygon. */
+function inside(polygon, x, y) {
+  let odd = false;
+  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
+    const [xi, yi] = polygon[i], [xj, yj] = polygon[j];
+    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) odd = !odd;
+  }
+  return odd;
 }

@@ -10,7 +10,8 @@ function render({ model, el }) {
   const endings = [];
   const on = (names, draw) => endings.push(follow(model, names, draw));
   const textOf = (index) => model.get("_texts")[index] ?? "";
-  const groupOf = (index) => { const { names, of } = model.get("_groups"); return names ? names[of[index]] : null; };
+  const nameIn = (groups, index) => groups.names?.[groups.of[index]] ?? null;
+  const groupOf = (index) => nameIn(model.get("_groups"), index) ?? nameIn(model.get("_clusters"), index);
   const focus = (index) => put(model, "focused", index);
   el.append(root);
 
@@ -135,63 +136,6 @@ function panelOf({ model, on, own, name, content }) {
   return panel;
 }
 
-/** The map with its legend and selection. */
-function mapView({ model, root, on, own, textOf, groupOf }) {
-  let found = null, only = null, swatches = [];
-  const themed = (colours) => swatches.forEach((one) => one.draw(colours));
-  const bright = (index) => (found === null || found.has(index)) && (only === null || model.get("_groups").of[index] === only);
-  const describe = (index) => [h("b", { class: "q3-num" }, index), groupOf(index) ? ` ${groupOf(index)}` : "", h("div", {}, textOf(index))];
-  const map = mapStage({ model, root, bright, describe, themed, hintId: `${own}-hint` });
-  const said = h("span", { class: "q3-hidden", role: "status", "aria-live": "polite" });
-  const chosen = h("span", { class: "q3-num" });
-  const clear = h("button", { type: "button", onclick: () => put(model, "selection", []) }, "Clear");
-  const zoom = h("button", { type: "button", "aria-pressed": "false", onclick: () => pressed(map.zoom(zoom.getAttribute("aria-pressed") === "false")) }, "Zoom to selection");
-  const pressed = (is) => zoom.setAttribute("aria-pressed", String(is));
-  const share = h("span", { class: "q3-soft q3-num" });
-  const legend = h("div", { class: "q3-legend", role: "group", "aria-label": "Groups" });
-  const hint = h("p", { class: "q3-soft q3-note", id: `${own}-hint` }, "Drag to select, with Shift to add. Arrows move, Enter selects, Esc clears.");
-  const element = h("div", {}, map.stage, legend, h("div", { class: "q3-row q3-under" }, chosen, clear, zoom, h("span", { class: "q3-grow" }), share), hint, said);
-
-  on(["_map", "_asked"], () => {
-    pressed(map.layOut());
-    const { explained, points = [] } = model.get("_map");
-    if (!explained) return;
-    const shown = points.filter(Boolean).length;
-    map.stage.setAttribute("aria-label", `Map of ${counted(shown, "text")}`);
-    const out = points.length - shown;
-    share.textContent = `${explained[0] ? `PCA: ${explained.map((each) => (100 * each).toFixed(1)).join(" + ")} % of the variance` : ""}${out ? ` · ${number(out)} left out, see Health` : ""}`;
-  });
-  on(["search", "_found"], () => { found = model.get("search").trim() ? new Set(model.get("_found")) : null; map.redraw(); });
-  on(["selection"], () => {
-    const count = model.get("selection").length;
-    chosen.textContent = count ? `${number(count)} selected` : "Nothing selected";
-    chosen.classList.toggle("q3-soft", !count);
-    clear.hidden = !count;
-    zoom.hidden = count < 2;
-    zoom.getAttribute("aria-pressed") === "true" ? pressed(map.layOut()) : map.redraw();
-  });
-  on(["_nearest", "focused"], () => map.later());
-  on(["focused", "selection"], () => {
-    const index = model.get("focused");
-    said.textContent = index === null ? "" : `Text ${index}${model.get("selection").includes(index) ? ", selected" : ""}: ${textOf(index)}${groupOf(index) ? `, group ${groupOf(index)}` : ""}`;
-  });
-  on(["_groups"], () => {
-    const { names = [], sizes } = model.get("_groups");
-    swatches = names.map((_, group) => swatch(group));
-    legend.hidden = !names.length;
-    legend.replaceChildren(...names.map((name, group) => {
-      const button = h("button", { type: "button", "aria-pressed": "false", onclick: () => {
-        only = only === group ? null : group;
-        [...legend.children].forEach((each, at) => each.setAttribute("aria-pressed", String(at === only)));
-        map.redraw();
-      } }, swatches[group].canvas, h("span", { class: "q3-name" }, name), h("span", { class: "q3-soft q3-num" }, number(sizes[group])));
-      return button;
-    }));
-    map.recolour();
-  });
-  return { element, toggle: map.toggle, end: map.end };
-}
-
 /** The focused text, or the query, and its nearest texts. */
 function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
   const title = h("h4");
@@ -231,7 +175,7 @@ function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
     const widths = model.get("_facts").widths, width = model.get("dimensions"), full = widths[widths.length - 1];
     const cut = width < full;
     const group = of === null ? null : groupOf(of);
-    title.replaceChildren(of === null ? "Query" : `Text ${of}`, ...(group ? [h("span", { class: "q3-soft" }, ` ${group}`)] : []));
+    title.replaceChildren(of === null ? "Query" : `Text ${of + 1}`, ...(group ? [h("span", { class: "q3-soft" }, ` ${group}`)] : []));
     text.textContent = whole || "(empty)";
     words.textContent = sound === false ? "Its vector is not finite, or zero: it has no neighbours."
       : !k ? "There is no other text."
@@ -247,50 +191,14 @@ function sideOf({ model, root, on, textOf, groupOf, focus, toggle }) {
     if (inList) text.focus(); // the chosen row was replaced
 
     function rowOf(row) {
-      const label = `Text ${row.index}: ${textOf(row.index)}; cosine ${three(row.cosine)}${cut ? `, at ${width} dimensions ${three(row.cut)}, ${row.fate}` : ""}`;
+      const label = `Text ${row.index + 1}: ${textOf(row.index)}; cosine ${three(row.cosine)}${cut ? `, at ${width} dimensions ${three(row.cut)}, ${row.fate}` : ""}`;
       return h("li", {}, h("button", { type: "button", "aria-label": label, title: textOf(row.index), onclick: () => focus(row.index) },
-        h("span", { class: "q3-line" }, h("span", { class: "q3-soft q3-num" }, row.index), " ", textOf(row.index)),
+        h("span", { class: "q3-line" }, h("span", { class: "q3-soft q3-num" }, row.index + 1), " ", textOf(row.index)),
         h("span", { class: "q3-num" }, three(row.cosine)),
         cut ? h("span", { class: "q3-num" }, three(row.cut)) : null));
     }
   });
   return side;
-}
-
-/** The figures as sentences with a symbol each, the chart of variance, and the near-duplicates. */
-function healthView({ model, focus, textOf, on }) {
-  const figures = h("dl", { class: "q3-figures" });
-  const variance = varianceChart({ model });
-  const heading = h("h4");
-  const pairs = h("div", { class: "q3-pairs" });
-  const element = h("div", {}, figures, variance.element, h("section", {}, heading, pairs));
-  const jump = (index) => h("button", { type: "button", class: "q3-link q3-num", "aria-label": `Text ${index}`, onclick: () => focus(index) }, index);
-  const listed = ({ count, first }, what, link) => (count
-    ? [counted(count, what), ": ", ...first.flatMap((index, at) => [at ? ", " : "", link ? jump(index) : String(index)]), count > first.length ? ` and ${number(count - first.length)} more` : ""]
-    : ["none"]);
-  const figure = (name, good, ...value) => [h("dt", {}, name),
-    h("dd", { class: "q3-num" }, good === null ? null : h("span", { class: good ? "q3-ok" : "q3-note-mark", role: "img", "aria-label": good ? "good" : "note" }, good ? "✓" : "!"), h("span", {}, ...value))];
-
-  on(["_health"], () => {
-    const { count, norms, mean, nonFinite, zero, constant, above, pairs: near } = model.get("_health");
-    if (count === undefined) return;
-    const even = norms && norms[2] - norms[0] < 1e-3 && Math.abs(norms[1] - 1) < 1e-3;
-    figures.replaceChildren(
-      ...figure("Length", norms ? even : null, norms ? (even ? "1.000, all of unit length" : `${three(norms[0])} to ${three(norms[2])}, median ${three(norms[1])}`) : "no finite vector"),
-      ...figure("Mean cosine", null, mean === null ? "needs two texts" : `${three(mean)} between two texts`),
-      ...figure("Not finite", !nonFinite.count, ...listed(nonFinite, "row", true)),
-      ...figure("Zero", !zero.count, ...listed(zero, "row", true)),
-      ...figure("Hardly vary", !constant.count, ...listed(constant, "dimension", false)),
-      ...figure("Near-duplicates", near ? !near.above : null, near ? (near.above ? `${counted(near.above, "pair")} with a cosine of ${above} or more` : `none with a cosine of ${above} or more`) : "not looked for yet"),
-    );
-    heading.hidden = !near?.best.length;
-    heading.textContent = near?.above ? (near.above > near.best.length ? `Near-duplicates, the nearest ${near.best.length} of ${number(near.above)}` : "Near-duplicates") : "Nearest pairs";
-    const side = (index) => h("button", { type: "button", class: "q3-link q3-line", "aria-label": `Text ${index}: ${textOf(index)}`, onclick: () => focus(index) }, h("span", { class: "q3-num q3-soft" }, index), " ", textOf(index));
-    pairs.replaceChildren(...(near?.best ?? []).map(({ first, second, cosine, equal }) =>
-      h("div", { class: "q3-pair" }, h("div", { class: "q3-num q3-strong" }, three(cosine), equal ? h("div", { class: "q3-soft" }, "same text") : null), h("div", { class: "q3-grow" }, side(first), side(second)))));
-  });
-  on(["_health", "dimensions"], variance.draw);
-  return { element };
 }
 
 export default { render };
