@@ -26,7 +26,8 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.hub import DownloadProgress, open_model
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving import supervise
-from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
+from qwen3_integrations.serving.argv import KEY_FILE, Command
+from qwen3_integrations.serving.command import build_command
 from qwen3_integrations.serving.folders import check_served_folder
 from qwen3_integrations.serving.guard import server_environment
 from qwen3_integrations.serving.installed import Installed, find_server
@@ -97,8 +98,8 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
         options.model_name, options.task, source=options.source, revision=options.revision, progress=report if on_progress else None
     )
     files.check(options.task)  # the programs themselves would fall back to pickled weights
-    check_served_folder(options, files)
-    plan = plan_server(options, files)
+    check_served_folder(options, files, installed.engine)
+    plan = plan_server(options, files, installed)
     devices = devices_for(options, installed)
     share = check_fit(plan, devices) if plan is not None else None
     prepared = Prepared(options, installed, files, plan, share, on_cpu(options, installed))

@@ -54,7 +54,7 @@ def preview(options: ServerOptions) -> Preview:
         if folder is None:
             return Preview(devices=devices)
         with contextlib.suppress(Qwen3Error):  # `prepare` below gives the reason in the words of a start
-            plan = plan_server(options, read_model(folder, options.task))
+            plan = plan_server(options, read_model(folder, options.task), installed)
         check_port(options)
         prepared = prepare(options)
         command = prepared.command(options.port or SOME_PORT, None if options.without_key else "key").argv

@@ -27,6 +27,8 @@ from qwen3_integrations.serving.hidden import Masked
 from qwen3_integrations.serving.listeners import Listening, is_frozen, who_listens
 from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
+from qwen3_integrations.serving.programs import PROGRAMS
+from qwen3_integrations.serving.programs.program import Program
 from qwen3_integrations.serving.records import ServerRecord, live_records
 from qwen3_integrations.serving.snippets import snippets
 from qwen3_integrations.serving.status import ServerState, ServerStatus, status_table
@@ -174,6 +176,21 @@ class Server:
         return code if code is None or code >= 0 else 128 - code
 
     @property
+    def is_healthy(self) -> bool:
+        """Whether a process at its address says that the model can be used."""
+        return is_healthy(self.url, self._program.ready_route)
+
+    @property
+    def closed_route(self) -> str:
+        """A route that answers 401 without the key."""
+        return self._program.closed_route
+
+    @property
+    def _program(self) -> Program:
+        engine = self._record.options.get("engine")
+        return next((program for name, program in PROGRAMS.items() if name == engine), PROGRAMS["vllm"])
+
+    @property
     def state(self) -> ServerState:
         """`starting`, `ready`, `not answering` or `stopped`; sends a request to the server.
 
@@ -185,7 +202,7 @@ class Server:
         record = self._now()
         if is_frozen(record.supervisor_pid, record.server_pid):
             return "not answering"
-        if is_healthy(self.url) and self.listening().owner == "own":
+        if self.is_healthy and self.listening().owner == "own":
             self.note_ready()
             return "ready"
         return "not answering" if record.was_ready else "starting"
