@@ -47,8 +47,11 @@ def wait_until_ready(
     begin = time.monotonic()
     watch = _StartLog(server.log_path, begin, on_progress)
     try:
-        while not (answers(server.url) and server.is_healthy and server.listening().owner == "own"):
+        while True:
             watch.look()
+            if answers(server.url) and server.is_healthy and server.listening().owner == "own":
+                watch.look()  # a program that is busy loading answers late
+                break
             if not server.is_running:
                 return _failed(server, watch)
             if answers(server.url) and (found := server.listening()).owner == "other":

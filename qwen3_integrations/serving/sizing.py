@@ -45,7 +45,8 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
         raise ConfigError(
             f"the options need {wanted} GPU{'s' * (wanted > 1)} (tensor {options.tensor_parallel_size} x pipeline "
             f"{options.pipeline_parallel_size} x data {options.data_parallel_size}), but {len(found)} can be used",
-            advice="Lower them, check CUDA_VISIBLE_DEVICES and nvidia-smi, or install a CPU build of vLLM",
+            advice="Lower them, check CUDA_VISIBLE_DEVICES and nvidia-smi, or "
+            + ("leave --device out" if installed.engine == "torch" else "install a CPU build of vLLM"),
         )
     return tuple(Device(f"GPU {gpu.index} ({gpu.name})", gpu.total_bytes, gpu.free_bytes) for gpu in found[:wanted])
 
