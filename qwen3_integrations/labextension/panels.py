@@ -15,7 +15,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.labextension.kernels import KernelPython, python_with
 from qwen3_integrations.notebook.panel import ServerPanel
 from qwen3_integrations.serving import ServerOptions
-from qwen3_integrations.serving.options import EngineName
+from qwen3_integrations.serving.options import EngineChoice
 
 _UNSEEN_S = 600.0
 """Seconds after which a panel that no page reads is closed; the panel of a server that this process started stays."""
@@ -100,7 +100,7 @@ class RemotePanel(ServerPanel):
 
     def _choose_python(self) -> None:
         engine = self.form["engine"]
-        if engine in get_args(EngineName):
+        if engine in get_args(EngineChoice):
             self._chosen = python_with(engine, self._pythons, self._kernel) or ""
             self.form = {**self.form, "python": self._chosen}
 

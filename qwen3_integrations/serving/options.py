@@ -24,6 +24,7 @@ from qwen3_integrations.serving.listen_address import check_address, exposure_wa
 from qwen3_integrations.serving.option_fields import Option, option, options_of, secret_option
 
 EngineName = Literal["vllm", "sglang", "torch"]
+EngineChoice = Literal["auto", "torch", "vllm", "sglang"]
 TITLES: Mapping[EngineName, str] = {"vllm": "vLLM", "sglang": "SGLang", "torch": "our own server"}
 
 _DTYPES = ("auto", "bfloat16", "float16", "float32")
@@ -57,7 +58,10 @@ class ServerOptions(HoldsHidden):
         sglang=("model-path", "model"),
         torch=("embed", "rerank"),
     )
-    engine: EngineName = option("vllm", help="The program that serves; torch is our own server on the torch engine.")
+    engine: EngineChoice = option(
+        "auto",
+        help="The program that serves: torch is our own server; auto takes it where it can serve model and options, else vLLM.",
+    )
     port: int = option(
         0,
         help="The port to listen on; 0 for a free one.",

@@ -81,6 +81,11 @@ class Server:
         return self._record.engine
 
     @property
+    def reason(self) -> str:
+        """Why this program was chosen."""
+        return self._record.reason
+
+    @property
     def url(self) -> str:
         """Its address, without `/v1`; for a Unix socket `unix:///path`."""
         return self._record.url
@@ -234,6 +239,7 @@ class Server:
             keep_running=record.keep_running,
             uptime_s=time.time() - record.started_at,
             load=load_of(record.url, self.api_key) if state == "ready" else Load(),
+            reason=record.reason,
         )
 
     def logs(self, lines: int = 100) -> list[str]:

@@ -22,7 +22,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from qwen3_integrations import Embedder, Reranker
+from qwen3_integrations import Embedder, Reranker, __version__
 from qwen3_integrations.cli import app
 from qwen3_integrations.errors import AuthenticationFailed, ConfigError, EngineError
 from qwen3_integrations.serving import Failed, Launched, Progress, Reused, ServerOptions, TimedOut, astart, attach, servers, start
@@ -173,14 +173,17 @@ def kept(folder, tmp_path_factory):
     """A reranker that a command started and left running."""
     words = [*SERVE, "--name", "kept", "--keep-running", "--json", "--", "--access-log"]
     words[words.index("embed")] = "rerank"
+    del words[words.index("--engine") : words.index("--engine") + 2]  # our own server is chosen
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert f"qwen3-integrations {__version__}: an unquantised model on one device\n" in done.stderr
     yield json.loads(done.stdout)
     CliRunner().invoke(app, ["stop", json.loads(done.stdout)["name"]])
 
 
 def test_a_command_leaves_a_server_running(kept):
     server = attach(kept["name"])
+    assert kept["reason"] == "an unquantised model on one device"
     assert (kept["outcome"], kept["keep_running"], server.state, server.model) == ("launched", True, "ready", "kept")
     assert not psutil.pid_exists(kept["owner_pid"])
     assert server.reranker(top_n=1).rerank(["one", "two"], "query")[0]["index"] in (0, 1)

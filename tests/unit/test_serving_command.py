@@ -309,7 +309,7 @@ def test_flags_that_would_break_the_results_are_refused(extra, says):
     ("options", "says"),
     [
         ({"task": "classify"}, "task must be one of embed, rerank"),
-        ({"engine": "tei"}, "engine must be one of vllm, sglang, torch"),
+        ({"engine": "tei"}, "engine must be one of auto, torch, vllm, sglang"),
         ({"port": 70000}, "port must be"),
         ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1"),
         ({"concurrency": True}, "concurrency must be"),

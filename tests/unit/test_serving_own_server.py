@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import qwen3_integrations
 from qwen3_integrations import __version__
+from qwen3_integrations.cli import app
 from qwen3_integrations.errors import ConfigError, MissingExtra
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.devices import Gpu
 from qwen3_integrations.models.memory import GIB
 from qwen3_integrations.serving import ServerOptions, prepare
+from qwen3_integrations.serving.choice import choose
 from qwen3_integrations.serving.command import build_command
 from qwen3_integrations.serving.folders import check_served_folder
 from qwen3_integrations.serving.guard import KEY
@@ -143,3 +147,68 @@ def test_its_load_is_read_from_its_metrics():
     text = 'qwen3_queued_requests 2.0\nqwen3_prompts_total{model="m"} 7.0\nqwen3_prompt_tokens_total{model="m"} 70.0\n'
     load = parse_load(text)
     assert (load.running, load.requests, load.prompt_tokens, load.waiting) == (2, 7, 70, None)
+
+
+def chosen(**options):
+    return choose(ServerOptions(task="embed", **options), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "an unquantised model on one device"),
+        ({"dtype": "bfloat16", "max_tokens": 512, "extra_args": ("--access-log", "--device", "cpu")}, "an unquantised model on one device"),
+        ({"quantization": "fp8"}, "an unquantised model on one device"),
+        ({"engine": "torch"}, "named by the caller"),
+    ],
+)
+def test_our_own_server_is_chosen_where_it_can_serve(options, reason):
+    choice = chosen(**options)
+    assert (choice.installed.engine, choice.reason) == ("torch", reason)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"tensor_parallel_size": 2}, "tensor_parallel_size is an option of vLLM's"),
+        ({"prefix_caching": False}, "prefix_caching is an option of vLLM's"),
+        ({"lora": "adapter"}, "lora is an option of vLLM's"),
+        ({"quantization": "gptq"}, "our own server does not quantise to gptq"),
+        ({"extra_args": ("--seed", "1")}, "--seed is no flag of our own server"),
+        ({"engine": "vllm"}, "named by the caller"),
+    ],
+)
+def test_vllm_is_chosen_for_what_only_it_has(options, reason):
+    choice = chosen(**options)
+    assert (choice.installed.engine, choice.reason) == ("vllm", reason)
+
+
+@pytest.mark.vllm
+def test_vllm_is_chosen_for_a_quantised_folder(tmp_path):
+    folder = Path(shutil.copytree(TINY / "embedding", tmp_path / "m"))
+    edit(folder / "config.json", quantization_config={"quant_method": "gptq"})
+    choice = choose(ServerOptions(task="embed", model=str(folder)), read_model(folder, "embed"))
+    assert (choice.installed.engine, choice.reason) == ("vllm", "the model is quantised")
+
+
+def test_without_the_extra_vllm_is_chosen_and_without_vllm_the_extra_is_named(monkeypatch):
+    def find(engine, python):
+        if engine == "torch" or not has_vllm:
+            raise MissingExtra(f"{engine} is not installed")
+        return Installed("vllm", "1", "vllm", "python3", frozenset())
+
+    monkeypatch.setattr("qwen3_integrations.serving.choice.find_server", find)
+    has_vllm = True
+    assert chosen().reason == "the extra server is not installed"
+    has_vllm = False
+    with pytest.raises(MissingExtra, match="torch is not installed"):
+        chosen()
+
+
+def test_the_choice_is_said_before_a_start():
+    words = ["serve", "embed", "qwen3-tiny-demo", "--dry-run"]
+    first, _, _ = CliRunner().invoke(app, words).stdout.partition("\n")
+    assert first == f"qwen3-integrations {__version__}: an unquantised model on one device"
+    shown = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert (shown["program"], shown["reason"]) == (f"qwen3-integrations {__version__}", "an unquantised model on one device")
