@@ -41,7 +41,8 @@ def serve(
     """Start a server with the flags that these models need, and wait for its first correct answer.
 
     The server runs in the foreground. It ends with Ctrl-C, or when this process ends for any reason; with --keep-running it stays.
-    Words after -- are passed to the engine: serve embed -- --seed 1
+    Without --engine, our own server is started where it can serve the model, else vLLM; the reason is printed.
+    Words after -- are passed to the program: serve embed -- --access-log
     """
     from qwen3_integrations.serving import Failed, Reused, ServerOptions, TimedOut, prepare, start
     from qwen3_integrations.serving.log import first_error
