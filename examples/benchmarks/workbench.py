@@ -157,7 +157,11 @@ class Workbench:
         small: dict[str, Any] = (
             {"max_tokens": 2048, "enforce_eager": True, "kv_cache_memory_bytes": SMALL_CACHE_BYTES} if self.small else {}
         )
-        options = {"dtype": self.dtype, "without_key": True, "served_name": f"qwen3-{task}"} | small | dict(self.options.server_option)
+        options = (
+            {"engine": "vllm", "dtype": self.dtype, "without_key": True, "served_name": f"qwen3-{task}"}
+            | small
+            | dict(self.options.server_option)
+        )
 
         def started() -> Any:
             # Random weights do not recognise relevant documents, so only the token counts of the first answer are checked.

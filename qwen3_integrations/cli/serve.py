@@ -41,7 +41,8 @@ def serve(
     """Start a server with the flags that these models need, and wait for its first correct answer.
 
     The server runs in the foreground. It ends with Ctrl-C, or when this process ends for any reason; with --keep-running it stays.
-    Words after -- are passed to the engine: serve embed -- --seed 1
+    Without --engine, our own server is started where it can serve the model, else vLLM; the reason is printed.
+    Words after -- are passed to the program: serve embed -- --access-log
     """
     from qwen3_integrations.serving import Failed, Reused, ServerOptions, TimedOut, prepare, start
     from qwen3_integrations.serving.log import first_error
@@ -59,7 +60,15 @@ def serve(
         _show_plan(options, prepared, as_json=as_json)
         return
     with ending_in_order(), _progress() as report:
-        outcome = start(options, timeout_s=timeout, keep_running=keep_running, reuse=reuse, handshake=handshake, on_progress=report)
+        outcome = start(
+            options,
+            timeout_s=timeout,
+            keep_running=keep_running,
+            reuse=reuse,
+            handshake=handshake,
+            on_progress=report,
+            on_server=_tell_choice if options.engine == "auto" else None,
+        )
     if isinstance(outcome, Failed | TimedOut):
         _show_failure(outcome, as_json=as_json)
         raise typer.Exit(ExitCode.FAILED)
@@ -77,13 +86,18 @@ def serve(
         raise typer.Exit(ExitCode.FAILED)
 
 
+def _tell_choice(server: Server) -> None:
+    messages().print(f"{server.program}: {server.reason}", markup=False, highlight=False, soft_wrap=True)
+
+
 def _show_plan(options: ServerOptions, prepared: Prepared, *, as_json: bool) -> None:
     command = prepared.command(options.port or 8000, "secret")
     if as_json:
         plan = None if prepared.plan is None else {"bytes": prepared.plan.total_bytes, "text": str(prepared.plan)}
-        print_json({"command": list(command.argv), "program": str(prepared.installed), "memory": plan})
+        print_json({"command": list(command.argv), "program": str(prepared.installed), "reason": prepared.reason, "memory": plan})
         return
     out = console()
+    out.print(f"{prepared.installed}: {prepared.reason}", markup=False, highlight=False, soft_wrap=True)
     out.print(str(command), markup=False, highlight=False, soft_wrap=True)
     if prepared.plan is not None:
         out.print(f"\n{prepared.plan}", markup=False, highlight=False, soft_wrap=True)

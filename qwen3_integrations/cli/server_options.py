@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from qwen3_integrations.serving.flag_hints import hint_for
 from qwen3_integrations.serving.option_fields import Option
-from qwen3_integrations.serving.options import OPTIONS, EngineName
+from qwen3_integrations.serving.options import OPTIONS, TITLES, EngineName
 
 _NOT_HERE = ("words", "mapping")
 """Kinds of values that no command-line option holds."""
@@ -23,7 +23,8 @@ class ServeCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words of the command line."""
         words = list(args)  # the parser takes them out of the list
-        engine: EngineName = "sglang" if any(word.rpartition("=")[2] == "sglang" for word in words) else "vllm"
+        named = {word.rpartition("=")[2] for word in words}
+        engine: EngineName = next((name for name in TITLES if name in named), "vllm")
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # of click, or of typer's copy of it

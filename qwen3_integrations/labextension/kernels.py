@@ -12,7 +12,7 @@ from typing import Any
 
 from qwen3_integrations.errors import Qwen3Error
 from qwen3_integrations.serving.installed import find_server
-from qwen3_integrations.serving.options import EngineName
+from qwen3_integrations.serving.options import EngineChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def kernel_pythons(specs: Mapping[str, Mapping[str, Any]], first: str | None = N
     return tuple(found.values())
 
 
-def python_with(engine: EngineName, pythons: Sequence[KernelPython], first: str | None = None) -> str | None:
+def python_with(engine: EngineChoice, pythons: Sequence[KernelPython], first: str | None = None) -> str | None:
     """The interpreter for an engine: that of the first kernel if it has the engine, then this process's, then another kernel's.
 
     Args:
@@ -66,9 +66,12 @@ def python_with(engine: EngineName, pythons: Sequence[KernelPython], first: str 
     return None
 
 
-def _has(engine: EngineName, path: str) -> bool:
+def _has(engine: EngineChoice, path: str) -> bool:
     try:
-        find_server(engine, path)
+        if engine != "auto":
+            find_server(engine, path)
+        elif not _has("torch", path):
+            return _has("vllm", path)
     except Qwen3Error:
         return False
     return True

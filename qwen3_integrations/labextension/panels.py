@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import anywidget
 import traitlets
@@ -15,6 +15,7 @@ from qwen3_integrations.core.types import Task
 from qwen3_integrations.labextension.kernels import KernelPython, python_with
 from qwen3_integrations.notebook.panel import ServerPanel
 from qwen3_integrations.serving import ServerOptions
+from qwen3_integrations.serving.options import EngineChoice
 
 _UNSEEN_S = 600.0
 """Seconds after which a panel that no page reads is closed; the panel of a server that this process started stays."""
@@ -99,7 +100,7 @@ class RemotePanel(ServerPanel):
 
     def _choose_python(self) -> None:
         engine = self.form["engine"]
-        if engine in ("vllm", "sglang"):
+        if engine in get_args(EngineChoice):
             self._chosen = python_with(engine, self._pythons, self._kernel) or ""
             self.form = {**self.form, "python": self._chosen}
 

@@ -67,6 +67,11 @@ class MemoryPlan:
         """The sum: weights, cache, forward passes, runtime."""
         return self.weights_bytes + self.cache_bytes + self.pass_bytes + self.runtime_bytes
 
+    @property
+    def detail(self) -> str:
+        """The numbers behind the sum."""
+        return f"cache for {self.cache_tokens:,} tokens, {self.pass_tokens:,} tokens in a forward pass"
+
     def share(self, device_bytes: int) -> float:
         """The plan as a share of a device, in (0, 1]: vLLM's `gpu_memory_utilization`."""
         return min(1.0, max(0.001, math.ceil(1000 * self.total_bytes / device_bytes) / 1000))

@@ -27,7 +27,7 @@ def preview_view(preview: Preview, options: ServerOptions) -> dict[str, Any]:
         "model": options.model_name,
         "parts": [{"name": name, "bytes": size, "text": in_gib(size)} for name, size in parts],
         "needed": in_gib(needed),
-        "detail": "" if plan is None else f"cache for {plan.cache_tokens:,} tokens, {plan.pass_tokens:,} tokens in a forward pass",
+        "detail": "" if plan is None else plan.detail,
         "devices": [_device(device, needed) for device in preview.devices],
         "refusal": preview.refusal,
         "warning": options.warning or "",

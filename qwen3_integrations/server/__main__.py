@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -34,7 +35,7 @@ log = logging.getLogger("qwen3_integrations")
 
 KEY_VARIABLE = "QWEN3_API_KEY"
 
-command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @command.command()
@@ -46,7 +47,9 @@ def serve(
     engine: Annotated[str, typer.Option(help="The engine of both: torch, vllm or fake.")] = "torch",
     device: Annotated[str | None, typer.Option(help="The device of a torch engine.")] = None,
     dtype: Annotated[str | None, typer.Option(help="The number format of an engine.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="Quantisation while loading: fp8, on a GPU.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Maximum tokens of a prompt.")] = None,
+    max_batch_tokens: Annotated[int | None, typer.Option(help="Most tokens of a forward pass of a torch engine.")] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at.")] = 8000,
     uds: Annotated[Path | None, typer.Option(help="A Unix socket to listen at, instead of host and port.")] = None,
@@ -59,6 +62,7 @@ def serve(
 ) -> None:
     """Serve an embedder, a reranker, or both, at one address. The key is that of QWEN3_API_KEY, or those of --keys."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it says that startup is complete while the models are still loading
     try:
         if embed is None and rerank is None:
             raise ConfigError("there is nothing to serve", advice="Name a model with --embed, --rerank, or both")
@@ -73,7 +77,8 @@ def serve(
         app = guarded(application(service), _keys(keys, no_key=no_key), settings)
     except Qwen3Error as error:
         sys.exit(f"error: {error}")
-    options = {name: value for name, value in {"device": device, "dtype": dtype}.items() if value is not None}
+    given = {"device": device, "dtype": quantization or dtype, "max_batch_tokens": max_batch_tokens}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
 
     def load(opened: ExitStack) -> Served:
         def component(task: Task, model: str | None, kind: Callable[..., Any]) -> Any:
@@ -144,8 +149,15 @@ class _Server(uvicorn.Server):
     service: Service
     drain_s: float
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            log.info("listening at %s", self.config.uds or f"{self.config.host}:{self.config.port}")
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         first = not self.service.draining
+        if first:
+            log.info("shutting down: running requests are finished")
         self.service.draining = True
         if first and self.drain_s > 0 and sig == signal.SIGTERM:
             asyncio.get_event_loop().call_later(self.drain_s, super().handle_exit, sig, frame)

@@ -126,7 +126,8 @@ class KeyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401 (ASGI)."""
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in self._open):
+        is_open = scope["type"] == "http" and scope["path"] in self._open and scope["method"] in ("GET", "HEAD")
+        if scope["type"] == "lifespan" or is_open:
             await self._app(scope, receive, send)
             return
         key = key_in(Headers(scope=scope))
@@ -141,8 +142,14 @@ class KeyGuard:
 
 
 def key_in(headers: Headers) -> str | None:
-    """The key of a request: `Authorization: Bearer ...`, `X-API-Key` (Cohere's gateways) or `api-key` (Azure); None for none."""
-    scheme, _, value = headers.get("authorization", "").partition(" ")
+    """The key of a request: `Authorization: Bearer ...`, `X-API-Key` (Cohere's gateways) or `api-key` (Azure); None for none.
+
+    Of two `Authorization` headers, a proxy may have checked the other one, so they count as none.
+    """
+    given = headers.getlist("authorization")
+    if len(given) > 1:
+        return None
+    scheme, _, value = (given or [""])[0].partition(" ")
     if scheme.lower() == "bearer" and value.strip():
         return value.strip()
     return headers.get("x-api-key") or headers.get("api-key")

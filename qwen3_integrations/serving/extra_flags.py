@@ -40,6 +40,8 @@ REFUSED = {
         ("grpc", "grpc_port", "grpc_mode", "encoder_only", "tokenizer_worker_num"),
         "a server started so would not ask for the key on every route",
     ),
+    "engine": "the option engine sets it",
+    **dict.fromkeys(("keys", "no_key"), "the options api_key and without_key set the key"),
     "custom_weight_loader": "only the program itself reads weights",
 }
 """Refused flags that are not flags of options, with the reason."""

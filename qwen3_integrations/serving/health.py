@@ -20,10 +20,10 @@ PROBE_S = 2.0
 
 _SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{[^}]*\})?\s+(?P<value>[\d.eE+-]+|NaN|[+-]Inf)", re.MULTILINE)
 _NAMES: Mapping[str, tuple[str, ...]] = {
-    "running": ("vllm:num_requests_running", "sglang:num_running_reqs"),
+    "running": ("vllm:num_requests_running", "sglang:num_running_reqs", "qwen3_queued_requests"),
     "waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs"),
-    "prompt_tokens": ("vllm:prompt_tokens_total", "sglang:prompt_tokens_total"),
-    "requests": ("vllm:request_success_total", "sglang:num_requests_total"),
+    "prompt_tokens": ("vllm:prompt_tokens_total", "sglang:prompt_tokens_total", "qwen3_prompt_tokens_total"),
+    "requests": ("vllm:request_success_total", "sglang:num_requests_total", "qwen3_prompts_total"),
 }
 
 
@@ -44,9 +44,9 @@ class Load:
     requests: int | None = None
 
 
-def is_healthy(url: str) -> bool:
-    """True when /health answers 200."""
-    return _get(url, "/health") is not None
+def is_healthy(url: str, route: str = "/health") -> bool:
+    """True when a route, which needs no key, answers 200."""
+    return _get(url, route) is not None
 
 
 def answers(url: str) -> bool:
@@ -78,9 +78,9 @@ def load_of(url: str, key: str | None) -> Load:
     return Load() if text is None else parse_load(text)
 
 
-def asks_for_key(url: str) -> bool:
-    """Whether a server refuses a request without a key on a route that its program itself leaves open."""
-    return _status(url, "/metrics") == HTTPStatus.UNAUTHORIZED
+def asks_for_key(url: str, route: str) -> bool:
+    """Whether a server refuses a request without a key on a route."""
+    return _status(url, route) == HTTPStatus.UNAUTHORIZED
 
 
 def parse_load(text: str) -> Load:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,10 +26,12 @@ from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.hub import DownloadProgress, open_model
 from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving import supervise
-from qwen3_integrations.serving.command import KEY_FILE, Command, build_command
+from qwen3_integrations.serving.argv import KEY_FILE, Command
+from qwen3_integrations.serving.choice import NAMED, choose
+from qwen3_integrations.serving.command import build_command
 from qwen3_integrations.serving.folders import check_served_folder
 from qwen3_integrations.serving.guard import server_environment
-from qwen3_integrations.serving.installed import Installed, find_server
+from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.listeners import check_free, clear_socket
 from qwen3_integrations.serving.log import Progress
 from qwen3_integrations.serving.options import ServerOptions
@@ -51,6 +53,7 @@ class Prepared:
     Attributes:
         options: The options.
         installed: The engine's program.
+        reason: Why it was chosen.
         files: The model on disk.
         plan: The memory of one of its processes; None where the options leave the sizes to the program.
         share: The plan as a share of the smallest device; None without a plan.
@@ -63,6 +66,7 @@ class Prepared:
     plan: MemoryPlan | None
     share: float | None
     cpu: bool = False
+    reason: str = NAMED
 
     def command(self, port: int, api_key: str | None) -> Command:
         """The command for a port."""
@@ -84,7 +88,7 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
     """
     from rich.filesize import decimal
 
-    installed = find_server(options.engine, options.python)
+    choose(options, None)  # raises before a download
     begin = time.monotonic()
 
     def report(download: DownloadProgress) -> None:
@@ -96,12 +100,14 @@ def prepare(options: ServerOptions, on_progress: Callable[[Progress], None] | No
     files = open_model(
         options.model_name, options.task, source=options.source, revision=options.revision, progress=report if on_progress else None
     )
+    choice = choose(options, files)
+    options, installed = replace(options, engine=choice.installed.engine), choice.installed
     files.check(options.task)  # the programs themselves would fall back to pickled weights
-    check_served_folder(options, files)
-    plan = plan_server(options, files)
+    check_served_folder(options, files, installed.engine)
+    plan = plan_server(options, files, installed)
     devices = devices_for(options, installed)
     share = check_fit(plan, devices) if plan is not None else None
-    prepared = Prepared(options, installed, files, plan, share, on_cpu(options, installed))
+    prepared = Prepared(options, installed, files, plan, share, on_cpu(options, installed), choice.reason)
     prepared.command(options.port or 1, options.api_key)  # raises for flags that the version does not have
     return prepared
 
@@ -273,6 +279,7 @@ def _spawn(prepared: Prepared) -> Server:
         options=_plain(prepared),
         has_key=api_key is not None,
         key_config=str(key_config or ""),
+        reason=prepared.reason,
     )
     record.write()
     log = Path(record.log)

@@ -22,7 +22,9 @@ _PREFIX = re.compile(
 )
 _PHASES: tuple[tuple[re.Pattern[str], Phase], ...] = (
     (
-        re.compile(r"Application startup complete|Starting vLLM (?:API )?server on|fired up and ready to roll|Uvicorn running on"),
+        re.compile(
+            r"Application startup complete|Starting vLLM (?:API )?server on|fired up and ready to roll|Uvicorn running on|^INFO ready$"
+        ),
         "answering",
     ),
     (re.compile(r"[Cc]apturing (?:CUDA |cuda )?graph|Capture cuda graph|Capturing batches"), "capturing"),
@@ -30,7 +32,12 @@ _PHASES: tuple[tuple[re.Pattern[str], Phase], ...] = (
         re.compile(r"torch\.compile (?:takes|took)|Dynamo bytecode transform|[Cc]ompil(?:ing|ed) (?:a )?graph|for vLLM's torch\.compile"),
         "compiling",
     ),
-    (re.compile(r"Starting to load model|Loading safetensors|Loading weights|Load weight begin|Loading .*checkpoint shards"), "loading"),
+    (
+        re.compile(
+            r"Starting to load model|Loading safetensors|Loading weights|Load weight begin|^INFO loading |Loading .*checkpoint shards"
+        ),
+        "loading",
+    ),
 )
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, movements of the cursor
@@ -40,7 +47,7 @@ _ESCAPES = re.compile(
 """Escape sequences of terminals. Source: ECMA-48, sections 5.3 to 5.6; xterm also ends strings with BEL."""
 _SHARE = re.compile(r"(\d{1,3})%(?:\||\s+Completed)")
 _RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|NotFound)(?::\s+\S|$)")
-_SAID = re.compile(r"^(?:\S+\.py|vllm\b.*|usage.*): error: (?P<what>.+)|^(?:Segmentation fault|Killed|Aborted|Bus error)\b.*")
+_SAID = re.compile(r"^(?:(?:\S+\.py|vllm\b.*|usage.*): error|[Ee]rror): (?P<what>.+)|^(?:Segmentation fault|Killed|Aborted|Bus error)\b.*")
 _SECONDARY = ("Engine core initialization failed", "See root cause above", "EngineCore failed to start")
 """Messages of the front end about a failed engine; the engine's own error is above them."""
 

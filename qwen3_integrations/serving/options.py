@@ -23,8 +23,9 @@ from qwen3_integrations.serving.hidden import HoldsHidden
 from qwen3_integrations.serving.listen_address import check_address, exposure_warning, is_public
 from qwen3_integrations.serving.option_fields import Option, option, options_of, secret_option
 
-EngineName = Literal["vllm", "sglang"]
-TITLES: Mapping[EngineName, str] = {"vllm": "vLLM", "sglang": "SGLang"}
+EngineName = Literal["vllm", "sglang", "torch"]
+EngineChoice = Literal["auto", "torch", "vllm", "sglang"]
+TITLES: Mapping[EngineName, str] = {"vllm": "vLLM", "sglang": "SGLang", "torch": "our own server"}
 
 _DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -55,8 +56,12 @@ class ServerOptions(HoldsHidden):
         positional=True,
         vllm=("model", "model-tag"),
         sglang=("model-path", "model"),
+        torch=("embed", "rerank"),
     )
-    engine: EngineName = option("vllm", help="The program that serves.")
+    engine: EngineChoice = option(
+        "auto",
+        help="The program that serves: torch is our own server; auto takes it where it can serve model and options, else vLLM.",
+    )
     port: int = option(
         0,
         help="The port to listen on; 0 for a free one.",
@@ -66,26 +71,47 @@ class ServerOptions(HoldsHidden):
         note=" (0 means any free one)",
         vllm="port",
         sglang="port",
+        torch="port",
     )
     max_tokens: int = option(
-        8192, help="Longest prompt in tokens, template included.", label="Longest prompt", vllm="max-model-len", sglang="context-length"
+        8192,
+        help="Longest prompt in tokens, template included.",
+        label="Longest prompt",
+        vllm="max-model-len",
+        sglang="context-length",
+        torch="max-tokens",
     )
     concurrency: int = option(4, help="How many prompts of max_tokens the key-value cache can hold at once.")
     dtype: str = option(
-        "auto", help="Number format; auto takes the checkpoint's.", label="Precision", choices=_DTYPES, vllm="dtype", sglang="dtype"
+        "auto",
+        help="Number format; auto takes the checkpoint's, and with torch bfloat16 on a GPU, else float32.",
+        label="Precision",
+        choices=_DTYPES,
+        vllm="dtype",
+        sglang="dtype",
+        torch="dtype",
     )
 
-    host: str = _address("127.0.0.1", help="The address to listen on; the default is this machine alone.", vllm="host", sglang="host")
+    host: str = _address(
+        "127.0.0.1", help="The address to listen on; the default is this machine alone.", vllm="host", sglang="host", torch="host"
+    )
     uds: str | Path | None = _address(
         None,
         help="Path of a Unix socket to listen on, instead of host and port.",
         label="Unix socket",
         empty="none",
         vllm="uds",
+        torch="uds",
         since={"vllm": "0.10.1"},
     )
     served_name: str | None = _address(
-        None, help="The model's name for clients.", empty="the model's", cli="name", vllm="served-model-name", sglang="served-model-name"
+        None,
+        help="The model's name for clients.",
+        empty="the model's",
+        cli="name",
+        vllm="served-model-name",
+        sglang="served-model-name",
+        torch=("embed-name", "rerank-name"),
     )
     without_key: bool = _address(False, help="Ask for no key: everybody who reaches the server may use it.", label="Ask for no key")
 
@@ -104,6 +130,7 @@ class ServerOptions(HoldsHidden):
         empty="8192, or max_tokens if that is more",
         vllm="max-num-batched-tokens",
         sglang="chunked-prefill-size",
+        torch="max-batch-tokens",
     )
     api_server_count: int | None = _speed(
         None,
@@ -131,6 +158,7 @@ class ServerOptions(HoldsHidden):
         empty="as stored",
         vllm=("quantization", "-q"),
         sglang="quantization",
+        torch="quantization",
     )
     kv_cache_memory_bytes: int | None = _memory(
         None,

@@ -10,7 +10,7 @@ from qwen3_integrations.errors import Qwen3Error
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.hub import find_model
 from qwen3_integrations.models.memory import MemoryPlan
-from qwen3_integrations.serving.installed import find_server
+from qwen3_integrations.serving.choice import choose
 from qwen3_integrations.serving.launching import check_port, prepare
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.sizing import Device, devices_for, plan_server
@@ -48,13 +48,16 @@ def preview(options: ServerOptions) -> Preview:
     plan: MemoryPlan | None = None
     devices: tuple[Device, ...] = ()
     try:
-        installed = find_server(options.engine, options.python)
+        installed = choose(options, None).installed
         devices = devices_for(options, installed)
         folder = find_model(options.model_name, options.task, source=options.source, revision=options.revision)
         if folder is None:
             return Preview(devices=devices)
         with contextlib.suppress(Qwen3Error):  # `prepare` below gives the reason in the words of a start
-            plan = plan_server(options, read_model(folder, options.task))
+            files = read_model(folder, options.task)
+            installed = choose(options, files).installed
+            devices = devices_for(options, installed)
+            plan = plan_server(options, files, installed)
         check_port(options)
         prepared = prepare(options)
         command = prepared.command(options.port or SOME_PORT, None if options.without_key else "key").argv

@@ -11,7 +11,7 @@ from typing import get_args
 
 from qwen3_integrations.engines.http.handshake import Handshake
 from qwen3_integrations.errors import EngineError, ServerTimeout
-from qwen3_integrations.serving.health import answers, asks_for_key, is_healthy
+from qwen3_integrations.serving.health import answers, asks_for_key
 from qwen3_integrations.serving.log import LogReader, Phase, Progress, first_error, message_of, phase_of, tail_of
 from qwen3_integrations.serving.server import Server
 from qwen3_integrations.serving.start_result import Failed, Launched, Reused, StartResult, TimedOut
@@ -47,8 +47,11 @@ def wait_until_ready(
     begin = time.monotonic()
     watch = _StartLog(server.log_path, begin, on_progress)
     try:
-        while not (answers(server.url) and is_healthy(server.url) and server.listening().owner == "own"):
+        while True:
             watch.look()
+            if answers(server.url) and server.is_healthy and server.listening().owner == "own":
+                watch.look()  # a program that is busy loading answers late
+                break
             if not server.is_running:
                 return _failed(server, watch)
             if answers(server.url) and (found := server.listening()).owner == "other":
@@ -73,9 +76,9 @@ def wait_until_ready(
 
 def _open_route(server: Server) -> str | None:
     """What is wrong with a server that was started here and answers without its key, or None."""
-    if not server.owned or not server.has_key or asks_for_key(server.url):
+    if not server.owned or not server.has_key or asks_for_key(server.url, server.closed_route):
         return None
-    return f"{server.program} does not ask for the key on /metrics, so other routes may be open too"
+    return f"{server.program} does not ask for the key on {server.closed_route}, so other routes may be open too"
 
 
 def _first_answer(server: Server, folder: Path, handshake: Handshake, timeout_s: float) -> str | None:

@@ -72,6 +72,7 @@ class ServerRecord:
         supervisor_pid, server_pid: Process ids; 0 before the processes run.
         was_ready: Whether it has been ready.
         owner_started: The time of its owner's start, by which another process that got its number is known; 0 if not known.
+        reason: Why its program was chosen.
     """
 
     name: str
@@ -92,6 +93,7 @@ class ServerRecord:
     server_pid: int = 0
     was_ready: bool = False
     owner_started: float = 0.0
+    reason: str = ""
 
     @property
     def path(self) -> Path:

@@ -27,6 +27,8 @@ from qwen3_integrations.serving.hidden import Masked
 from qwen3_integrations.serving.listeners import Listening, is_frozen, who_listens
 from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
+from qwen3_integrations.serving.programs import PROGRAMS
+from qwen3_integrations.serving.programs.program import Program
 from qwen3_integrations.serving.records import ServerRecord, live_records
 from qwen3_integrations.serving.snippets import snippets
 from qwen3_integrations.serving.status import ServerState, ServerStatus, status_table
@@ -77,6 +79,11 @@ class Server:
     def program(self) -> str:
         """The program that serves, such as `vllm 0.32.0`."""
         return self._record.engine
+
+    @property
+    def reason(self) -> str:
+        """Why this program was chosen."""
+        return self._record.reason
 
     @property
     def url(self) -> str:
@@ -174,6 +181,21 @@ class Server:
         return code if code is None or code >= 0 else 128 - code
 
     @property
+    def is_healthy(self) -> bool:
+        """Whether a process at its address says that the model can be used."""
+        return is_healthy(self.url, self._program.ready_route)
+
+    @property
+    def closed_route(self) -> str:
+        """A route that answers 401 without the key."""
+        return self._program.closed_route
+
+    @property
+    def _program(self) -> Program:
+        engine = self._record.options.get("engine")
+        return next((program for name, program in PROGRAMS.items() if name == engine), PROGRAMS["vllm"])
+
+    @property
     def state(self) -> ServerState:
         """`starting`, `ready`, `not answering` or `stopped`; sends a request to the server.
 
@@ -185,7 +207,7 @@ class Server:
         record = self._now()
         if is_frozen(record.supervisor_pid, record.server_pid):
             return "not answering"
-        if is_healthy(self.url) and self.listening().owner == "own":
+        if self.is_healthy and self.listening().owner == "own":
             self.note_ready()
             return "ready"
         return "not answering" if record.was_ready else "starting"
@@ -217,6 +239,7 @@ class Server:
             keep_running=record.keep_running,
             uptime_s=time.time() - record.started_at,
             load=load_of(record.url, self.api_key) if state == "ready" else Load(),
+            reason=record.reason,
         )
 
     def logs(self, lines: int = 100) -> list[str]:

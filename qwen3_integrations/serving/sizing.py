@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus, host_memory
-from qwen3_integrations.models.memory import MemoryPlan, plan_memory
-from qwen3_integrations.serving.command import max_model_len_of
-from qwen3_integrations.serving.extra_flags import values_of
+from qwen3_integrations.models.memory import MemoryPlan
 from qwen3_integrations.serving.installed import Installed
 from qwen3_integrations.serving.options import ServerOptions
-
-_VALUE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+from qwen3_integrations.serving.programs import PROGRAMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,48 +45,26 @@ def devices_for(options: ServerOptions, installed: Installed) -> tuple[Device, .
         raise ConfigError(
             f"the options need {wanted} GPU{'s' * (wanted > 1)} (tensor {options.tensor_parallel_size} x pipeline "
             f"{options.pipeline_parallel_size} x data {options.data_parallel_size}), but {len(found)} can be used",
-            advice="Lower them, check CUDA_VISIBLE_DEVICES and nvidia-smi, or install a CPU build of vLLM",
+            advice="Lower them, check CUDA_VISIBLE_DEVICES and nvidia-smi, or "
+            + ("leave --device out" if installed.engine == "torch" else "install a CPU build of vLLM"),
         )
     return tuple(Device(f"GPU {gpu.index} ({gpu.name})", gpu.total_bytes, gpu.free_bytes) for gpu in found[:wanted])
 
 
 def on_cpu(options: ServerOptions, installed: Installed) -> bool:
-    """Whether a server runs on the CPU: a CPU build; SGLang with the words `--device cpu`, or without a device where no GPU is visible."""
-    if installed.is_cpu_build:
-        return True
-    if installed.engine != "sglang":
-        return False
-    named = values_of(options.extra_args, "device")
-    return named[-1] == "cpu" if named else not gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
+    """Whether a server runs on the CPU."""
+    return PROGRAMS[installed.engine].runs_on_cpu(options, installed)
 
 
-def plan_server(options: ServerOptions, files: ModelFiles) -> MemoryPlan | None:
+def plan_server(options: ServerOptions, files: ModelFiles, installed: Installed) -> MemoryPlan | None:
     """The memory of one of the server's processes; None where `gpu_memory_utilization` leaves the sizes to the server.
-
-    The weights have the size of the checkpoint's safetensors files, so a quantised checkpoint has its stored size.
 
     Args:
         options: The options.
         files: The model on disk.
+        installed: The program.
     """
-    if options.gpu_memory_utilization is not None:
-        return None
-    dtype = options.dtype if options.dtype != "auto" else files.dtype
-    # By default vLLM serves float32 checkpoints in half precision.
-    value_bytes = 2 if options.dtype == "auto" and dtype == "float32" else _VALUE_BYTES.get(dtype, 2)
-    return plan_memory(
-        options.name,
-        files.shape,
-        files.stored_bytes(value_bytes, options.quantization),
-        value_bytes=value_bytes,
-        max_model_len=max_model_len_of(options, files),
-        concurrency=options.concurrency,
-        pass_tokens=options.batched_tokens,
-        tensor_parallel_size=options.tensor_parallel_size,
-        pipeline_parallel_size=options.pipeline_parallel_size,
-        cache_bytes=options.kv_cache_memory_bytes,
-        enforce_eager=options.enforce_eager,
-    )
+    return PROGRAMS[installed.engine].plan(options, files, cpu=on_cpu(options, installed))
 
 
 def check_fit(plan: MemoryPlan, devices: tuple[Device, ...]) -> float:

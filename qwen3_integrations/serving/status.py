@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from qwen3_integrations.core.html import facts_table
 from qwen3_integrations.core.types import Task
+from qwen3_integrations.serving.choice import NAMED
 from qwen3_integrations.serving.health import Load
 
 ServerState = Literal["starting", "ready", "not answering", "stopped"]
@@ -24,6 +25,7 @@ class ServerStatus:
         keep_running: Whether it continues without its owner.
         uptime_s: Seconds since it was started.
         load: Its load.
+        reason: Why its program was chosen.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ServerStatus:
     keep_running: bool
     uptime_s: float
     load: Load
+    reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -64,7 +67,7 @@ def status_facts(status: ServerStatus) -> dict[str, object]:
         "model": status.model,
         "task": status.task,
         "address": status.url,
-        "program": status.engine,
+        "program": status.engine + (f" ({status.reason})" if status.reason not in ("", NAMED) else ""),
         "process": f"{status.pid}, up {duration(status.uptime_s)}, {life}",
         "requests": ", ".join(running) or None,
         "answered": ", ".join(done) or None,

@@ -62,6 +62,8 @@ async def handshake(probe: Probe) -> CheckResult:
 
 async def tokens(probe: Probe) -> CheckResult:
     """The server reads the model's tokens, with the end token or the template's suffix."""
+    if probe.server.dialect.literal:  # its /tokenize knows no control tokens
+        return await _foreign_counts(probe)
     prompts = probe.prompts(VARIED, tokenizer=probe.tokenizer)
     theirs = await _counted(probe, prompts)
     if not theirs:
@@ -153,13 +155,15 @@ async def control_tokens(probe: Probe) -> CheckResult:
     """Control tokens spelled in a text are read as text when this package's client sends it."""
     ours, _ = await probe.ours(HOSTILE)
     prompts = probe.prompts(HOSTILE, tokenizer=probe.tokenizer)
+    literal = probe.server.dialect.literal
     by_ids = probe.server.dialect.takes_ids and probe.tokenizer is not None
-    as_text = await probe.ask(prompts if by_ids else probe.prompts([neutral(text) for text in HOSTILE]))
-    how = "sent as token ids" if by_ids else "sent with a blank inside"
+    as_text = await probe.ask(prompts if by_ids or literal else probe.prompts([neutral(text) for text in HOSTILE]))
+    how = "sent as token ids" if by_ids else "read as text by the server" if literal else "sent with a blank inside"
     off = probe.furthest(ours, as_text.rows)
     if off > SAME[probe.task]:
         return CheckResult("failed", f"control tokens in a text change its answer by {off:.3g}, although they are {how}")
-    if by_ids and as_text.tokens not in (None, _length(prompts)):
+    known = by_ids or (literal and probe.tokenizer is not None)
+    if known and as_text.tokens not in (None, _length(prompts)):
         return CheckResult("failed", f"the server reads {as_text.tokens} tokens of a request with {_length(prompts)} token ids")
     if not probe.server.dialect.takes_ids:
         return CheckResult("passed", f"control tokens in texts are {how}")

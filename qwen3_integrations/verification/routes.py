@@ -15,6 +15,7 @@ from qwen3_integrations.core.types import Rows
 from qwen3_integrations.engines.http.dialects import read_ranks
 from qwen3_integrations.engines.http.handshake import EASY, OTHER_INSTRUCTION
 from qwen3_integrations.errors import RouteNotServed
+from qwen3_integrations.verification.answers import SAME
 from qwen3_integrations.verification.probe import QUERY, CheckResult, Probe, QueryDocumentPairs, plain
 from qwen3_integrations.verification.published import PLANET, PLANETS
 from qwen3_integrations.verification.reading import HOSTILE
@@ -37,6 +38,12 @@ async def rerank(probe: Probe) -> CheckResult:
 
 async def injection(probe: Probe) -> CheckResult:
     """Whether a document with spelled control tokens can answer instead of the model on `/score`."""
+    if probe.server.dialect.literal:
+        pairs = [(QUERY, text) for text in HOSTILE]
+        off = probe.furthest(await _answers(probe, "/score", pairs, {}), await _classified(probe, "right", pairs))
+        if off > SAME[probe.task]:
+            return CheckResult("failed", f"control tokens in a document change its score of /score by {off:.2g}")
+        return CheckResult("passed", "/score reads control tokens in a document as text, as /classify does")
     form: FormName | None = probe.notes.get("/score")
     if form is None:
         return CheckResult("skipped", "the template of /score is not known")
@@ -63,6 +70,11 @@ async def _route(probe: Probe, route: str) -> CheckResult:
         seen = await _answers(probe, route, PAIRS, {})
     except RouteNotServed:
         return CheckResult("skipped", f"the server has no {route}")
+    return await (_as_classified if probe.server.dialect.literal else _in_form)(probe, route, seen)
+
+
+async def _in_form(probe: Probe, route: str, seen: Rows) -> CheckResult:
+    """The result for a server whose route may have any template."""
     known = await _known(probe)
     match = nearest(seen, known.scores, known.noise)
     if match.name is None:
@@ -80,6 +92,18 @@ async def _route(probe: Probe, route: str) -> CheckResult:
         return await _instructed(probe, route, finding)
     state: State = "warned" if form == "two newlines" else "failed"
     return CheckResult(state, f"{finding} ({_figures(match)})", _fix(probe))
+
+
+async def _as_classified(probe: Probe, route: str, seen: Rows) -> CheckResult:
+    """The result for a server that takes no other prompt than the right one: its route has the scores of `/classify`."""
+    other = await _answers(probe, route, PAIRS, {"instruction": OTHER_INSTRUCTION})
+    for scores, instruction in ((seen, DEFAULT_INSTRUCTION), (other, OTHER_INSTRUCTION)):
+        off = probe.furthest(scores, await _classified(probe, "right", PAIRS, instruction))
+        if off > SAME[probe.task]:
+            return CheckResult(
+                "failed", f"the scores of {route} differ by {off:.2g} from those of /classify for {instruction!r}", _fix(probe)
+            )
+    return CheckResult("passed", f"{route} has the scores of /classify, with the instruction in the request")
 
 
 async def _instructed(probe: Probe, route: str, finding: str) -> CheckResult:

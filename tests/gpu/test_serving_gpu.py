@@ -75,7 +75,7 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES)
 def test_a_server_uses_what_was_planned(case, model):
     task, size, more = CASES[case]
-    options = ServerOptions(task=task, model=str(model(task, size)), dtype="bfloat16", **more)
+    options = ServerOptions(task=task, engine="vllm", model=str(model(task, size)), dtype="bfloat16", **more)
     if len(gpus()) < options.devices * options.data_parallel_size:
         pytest.skip("too few GPUs")
     plan = prepare(options).plan
@@ -105,7 +105,7 @@ def test_a_server_uses_what_was_planned(case, model):
 
 def test_two_servers_share_a_gpu(model):
     """Plans of the one leave room for the other."""
-    options = ServerOptions(task="embed", model=str(model("embed", "0.6B")), dtype="bfloat16", enforce_eager=True)
+    options = ServerOptions(task="embed", engine="vllm", model=str(model("embed", "0.6B")), dtype="bfloat16", enforce_eager=True)
     both = (start(each, handshake="counts") for each in (options, replace(options, served_name="second")))
     with next(both).running() as first, next(both).running() as second:
         assert first.status().state == second.status().state == "ready"

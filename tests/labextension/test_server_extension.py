@@ -42,7 +42,7 @@ def act(jupyter, panel, what, **words):
 def filled(jupyter, *, more="", **words):
     """A panel whose form has the small model and the kernel's engine."""
     panel = opened(jupyter, kernel="engine", **words)
-    for name, value in {"model": "qwen3-tiny-demo", "max_tokens": "1024", "extra_args": more}.items():
+    for name, value in {"engine": "vllm", "model": "qwen3-tiny-demo", "max_tokens": "1024", "extra_args": more}.items():
         act(jupyter, panel, "set", name=name, value=value)
     return panel
 

@@ -50,6 +50,7 @@ def fill(page, **fields):
 
 def start(page, *, more=""):
     """Start the small model's server with the form."""
+    side(page).get_by_label("Engine", exact=True).select_option("vllm")  # the stand-in
     fill(page, Model="qwen3-tiny-demo", Longest_prompt="1024")
     if more:
         side(page).get_by_text("More options").click()

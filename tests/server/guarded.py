@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -58,7 +59,7 @@ def from_another_account(server: Server, requests: list[tuple[str, str]], header
     return answers
 
 
-def check_guarded(server: Server) -> None:
+def check_guarded(server: Server, with_key: Sequence[str] = ("/metrics", "/v1/models", "/openapi.json")) -> None:
     """Check every route, method and spelling; the two open routes; and what the other user can read of the processes."""
     for headers in ({}, PREFLIGHT, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {server.api_key}"}):
         methods = METHODS if headers in ({}, PREFLIGHT) else ("GET",)
@@ -73,7 +74,7 @@ def check_guarded(server: Server) -> None:
         assert (status, body) == (200, "")
         assert names <= {"date", "server", "content-length", "connection"}
     with httpx.Client(transport=transport(server), base_url=server.url if "unix" not in server.url else "http://localhost") as client:
-        for path in ("/metrics", "/v1/models", "/openapi.json"):
+        for path in with_key:
             assert client.get(path, headers={"Authorization": f"Bearer {server.api_key}"}).status_code == 200
         twice = [("Authorization", f"Bearer {server.api_key}"), ("Authorization", "Bearer wrong")]
         assert client.get("/metrics", headers=twice).status_code == 401

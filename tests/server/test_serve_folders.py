@@ -29,7 +29,7 @@ from tests.unit.test_folder_layouts import decoder, older_files
 
 pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore")]
 
-QUICK = {"dtype": "float32", "max_tokens": 512, "enforce_eager": True, "max_num_seqs": 64, "extra_args": ONE_PROCESS}
+QUICK = {"engine": "vllm", "dtype": "float32", "max_tokens": 512, "enforce_eager": True, "max_num_seqs": 64, "extra_args": ONE_PROCESS}
 TEXTS = (*DOCUMENTS, "GRAVITY Attracts BODIES", f"The {ADDED} sings.", "a longer text " * 60)
 ADAPTER = "fine-tune"
 

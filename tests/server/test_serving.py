@@ -1,17 +1,18 @@
-"""Real vLLM servers, started, used, shared, failed and ended by `qwen3_integrations.serving` and its commands."""
+"""Real vLLM servers, started, used, shared, failed and ended by `qwen3_integrations.serving` and its commands.
+
+What does not depend on the program is tested with our own server, which starts in seconds: `test_own_server.py`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,21 +26,21 @@ from qwen3_integrations import Embedder, Reranker, open_engine
 from qwen3_integrations.cli import app
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.tokenizer import neutral
-from qwen3_integrations.errors import AuthenticationFailed, ConfigError, EngineError
-from qwen3_integrations.serving import Failed, Launched, Progress, Reused, ServerOptions, TimedOut, astart, attach, servers, start
-from qwen3_integrations.serving.records import FOLDER_VARIABLE
+from qwen3_integrations.errors import AuthenticationFailed, ConfigError
+from qwen3_integrations.serving import Failed, Launched, Progress, Reused, ServerOptions, TimedOut, attach, servers, start
 from tests.contract.cases import TOLERANCE
 from tests.models import declare, write_classifier
 from tests.reference import reference_embeddings, reference_scores
-from tests.server.guarded import check_guarded
-from tests.server.launch import ONE_PROCESS, QUICK_START, free_port
+from tests.server.guarded import check_guarded, transport
+from tests.server.launch import ONE_PROCESS, QUICK_START
+from tests.server.processes import can_be_bound, group_of, own_records
 from tests.texts import HOSTILE, PLAIN
 from tests.waiting import until
 
 pytestmark = [pytest.mark.server, pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-QUICK = {"dtype": "float32", "max_tokens": 1024, "enforce_eager": True, "max_num_seqs": 64, "extra_args": ONE_PROCESS}
-FLAGS = ["--dtype", "float32", "--max-tokens", "1024", "--enforce-eager", "--max-num-seqs", "64"]
+QUICK = {"engine": "vllm", "dtype": "float32", "max_tokens": 1024, "enforce_eager": True, "max_num_seqs": 64, "extra_args": ONE_PROCESS}
+FLAGS = ["--engine", "vllm", "--dtype", "float32", "--max-tokens", "1024", "--enforce-eager", "--max-num-seqs", "64"]
 PASSED_ON = ["--", *ONE_PROCESS]
 EMBED = ServerOptions(task="embed", model="qwen3-tiny-demo", **QUICK)
 GONE_S = 25.0
@@ -48,41 +49,8 @@ COMMAND = [sys.executable, "-m", "qwen3_integrations.cli"]
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory):
-    """A folder of records for these tests alone; at the end nothing of them runs."""
-    before = os.environ.get(FOLDER_VARIABLE)
-    os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("state") / "servers")
-    os.environ.update(QUICK_START)
-    yield Path(os.environ[FOLDER_VARIABLE])
-    left = [server.name for server in servers()]
-    for server in servers():
-        server.stop()
-    os.environ.pop(FOLDER_VARIABLE) if before is None else os.environ.update({FOLDER_VARIABLE: before})
-    for name in QUICK_START:
-        os.environ.pop(name)
-    assert left == []
-
-
-def group_of(pid):
-    """The processes of a process group."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return found
-
-
-def can_be_bound(url):
-    host, _, port = url.removeprefix("http://").partition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else connections that were just closed hold it
-        try:
-            probe.bind((host, int(port)))
-        except OSError:
-            return False
-    return True
+    with own_records(tmp_path_factory.mktemp("state") / "servers", QUICK_START) as path:
+        yield path
 
 
 @pytest.fixture(scope="module")
@@ -206,9 +174,16 @@ def test_the_commands_see_it(embedder):
 
 @pytest.fixture(scope="module")
 def kept(folder):
-    """A reranker that a command started and left running."""
+    """A reranker on a Unix socket, which a command started and left running."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # a socket's path has at most 107 bytes
+        yield from kept_at(Path(place) / "qwen3.sock")
+
+
+def kept_at(path):
+    with socket.socket(socket.AF_UNIX) as left_behind:  # as vLLM itself leaves it
+        left_behind.bind(str(path))
     done = subprocess.run(
-        [*COMMAND, "serve", "rerank", "qwen3-tiny-demo", *FLAGS, "--keep-running", "--json", *PASSED_ON],
+        [*COMMAND, "serve", "rerank", "qwen3-tiny-demo", *FLAGS, "--uds", str(path), "--keep-running", "--json", *PASSED_ON],
         capture_output=True,
         text=True,
         check=False,
@@ -222,6 +197,7 @@ def test_a_command_leaves_a_server_running(kept):
     server = attach(kept["name"])
     assert (kept["outcome"], kept["keep_running"], server.state) == ("launched", True, "ready")
     assert not psutil.pid_exists(kept["owner_pid"])
+    assert server.url.startswith("unix://")
     assert server.reranker(top_n=1).rerank(["one", "two"], "query")[0]["index"] in (0, 1)
 
 
@@ -231,12 +207,14 @@ def test_score_and_rerank_are_right_for_other_clients(kept, tiny_reranker):
     texts = [text for text in HOSTILE if text.strip()]
     key = {"Authorization": f"Bearer {server.api_key}"}
     body = {"model": server.model, "text_1": "a query", "text_2": texts}
-    answer = httpx.post(f"{server.url}/score", json=body, headers=key, timeout=60)
+    client = httpx.Client(transport=transport(server), base_url="http://localhost", headers=key, timeout=60)
+    answer = client.post("/score", json=body)
     scores = [item["score"] for item in sorted(answer.json()["data"], key=lambda item: item["index"])]
     reference = reference_scores(tiny_reranker, [("a query", neutral(text)) for text in texts])
     assert np.abs(np.asarray(scores) - reference).max() < TOLERANCE
     body = {"model": server.model, "query": "a query", "documents": texts, "instruction": "Find code."}
-    answer = httpx.post(f"{server.url}/v1/rerank", json=body, headers=key, timeout=60)
+    answer = client.post("/v1/rerank", json=body)
+    client.close()
     ranked = {item["index"]: item["relevance_score"] for item in answer.json()["results"]}
     reference = reference_scores(tiny_reranker, [("a query", neutral(text)) for text in texts], "Find code.")
     assert np.abs(np.asarray([ranked[index] for index in range(len(texts))]) - reference).max() < TOLERANCE
@@ -250,10 +228,9 @@ def test_the_engine_is_exact(kept, tiny_reranker):
 
 
 def test_verify_finds_it_right(kept):
-    for known_by in (kept["name"], kept["url"]):  # its key is known here
-        shown = CliRunner().invoke(app, ["verify", known_by, "--json"])
-        assert shown.exit_code == 0, shown.output
-        assert {check["state"] for check in json.loads(shown.stdout)["checks"]} <= {"passed", "skipped"}
+    shown = CliRunner().invoke(app, ["verify", kept["name"], "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert {check["state"] for check in json.loads(shown.stdout)["checks"]} <= {"passed", "skipped"}
 
 
 def test_logs_are_followed_until_the_server_is_stopped(kept):
@@ -266,84 +243,29 @@ def test_logs_are_followed_until_the_server_is_stopped(kept):
     stopped = CliRunner().invoke(app, ["stop", kept["name"], "--json"])
     assert json.loads(stopped.stdout) == [kept["name"]]
     assert not any(map(psutil.pid_exists, group))
-    assert can_be_bound(server.url)
+    assert not Path(server.url.removeprefix("unix://")).exists()
     said, _ = following.communicate(timeout=30)
     assert following.returncode == 0
     assert "Shutting down" in said or "shutdown" in said.lower()
 
 
-def test_a_server_on_a_socket(socket_folder, tiny_embedder):
-    path = socket_folder / "qwen3.sock"
-    with socket.socket(socket.AF_UNIX) as left_behind:  # as vLLM itself leaves it
-        left_behind.bind(str(path))
-    with start(ServerOptions(task="embed", model="qwen3-tiny-demo", uds=path, **QUICK)).running() as server:
-        assert server.url == f"unix://{path}"
-        vectors = Embedder(server.engine()).embed_documents(PLAIN)
-        assert np.abs(vectors - reference_embeddings(tiny_embedder, PLAIN)).max() < TOLERANCE
-        assert server.status().load.requests >= len(PLAIN)
-        with pytest.raises(ConfigError, match="runs already, with other options"):
-            start(ServerOptions(task="embed", model="qwen3-tiny-demo", uds=path, **QUICK | {"max_tokens": 512}))
-    assert not path.exists()
-
-
-def test_two_starts_at_once_give_one_server(embedder):
-    options = ServerOptions(task="embed", model="qwen3-tiny-demo", served_name="shared", **QUICK)
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(lambda _: start(options), range(2)))
-    assert {type(outcome) for outcome in outcomes} == {Launched, Reused}
-    assert len({outcome.server.url for outcome in outcomes}) == 1
-    with next(outcome.server for outcome in outcomes if isinstance(outcome, Launched)):
-        assert len(servers()) == 2
-    assert [server.name for server in servers()] == [embedder[0].name]
-
-
-def test_a_start_that_is_given_up_at_once_leaves_nothing(embedder):
-    cancel = threading.Event()
-    cancel.set()
-    for _ in range(3):
-        outcome = start(EMBED, reuse=False, cancel=cancel)
-        assert isinstance(outcome, Failed)
-        assert outcome.error == "the start was cancelled"
-        assert [server.name for server in servers()] == [embedder[0].name]
-
-
-def test_a_terminal_that_closes_while_it_loads_leaves_nothing(embedder):
-    """`--keep-running` is for a server that is ready."""
-    command = subprocess.Popen(
-        [*COMMAND, "serve", "embed", "qwen3-tiny-demo", *FLAGS, "--no-reuse", "--keep-running", *PASSED_ON],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in command.stderr:
-        if line.startswith("starting"):
-            break
-    assert until(lambda: len(servers()) == 2)
-    (server,) = [server for server in servers() if server.name != embedder[0].name]
-    assert until(lambda: server.pid)
-    pid = server.pid
-    assert group_of(pid)
-    command.send_signal(signal.SIGHUP)
-    command.communicate(timeout=60)
-    assert until(lambda: not group_of(pid))
-    assert until(lambda: [server.name for server in servers()] == [embedder[0].name])
-
-
 OWNER = """
 import sys, time
 from qwen3_integrations.serving import ServerOptions, start
-options = ServerOptions(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024, enforce_eager=True, max_num_seqs=64)
+options = ServerOptions(
+    task="embed", model="qwen3-tiny-demo", engine="vllm", dtype="float32", max_tokens=1024, enforce_eager=True, max_num_seqs=64
+)
 start(options, reuse=False, on_progress=lambda progress: print(progress.phase, flush=True))
 time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("phase", ["loading", "ready"])
-def test_after_sigkill_of_the_owner_nothing_is_left(phase):
+def test_after_sigkill_of_the_owner_nothing_is_left():
     known = {server.name for server in servers()}
     with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True) as owner, ExitStack() as stack:
         stack.callback(owner.kill)
         for line in owner.stdout:
-            if line.strip() == phase:
+            if line.strip() == "ready":
                 break
         (server,) = [server for server in servers() if server.name not in known]
         group = group_of(server.pid)
@@ -355,44 +277,6 @@ def test_after_sigkill_of_the_owner_nothing_is_left(phase):
         print(f"gone {time.monotonic() - begin:.1f} s after the owner")  # noqa: T201
     assert can_be_bound(server.url)
     assert server.name not in {server.name for server in servers()}
-
-
-def test_a_foreground_server_ends_with_ctrl_c():
-    command = subprocess.Popen(
-        [*COMMAND, "serve", "embed", "qwen3-tiny-demo", *FLAGS, "--no-reuse", "--json", *PASSED_ON],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    shown = json.loads(command.stdout.readline())
-    assert shown["outcome"] == "launched"
-    assert group_of(shown["pid"])
-    command.send_signal(signal.SIGINT)
-    _, said = command.communicate(timeout=60)
-    assert command.returncode == 130
-    assert "Traceback" not in said
-    assert until(lambda: not group_of(shown["pid"]))
-
-
-def test_a_crash_while_loading_leaves_nothing(embedder):
-    """Killed from outside, as the kernel does when memory runs out."""
-    killed: list[int] = []
-
-    def kill(progress):
-        if progress.phase == "loading" and not killed:
-            (server,) = [server for server in servers() if server.name != embedder[0].name]
-            killed.extend([server.pid, *group_of(server.pid)])
-            os.kill(server.pid, signal.SIGKILL)
-
-    outcome = start(EMBED, reuse=False, on_progress=kill)
-    assert isinstance(outcome, Failed), outcome
-    assert outcome.exit_code == 128 + signal.SIGKILL
-    assert "signal 9: the kernel does so when memory runs out" in outcome.error
-    assert outcome.tail
-    assert not any(map(psutil.pid_exists, killed))
-    assert len(servers()) == 1
-    with pytest.raises(EngineError, match=r"did not start \(exit code 137\)"):
-        outcome.running()
 
 
 @pytest.mark.parametrize(
@@ -411,14 +295,6 @@ def test_why_it_failed_is_lifted_out_of_the_log(change, says, tiny_embedder):
     assert any(outcome.error[:40] in line for line in outcome.log.read_text().splitlines())
 
 
-def test_a_model_that_answers_wrongly_is_no_server(random_reranker):
-    """Random weights load and answer, but can't tell a relevant text from another."""
-    outcome = start(ServerOptions(task="rerank", model=str(random_reranker), **QUICK))
-    assert isinstance(outcome, Failed), outcome
-    assert outcome.exit_code is None
-    assert "does not answer as" in outcome.error
-
-
 def test_a_stored_head_is_served_as_it_is_read_in_process(tiny_reranker, tmp_path):
     """Its bias counts, and its config may say something else about the answer."""
     folder = write_classifier(tmp_path / "converted", tiny_reranker, ["no", "yes"], ["no", "yes"], [0.4, -0.3])
@@ -431,42 +307,6 @@ def test_a_stored_head_is_served_as_it_is_read_in_process(tiny_reranker, tmp_pat
         assert np.abs(Reranker(server.engine()).score(pairs) - expected).max() < TOLERANCE
     finally:
         server.stop()
-
-
-def test_a_port_that_is_taken_while_the_server_starts_is_said():
-    """By a process that does not answer: the program itself finds the port taken."""
-    port = free_port()
-    options = ServerOptions(task="embed", model="qwen3-tiny-demo", port=port, **QUICK)
-    with socket.socket() as late:
-        outcome = start(options, on_server=lambda _: late.bind(("127.0.0.1", port)))
-    assert isinstance(outcome, Failed)
-    assert outcome.port_taken
-    assert f"port {port} is taken" in outcome.error
-
-
-def test_a_cancelled_start_leaves_nothing():
-    async def cancelled():
-        loading = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def tell(progress):
-            if progress.phase == "loading":
-                loop.call_soon_threadsafe(loading.set)
-
-        task = asyncio.create_task(astart(EMBED, reuse=False, on_progress=tell))
-        await loading.wait()
-        groups = [group_of(server.pid) for server in servers()]
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        return groups
-
-    before = {server.name for server in servers()}
-    pids = [pid for group in asyncio.run(cancelled()) for pid in group]
-    assert {server.name for server in servers()} == before
-    kept = [pid for server in servers() for pid in group_of(server.pid)]
-    assert len(set(pids) - set(kept)) >= 2
-    assert not any(map(psutil.pid_exists, set(pids) - set(kept)))
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_anything_starts(folder):

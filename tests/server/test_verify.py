@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qwen3_integrations.cli import app
-from qwen3_integrations.serving.command import TEMPLATE
+from qwen3_integrations.serving.argv import TEMPLATE
 from qwen3_integrations.verification import verify
 from tests.server.faults import FaultsProxy, status
 from tests.server.fixtures import ALIAS, NAME, PUBLISHED

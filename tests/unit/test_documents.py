@@ -22,7 +22,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 def with_the_toy(code: str) -> str:
     """The same code with the bundled models, and addresses that nobody asks before the first text."""
-    small = 'ServerOptions(model="qwen3-tiny-demo", dtype="float32", max_tokens=1024, enforce_eager=True, '
+    small = 'ServerOptions(model="qwen3-tiny-demo", engine="vllm", dtype="float32", max_tokens=1024, enforce_eager=True, '
     code = code.replace("ServerOptions(task", f"{small}task")
     return re.sub(r"(Qwen3Embeddings?|Qwen3Rerank)\((?!model|engine)", r'\1(model="qwen3-tiny-demo", ', code)
 

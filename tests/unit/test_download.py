@@ -119,7 +119,7 @@ def test_a_folder_of_ones_own_is_described(shell):
 @pytest.mark.vllm
 def test_a_server_that_has_to_download_its_model_says_so_and_how_far_it_is(shell):
     """`serve` resolves the model before anything starts; with --dry-run nothing does."""
-    result = shell.run("serve", "embed", MODEL, "--source", "huggingface", "--dry-run", "--json")
+    result = shell.run("serve", "embed", MODEL, "--engine", "vllm", "--source", "huggingface", "--dry-run", "--json")
     assert result.returncode == 0, result.stderr
     assert "downloading" in result.stderr
     command = json.loads(result.stdout)["command"]

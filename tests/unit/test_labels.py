@@ -27,7 +27,7 @@ def converted(tiny_reranker, tmp_path):
 
 
 def command_of(folder):
-    options = ServerOptions(task="rerank", model=str(folder))
+    options = ServerOptions(task="rerank", engine="vllm", model=str(folder))
     return build_command(options, read_model(folder, "rerank"), VLLM, port=1, api_key=None)
 
 
@@ -91,7 +91,7 @@ def test_labels_that_do_not_say_it_are_refused_everywhere(converted, fields, mes
     for open_it in (
         lambda: open_engine("rerank", str(folder), backend="torch"),
         lambda: open_engine("rerank", str(folder), backend="vllm"),
-        lambda: prepare(ServerOptions(task="rerank", model=str(folder))),
+        lambda: prepare(ServerOptions(task="rerank", engine="vllm", model=str(folder))),
     ):
         with pytest.raises(ConfigError, match=message) as refusal:
             open_it()
@@ -116,7 +116,7 @@ def test_a_stored_head_of_another_shape_is_refused_everywhere(converted, tensors
     for open_it in (
         lambda: open_engine("rerank", str(folder), backend="torch"),
         lambda: open_engine("rerank", str(folder), backend="vllm"),
-        lambda: prepare(ServerOptions(task="rerank", model=str(folder))),
+        lambda: prepare(ServerOptions(task="rerank", engine="vllm", model=str(folder))),
     ):
         with pytest.raises(ConfigError, match=message) as refusal:
             open_it()
@@ -125,13 +125,13 @@ def test_a_stored_head_of_another_shape_is_refused_everywhere(converted, tensors
 
 def test_a_server_is_not_started_where_its_clients_would_read_scores_upside_down(converted):
     with pytest.raises(ConfigError, match=r"'yes' as label 0 \(id2label\).*swap the two rows"):
-        prepare(ServerOptions(task="rerank", model=str(converted(["yes", "no"], ["yes", "no"]))))
+        prepare(ServerOptions(task="rerank", engine="vllm", model=str(converted(["yes", "no"], ["yes", "no"]))))
     assert "--hf-overrides" not in command_of(converted(["no", "yes"], ["no", "yes"])).argv
 
 
 def test_a_server_is_told_of_one_row_that_no_label_declares(converted):
     folder = converted(None, ["yes"])
-    prepare(ServerOptions(task="rerank", model=str(folder)))
+    prepare(ServerOptions(task="rerank", engine="vllm", model=str(folder)))
     argv = command_of(folder).argv
     assert json.loads(argv[argv.index("--hf-overrides") + 1]) == {"num_labels": 1}
 

@@ -12,7 +12,8 @@ from qwen3_integrations.errors import ConfigError, MissingExtra
 from qwen3_integrations.models.checkpoint import read_model
 from qwen3_integrations.models.memory import GIB, ModelShape, plan_memory
 from qwen3_integrations.serving import ServerOptions
-from qwen3_integrations.serving.command import KEY_FILE, TEMPLATE, build_command
+from qwen3_integrations.serving.argv import KEY_FILE, TEMPLATE
+from qwen3_integrations.serving.command import build_command
 from qwen3_integrations.serving.guard import GUARD, guarded_sglang
 from qwen3_integrations.serving.installed import Installed, find_server, flags_in
 from qwen3_integrations.serving.launching import new_key
@@ -308,7 +309,7 @@ def test_flags_that_would_break_the_results_are_refused(extra, says):
     ("options", "says"),
     [
         ({"task": "classify"}, "task must be one of embed, rerank"),
-        ({"engine": "tei"}, "engine must be one of vllm, sglang"),
+        ({"engine": "tei"}, "engine must be one of auto, torch, vllm, sglang"),
         ({"port": 70000}, "port must be"),
         ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1"),
         ({"concurrency": True}, "concurrency must be"),

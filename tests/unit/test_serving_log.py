@@ -18,6 +18,9 @@ from qwen3_integrations.serving.log import LogReader, first_error, message_of, p
         ("(APIServer pid=1) INFO 11-25 13:14:53 [entry.py:140] Starting vLLM server on http://127.0.0.1:1", ("answering", None)),
         ("INFO:     Application startup complete.", ("answering", None)),
         ("[2025-12-01 10:00:00 TP0] Load weight begin. avail mem=78.5 GB", ("loading", None)),
+        ("INFO loading /models/qwen3", ("loading", None)),
+        ("INFO listening at 127.0.0.1:8000", None),
+        ("INFO ready", ("answering", None)),
         ("[2025-12-01 10:00:00] The server is fired up and ready to roll!", ("answering", None)),
         ("(APIServer pid=1) WARNING 11-25 13:14:35 [vllm.py:1703] Enforce eager set, disabling torch.compile, CUDAGraphs", None),
         ("(APIServer pid=1) INFO 11-25 13:14:35 [model.py:2152] Using max model len 1024", None),
@@ -54,6 +57,12 @@ FAILED = """\
             "usage: api_server.py [-h]\napi_server.py: error: argument --port: invalid int value: 'x'\n",
             "argument --port: invalid int value: 'x'",
         ),
+        (
+            "INFO loading /m\nERROR /m is quantised, which the torch engine does not support\n",
+            "/m is quantised, which the torch engine does not support",
+        ),
+        ("Usage: python -m qwen3_integrations.server [OPTIONS]\n\nError: No such option: --seed\n", "No such option: --seed"),
+        ("error: there is no key. Set QWEN3_API_KEY\n", "there is no key. Set QWEN3_API_KEY"),
         ("(Worker pid=3) ERROR 11-25 13:14:43 [x.py:1] no disk space\nINFO more\n", "no disk space"),
         (
             "a\ntorch.OutOfMemoryError: CUDA out of memory. Tried\nRuntimeError: later\n",

@@ -10,7 +10,7 @@ from qwen3_integrations.cli import app
 from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.preview import preview
 
-TINY = {"model": "qwen3-tiny-demo", "dtype": "float32", "max_tokens": 1024}
+TINY = {"engine": "vllm", "model": "qwen3-tiny-demo", "dtype": "float32", "max_tokens": 1024}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, RERANK_PREFIX, RERANK_SUFFIX, rerank_body, rerank_query
 from qwen3_integrations.core.tokenizer import CONTROL_TOKENS, neutral
-from qwen3_integrations.serving.command import TEMPLATE
+from qwen3_integrations.serving.argv import TEMPLATE
 from tests.texts import HOSTILE
 
 SOURCE = TEMPLATE.read_text(encoding="utf-8")

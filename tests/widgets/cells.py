@@ -25,11 +25,11 @@ explorer.wait()
 explorer
 """
 PANEL = """
-panel = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024)
+panel = ServerPanel(task="embed", model="qwen3-tiny-demo", engine="vllm", dtype="float32", max_tokens=1024)
 panel
 """
 READY = """
-panel = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024)
+panel = ServerPanel(task="embed", model="qwen3-tiny-demo", engine="vllm", dtype="float32", max_tokens=1024)
 panel.info = {"name": "qwen3-embed-1", "task": "embed", "model": "qwen3-tiny-demo", "program": "vLLM",
     "url": "http://127.0.0.1:8001", "address": "http://127.0.0.1:8001/v1", "key": "known", "keep_running": False, "owned": True,
     "command": "vllm serve", "cli": "qwen3-integrations serve",

@@ -35,7 +35,7 @@ explorer
 """
 PANEL = """
 from qwen3_integrations.notebook import ServerPanel
-panel = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024, enforce_eager=True)
+panel = ServerPanel(task="embed", model="qwen3-tiny-demo", engine="vllm", dtype="float32", max_tokens=1024, enforce_eager=True)
 panel
 """
 THREADS = "import threading; print([thread.name for thread in threading.enumerate() if '{}' in thread.name])"

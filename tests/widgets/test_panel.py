@@ -26,7 +26,7 @@ from qwen3_integrations.serving.records import FOLDER_VARIABLE, ServerRecord, se
 from tests.waiting import until
 
 KEY = "a-very-secret-key"
-TINY = {"model": "qwen3-tiny-demo", "dtype": "float32", "max_tokens": 1024}
+TINY = {"engine": "vllm", "model": "qwen3-tiny-demo", "dtype": "float32", "max_tokens": 1024}
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def running(folder):
         record.write()
         command = [sys.executable, "-c", "import time; time.sleep(60)"]
         words = [sys.executable, supervise.__file__, str(record.path), str(os.getpid()), "1", "--", *command]
-        processes.append(subprocess.Popen(words, start_new_session=True, env=os.environ | {"VLLM_API_KEY": KEY}))
+        processes.append(subprocess.Popen(words, start_new_session=True, env=os.environ | {"QWEN3_SERVER_KEY": KEY}))
         assert until(lambda: record.fresh().server_pid)
         return record
 
@@ -222,7 +222,7 @@ def test_the_plan_is_shown_before_a_start_without_a_running_server(panel):
     assert device["free_bytes"] - device["left_bytes"] == needed
     assert device["total_bytes"] >= device["free_bytes"] > needed
     assert shown["refusal"] == ""
-    assert shown["cli"] == "qwen3-integrations serve rerank qwen3-tiny-demo --max-tokens 1024 --dtype float32"
+    assert shown["cli"] == "qwen3-integrations serve rerank qwen3-tiny-demo --engine vllm --max-tokens 1024 --dtype float32"
     assert "--runner pooling" in shown["command"]
     assert serving.servers() == ()
 

@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def panel():
-    made = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024, enforce_eager=True)
+    made = ServerPanel(task="embed", model="qwen3-tiny-demo", engine="vllm", dtype="float32", max_tokens=1024, enforce_eager=True)
     made.seen = []
     made.observe(lambda change: made.seen.append(change.new), "state")
     tell(made, "show", view="a")
@@ -130,7 +130,7 @@ def test_the_key_is_only_in_the_message(ready, monkeypatch):
 
 
 def test_a_second_panel_finds_it_and_attaches_to_it(ready):
-    other = ServerPanel(task="embed", model="qwen3-tiny-demo", dtype="float32", max_tokens=1024, enforce_eager=True)
+    other = ServerPanel(task="embed", model="qwen3-tiny-demo", engine="vllm", dtype="float32", max_tokens=1024, enforce_eager=True)
     try:
         tell(other, "show", view="a")
         assert until(lambda: [each["name"] for each in other.others] == [ready.server.name])

@@ -84,6 +84,7 @@ class Dialect:
         takes_ids: Whether prompts may be sent as token ids.
         one_query: Whether all prompts of a request must have the same query.
         exact: Whether the server reads finished prompts as they are, counts their tokens as usage, and has `/tokenize`.
+        literal: Whether the server reads every text as text, and takes only the finished prompts of its own template.
         prefers_ids: Whether prompts are sent as token ids wherever they have any, not only where text is not exact.
         one_prefix: Whether a request has the common prefix of its prompts once, so that prompts are grouped by it.
         needs_proof: Whether it is chosen only for a server that is proved to have it: its requests may end others.
@@ -101,6 +102,7 @@ class Dialect:
     takes_ids: bool = False
     one_query: bool = False
     exact: bool = False
+    literal: bool = False
     prefers_ids: bool = False
     one_prefix: bool = False
     needs_proof: bool = False
@@ -215,8 +217,8 @@ DIALECTS: tuple[Dialect, ...] = (
         one_prefix=True,
         needs_proof=True,
     ),
-    Dialect("qwen3", "embed", "/embeddings", literal_body, read_embeddings, is_own, exact=True),
-    Dialect("qwen3", "rerank", "/classify", literal_classify_body, read_classes, is_own, versioned=False, exact=True),
+    Dialect("qwen3", "embed", "/embeddings", literal_body, read_embeddings, is_own, exact=True, literal=True),
+    Dialect("qwen3", "rerank", "/classify", literal_classify_body, read_classes, is_own, versioned=False, exact=True, literal=True),
     Dialect("openai", "embed", "/embeddings", embeddings_body, read_embeddings, is_any, others=EMBEDDING_FORMS),
     Dialect("rerank", "rerank", "/rerank", rerank_body, read_ranks, is_any, one_query=True, others=RERANK_FORMS, other_paths=PATHS),
 )
