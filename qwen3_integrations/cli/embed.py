@@ -44,6 +44,7 @@ def embed(
     api_key: parameters.ApiKey = None,
     backend: parameters.BackendName = "auto",
     option: parameters.EngineOptions = None,
+    wait: parameters.Wait = "0",
     queries: Annotated[bool, typer.Option("--queries", help="Embed the texts as queries, with the instruction in front.")] = False,
     instruction: parameters.Instruction = None,
     dimensions: Annotated[
@@ -82,7 +83,7 @@ def embed(
         raise ConfigError("applies only to queries", option="instruction", advice="Add --queries, or leave it out")
     if preprocess is not None and queries:
         raise ConfigError("applies only to documents", option="preprocess", advice="Leave out --queries, or leave it out")
-    function = named_function(preprocess)
+    function, wait_s = named_function(preprocess), parameters.duration(wait, "wait")
     out = None if output == Path(STDIN) else output
     chosen = choose_format(out, output_format)
     reserved = None if chosen is OutputFormat.NPY else vector_field
@@ -103,7 +104,7 @@ def embed(
         part = PartFile(out, make_format(chosen, vector_field), settings, overwrite=overwrite, restart=restart) if out else None
         with _message_about_kept_rows(part), part or nullcontext(StandardOutput(vector_field)) as target:
             records = target.resume(lines)
-            with parameters.open_engine_from("embed", model, base_url, api_key, backend, option) as engine:
+            with parameters.open_engine_from("embed", model, base_url, api_key, backend, option, wait_s) as engine:
                 embedder = Embedder(engine, instruction=instruction, dimensions=dimensions, max_tokens=max_tokens)
                 with _progress(lines, quiet) as progress, parameters.no_log_line_per_chunk():
                     summary = embed_records(embedder, lines, records, target, queries=queries, chunk=chunk, progress=progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
     from qwen3_integrations.bulk.sources import Lines
+    from qwen3_integrations.bulk.waiting import WaitingEngine
     from qwen3_integrations.core.preparation import OnBadText, Preprocess
     from qwen3_integrations.core.types import Task
     from qwen3_integrations.engines.sharing import SharedEngine
@@ -67,21 +69,57 @@ PreprocessName = Annotated[
         show_default=False,
     ),
 ]
+Wait = Annotated[
+    str,
+    typer.Option(
+        "--wait",
+        metavar="DURATION",
+        help="How long to wait for a server that goes away, or is not there yet: seconds, or 90s, 10m, 1h. Another model is refused.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary line.")]
 
 
 def open_engine_from(
-    task: Task, model: str | None, base_url: str | None, api_key: str | None, backend: str, options: Sequence[str] | None
-) -> SharedEngine:
-    """Open the engine that the parameters name.
+    task: Task,
+    model: str | None,
+    base_url: str | None,
+    api_key: str | None,
+    backend: str,
+    options: Sequence[str] | None,
+    wait_s: float = 0.0,
+) -> SharedEngine | WaitingEngine:
+    """Open the engine that the parameters name; with `wait_s`, it waits for its server.
 
     Raises:
         ConfigError: For options that can't work; see `open_engine`.
     """
+    from qwen3_integrations.bulk.waiting import WaitingEngine
     from qwen3_integrations.engines import open_engine
 
     own_options = engine_options(options or ())
-    return open_engine(task, model, base_url=base_url, api_key=api_key, backend=backend, **own_options)
+    engine = open_engine(task, model, base_url=base_url, api_key=api_key, backend=backend, **own_options)
+    try:
+        return WaitingEngine(engine, wait_s, _tell) if wait_s else engine
+    except ConfigError:
+        engine.close()
+        raise
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds, from a number with or without a unit: `90`, `90s`, `10m`, `1h`.
+
+    Raises:
+        ConfigError: For anything else.
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([smh]?)", text.strip(), re.ASCII)
+    if not found:
+        raise ConfigError(f"must be seconds, or a number with a unit such as 90s, 10m or 1h, not {text!r}", option=option)
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _tell(text: str) -> None:
+    messages().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def engine_options(pairs: Sequence[str]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def rerank(
     api_key: parameters.ApiKey = None,
     backend: parameters.BackendName = "auto",
     option: parameters.EngineOptions = None,
+    wait: parameters.Wait = "0",
     instruction: parameters.Instruction = None,
     max_tokens: parameters.DeclaredMaxTokens = None,
     quiet: parameters.Quiet = False,
@@ -45,10 +46,10 @@ def rerank(
     from qwen3_integrations.bulk.ranking import ranked_records
     from qwen3_integrations.core.reranker import Reranker
 
-    function = named_function(preprocess)
+    function, wait_s = named_function(preprocess), parameters.duration(wait, "wait")
     with parameters.open_input(source, input_format, field, skip_bad, on_bad_text) as lines:
         records = list(lines)
-    with parameters.ending_in_order(), parameters.open_engine_from("rerank", model, base_url, api_key, backend, option) as engine:
+    with parameters.ending_in_order(), parameters.open_engine_from("rerank", model, base_url, api_key, backend, option, wait_s) as engine:
         reranker = Reranker(engine, instruction=instruction, max_tokens=max_tokens, on_bad_text=on_bad_text, preprocess=function)
         ranking = reranker.rank(query, [record.text for record in records], top_n, threshold)
     if json:
