@@ -24,6 +24,7 @@ class PartState:
         rows: Number of complete rows.
         width: Width of their vectors.
         lines: Number of input lines they come from.
+        skipped: Number of these lines that are in the error report.
         digest, made: Hashes of these lines, and of what `preprocess` made of them; see `Mark`.
     """
 
@@ -34,6 +35,7 @@ class PartState:
     lines: int = 0
     digest: str = NO_LINES
     made: str = NO_LINES
+    skipped: int = 0
 
     def save(self, path: Path) -> None:
         """Replace the file at `path` with this state. A reader sees the old state or the new one, never a part of one."""
@@ -70,7 +72,7 @@ class PartState:
         Raises:
             ValueError, TypeError, KeyError: If they are not: the file was damaged.
         """
-        numbers = (self.rows, self.width, self.lines)
+        numbers = (self.rows, self.width, self.lines, self.skipped)
         if (
             any(type(number) is not int or number < 0 for number in numbers)
             or not isinstance(self.digest, str)

@@ -69,6 +69,10 @@ class Watched:
         self.tell(texts)
         return self.real.encode(texts)
 
+    def encode_beginnings(self, texts, rooms):
+        self.tell(texts)
+        return self.real.encode_beginnings(texts, rooms)
+
 
 def test_slices_give_the_same_vectors_usage_and_truncations(call, monkeypatch, caplog):
     with open_engine("embed", "qwen3-tiny-demo", backend="torch") as engine:
