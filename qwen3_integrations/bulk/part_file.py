@@ -23,6 +23,9 @@ from qwen3_integrations.errors import InputError
 SAVE_S = 1.0
 """Seconds between two saved states of the part file. A power failure loses the rows since the last saved state."""
 
+SPARED_BYTES = 1 << 16
+"""Bytes at the end of the part file that are given up on a full disk, so that the state can be saved."""
+
 
 class PartFile:
     """Writes rows to `OUT.part`; `OUT` appears when the file is complete.
@@ -94,8 +97,11 @@ class PartFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file.closed:  # finished
             return
-        with suppress(OSError):  # with a full disk, the last saved state stays valid
+        try:
             self._save()
+        except OSError:
+            with suppress(OSError):  # otherwise the last saved state stays valid
+                self._save_in_less_space()
         with suppress(OSError):
             self._file.close()
         self._report.close(keep=bool(self.kept))
@@ -218,6 +224,17 @@ class PartFile:
         self._state.save(self._state_path)
         self.kept = self._state.rows
         self._saved_at = time.monotonic()
+
+    def _save_in_less_space(self) -> None:
+        """Save the state on a full disk: the end of the part file makes room for it. Its rows are computed again by the next run."""
+        descriptor = self._file.fileno()
+        os.ftruncate(descriptor, max(os.fstat(descriptor).st_size - SPARED_BYTES, 0))
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, descriptor)  # what the file's buffer still has would be written behind the new end
+        os.close(nowhere)
+        self._state.save(self._state_path)
+        with self.path.open("rb") as file:
+            self.kept, _ = self._form.whole(file, self._state.rows, self._state.width) if self._state.rows else (0, 0)
 
     def _remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -41,9 +41,13 @@ class PartState:
         """Replace the file at `path` with this state. A reader sees the old state or the new one, never a part of one."""
         new = path.with_name(f"{path.name}.new")
         new.unlink(missing_ok=True)
-        with new.open("x", encoding="utf-8") as file:  # "x" does not write through an existing link
-            json.dump(asdict(self), file)
-        new.replace(path)
+        try:
+            with new.open("x", encoding="utf-8") as file:  # "x" does not write through an existing link
+                json.dump(asdict(self), file)
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
 
     def check_settings(self, settings: Mapping[str, Any], part: Path) -> None:
         """Check that a run has the settings of this state.
