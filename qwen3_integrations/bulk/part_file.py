@@ -104,7 +104,8 @@ class PartFile:
                 self._save_in_less_space()
         with suppress(OSError):
             self._file.close()
-        self._report.close(keep=bool(self.kept))
+        with suppress(OSError):
+            self._report.close(keep=bool(self.kept))
         if not self.kept:
             self._remove()
 
@@ -232,6 +233,7 @@ class PartFile:
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, descriptor)  # what the file's buffer still has would be written behind the new end
         os.close(nowhere)
+        self._report.sync()
         self._state.save(self._state_path)
         with self.path.open("rb") as file:
             self.kept, _ = self._form.whole(file, self._state.rows, self._state.width) if self._state.rows else (0, 0)
