@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from qwen3_integrations.bulk.error_report import ErrorReport
 from qwen3_integrations.bulk.formats import Format
 from qwen3_integrations.bulk.own_files import is_process_file, lock, open_own, write_errors
 from qwen3_integrations.bulk.part_state import PartState, read_state
@@ -21,6 +22,9 @@ from qwen3_integrations.errors import InputError
 
 SAVE_S = 1.0
 """Seconds between two saved states of the part file. A power failure loses the rows since the last saved state."""
+
+SPARED_BYTES = 1 << 16
+"""Bytes at the end of the part file that are given up on a full disk, so that the state can be saved."""
 
 
 class PartFile:
@@ -34,7 +38,8 @@ class PartFile:
         out: The output file.
         form: Format of the rows.
         settings: All settings that the rows depend on, by the names of the command's options; JSON values.
-        overwrite: Replace an existing `out`.
+        report: The error report of the job; None for none.
+        overwrite: Replace an existing `out`, and an existing report.
         restart: Start again, and discard the rows of an earlier run.
 
     Attributes:
@@ -45,12 +50,22 @@ class PartFile:
         InputError: On entry: if `out` exists or can't be written, if another run is writing it, or if an earlier run had other settings.
     """
 
-    def __init__(self, out: Path, form: Format, settings: Mapping[str, Any], *, overwrite: bool = False, restart: bool = False) -> None:
+    def __init__(
+        self,
+        out: Path,
+        form: Format,
+        settings: Mapping[str, Any],
+        *,
+        report: ErrorReport | None = None,
+        overwrite: bool = False,
+        restart: bool = False,
+    ) -> None:
         self.rows = self.kept = 0
         self.path = out.with_name(f"{out.name}.part")
         self._state_path = out.with_name(f"{out.name}.part.json")
         self._out, self._form, self._settings = out, form, settings
         self._overwrite, self._restart = overwrite, restart
+        self._report = report or ErrorReport(None, skips=False)
 
     def __enter__(self) -> Self:
         try:
@@ -71,6 +86,7 @@ class PartFile:
             self.rows = self._state.rows
             self._made_by = self._state.made_by or {}
             self._saved_at = 0.0
+            self._open_report()
             with write_errors(self.path):
                 self._save()
         except BaseException:
@@ -81,10 +97,15 @@ class PartFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file.closed:  # finished
             return
-        with suppress(OSError):  # with a full disk, the last saved state stays valid
+        try:
             self._save()
+        except OSError:
+            with suppress(OSError):  # otherwise the last saved state stays valid
+                self._save_in_less_space()
         with suppress(OSError):
             self._file.close()
+        with suppress(OSError):
+            self._report.close(keep=bool(self.kept))
         if not self.kept:
             self._remove()
 
@@ -154,7 +175,7 @@ class PartFile:
             self._begin(width)
             self._file.write(self._form.rows(records, vectors))
             self.rows += len(records)
-            self._state = PartState(self._settings, self._made_by, self.rows, width, mark.lines, mark.digest, mark.made)
+            self._state = PartState(self._settings, self._made_by, self.rows, width, mark.lines, mark.digest, mark.made, self._report.count)
             if time.monotonic() - self._saved_at >= SAVE_S:
                 self._save()
 
@@ -170,10 +191,19 @@ class PartFile:
         with write_errors(self.path):
             self._begin(width)
             self._save()
+            self._report.close()
             complete = self._form.finish(self.path, self.rows, width)
             self._file.close()
             complete.replace(self._out)
             self._remove()
+
+    def _open_report(self) -> None:
+        try:
+            self._report.open(self._state.lines, self._state.skipped, overwrite=self._overwrite or self._restart)
+        except BaseException:
+            if not self._state.rows:  # no stray files
+                self._remove()
+            raise
 
     def _begin(self, width: int) -> None:
         if not self._file.tell():
@@ -191,9 +221,22 @@ class PartFile:
         """Save the state, after the rows have been synced to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._report.sync()
         self._state.save(self._state_path)
         self.kept = self._state.rows
         self._saved_at = time.monotonic()
+
+    def _save_in_less_space(self) -> None:
+        """Save the state on a full disk: the end of the part file makes room for it. Its rows are computed again by the next run."""
+        descriptor = self._file.fileno()
+        os.ftruncate(descriptor, max(os.fstat(descriptor).st_size - SPARED_BYTES, 0))
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, descriptor)  # what the file's buffer still has would be written behind the new end
+        os.close(nowhere)
+        self._report.sync()
+        self._state.save(self._state_path)
+        with self.path.open("rb") as file:
+            self.kept, _ = self._form.whole(file, self._state.rows, self._state.width) if self._state.rows else (0, 0)
 
     def _remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ class PartState:
         rows: Number of complete rows.
         width: Width of their vectors.
         lines: Number of input lines they come from.
+        skipped: Number of these lines that are in the error report.
         digest, made: Hashes of these lines, and of what `preprocess` made of them; see `Mark`.
     """
 
@@ -34,14 +35,19 @@ class PartState:
     lines: int = 0
     digest: str = NO_LINES
     made: str = NO_LINES
+    skipped: int = 0
 
     def save(self, path: Path) -> None:
         """Replace the file at `path` with this state. A reader sees the old state or the new one, never a part of one."""
         new = path.with_name(f"{path.name}.new")
         new.unlink(missing_ok=True)
-        with new.open("x", encoding="utf-8") as file:  # "x" does not write through an existing link
-            json.dump(asdict(self), file)
-        new.replace(path)
+        try:
+            with new.open("x", encoding="utf-8") as file:  # "x" does not write through an existing link
+                json.dump(asdict(self), file)
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
 
     def check_settings(self, settings: Mapping[str, Any], part: Path) -> None:
         """Check that a run has the settings of this state.
@@ -70,7 +76,7 @@ class PartState:
         Raises:
             ValueError, TypeError, KeyError: If they are not: the file was damaged.
         """
-        numbers = (self.rows, self.width, self.lines)
+        numbers = (self.rows, self.width, self.lines, self.skipped)
         if (
             any(type(number) is not int or number < 0 for number in numbers)
             or not isinstance(self.digest, str)

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
+from qwen3_integrations.bulk.error_report import ErrorReport, placed
 from qwen3_integrations.bulk.sinks import Target
 from qwen3_integrations.bulk.sources import Lines, Mark, Record
 from qwen3_integrations.core.embedder import Embedder
@@ -16,7 +17,7 @@ from qwen3_integrations.core.fingerprint import Fingerprint
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.slicing import SLICE, SliceSize
 from qwen3_integrations.core.validation import whole_number
-from qwen3_integrations.errors import EngineError, PromptTooLong, Qwen3Error
+from qwen3_integrations.errors import EngineError, InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Summary:
     Attributes:
         rows: Rows in the output.
         resumed: Number of these rows that an earlier run wrote.
-        skipped: Number of lines without a text, including lines that were read again.
+        skipped: Number of lines in the report, also by earlier runs.
         tokens: Number of tokens of this run's texts.
         truncated: Texts of this run that were cut to the budget.
         dimensions: Width of the vectors.
@@ -50,6 +51,7 @@ def embed_records(
     *,
     queries: bool = False,
     chunk: int = SLICE,
+    report: ErrorReport | None = None,
     progress: Callable[[int, Mark], None] | None = None,
 ) -> Summary:
     """Embed records and write them, in their order.
@@ -63,6 +65,7 @@ def embed_records(
         target: The destination of the rows.
         queries: Embed the texts as queries, with the embedder's instruction in front.
         chunk: Number of texts that are embedded and written at once, at least 1.
+        report: Takes the records that can't be embedded, if it skips them; None for an error at the first of them.
         progress: Called after each write with the number of rows and the position in the input.
 
     Raises:
@@ -70,7 +73,7 @@ def embed_records(
             Also if an earlier run wrote rows with another model, or in another number format.
         EngineError: If the engine or its server fails.
     """
-    chunk = whole_number(chunk, "chunk")
+    chunk, report = whole_number(chunk, "chunk"), report or ErrorReport(None, skips=False)
     target.match(partial(_made_by, embedder))
     started, resumed, width, used = time.perf_counter(), target.rows, 0, Usage()
     unwritten: deque[Record] = deque()  # an error gives an index into these; the message names the line
@@ -80,28 +83,39 @@ def embed_records(
             unwritten.append(record)
             yield record, lines.mark()
 
-    parts = embedder.slices(marked(), lambda item: item[0].text, queries=queries, size=SliceSize(most=chunk, first=chunk))
-    written = 0
+    parts = embedder.slices(
+        marked(), lambda item: item[0].text, queries=queries, size=SliceSize(most=chunk, first=chunk), skip=report.skips
+    )
+    taken = 0
     try:
         with closing(parts):
             for part in parts:
                 done = [unwritten.popleft() for _ in part.items]
-                mark = part.items[-1][1]
-                target.write(done, part.rows, mark)
-                written, width, used = written + len(done), part.rows.shape[1], used + part.usage
+                taken, used = taken + len(done), used + part.usage
+                for position, error in part.failed.items():
+                    record = done[position - part.begin]
+                    report.add(record.line, record.fields, placed(error, lines.place(record.line)), error.reason)
+                good = [at for at in range(len(done)) if part.begin + at not in part.failed]
+                if not good:
+                    continue
+                mark = part.items[good[-1]][1]  # later records are read again by a run that continues after this write
+                report.write(mark.lines)
+                target.write([done[at] for at in good], part.rows, mark)
+                width = part.rows.shape[1]
                 if progress:
                     progress(target.rows, mark)
-    except (PromptTooLong, EngineError) as error:
+    except (InputError, EngineError) as error:
         if error.index is None:
             raise
-        raise _placed(error, lines.place(unwritten[error.index - written].line)) from error.__cause__
+        raise placed(error, lines.place(unwritten[error.index - taken].line)) from error.__cause__
+    report.write()
     # Only a run without records has no width yet. A server of an unknown model shows its width in its first answer.
     width = width or embedder.embed_documents([]).shape[1] or embedder.embed_documents([""]).shape[1]
     target.finish(width)
     return Summary(
         rows=target.rows,
         resumed=resumed,
-        skipped=lines.skipped,
+        skipped=report.count,
         tokens=used.tokens,
         truncated=used.truncated,
         dimensions=width,
@@ -115,8 +129,3 @@ def _made_by(embedder: Embedder) -> Fingerprint:
     found = engine.fingerprint()
     budget = min(embedder.max_tokens, engine.max_tokens or embedder.max_tokens)  # a server's budget is known after the first contact
     return replace(found, numerics={**found.numerics, "budget in tokens": budget})
-
-
-def _placed(error: Qwen3Error, place: str) -> Qwen3Error:
-    """The same error with a line number instead of an index, because the caller passed a file and not a list."""
-    return error.replace(reason=f"{place}: {error.reason}", index=None)

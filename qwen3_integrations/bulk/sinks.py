@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
+from qwen3_integrations.bulk.error_report import ErrorReport
 from qwen3_integrations.bulk.formats import VECTOR, JsonLines
 from qwen3_integrations.bulk.own_files import write_errors
 from qwen3_integrations.bulk.sources import Lines, Mark, Record
@@ -33,11 +34,24 @@ class Target(Protocol):
 
 
 class StandardOutput:
-    """JSON lines on standard output, flushed with every write."""
+    """JSON lines on standard output, flushed with every write.
 
-    def __init__(self, vector: str = VECTOR) -> None:
+    Args:
+        vector: Name of the field with the vector.
+        report: The error report of the job; it is opened on entry.
+    """
+
+    def __init__(self, vector: str = VECTOR, report: ErrorReport | None = None) -> None:
         self.rows = 0
         self._form = JsonLines(vector)
+        self._report = report or ErrorReport(None, skips=False)
+
+    def __enter__(self) -> Self:
+        self._report.open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._report.close()
 
     def resume(self, lines: Lines) -> Iterator[Record]:
         """All records."""

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from qwen3_integrations.bulk.error_report import SKIP_ADVICE, ErrorReport
 from qwen3_integrations.core.preparation import OnBadText, Preparation, Preprocess, without_surrogates
 from qwen3_integrations.errors import InputError, PreprocessFailed
 
@@ -77,7 +78,8 @@ class Lines:
         name: The input's name, for messages.
         kind: Format of the lines.
         field: Name of the JSON field with the text; for text lines, name of the only field.
-        skip_bad: Skip and count lines without a valid record, instead of raising an error.
+        report: Takes the lines without a valid record. Without it, or if it does not take them, such a line is an error. Lines that it
+            has from an earlier run are left out.
         on_bad_text: `replace` puts U+FFFD in the place of lone surrogates, and of bytes that are not UTF-8, in all fields of a line.
         preprocess: Makes the text that the model reads of each record's text; the fields stay as they are.
         reserved: Name of the output's field for vectors, which no record may have; None if the output has no fields.
@@ -86,8 +88,6 @@ class Lines:
 
     Attributes:
         size: Bytes of the file; None for a pipe.
-        skipped: Bad lines so far.
-        first_bad: Error message of the first bad line.
         replaced: Records with replaced surrogates or bytes so far.
         preprocessed: Records that `preprocess` changed so far.
     """
@@ -99,7 +99,7 @@ class Lines:
         kind: InputFormat,
         *,
         field: str = "text",
-        skip_bad: bool = False,
+        report: ErrorReport | None = None,
         on_bad_text: OnBadText = "error",
         preprocess: Preprocess | None = None,
         reserved: str | None = None,
@@ -109,14 +109,12 @@ class Lines:
         self.name = name
         self.kind = kind
         self.size = os.fstat(raw.fileno()).st_size if raw else None
-        self.skipped = 0
-        self.first_bad: str | None = None
         self.replaced = self.preprocessed = 0
         self._reserved = reserved
         self._replaces = on_bad_text == "replace"
         self._preparation = Preparation(on_bad_text, preprocess)
         self._made = hashlib.sha256()
-        self._stream, self._field, self._skip_bad, self._raw = stream, field, skip_bad, raw
+        self._stream, self._field, self._report, self._raw = stream, field, report or ErrorReport(None, skips=False), raw
         self._guessed = guessed and kind is InputFormat.TEXT
         self._last = 0
         self._hash = hashlib.sha256()
@@ -125,7 +123,7 @@ class Lines:
         """Read the records.
 
         Raises:
-            InputError: For a line without a valid record, unless `skip_bad`, and for a stream that can't be read.
+            InputError: For a line without a valid record, unless `report` takes it, and for a stream that can't be read.
         """
         running = self._hash.copy()
         for number, raw in enumerate(self._raw_lines(), start=1):
@@ -147,7 +145,8 @@ class Lines:
                 self._hash, self._last = running.copy(), number
                 if self._preparation.preprocess:
                     self._made.update(f"{len(record.text)}:{record.text}".encode())
-                yield record
+                if number not in self._report.earlier:
+                    yield record
 
     def place(self, line: int) -> str:
         """Name of the input and line number, for messages."""
@@ -170,11 +169,12 @@ class Lines:
             return self._prepared(line, number)
         except ValueError as error:
             reason = error.reason if isinstance(error, PreprocessFailed) else error
-            message = f"{self.place(number)}: {reason}"
-            if not self._skip_bad:
-                raise InputError(message, advice="Repair the line, or leave such lines out with --skip-bad") from None
-            self.skipped += 1
-            self.first_bad = self.first_bad or message
+            if number in self._report.earlier:
+                return None
+            failure = InputError(f"{self.place(number)}: {reason}", advice=f"Repair the line. {SKIP_ADVICE}")
+            if not self._report.skips:
+                raise failure from None
+            self._report.add(number, _fields_or_none(line), failure, str(reason))
             return None
 
     def _prepared(self, line: bytes, number: int) -> Record | None:
@@ -209,7 +209,7 @@ def open_lines(
     kind: InputFormat | None = None,
     *,
     field: str = "text",
-    skip_bad: bool = False,
+    report: ErrorReport | None = None,
     on_bad_text: OnBadText = "error",
     preprocess: Preprocess | None = None,
     reserved: str | None = None,
@@ -219,7 +219,7 @@ def open_lines(
     Args:
         source: A path (also `.gz`), or `-` for standard input.
         kind: Format of the lines; None for JSON lines with the suffixes `.jsonl`, `.ndjson` and `.json`, and text with other suffixes.
-        field, skip_bad, on_bad_text, preprocess, reserved: As for `Lines`.
+        field, report, on_bad_text, preprocess, reserved: As for `Lines`.
 
     Raises:
         InputError: If the file can't be opened.
@@ -230,7 +230,7 @@ def open_lines(
     if packed:
         suffixes.pop()
     chosen = kind or (InputFormat.JSONL if suffixes[-1:] in ([".jsonl"], [".ndjson"], [".json"]) else InputFormat.TEXT)
-    options: dict[str, Any] = {"field": field, "skip_bad": skip_bad, "on_bad_text": on_bad_text, "preprocess": preprocess}
+    options: dict[str, Any] = {"field": field, "report": report, "on_bad_text": on_bad_text, "preprocess": preprocess}
     options |= {"reserved": reserved, "guessed": kind is None}
     if source == STDIN:
         yield Lines(sys.stdin.buffer, "standard input", chosen, **options)
@@ -253,6 +253,15 @@ def _holds_object(line: bytes) -> bool:
         return line.startswith(b"{") and bool(_json_object(_decoded(line))[0])
     except ValueError:
         return False
+
+
+def _fields_or_none(line: bytes) -> dict[str, Any]:
+    """The fields of a bad line, as far as it has some."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _decoded(line: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qwen3_integrations.cli.output import console
 from qwen3_integrations.core.embedder import Embedder
 from qwen3_integrations.core.prompts import INSTRUCTIONS
 from qwen3_integrations.core.reranker import Reranker
@@ -169,14 +169,13 @@ def _opened(task: Task, model: str | None, base_url: str | None) -> SharedEngine
 
 def show_demo(demo: Demo, most: int) -> None:
     """Print a table of the `most` best hits before and after reranking, with scores and timings."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=sys.stdout)
+    out = console()
     ranking = demo.ranking
-    console.print(Text(f"query: {ranking.query}"))
-    console.print(Text(f"{demo.corpus_size:,} docstrings of Python's standard library, {len(ranking)} retrieved and reranked\n"))
+    out.print(Text(f"query: {ranking.query}"))
+    out.print(Text(f"{demo.corpus_size:,} docstrings of Python's standard library, {len(ranking)} retrieved and reranked\n"))
     table = Table(expand=True)
     for heading in ("before", "cosine", "after", "moved", "score"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -190,8 +189,8 @@ def show_demo(demo: Demo, most: int) -> None:
             f"{hit.score:.3f}",
             Text(" ".join(hit.document.split())[:200]),
         )
-    console.print(table)
-    console.print(
+    out.print(table)
+    out.print(
         Text(
             f"read {demo.collect_s:.2f} s, embed {demo.embed_s:.2f} s ({demo.corpus_size / demo.embed_s:,.0f} texts/s), "
             f"retrieve {demo.retrieve_s:.3f} s, rerank {ranking.timing.total_s:.2f} s ({ranking.usage.tokens:,} tokens)\n"
@@ -200,4 +199,4 @@ def show_demo(demo: Demo, most: int) -> None:
     )
     if demo.toy:
         real = f"--model {DEFAULT_MODELS['embed']} --reranker {DEFAULT_MODELS['rerank']}"
-        console.print(Text(f"{TINY} is a toy that shows how it works; use the real models: {real}"))
+        out.print(Text(f"{TINY} is a toy that shows how it works; use the real models: {real}"))

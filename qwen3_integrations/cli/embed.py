@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +13,11 @@ import typer
 from qwen3_integrations.bulk.formats import VECTOR, OutputFormat
 from qwen3_integrations.cli import parameters
 from qwen3_integrations.cli.functions import named_function
-from qwen3_integrations.cli.output import messages, print_json
+from qwen3_integrations.cli.output import ExitCode, messages, print_json
 from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
+    from qwen3_integrations.bulk.error_report import ErrorReport
     from qwen3_integrations.bulk.part_file import PartFile
     from qwen3_integrations.bulk.run import Summary
     from qwen3_integrations.bulk.sources import Lines, Mark
@@ -33,7 +34,8 @@ def embed(
     ] = None,
     input_format: parameters.InputKind = None,
     field: parameters.Field = "text",
-    skip_bad: parameters.SkipBad = False,
+    on_error: parameters.OnError = "stop",
+    report: parameters.ReportFile = None,
     on_bad_text: parameters.BadText = "error",
     preprocess: parameters.PreprocessName = None,
     vector_field: Annotated[
@@ -44,6 +46,7 @@ def embed(
     api_key: parameters.ApiKey = None,
     backend: parameters.BackendName = "auto",
     option: parameters.EngineOptions = None,
+    wait: parameters.Wait = "0",
     queries: Annotated[bool, typer.Option("--queries", help="Embed the texts as queries, with the instruction in front.")] = False,
     instruction: parameters.Instruction = None,
     dimensions: Annotated[
@@ -82,11 +85,12 @@ def embed(
         raise ConfigError("applies only to queries", option="instruction", advice="Add --queries, or leave it out")
     if preprocess is not None and queries:
         raise ConfigError("applies only to documents", option="preprocess", advice="Leave out --queries, or leave it out")
-    function = named_function(preprocess)
+    function, wait_s = named_function(preprocess), parameters.duration(wait, "wait")
     out = None if output == Path(STDIN) else output
+    errors = parameters.make_report(report, on_error, source, out)
     chosen = choose_format(out, output_format)
     reserved = None if chosen is OutputFormat.NPY else vector_field
-    opened = parameters.open_input(source, input_format, field, skip_bad, on_bad_text, function, reserved)
+    opened = parameters.open_input(source, input_format, field, errors, on_bad_text, function, reserved)
     with opened as lines, parameters.ending_in_order():
         settings = {
             "model": _saved_name(checked_model(model, "embed")),
@@ -100,19 +104,26 @@ def embed(
             "vector-field": reserved,
             "output-format": chosen.value,
         }
-        part = PartFile(out, make_format(chosen, vector_field), settings, overwrite=overwrite, restart=restart) if out else None
-        with _message_about_kept_rows(part), part or nullcontext(StandardOutput(vector_field)) as target:
+        part = (
+            PartFile(out, make_format(chosen, vector_field), settings, report=errors, overwrite=overwrite, restart=restart) if out else None
+        )
+        with _message_about_kept_rows(part), part or StandardOutput(vector_field, errors) as target:
             records = target.resume(lines)
-            with parameters.open_engine_from("embed", model, base_url, api_key, backend, option) as engine:
+            with parameters.open_engine_from("embed", model, base_url, api_key, backend, option, wait_s) as engine:
                 embedder = Embedder(engine, instruction=instruction, dimensions=dimensions, max_tokens=max_tokens)
                 with _progress(lines, quiet) as progress, parameters.no_log_line_per_chunk():
-                    summary = embed_records(embedder, lines, records, target, queries=queries, chunk=chunk, progress=progress)
+                    summary = embed_records(
+                        embedder, lines, records, target, queries=queries, chunk=chunk, report=errors, progress=progress
+                    )
     if json:
-        document = asdict(summary) | {"output": str(out) if out else None, "first_bad": lines.first_bad}
-        document |= {"replaced": lines.replaced, "preprocessed": lines.preprocessed}
+        where = errors.path if errors.count else None
+        document = asdict(summary) | {"output": str(out) if out else None, "first_error": errors.first}
+        document |= {"replaced": lines.replaced, "preprocessed": lines.preprocessed, "report": str(where) if where else None}
         print_json(document) if out else messages().print_json(data=document, indent=None)
     elif not quiet:
-        messages().print(_sentence(summary, lines, out), markup=False, highlight=False, soft_wrap=True)
+        messages().print(_sentence(summary, lines, errors, out), markup=False, highlight=False, soft_wrap=True)
+    if errors.count:
+        raise typer.Exit(ExitCode.SKIPPED)
 
 
 def _saved_name(model: str) -> str:
@@ -120,7 +131,7 @@ def _saved_name(model: str) -> str:
     return "a folder" if Path(model).is_dir() else model
 
 
-def _sentence(summary: Summary, lines: Lines, out: Path | None) -> str:
+def _sentence(summary: Summary, lines: Lines, errors: ErrorReport, out: Path | None) -> str:
     here = summary.rows - summary.resumed
     text = f"{here:,} texts, {summary.tokens:,} tokens in {summary.seconds:.1f} s ({here / summary.seconds:,.0f} texts/s)"
     if summary.resumed:
@@ -131,8 +142,7 @@ def _sentence(summary: Summary, lines: Lines, out: Path | None) -> str:
         text += f"; {lines.replaced:,} with characters replaced by U+FFFD"
     if lines.preprocessed:
         text += f"; {lines.preprocessed:,} preprocessed"
-    if summary.skipped:
-        text += f"; {summary.skipped:,} lines skipped, the first: {lines.first_bad}"
+    text += parameters.skipped_words(errors)
     return text + (f"\n{out}: {summary.rows:,} vectors of {summary.dimensions} dimensions" if out else "")
 
 

@@ -35,6 +35,8 @@ class ExitCode(IntEnum):
     """The engine, the server, the model, or a check of `verify` or `doctor`."""
     USAGE = 2
     """An option, an argument or an input that can't be used."""
+    SKIPPED = 3
+    """Done, but some lines were left out, with `--on-error skip`."""
     INTERRUPTED = 130
     """Ctrl-C; everything written before it is complete."""
     BROKEN_PIPE = 141
@@ -44,7 +46,8 @@ class ExitCode(IntEnum):
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 failed (engine, server, model, or a check); 2 wrong usage (an option or an input); 130 interrupted; "
+    "Exit codes: 0 done; 1 failed (engine, server, model, or a check); 2 wrong usage (an option or an input); "
+    "3 done, but lines were left out (--on-error skip); 130 interrupted; "
     "141 the reader of a pipe closed it; 143 terminated."
 )
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from qwen3_integrations.bulk.sources import InputFormat
+from qwen3_integrations.bulk.sources import STDIN, InputFormat
 from qwen3_integrations.cli.output import messages
 from qwen3_integrations.errors import ConfigError
 
 if TYPE_CHECKING:
+    from qwen3_integrations.bulk.error_report import ErrorReport
     from qwen3_integrations.bulk.sources import Lines
+    from qwen3_integrations.bulk.waiting import WaitingEngine
     from qwen3_integrations.core.preparation import OnBadText, Preprocess
     from qwen3_integrations.core.types import Task
     from qwen3_integrations.engines.sharing import SharedEngine
@@ -53,7 +57,21 @@ InputKind = Annotated[
         "--input-format", help="Default: jsonl for .jsonl, .ndjson and .json, with or without .gz; otherwise text.", show_default=False
     ),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip lines without text, and count them.")]
+OnError = Annotated[
+    Literal["stop", "skip"],
+    typer.Option(
+        "--on-error",
+        help="A line without a text, or whose text can't be processed: stop there; or leave it out, report it, and exit with 3.",
+    ),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        help="The file for the lines that --on-error skip leaves out, and why. Default: OUTPUT.errors.jsonl; none without an output file.",
+        show_default=False,
+    ),
+]
 BadText = Annotated[
     Literal["error", "replace"],
     typer.Option("--on-bad-text", help="Lines with lone surrogates, or that are not UTF-8: an error, or U+FFFD in their place."),
@@ -67,21 +85,57 @@ PreprocessName = Annotated[
         show_default=False,
     ),
 ]
+Wait = Annotated[
+    str,
+    typer.Option(
+        "--wait",
+        metavar="DURATION",
+        help="How long to wait for a server that goes away, or is not there yet: seconds, or 90s, 10m, 1h. Another model is refused.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary line.")]
 
 
 def open_engine_from(
-    task: Task, model: str | None, base_url: str | None, api_key: str | None, backend: str, options: Sequence[str] | None
-) -> SharedEngine:
-    """Open the engine that the parameters name.
+    task: Task,
+    model: str | None,
+    base_url: str | None,
+    api_key: str | None,
+    backend: str,
+    options: Sequence[str] | None,
+    wait_s: float = 0.0,
+) -> SharedEngine | WaitingEngine:
+    """Open the engine that the parameters name; with `wait_s`, it waits for its server.
 
     Raises:
         ConfigError: For options that can't work; see `open_engine`.
     """
+    from qwen3_integrations.bulk.waiting import WaitingEngine
     from qwen3_integrations.engines import open_engine
 
     own_options = engine_options(options or ())
-    return open_engine(task, model, base_url=base_url, api_key=api_key, backend=backend, **own_options)
+    engine = open_engine(task, model, base_url=base_url, api_key=api_key, backend=backend, **own_options)
+    try:
+        return WaitingEngine(engine, wait_s, _tell) if wait_s else engine
+    except ConfigError:
+        engine.close()
+        raise
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds, from a number with or without a unit: `90`, `90s`, `10m`, `1h`.
+
+    Raises:
+        ConfigError: For anything else.
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([smh]?)", text.strip(), re.ASCII)
+    if not found:
+        raise ConfigError(f"must be seconds, or a number with a unit such as 90s, 10m or 1h, not {text!r}", option=option)
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _tell(text: str) -> None:
+    messages().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def engine_options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -108,18 +162,47 @@ def open_input(
     source: str,
     kind: InputFormat | None,
     field: str,
-    skip_bad: bool,
+    report: ErrorReport,
     on_bad_text: OnBadText = "error",
     preprocess: Preprocess | None = None,
     reserved: str | None = None,
 ) -> AbstractContextManager[Lines]:
     """Open the input that the parameters name; print a note when it is the keyboard."""
-    from qwen3_integrations.bulk.sources import STDIN, open_lines
+    from qwen3_integrations.bulk.sources import open_lines
 
     if source == STDIN and sys.stdin.isatty():
         messages().print("reading lines from the terminal; end with Ctrl-D", highlight=False)
-    options: dict[str, Any] = {"skip_bad": skip_bad, "on_bad_text": on_bad_text, "preprocess": preprocess, "reserved": reserved}
+    options: dict[str, Any] = {"report": report, "on_bad_text": on_bad_text, "preprocess": preprocess, "reserved": reserved}
     return open_lines(source, kind, field=field, **options)
+
+
+def make_report(path: Path | None, on_error: str, source: str, output: Path | None = None) -> ErrorReport:
+    """The error report that the parameters name.
+
+    Raises:
+        ConfigError: If it is the input or the output, or names a file although nothing is left out.
+    """
+    from qwen3_integrations.bulk.error_report import ErrorReport
+
+    if path is not None:
+        others = [Path(source)] + ([output, output.with_name(f"{output.name}.part")] if output else [])
+        if path == Path(STDIN) or any(path.absolute() == each.absolute() or (path.exists() and _same(path, each)) for each in others):
+            raise ConfigError(f"can't be {path}", option="report", advice="Name a file of its own")
+    elif output:
+        path = output.with_name(f"{output.name}.errors.jsonl")
+    return ErrorReport(path, skips=on_error == "skip")
+
+
+def skipped_words(report: ErrorReport) -> str:
+    """The part of the closing line about lines that were left out; empty if there are none."""
+    if not report.count:
+        return ""
+    where = f", see {report.path}" if report.path else ""
+    return f"; {report.count:,} lines skipped{where}" + (f"; the first of this run: {report.first}" if report.first else "")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import typer
 
 from qwen3_integrations.cli import parameters
 from qwen3_integrations.cli.functions import named_function
-from qwen3_integrations.cli.output import console, messages, print_json
+from qwen3_integrations.cli.output import ExitCode, console, messages, print_json
 
 if TYPE_CHECKING:
     from qwen3_integrations.core.results import Ranking
@@ -19,7 +19,8 @@ def rerank(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A file of documents, one a line; - is standard input.")] = "-",
     input_format: parameters.InputKind = None,
     field: parameters.Field = "text",
-    skip_bad: parameters.SkipBad = False,
+    on_error: parameters.OnError = "stop",
+    report: parameters.ReportFile = None,
     on_bad_text: parameters.BadText = "error",
     preprocess: parameters.PreprocessName = None,
     top_n: Annotated[int | None, typer.Option(min=1, help="Largest number of documents to keep.", show_default=False)] = None,
@@ -29,6 +30,7 @@ def rerank(
     api_key: parameters.ApiKey = None,
     backend: parameters.BackendName = "auto",
     option: parameters.EngineOptions = None,
+    wait: parameters.Wait = "0",
     instruction: parameters.Instruction = None,
     max_tokens: parameters.DeclaredMaxTokens = None,
     quiet: parameters.Quiet = False,
@@ -42,15 +44,16 @@ def rerank(
     With --json, each line has rank and index (from 0), score, moved (places gained), truncated, document, and in `fields` the
     other fields of the input's line.
     """
-    from qwen3_integrations.bulk.ranking import ranked_records
+    from qwen3_integrations.bulk.ranking import rank_records, ranked_records
     from qwen3_integrations.core.reranker import Reranker
 
-    function = named_function(preprocess)
-    with parameters.open_input(source, input_format, field, skip_bad, on_bad_text) as lines:
-        records = list(lines)
-    with parameters.ending_in_order(), parameters.open_engine_from("rerank", model, base_url, api_key, backend, option) as engine:
-        reranker = Reranker(engine, instruction=instruction, max_tokens=max_tokens, on_bad_text=on_bad_text, preprocess=function)
-        ranking = reranker.rank(query, [record.text for record in records], top_n, threshold)
+    function, wait_s = named_function(preprocess), parameters.duration(wait, "wait")
+    errors = parameters.make_report(report, on_error, source)
+    with errors, parameters.open_input(source, input_format, field, errors, on_bad_text) as lines, parameters.ending_in_order():
+        found = list(lines)
+        with parameters.open_engine_from("rerank", model, base_url, api_key, backend, option, wait_s) as engine:
+            reranker = Reranker(engine, instruction=instruction, max_tokens=max_tokens, on_bad_text=on_bad_text, preprocess=function)
+            ranking, records = rank_records(reranker, query, found, lines, errors, top_n, threshold)
     if json:
         for row in ranked_records(ranking, records, field):
             print_json(row)
@@ -59,8 +62,10 @@ def rerank(
     if not quiet:
         replaced = f"; {lines.replaced:,} lines with characters replaced by U+FFFD" if lines.replaced else ""
         skipped = replaced + (f"; {ranking.usage.preprocessed:,} preprocessed" if ranking.usage.preprocessed else "")
-        skipped += f"; {lines.skipped:,} lines skipped, the first: {lines.first_bad}" if lines.skipped else ""
+        skipped += parameters.skipped_words(errors)
         messages().print(_sentence(ranking) + skipped, markup=False, highlight=False, soft_wrap=True)
+    if errors.count:
+        raise typer.Exit(ExitCode.SKIPPED)
 
 
 def _show(ranking: Ranking) -> None:

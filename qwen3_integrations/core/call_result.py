@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from qwen3_integrations.core.engine import Engine
-from qwen3_integrations.core.pipeline import Slice, Work, arun_slices, run_slices
+from qwen3_integrations.core.pipeline import arun_slices, run_slices
+from qwen3_integrations.core.planned import Slice, Work
 from qwen3_integrations.core.results import Usage
 from qwen3_integrations.core.types import Rows
-from qwen3_integrations.errors import BadReply, EngineError, Partial
+from qwen3_integrations.errors import BadReply, EngineError, Partial, Qwen3Error
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class CallResult:
         preprocessed: Positions of the items that the caller's `preprocess` changed.
         max_tokens: The budget that was used, if it is less than the wanted one (a server's own limit); else None.
         planned_at: Time at which the first slice was planned and the engine started, by `time.perf_counter`.
+        failed: The errors of the items that were left out, by position. Their rows are not numbers.
     """
 
     rows: Rows
@@ -42,9 +44,10 @@ class CallResult:
     preprocessed: frozenset[int]
     max_tokens: int | None
     planned_at: float
+    failed: Mapping[int, Qwen3Error]
 
 
-def run_call(engine: Engine, work: Work[T], items: Sequence[T], report: Report | None = None) -> CallResult:
+def run_call(engine: Engine, work: Work[T], items: Sequence[T], report: Report | None = None, *, skip: bool = False) -> CallResult:
     """Run all items and collect their rows; see `pipeline.run_slices`.
 
     Args:
@@ -52,13 +55,14 @@ def run_call(engine: Engine, work: Work[T], items: Sequence[T], report: Report |
         work: How items become prompts, and rows become results; `Work.finish` must return one row for each item.
         items: A list or a tuple.
         report: Called with the number of items of each finished slice.
+        skip: Leave out the items that can't be planned or run.
 
     Raises:
         Qwen3Error: An error of the planning or the engine; its `index` is the item's position.
         BadReply: If the rows of slices have different widths.
     """
     whole = _Whole(len(items))
-    with whole.partial_in_errors(), closing(run_slices(engine, work, items)) as parts:
+    with whole.partial_in_errors(), closing(run_slices(engine, work, items, skip=skip)) as parts:
         for part in parts:
             whole.take(part)
             if report:
@@ -91,10 +95,12 @@ class _Whole:
         self._max_tokens: int | None = None
         self._planned_at = 0.0
         self._taken = 0
+        self._failed: dict[int, Qwen3Error] = {}
 
     def take(self, part: Slice[Any]) -> None:
         """Keep the rows of a slice."""
-        rows = part.rows
+        rows = _with_gaps(part) if part.failed else part.rows
+        self._failed |= part.failed
         if self._rows is None:
             self._rows = rows if len(part.items) == self._count else np.empty((self._count, *rows.shape[1:]), dtype=np.float32)
             self._planned_at = part.planned_at
@@ -134,4 +140,12 @@ class _Whole:
             preprocessed=frozenset(self._preprocessed),
             max_tokens=self._max_tokens,
             planned_at=self._planned_at,
+            failed=self._failed,
         )
+
+
+def _with_gaps(part: Slice[Any]) -> Rows:
+    """The rows of a slice with one row for each item: not numbers for those that were left out."""
+    rows = np.full((len(part.items), *part.rows.shape[1:]), np.nan, dtype=np.float32)
+    rows[[at for at in range(len(part.items)) if part.begin + at not in part.failed]] = part.rows
+    return rows

@@ -16,7 +16,8 @@ from qwen3_integrations.core.component import Component
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.fingerprint import digest_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
-from qwen3_integrations.core.pipeline import Plan, Slice, Work, arun_slices, is_quick, run_slices
+from qwen3_integrations.core.pipeline import arun_slices, is_quick, run_slices
+from qwen3_integrations.core.planned import Plan, Slice, Work
 from qwen3_integrations.core.planning import declared_budget, document_prompts, query_prompts
 from qwen3_integrations.core.preparation import OnBadText, Preprocess, identity_of
 from qwen3_integrations.core.progress import texts_bar
@@ -196,7 +197,7 @@ class Embedder(Component):
         return self._counted(await arun_call(self.engine, work, checked))
 
     def slices(
-        self, items: Iterable[T], text: Callable[[T], str], *, queries: bool = False, size: SliceSize | None = None
+        self, items: Iterable[T], text: Callable[[T], str], *, queries: bool = False, size: SliceSize | None = None, skip: bool = False
     ) -> Generator[Slice[T], None, None]:
         """Embed the texts of any items, as finished slices. `iter_documents`, files and surveys use it.
 
@@ -205,23 +206,24 @@ class Embedder(Component):
             text: From an item to its text, which must be checked.
             queries: Embed the texts as queries with the embedder's instruction, not as documents.
             size: Bounds of a slice.
+            skip: Leave out the items that can't be embedded: their errors are in `Slice.failed`.
 
         Raises:
             Qwen3Error: As in `pipeline.run_slices`.
         """
         work = self._queries(text, None) if queries else self._documents(text)
-        with self._tally() as count, closing(run_slices(self.engine, work, items, size)) as parts:
+        with self._tally() as count, closing(run_slices(self.engine, work, items, size, skip=skip)) as parts:
             for part in parts:
                 count(part)
                 yield part
 
     async def aslices(
-        self, items: Iterable[T], text: Callable[[T], str], *, queries: bool = False, size: SliceSize | None = None
+        self, items: Iterable[T], text: Callable[[T], str], *, queries: bool = False, size: SliceSize | None = None, skip: bool = False
     ) -> AsyncGenerator[Slice[T], None]:
         """As `slices`, without blocking the event loop."""
         work = self._queries(text, None) if queries else self._documents(text)
         with self._tally() as count:
-            async with aclosing(arun_slices(self.engine, work, items, size)) as parts:
+            async with aclosing(arun_slices(self.engine, work, items, size, skip=skip)) as parts:
                 async for part in parts:
                     count(part)
                     yield part

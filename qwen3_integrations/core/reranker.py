@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from qwen3_integrations.core.call_result import CallResult, Report, arun_call, r
 from qwen3_integrations.core.component import Component
 from qwen3_integrations.core.engine import Engine, conventions_of
 from qwen3_integrations.core.html import engine_facts, facts_table, usage_words
-from qwen3_integrations.core.pipeline import QUICK_ITEMS, Plan, Work, is_quick
+from qwen3_integrations.core.pipeline import QUICK_ITEMS, is_quick
+from qwen3_integrations.core.planned import Plan, Work
 from qwen3_integrations.core.planning import PairPlanner, declared_budget
 from qwen3_integrations.core.preparation import OnBadText, Preprocess
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION, Separator
@@ -23,7 +25,7 @@ from qwen3_integrations.core.results import Hit, Ranking, Timing
 from qwen3_integrations.core.tokenizer import checked_text, checked_texts
 from qwen3_integrations.core.types import Rows
 from qwen3_integrations.core.validation import checked_budget, checked_cut, checked_list, plain_text
-from qwen3_integrations.errors import BadReply, ConfigError
+from qwen3_integrations.errors import BadReply, ConfigError, Qwen3Error
 
 log = logging.getLogger("qwen3_integrations")
 
@@ -115,6 +117,43 @@ class Reranker(Component):
         listed = self._checked(documents)  # a new list: a column of a data frame is indexed by its labels
         result = run_call(self.engine, work, [(query, document) for document in listed])
         return self._ranking(query, listed, instruction, result, started, top_n, score_threshold)
+
+    def rank_valid(
+        self, query: str, documents: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
+    ) -> tuple[Ranking, Mapping[int, Qwen3Error]]:
+        """As `rank`, without the documents that can't be ranked.
+
+        Args:
+            query, top_n, score_threshold: As in `rank`.
+            documents: Checked texts.
+
+        Returns:
+            The ranking of the other documents, whose `index` counts these alone; and the errors, by position in `documents`.
+
+        Raises:
+            Qwen3Error: As in `rank`, for errors that are not about a single document.
+        """
+        top_n, score_threshold = checked_cut(top_n, score_threshold)
+        started = time.perf_counter()
+        checked_text(query, "query", any_text=self._takes_any_text)
+        result = run_call(self.engine, self._work(None), [(query, document) for document in documents], skip=True)
+        if not result.failed:
+            return self._ranking(query, documents, None, result, started, top_n, score_threshold), {}
+        valid = [at for at in range(len(documents)) if at not in result.failed]
+        numbers = {at: number for number, at in enumerate(valid)}
+
+        def numbered(positions: frozenset[int]) -> frozenset[int]:
+            return frozenset(numbers[at] for at in positions)
+
+        result = replace(
+            result,
+            rows=result.rows[valid],
+            truncated=numbered(result.truncated),
+            replaced=numbered(result.replaced),
+            preprocessed=numbered(result.preprocessed),
+        )
+        ranked = [documents[at] for at in valid]
+        return self._ranking(query, ranked, None, result, started, top_n, score_threshold), result.failed
 
     async def arank(
         self,

@@ -112,7 +112,7 @@ def test_the_summary_goes_where_a_script_can_read_it(text_file, tmp_path):
     summary = json.loads(shown.stdout)
     assert summary.pop("seconds") >= 0
     assert summary.pop("tokens") > 50
-    nothing = {"resumed": 0, "skipped": 0, "truncated": 0, "first_bad": None}
+    nothing = {"resumed": 0, "skipped": 0, "truncated": 0, "first_error": None, "report": None}
     nothing |= {"replaced": 0, "preprocessed": 0}
     assert summary == {"rows": 6, "dimensions": 64, "output": str(out)} | nothing
     assert shown.stderr == ""
@@ -135,10 +135,10 @@ def test_bad_lines_stop_or_are_counted(tmp_path):
     assert f"error: {path}, line 2: has a field 'text' that is not a string but 2" in said
     assert f"1 rows are kept in {out}.part" in said
     assert not out.exists()
-    said = invoke(path, "--output", out, *FAKE, "--skip-bad").stderr
+    said = invoke(path, "--output", out, *FAKE, "--on-error", "skip", code=3).stderr
     assert "1 texts" in said
     assert "after 1 from an earlier run" in said
-    assert "1 lines skipped, the first: " in said
+    assert f"1 lines skipped, see {out}.errors.jsonl; the first of this run: {path}, line 2: has a field" in said
     assert np.array_equal(np.load(out), fake_vectors(["one", "three"]))
 
 
@@ -171,10 +171,10 @@ def test_other_settings_need_a_restart(tmp_path):
     path, out = tmp_path / "in.jsonl", tmp_path / "out.npy"
     path.write_text('{"text": "one"}\nbad\n', encoding="utf-8")
     invoke(path, "--output", out, *FAKE, code=2)
-    said = invoke(path, "--output", out, *FAKE, "--dimensions", "32", "--skip-bad", code=2).stderr
+    said = invoke(path, "--output", out, *FAKE, "--dimensions", "32", "--on-error", "skip", code=2).stderr
     assert "dimensions was None and is 32" in said
     assert "--restart" in said
-    invoke(path, "--output", out, *FAKE, "--dimensions", "32", "--skip-bad", "--restart")
+    invoke(path, "--output", out, *FAKE, "--dimensions", "32", "--on-error", "skip", "--restart", code=3)
     assert np.load(out).shape == (1, 32)
 
 

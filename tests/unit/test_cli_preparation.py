@@ -93,7 +93,7 @@ def test_a_function_that_fails_stops_at_its_line_or_is_skipped(own, folder):
     (folder / "in.txt").write_text("one\nbad\nthree\n")
     shown = invoke("embed", "in.txt", *FAKE, "--preprocess", f"{own}:fails", "-o", "out.npy", code=2)
     assert f"error: in.txt, line 2: can't be preprocessed: {own}:fails returned None, not a string" in shown.stderr
-    shown = invoke("embed", "in.txt", *FAKE, "--preprocess", f"{own}:fails", "-o", "out.npy", "--skip-bad")
+    shown = invoke("embed", "in.txt", *FAKE, "--preprocess", f"{own}:fails", "-o", "out.npy", "--on-error", "skip", code=3)
     assert "1 lines skipped" in shown.stderr
     assert np.array_equal(np.load("out.npy"), fake_vectors("one", "three"))
 
@@ -152,7 +152,13 @@ def test_a_field_named_like_the_vectors_is_never_lost(tmp_path, suffix):
         invoke("embed", path, *FAKE, "-o", out)
         assert np.array_equal(np.load(out), fake_vectors("one", "two"))
         return
-    for more in ((), ("--skip-bad",)):
+    for more in (
+        (),
+        (
+            "--on-error",
+            "skip",
+        ),
+    ):
         said = invoke("embed", path, *FAKE, "-o", out, *more, code=2).stderr
         assert "line 2: has a field 'embedding', which is also the name of the output's field for vectors" in said
         assert "--vector-field" in said

@@ -82,6 +82,6 @@ def test_nothing_gives_nothing():
 def test_bad_lines_are_named_or_counted():
     lines = b'{"text": "csv"}\n{"text": 1}\n'
     assert "error: standard input, line 2: " in invoke("x", *FAKE, "--input-format", "jsonl", input=lines, code=2).stderr
-    shown = invoke("x", *FAKE, "--input-format", "jsonl", "--skip-bad", input=lines)
+    shown = invoke("x", *FAKE, "--input-format", "jsonl", "--on-error", "skip", input=lines, code=3)
     assert "1 of 1 documents" in shown.stderr
-    assert "1 lines skipped, the first: standard input, line 2" in shown.stderr
+    assert "1 lines skipped; the first of this run: standard input, line 2" in shown.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_integrations.bulk.error_report import ErrorReport
 from qwen3_integrations.bulk.sources import NO_LINES, InputFormat, Lines, open_lines
 from qwen3_integrations.errors import InputError
 
@@ -71,10 +72,11 @@ def test_a_bad_line_is_named_and_can_be_skipped(line, said):
     assert len(str(caught.value)) < 300
     assert lines.mark().lines == 1
 
-    lenient = read(content, skip_bad=True)
+    lenient = read(content, report=(report := ErrorReport(None, skips=True)))
     assert [(record.text, record.line) for record in lenient] == [("one", 1), ("three", 3)]
-    assert lenient.skipped == 1
-    assert said in lenient.first_bad
+    report.write()
+    assert report.count == 1
+    assert said in report.first
 
 
 def test_a_pair_of_surrogates_is_a_character():
@@ -97,7 +99,7 @@ def test_marks_depend_on_the_lines_and_not_on_their_endings():
 
 
 def test_lines_after_the_last_record_are_not_in_the_mark():
-    lines = read(b'{"text": "one"}\n\n\nbad\n', skip_bad=True)
+    lines = read(b'{"text": "one"}\n\n\nbad\n', report=ErrorReport(None, skips=True))
     assert len(list(lines)) == 1
     assert lines.mark().lines == 1
 

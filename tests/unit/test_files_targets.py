@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_integrations.bulk.error_report import ErrorReport
 from qwen3_integrations.bulk.formats import OutputFormat, make_format
 from qwen3_integrations.bulk.part_file import PartFile
 from qwen3_integrations.bulk.run import Summary, embed_records
@@ -45,13 +46,14 @@ def run(
     settings=SETTINGS,
     dimensions: int = 32,
     chunk: int = 4,
-    skip_bad: bool = False,
+    skip: bool = False,
     **options,
 ) -> Summary:
-    source = Lines(io.BytesIO("".join(f"{line}\n" for line in lines).encode()), "in.jsonl", InputFormat.JSONL, skip_bad=skip_bad)
-    with PartFile(out, make_format(chosen), settings, **options) as target:
+    report = ErrorReport(out.with_name(f"{out.name}.errors.jsonl"), skips=skip)
+    source = Lines(io.BytesIO("".join(f"{line}\n" for line in lines).encode()), "in.jsonl", InputFormat.JSONL, report=report)
+    with PartFile(out, make_format(chosen), settings, report=report, **options) as target:
         records = target.resume(source)
-        return embed_records(Embedder(Stopping(stop_at, dimensions=dimensions)), source, records, target, chunk=chunk)
+        return embed_records(Embedder(Stopping(stop_at, dimensions=dimensions)), source, records, target, chunk=chunk, report=report)
 
 
 def stopped(out: Path, at: str = "number 22 ", **settings) -> None:
@@ -148,7 +150,7 @@ def test_lines_after_the_finished_ones_may_change(tmp_path):
     second = tmp_path / "second"
     with pytest.raises(InputError, match=r"in\.jsonl, line 23"):
         run(second, broken)
-    summary = run(second, broken, skip_bad=True)
+    summary = run(second, broken, skip=True)
     assert (summary.rows, summary.resumed, summary.skipped) == (40, 22, 1)
     assert second.read_bytes() == out.read_bytes()
 

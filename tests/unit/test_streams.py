@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from qwen3_integrations import Embedder, FakeEngine, Reranker
-from qwen3_integrations.core.pipeline import IN_FLIGHT, Plan, Work, arun_slices, run_slices
+from qwen3_integrations.core.pipeline import IN_FLIGHT, arun_slices, run_slices
+from qwen3_integrations.core.planned import Plan, Work
 from qwen3_integrations.core.planning import document_prompts
 from qwen3_integrations.core.slicing import FIRST, SLICE, SliceSize
 from qwen3_integrations.core.types import Prompt, Reply

@@ -110,6 +110,15 @@ class Connection:
         assert self._current is not None
         return self._current
 
+    async def contact_again(self) -> ServerInfo:
+        """As `server`, after a new discovery and handshake: the server was away, and may have come back with another model.
+
+        Raises:
+            HandshakeFailed, EngineError: As for `server`. The next call makes the contact then.
+        """
+        self._is_ready, self._first_contact = False, None
+        return await self.server()
+
     def learn(self, **fields: Any) -> None:
         """Keep what an answer showed about the server, for the rest of the engine's life.
 

@@ -29,12 +29,12 @@ from qwen3_integrations.engines.http.dialects import Answer, DialectName
 from qwen3_integrations.engines.http.discovery import dialect_for
 from qwen3_integrations.engines.http.fitting import Fitter
 from qwen3_integrations.engines.http.grouping import grouped
-from qwen3_integrations.engines.http.handshake import Handshake
+from qwen3_integrations.engines.http.handshake import Handshake, easy_prompts
 from qwen3_integrations.engines.http.inherited import without_connections
 from qwen3_integrations.engines.http.local_folder import known_model
 from qwen3_integrations.engines.http.network import Network
 from qwen3_integrations.engines.http.server_info import ServerInfo, loaded
-from qwen3_integrations.engines.http.transport import Transport
+from qwen3_integrations.engines.http.transport import Transport, retries
 from qwen3_integrations.errors import ConfigError, EngineError, ServerTimeout
 from qwen3_integrations.models.catalog import CHECKPOINTS, Source, model_name
 from qwen3_integrations.models.hub import find_model
@@ -214,6 +214,17 @@ class HttpEngine(Submitting):
         self._check_open()
         return waited(self._loop.submit(self._fingerprint()))
 
+    def contact_again(self) -> None:
+        """Contact the server anew, as on first use, without retries. It was away, and may have come back with another model.
+
+        Raises:
+            HandshakeFailed: If the server does not answer as the model must.
+            EngineError: If the server fails.
+        """
+        self._check_open()
+        with retries(0):
+            waited(self._loop.submit(self._contact_again()))
+
     @property
     def dimensions(self) -> int | None:
         """Width of the model's embeddings; None for a reranker, or where it is not known before the first call."""
@@ -302,6 +313,10 @@ class HttpEngine(Submitting):
             max_tokens=budget if budget < job.max_tokens else None,
             server_tokens=tokens if reported else None,
         )
+
+    async def _contact_again(self) -> None:
+        server = await self._connection.contact_again()
+        await self._connection.ask(server, easy_prompts(self.task, self.tokenizer)[:1])  # a server that is trusted is asked too
 
     async def _fingerprint(self) -> Fingerprint:
         server = await self._connection.server()
