@@ -107,6 +107,10 @@ class HostPage:
             self._opened = self.lab.open(self.page, self.name, self.cells, app=self.host)
             self._opened.run_all()
 
+    def reopen(self) -> None:
+        """Load the saved notebook as another day would: with a new kernel, and without running its cells."""
+        self._opened = self.lab.open(self.page, self.name, None, app=self.host)
+
     @property
     def lab_page(self) -> LabPage:
         """The notebook as an application with a kernel; Voila shows only a page."""
