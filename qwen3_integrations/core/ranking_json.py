@@ -60,7 +60,9 @@ def compared_json(ranking: Ranking, shown: Sequence[Mapping[str, Any]]) -> dict[
     every = (*ranking.hits, *ranking.dropped)
     is_whole = len(wanted) == len(every)
     hits = [
-        {"index": hit.index, "score": hit.score, **({} if is_whole else {"rank": hit.rank}), **_cut(hit)} for hit in every if hit.index in wanted
+        {"index": hit.index, "score": hit.score, **({} if is_whole else {"rank": hit.rank}), **_cut(hit)}
+        for hit in every
+        if hit.index in wanted
     ]
     return _about(ranking) | {"hits": hits}
 

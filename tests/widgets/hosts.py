@@ -36,9 +36,11 @@ TEXTS = """
         for (const raw of range.getClientRects()) {
             let rect = cut(raw, raw), shortened = false, gone = false;
             for (let each = parent; each && each !== root; each = each.parentElement) {
-                const style = getComputedStyle(each);
+                const style = getComputedStyle(each), edge = each.getBoundingClientRect();
+                const framed = [style.borderLeftWidth, style.borderRightWidth].every((line) => parseFloat(line) > 0);
+                if (framed && style.display !== "inline" && !shortened && (rect.right > edge.right + 0.5 || rect.left < edge.left - 0.5))
+                    wrong.push(`outside its frame: ${text.slice(0, 40)}`);
                 if (style.overflow === "visible" || each instanceof SVGElement) continue;
-                const edge = each.getBoundingClientRect();
                 const within = cut(rect, edge);
                 const scrolls = /auto|scroll/.test(style.overflowX + style.overflowY);
                 shortened ||= style.textOverflow === "ellipsis" || style.webkitLineClamp !== "none" || scrolls;

@@ -74,7 +74,7 @@ class Lab:
     def voila(self, page: Any, name: str, cells: Sequence[str], theme: str = "light") -> None:
         """Write a notebook and show it as a page of Voila's, which runs its cells on a kernel of its own."""
         self.write(name, cells)
-        page.goto(f"{self._url}/voila/render/{name}.ipynb?token={self._token}&voila-theme={theme}", timeout=90_000)
+        page.goto(f"{self._url}/voila/render/{name}.ipynb?token={self._token}&theme={theme}", timeout=90_000)
 
 
 class LabPage:

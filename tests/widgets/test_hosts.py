@@ -211,8 +211,9 @@ def test_the_checks_find_faults(browser_page):
     page = browser_page()
     page.set_content(
         "<main lang=en><dl><div><dt>a</dt><dd>b</dd><svg></svg></div></dl><p style='margin:0'>one</p><p style='margin:-20px 0 0'>two</p>"
-        "<div style='width:20px;overflow:hidden;white-space:nowrap'>a long line</div></main>"
+        "<div style='width:20px;overflow:hidden;white-space:nowrap'>a long line</div>"
+        "<div style='width:20px;border:1px solid'>1,234,567</div></main>"
     )
     root = page.locator("main")
-    assert wrong_texts(root) == ["clipped: a long line", "over each other: one | two"]
+    assert wrong_texts(root) == ["clipped: a long line", "outside its frame: 1,234,567", "over each other: one | two"]
     assert [each.partition(":")[0] for each in violations(root)] == ["definition-list"]
