@@ -54,11 +54,17 @@ def compared_json(ranking: Ranking, shown: Sequence[Mapping[str, Any]]) -> dict[
 
     Args:
         ranking: The second ranking.
-        shown: The hits of the first one; only their documents are listed.
+        shown: The hits of the first one; only their documents are listed, with their ranks among all where these are more.
     """
     wanted = {hit["index"] for hit in shown}
-    hits = [hit for hit in (*ranking.hits, *ranking.dropped) if hit.index in wanted]
-    return _about(ranking) | {"hits": [{"index": hit.index, "score": hit.score, **_cut(hit)} for hit in hits]}
+    every = (*ranking.hits, *ranking.dropped)
+    is_whole = len(wanted) == len(every)
+    hits = [
+        {"index": hit.index, "score": hit.score, **({} if is_whole else {"rank": hit.rank}), **_cut(hit)}
+        for hit in every
+        if hit.index in wanted
+    ]
+    return _about(ranking) | {"hits": hits}
 
 
 def _about(ranking: Ranking) -> dict[str, Any]:

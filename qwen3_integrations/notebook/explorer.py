@@ -36,6 +36,10 @@ PATIENCE_S = 0.3
 """How long the static form waits for figures in progress: enough for some thousand vectors."""
 
 
+_SENT_AT_ONCE = ("_esm", "_css", "_texts", "_groups")
+"""Traits that never change after the constructor."""
+
+
 class EmbeddingExplorer(Widget):
     """Explore embeddings: which texts are near each other, what a smaller width costs, and which vectors are wrong.
 
@@ -206,9 +210,8 @@ class EmbeddingExplorer(Widget):
         return {"go": self._go, "cancel": self._cancel, "query": self._ask, "state": self._send_again}
 
     def _send_again(self) -> None:
-        """Send a view what it may have lost while it was being made."""
-        if self.ready or self.busy:
-            self.send_state()
+        """Send a view what it may have lost while it was being made: all that changes after the constructor."""
+        self.send_state([name for name in self.keys if name not in _SENT_AT_ONCE])
 
     def _ask(self, text: str) -> None:
         """Set the query. The same query is embedded again, since the embedder's instruction may have changed."""

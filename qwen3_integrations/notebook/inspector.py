@@ -237,12 +237,8 @@ class RankInspector(Widget):
         """This inspector as the text of a `.ranking.json` file, which JupyterLab and Notebook 7 open without a kernel."""
         return json.dumps(self._json(whole=True), ensure_ascii=False, allow_nan=False, indent=1)
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is not None:
-            data = bundle[0] if isinstance(bundle, tuple) else bundle
-            data[MIME_TYPE] = self._json(whole=False)
-        return bundle
+    def _saved_form(self) -> dict[str, Any]:
+        return {MIME_TYPE: self._json(whole=False)}
 
     def _json(self, *, whole: bool) -> dict[str, Any]:
         state = self.get_state(self.trait_names(exported=True))

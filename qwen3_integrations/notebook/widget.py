@@ -18,6 +18,9 @@ from qwen3_integrations.errors import EngineClosed, Qwen3Error
 log = logging.getLogger("qwen3_integrations")
 
 T = TypeVar("T")
+SAVED = "application/vnd.qwen3.widget+json"
+"""MIME type that marks an output for JupyterLab's extension: without the widget's kernel it shows the HTML beside it."""
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -198,7 +201,12 @@ class Widget(anywidget.AnyWidget):
         if bundle is not None:
             data = bundle[0] if isinstance(bundle, tuple) else bundle
             data["text/html"] = self._static_html()
+            data |= self._saved_form()
         return bundle
+
+    def _saved_form(self) -> dict[str, Any]:
+        """What JupyterLab's extension shows without the widget's kernel: MIME type -> content."""
+        return {SAVED: {"version": 1}}
 
 
 async def _nothing() -> None:

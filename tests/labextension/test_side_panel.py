@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from tests.labextension.jupyter_server import command
 from tests.labextension.test_server_extension import overview
 from tests.waiting import until
+from tests.widgets.hosts import THEMES, WIDTHS, wrong_texts
 
 pytestmark = [pytest.mark.browser, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -30,6 +31,20 @@ def violations(page, selector="#qwen3-servers"):
         page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("(selector) => axe.run(selector, {resultTypes: ['violations']})", selector)["violations"]
     return [(one["id"], node["html"][:160]) for one in found for node in one["nodes"]]
+
+
+def wrong_at_every_width(page):
+    """Texts of the panel that lie over each other or are clipped, in both themes and at every width of the window."""
+    found, size = {}, page.viewport_size
+    for name, theme in THEMES.items():
+        command(page, "apputils:change-theme", theme=theme)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 1000})
+            if wrong := wrong_texts(page.locator("#qwen3-servers")):
+                found[f"{name} {width}"] = wrong
+    command(page, "apputils:change-theme", theme=THEMES["light"])
+    page.set_viewport_size(size)
+    return found
 
 
 def run_cell(page, index=0):
@@ -99,6 +114,7 @@ def test_a_server_is_started_used_and_stopped_in_jupyterlab(jupyter, pages, engi
     fill(page, Model="qwen3-tiny-demo", Longest_prompt="1024")
     expect(side(page).get_by_role("region", name="Memory")).to_contain_text("weights")
     photograph(page, "form")
+    assert wrong_at_every_width(page) == {}
 
     start(page)
     expect(side(page).get_by_role("list", name="Phases of the start")).to_be_visible()
@@ -108,6 +124,7 @@ def test_a_server_is_started_used_and_stopped_in_jupyterlab(jupyter, pages, engi
     expect(side(page).get_by_role("region", name="Load")).to_contain_text("good")
     assert violations(page) == []
     photograph(page, "detail")
+    assert wrong_at_every_width(page) == {}
 
     # the list, by keyboard
     page.keyboard.press("Escape")
@@ -119,6 +136,7 @@ def test_a_server_is_started_used_and_stopped_in_jupyterlab(jupyter, pages, engi
     expect(side(page).get_by_role("button", name="Open qwen3-tiny-demo")).to_be_focused()
     assert violations(page) == []
     photograph(page, "list")
+    assert wrong_at_every_width(page) == {}
     expect(page.get_by_role("button", name=re.compile("Qwen3: 1 server"))).to_be_visible()
 
     # code for a cell, before and after a restart of the kernel
@@ -152,6 +170,7 @@ def test_two_tabs_show_the_same_servers_and_a_failed_start_keeps_its_first_error
     expect(side(first).get_by_role("alert").filter(has_text="First error")).to_contain_text("the engine was asked to fail", timeout=SHOW_S)
     assert violations(first) == []
     photograph(first, "failed-dark")
+    assert wrong_at_every_width(first) == {}
     card = side(second).get_by_role("list", name="Servers").get_by_role("listitem")
     expect(card).to_contain_text("the engine was asked to fail")
     assert violations(second) == []

@@ -62,6 +62,18 @@ def test_a_file_has_everything_and_a_notebook_the_beginning(reranker):
     assert {hit["index"]: hit["text"] for hit in whole["hits"]} == dict(enumerate(texts))
 
 
+def test_where_only_the_best_are_listed_the_other_ranking_has_its_ranks(reranker):
+    texts = [f"document {at}" for at in range(MOST_HITS + 5)]
+    ranking, other = reranker.rank("a", texts), reranker.rank("a", texts, instruction="Find the weather")
+    inspector = RankInspector(ranking, compare=other)
+    bundle = inspector._repr_mimebundle_()
+    value = checked((bundle[0] if isinstance(bundle, tuple) else bundle)[MIME_TYPE])
+    inspector.close()
+    ranks = {hit.index: hit.rank for hit in other}
+    assert len(value["compare"]["hits"]) == MOST_HITS
+    assert all(hit["rank"] == ranks[hit["index"]] for hit in value["compare"]["hits"])
+
+
 def test_an_inspector_saves_its_comparison_labels_limits_and_view(inspector):
     bundle = inspector._repr_mimebundle_()
     data = bundle[0] if isinstance(bundle, tuple) else bundle
@@ -70,6 +82,7 @@ def test_an_inspector_saves_its_comparison_labels_limits_and_view(inspector):
     assert (value["top_n"], value["score_threshold"]) == (3, 0.25)
     assert {hit["index"]: hit.get("label") for hit in value["hits"]} == {0: None, 1: 2, 2: None, 3: 0}
     assert [hit["index"] for hit in value["compare"]["hits"]] == [hit.index for hit in inspector.compare]
+    assert not any("rank" in hit for hit in value["compare"]["hits"])
     assert value["compare"]["kendall_tau"] == inspector.tau
     assert value["view"]["selection"] == [2]
     assert value["view"]["k"] == 3

@@ -17,6 +17,12 @@ INSPECTOR = """
 inspector = RankInspector(reranker, "copy a file", documents, threshold=0.4)
 inspector
 """
+ALONE = """
+alone = Reranker(FakeEngine("rerank")).rank("copy a file", documents[:12]).inspect(labels={0: 1, 1: 0, 2: 2})
+alone
+"""
+"""Its reranker is gone, and few of its documents are judged."""
+
 EXPLORER = """
 topics = ["file management", "weather in the north", "lists"]
 labels = [topics[i % 3] for i in range(26)]
@@ -42,4 +48,4 @@ panel
 """
 """A panel as it is with a ready server, without one."""
 
-CELLS = [SETUP, INSPECTOR, EXPLORER, PANEL, READY]
+CELLS = [SETUP, INSPECTOR, ALONE, EXPLORER, PANEL, READY]

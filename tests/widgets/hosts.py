@@ -36,9 +36,11 @@ TEXTS = """
         for (const raw of range.getClientRects()) {
             let rect = cut(raw, raw), shortened = false, gone = false;
             for (let each = parent; each && each !== root; each = each.parentElement) {
-                const style = getComputedStyle(each);
+                const style = getComputedStyle(each), edge = each.getBoundingClientRect();
+                const framed = [style.borderLeftWidth, style.borderRightWidth].every((line) => parseFloat(line) > 0);
+                if (framed && style.display !== "inline" && !shortened && (rect.right > edge.right + 0.5 || rect.left < edge.left - 0.5))
+                    wrong.push(`outside its frame: ${text.slice(0, 40)}`);
                 if (style.overflow === "visible" || each instanceof SVGElement) continue;
-                const edge = each.getBoundingClientRect();
                 const within = cut(rect, edge);
                 const scrolls = /auto|scroll/.test(style.overflowX + style.overflowY);
                 shortened ||= style.textOverflow === "ellipsis" || style.webkitLineClamp !== "none" || scrolls;
@@ -106,6 +108,10 @@ class HostPage:
         else:
             self._opened = self.lab.open(self.page, self.name, self.cells, app=self.host)
             self._opened.run_all()
+
+    def reopen(self) -> None:
+        """Load the saved notebook as another day would: with a new kernel, and without running its cells."""
+        self._opened = self.lab.open(self.page, self.name, None, app=self.host)
 
     @property
     def lab_page(self) -> LabPage:

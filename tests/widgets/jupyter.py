@@ -74,7 +74,7 @@ class Lab:
     def voila(self, page: Any, name: str, cells: Sequence[str], theme: str = "light") -> None:
         """Write a notebook and show it as a page of Voila's, which runs its cells on a kernel of its own."""
         self.write(name, cells)
-        page.goto(f"{self._url}/voila/render/{name}.ipynb?token={self._token}&voila-theme={theme}", timeout=90_000)
+        page.goto(f"{self._url}/voila/render/{name}.ipynb?token={self._token}&theme={theme}", timeout=90_000)
 
 
 class LabPage:
@@ -153,6 +153,10 @@ def jupyterlab(folder: Path) -> Iterator[Lab]:
     config.write_text(CONFIG)
     port, token = free_port(), secrets.token_hex(16)
     directories = {name: str(folder / name.lower()) for name in DIRECTORIES}
+    extension = folder / "share" / "labextensions" / "qwen3-integrations"  # this tree's build, whichever is installed
+    extension.parent.mkdir(parents=True)
+    extension.symlink_to(ROOT / "qwen3_integrations" / "labextension" / "prebuilt")
+    directories["JUPYTER_PATH"] = str(folder / "share")
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "JUPYTER_PLATFORM_DIRS": "1"}
     command = [sys.executable, "-m", "jupyterlab", f"--config={config}", f"--ServerApp.root_dir={root}"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]

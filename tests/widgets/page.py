@@ -19,6 +19,7 @@ THEMES = {
         "--jp-layout-color2": "#424242",
         "--jp-ui-font-color0": "rgba(255, 255, 255, 1)",
         "--jp-ui-font-color2": "rgba(255, 255, 255, 0.7)",
+        "--jp-ui-inverse-font-color1": "rgba(0, 0, 0, 0.8)",
         "--jp-border-color2": "#616161",
         "--jp-brand-color1": "#2196f3",
         "--jp-success-color1": "#66bb6a",

@@ -12,12 +12,14 @@ from playwright.sync_api import expect
 
 from tests.waiting import until
 from tests.widgets.jupyter import ROOT, exported
+from tests.widgets.page import blocked
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-RERANKER = """
-from qwen3_integrations import Reranker, open_engine
-reranker = Reranker(open_engine("rerank", "qwen3-tiny-demo", backend="{}"))
+TORCH = """
+from qwen3_integrations import Embedder, FakeEngine, Reranker, open_engine
+from qwen3_integrations.notebook import EmbeddingExplorer, ServerPanel
+reranker = Reranker(open_engine("rerank", "qwen3-tiny-demo", backend="torch"))
 documents = [
     "Remove a file or a directory from the disk.",
     "Copy data from one file to another file.",
@@ -25,36 +27,63 @@ documents = [
     "Rename a file.",
 ]
 """
-TORCH, FAKE = RERANKER.format("torch"), RERANKER.format("fake")  # the fake one where only the appearance is tested
 INSPECT = "inspector = reranker.rank('copy a file', documents).inspect(reranker=reranker)\ninspector"
 EXPLORE = """
-from qwen3_integrations import Embedder, FakeEngine
-from qwen3_integrations.notebook import EmbeddingExplorer
 explorer = EmbeddingExplorer(Embedder(FakeEngine("embed")), documents)
 explorer
 """
 PANEL = """
-from qwen3_integrations.notebook import ServerPanel
 panel = ServerPanel(task="embed", model="qwen3-tiny-demo", engine="vllm", dtype="float32", max_tokens=1024, enforce_eager=True)
 panel
 """
+MAGICS = [
+    "%load_ext qwen3_integrations",
+    "%%qwen3_rank copy a file --model qwen3-tiny-demo --backend fake\nCopy data.\nRemove data.",
+    "%%qwen3_embed --model qwen3-tiny-demo --backend fake\none\ntwo",
+    "%%qwen3_rank --topn 1\ntext",
+]
+CELLS = [TORCH, INSPECT, EXPLORE, PANEL, *MAGICS]
+CLOSED = "Cannot send"
+"""The error of Jupyter's own connection when a widget writes to a kernel that is just being restarted."""
+
 THREADS = "import threading; print([thread.name for thread in threading.enumerate() if '{}' in thread.name])"
 
 
-@pytest.fixture
-def notebook(lab, browser_page, request):
-    """Opens a notebook with cells in JupyterLab, runs them, and ends its kernel afterwards."""
-    opened = []
-
-    def made(*cells, dark=False):
-        page = lab.open(browser_page(dark=dark, width=1200, height=1000), f"n{abs(hash(request.node.name))}", cells)
-        opened.append(page)
-        page.run_all()
-        return page
-
+@pytest.fixture(scope="module")
+def opened(lab, chromium):
+    """One notebook in JupyterLab, on one kernel, whose cells have run; the tests use it in the order of this file."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 1000}, color_scheme="dark", reduced_motion="reduce")
+    blocked(context, left := [])
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    made = lab.open(page, "widgets", CELLS)
+    made.run_all()
     yield made
-    for page in opened:
-        page.shut_down_kernel()
+    made.shut_down_kernel()
+    context.close()
+    assert left == [], "requests left this machine"
+    assert [error for error in errors if error != CLOSED] == [], "the page has errors"
+
+
+@pytest.fixture
+def page(opened):
+    return opened.page
+
+
+@pytest.fixture
+def inspector(page):
+    """The inspector of the second cell."""
+    found = page.locator(".jp-Cell").nth(CELLS.index(INSPECT)).get_by_role("region", name="Rank inspector")
+    found.scroll_into_view_if_needed()
+    return found
+
+
+@pytest.fixture
+def panel(page):
+    found = page.get_by_role("region", name="Server panel")
+    found.scroll_into_view_if_needed()
+    return found
 
 
 def luminance(locator):
@@ -64,109 +93,104 @@ def luminance(locator):
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def rows(page):
-    return page.page.locator("[role=row][data-item]")
+def rows(inspector):
+    return inspector.locator("[role=row][data-item]")
 
 
-def test_an_inspector_works_in_jupyterlab(notebook):
-    lab = notebook(TORCH, INSPECT)
-    page = lab.page
-    inspector = page.get_by_role("region", name="Rank inspector")
-    expect(inspector).to_be_visible()
-    expect(rows(lab)).to_have_count(4)
-    expect(rows(lab).first).to_contain_text("Copy data from one file")
+def test_an_inspector_works_in_jupyterlab(opened, page, inspector):
+    expect(inspector.get_by_role("button", name="Run again")).to_be_visible()
+    expect(rows(inspector)).to_have_count(4)
+    expect(rows(inspector).first).to_contain_text("Copy data from one file")
     assert page.locator(".q3 img").count() == 0
-    before = json.loads(lab.python("import json; print(json.dumps([hit.score for hit in inspector.ranking]))"))
+    before = json.loads(opened.python("import json; print(json.dumps([hit.score for hit in inspector.ranking]))"))
 
     # from the browser: another instruction, run again
     instruction = "Find texts about <b>the weather</b>"
-    page.get_by_label("Instruction", exact=True).fill(instruction)
-    page.get_by_role("button", name="Run again").click()
-    expect(page.get_by_role("button", name="Compare with previous")).to_be_visible()
-    assert lab.python("print(inspector.ranking.instruction)") == instruction
-    after = json.loads(lab.python("print(json.dumps([hit.score for hit in inspector.ranking]))"))
+    inspector.get_by_label("Instruction", exact=True).fill(instruction)
+    inspector.get_by_role("button", name="Run again").click()
+    expect(inspector.get_by_role("button", name="Compare with previous")).to_be_visible()
+    assert opened.python("print(inspector.ranking.instruction)") == instruction
+    after = json.loads(opened.python("print(json.dumps([hit.score for hit in inspector.ranking]))"))
     assert after != before
-    expect(rows(lab).first).to_contain_text(f"{after[0]:.3f}")
-    page.get_by_role("button", name="Compare with previous").click()
-    expect(page.get_by_role("group", name="Comparison")).to_contain_text("Kendall tau")
-    page.get_by_role("button", name="Stop comparing").click()
+    expect(rows(inspector).first).to_contain_text(f"{after[0]:.3f}")
+    inspector.get_by_role("button", name="Compare with previous").click()
+    expect(inspector.get_by_role("group", name="Comparison")).to_contain_text("Kendall tau")
+    inspector.get_by_role("button", name="Stop comparing").click()
 
     # from the kernel: again with the first one
-    lab.python("inspector.run_again(reranker.instruction)")
-    expect(page.get_by_label("Instruction", exact=True)).to_have_value(re.compile("^Given a web search query"))
-    expect(rows(lab).first).to_contain_text(f"{before[0]:.3f}")
+    opened.python("inspector.run_again(reranker.instruction)")
+    expect(inspector.get_by_label("Instruction", exact=True)).to_have_value(re.compile("^Given a web search query"))
+    expect(rows(inspector).first).to_contain_text(f"{before[0]:.3f}")
 
     # cut and selection, both ways
-    page.get_by_role("slider", name="Threshold").fill("0.5")
-    kept = json.loads(lab.python("print(inspector.kept)"))
-    expect(page.get_by_role("status").filter(has_text=f"{len(kept)} of 4 kept")).to_be_visible()
-    lab.python("inspector.threshold = 0.0; inspector.selection = [2]")
-    expect(page.get_by_role("status").filter(has_text="4 of 4 kept")).to_be_visible()
-    expect(page.locator("[role=row][data-item='2']")).to_have_attribute("aria-selected", "true")
-
-    # an error is shown under the widget, and not in the notebook
-    lab.python("reranker.engine.close()")
-    page.get_by_role("button", name="Run again").click()
-    expect(inspector.get_by_role("alert")).to_contain_text("is closed. Call open_engine again")
-    expect(page.locator(".jp-OutputArea-output[data-mime-type*='error'], .jp-RenderedText[data-mime-type*='stderr']")).to_have_count(0)
-
-    lab.python("inspector.close()")
-    expect(inspector).to_have_count(0)
-    assert lab.python(THREADS.format("RankInspector")) == "[]"
+    inspector.get_by_role("slider", name="Threshold").fill("0.5")
+    kept = json.loads(opened.python("print(inspector.kept)"))
+    expect(inspector.get_by_role("status").filter(has_text=f"{len(kept)} of 4 kept")).to_be_visible()
+    opened.python("inspector.threshold = 0.0; inspector.selection = [2]")
+    expect(inspector.get_by_role("status").filter(has_text="4 of 4 kept")).to_be_visible()
+    expect(inspector.locator("[role=row][data-item='2']")).to_have_attribute("aria-selected", "true")
 
 
-def test_keys_in_a_widget_are_not_the_notebooks(notebook):
-    lab = notebook(FAKE, INSPECT)
-    first = rows(lab).first
-    first.click()
+def test_keys_in_a_widget_are_not_the_notebooks(page, inspector):
+    rows(inspector).first.click()
     for key in ("ArrowDown", "Enter", "Escape", "ArrowUp"):
-        lab.page.keyboard.press(key)
-    box = lab.page.get_by_label("Instruction", exact=True)
+        page.keyboard.press(key)
+    box = inspector.get_by_label("Instruction", exact=True)
     box.fill("")
     box.press_sequentially("dd aabb m 00")  # commands of a notebook that has lost the focus
     expect(box).to_have_value("dd aabb m 00")
-    assert lab.page.locator(".jp-Cell").count() == 2
-    expect(rows(lab)).to_have_count(4)
+    assert page.locator(".jp-Cell").count() == len(CELLS)
+    expect(rows(inspector)).to_have_count(4)
 
 
-def test_the_widgets_follow_jupyterlabs_theme_and_not_the_browsers(notebook):
-    lab = notebook(FAKE, INSPECT, EXPLORE, PANEL, dark=True)
-    widgets = [lab.page.locator(f".q3-{name}") for name in ("inspector", "explorer", "panel")]
+def test_the_widgets_follow_jupyterlabs_theme_and_not_the_browsers(opened, page):
+    widgets = [page.locator(f".q3-{name}").first for name in ("inspector", "explorer", "panel")]
     for widget in widgets:
         expect(widget).to_be_visible()
-    assert lab.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     assert all(luminance(widget) > 240 for widget in widgets)
     assert all(luminance(each) > 200 for widget in widgets for each in widget.locator("textarea, input[type=text]").all())
-    lab.page.emulate_media(color_scheme="light")
-    lab.theme("JupyterLab Dark")
+    page.emulate_media(color_scheme="light")
+    opened.theme("JupyterLab Dark")
     assert all(luminance(widget) < 60 for widget in widgets)
     assert all(luminance(each) < 90 for widget in widgets for each in widget.locator("textarea, input[type=text]").all())
+    opened.theme("JupyterLab Light")
 
 
-def test_magics_and_values_show_themselves(notebook):
-    lab = notebook(
-        "%load_ext qwen3_integrations",
-        "%%qwen3_rank copy a file --model qwen3-tiny-demo --backend fake\nCopy data.\nRemove data.",
-        "%%qwen3_rank --topn 1\ntext",
-    )
-    expect(lab.page.locator(".jp-RenderedHTMLCommon table")).to_contain_text("Copy data.")
-    error = lab.page.locator(".jp-OutputArea-output").last
-    expect(error).to_have_text(re.compile(r"^UsageError: unrecognized arguments: --topn\. %%qwen3_rank\? shows all arguments\s*$"))
+def test_magics_and_values_show_themselves(page):
+    ranked, embedded, refused = (page.locator(".jp-Cell").nth(CELLS.index(cell)) for cell in MAGICS[1:])
+    ranked.scroll_into_view_if_needed()
+    expect(ranked.get_by_role("region", name="Rank inspector")).to_contain_text("Copy data.")
+    expect(embedded.locator(".jp-OutputArea-output")).to_have_text(re.compile(r"^Vectors\(2 texts x .*\)\s*$"))
+    words = r"^UsageError: unrecognized arguments: --topn\. %%qwen3_rank\? shows all arguments\s*$"
+    expect(refused.locator(".jp-OutputArea-output")).to_have_text(re.compile(words))
 
 
-def test_a_saved_notebook_reads_well_without_a_kernel(notebook, lab, browser_page):
+def test_a_saved_notebook_reads_well_without_a_kernel(opened, lab, browser_page):
     """What JupyterLab itself saved, as a page: the widget's static form replaces the widget."""
-    opened = notebook(FAKE, INSPECT)
-    expect(rows(opened)).to_have_count(4)
     opened.command("docmanager:save")
     path = lab.root / opened.name
     saved = nbformat.read(path, as_version=4)
-    assert {"text/html", "text/plain", "application/vnd.jupyter.widget-view+json"} <= saved.cells[-1].outputs[0].data.keys()
+    output = saved.cells[CELLS.index(INSPECT)].outputs[0]
+    assert {"text/html", "text/plain", "application/vnd.jupyter.widget-view+json"} <= output.data.keys()
     page = browser_page()
     page.set_content(exported(path))
-    expect(page.get_by_role("cell", name="Copy data from one file to another file.")).to_be_visible()
-    expect(page.get_by_role("cell", name="<img src=x onerror=alert(1)> The weather in the north.")).to_be_visible()
+    expect(page.get_by_role("cell", name="Copy data from one file to another file.").first).to_be_visible()
+    expect(page.get_by_role("cell", name="<img src=x onerror=alert(1)> The weather in the north.").first).to_be_visible()
     assert page.locator("table img").count() == 0
+
+
+def test_an_inspector_shows_errors_and_leaves_what_was_saved_when_it_is_closed(opened, page, inspector):
+    opened.python("reranker.engine.close()")
+    inspector.get_by_role("button", name="Run again").click()
+    expect(inspector.get_by_role("alert").filter(has_text="is closed. Call open_engine again")).to_be_visible()
+    cell = page.locator(".jp-Cell").nth(CELLS.index(INSPECT))
+    expect(cell.locator(".jp-OutputArea-output[data-mime-type*='error'], .jp-RenderedText[data-mime-type*='stderr']")).to_have_count(0)
+
+    opened.python("inspector.close()")
+    expect(inspector.get_by_role("button", name="Run again")).to_have_count(0)
+    expect(rows(inspector)).to_have_count(4)
+    assert opened.python(THREADS.format("RankInspector")) == "[]"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
@@ -193,13 +217,11 @@ def is_gone(pid):
 
 @pytest.mark.server
 @pytest.mark.vllm
-def test_a_panel_starts_shows_and_stops_a_server(notebook, lab):
-    opened = notebook(PANEL)
-    page = opened.page
-    panel = page.get_by_role("region", name="Server panel")
+def test_a_panel_starts_shows_and_stops_a_server(opened, page, panel, lab):
     state = panel.get_by_role("status").first
     expect(state).to_contain_text("stopped")
-    expect(panel.get_by_text("1.29 GiB").first).to_be_visible()  # its memory, before the start
+    memory = panel.get_by_role("region", name="Memory")
+    expect(memory.get_by_text(re.compile(r"needs \d\.\d\d GiB of")).first).to_be_visible(timeout=30_000)  # before the start
     panel.get_by_role("button", name="Start").click()
     expect(panel.get_by_role("list", name="Phases of the start")).to_be_visible()
     assert opened.python("print(1 + 1)") == "2"  # the kernel is free during the start
@@ -227,9 +249,8 @@ def test_a_panel_starts_shows_and_stops_a_server(notebook, lab):
 
 @pytest.mark.server
 @pytest.mark.vllm
-def test_a_restart_of_the_kernel_leaves_no_server(notebook, lab):
-    opened = notebook(PANEL)
-    panel = opened.page.get_by_role("region", name="Server panel")
+def test_a_restart_of_the_kernel_leaves_no_server(opened, panel, lab):
+    """The last test: it ends the objects of the others."""
     panel.get_by_role("button", name="Start").click()
     expect(panel.get_by_role("list", name="Phases of the start")).to_be_visible()
     assert until(lambda: any(record["server_pid"] for record in servers_of(lab)))

@@ -430,6 +430,21 @@ def test_a_server_that_another_process_ended_is_shown_as_ended(panel, running):
     assert made.note == "embed-model-8000 was ended"
 
 
+def test_the_key_is_in_no_log_of_a_server_that_has_ended(panel, running, monkeypatch):
+    """The key is read from the server's process; the last lines of its log are read when that has ended."""
+    record = running()
+    monkeypatch.setattr(ServerPanel, "_poll_once", lambda self: None)
+    made = panel(server=attach(record.name))
+    attach(record.name).stop()
+    with Path(record.log).open("a") as log:
+        log.write(f"ValueError: the request with {KEY} failed\n")
+    monkeypatch.undo()
+    tell(made, "show", view="a")
+    assert until(lambda: made.state == "stopped")
+    assert made.tail["lines"][-1] == "ValueError: the request with (key) failed"
+    assert KEY not in everything(made)
+
+
 def test_closing_leaves_the_server(panel, running):
     record = running()
     made = panel(server=attach(record.name))

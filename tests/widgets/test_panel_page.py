@@ -18,6 +18,7 @@ from qwen3_integrations.serving import ServerOptions
 from qwen3_integrations.serving.preview import Preview
 from qwen3_integrations.serving.sizing import Device
 from qwen3_integrations.serving.snippets import snippets
+from tests.widgets.hosts import WIDTHS, violations, wrong_texts
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -563,6 +564,31 @@ def test_nothing_overflows(bare, ready, idle, theme, width):
         seen = page.locator(".q3-panel *:visible:not(pre *):not(.q3-memory *):not(bdi)")
         outside = seen.evaluate_all(OUTSIDE, [root["x"], root["x"] + root["width"]])
         assert outside == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_state_reads_well_at_every_width(bare, ready, idle, theme):
+    states = {
+        "form": idle | {"others": [OTHER], "wrong": {"port": "port must be a whole number from 0 to 65535"}},
+        "refused": idle | {"preview": planned(4 * GIB, refusal="m needs 5.75 GiB, but GPU 0 has 4.00 GiB free. concurrency=1 would fit")},
+        "download": idle | {"state": "downloading", "progress": {"fraction": 0.43, "detail": "0.5 GB of 1.2 GB", "elapsed_s": 61}},
+        "start": idle | {"state": "loading", "progress": {"fraction": None, "detail": "Loading safetensors", "elapsed_s": 70}, "tail": LOG},
+        "ready": ready | {"load": LOAD | {"running": 4096, "waiting": 65536, "requests": 123456789, "rates": [1.0, 1234567.0]}},
+        "no answer": ready | {"load": LOAD | {"healthy": False, "running": None, "waiting": None, "requests": None, "rates": []}},
+        "failed": idle
+        | {"state": "failed", "note": "it did not start (exit code 1)", "first_error": f"ValueError: {HOSTILE}", "tail": LOG},
+    }
+    widget, found = bare("panel", idle, theme=theme), {}
+    root = widget.page.locator(".q3-panel")
+    for name, state in states.items():
+        widget.state(**state)
+        for width in WIDTHS:
+            widget.page.set_viewport_size({"width": width, "height": 900})
+            if wrong := wrong_texts(root):
+                found[f"{name} {width}"] = wrong
+        if wrong := violations(root):
+            found[f"axe, {name}"] = wrong
+    assert found == {}
 
 
 def test_a_dark_browser_with_a_light_notebook_stays_light(bare, idle):

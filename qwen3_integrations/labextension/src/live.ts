@@ -9,6 +9,10 @@ import { SavedRanking } from './saved.js';
 
 const VIEW = 'application/vnd.jupyter.widget-view+json';
 
+/** Marks the output of a widget of this package whose saved form is its HTML. See `qwen3_integrations/notebook/widget.py`. */
+const SAVED = 'application/vnd.qwen3.widget+json';
+const HTML = 'text/html';
+
 /** What this module uses of the widgets' manager, `@jupyter-widgets/base`. */
 interface IWidgetManager {
   has_model(id: string): boolean;
@@ -22,9 +26,12 @@ interface IWidgetRenderer extends IRenderMime.IRenderer {
 
 const wait = (ms: number): Promise<undefined> => new Promise(done => setTimeout(() => { done(undefined); }, ms));
 
-/** The live widget while its kernel has it; otherwise the ranking as it was saved. */
+/** The live widget while its kernel has it; otherwise what was saved, by the renderer that `_saved` makes. */
 export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
-  constructor(private readonly _registry: IRenderMimeRegistry) {
+  constructor(
+    private readonly _registry: IRenderMimeRegistry,
+    private readonly _saved: () => IRenderMime.IRenderer = () => new SavedRanking()
+  ) {
     super();
     this.layout = new PanelLayout();
     this.addClass('q3-either');
@@ -45,7 +52,7 @@ export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
   }
 
   private async _showSaved(model: IRenderMime.IMimeModel): Promise<void> {
-    const saved = new SavedRanking();
+    const saved = this._saved();
     await saved.renderModel(model);
     this._replace(saved);
   }
@@ -97,7 +104,7 @@ export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
       return;
     }
     this._replace(live);
-    // A widget that Python closes leaves the page: the saved ranking comes back.
+    // A widget that Python closes leaves the page: what was saved comes back.
     const closed = new MutationObserver(() => {
       if (live.isHidden && this._live === live) {
         closed.disconnect();
@@ -125,17 +132,22 @@ export class LiveOrSaved extends Widget implements IRenderMime.IRenderer {
   private _leave: () => void = () => undefined;
 }
 
+/** Before the widgets' own renderer, which has -10 and shows an error where the kernel does not have the widget. */
+const RANK = -20;
+
 /** Each notebook has its own widgets' manager, so the renderer is added to each notebook. */
 export const live: JupyterFrontEndPlugin<void> = {
   id: 'qwen3-integrations:live',
-  description: 'Shows the live inspector in an output while the kernel has it, and the saved ranking otherwise.',
+  description: 'Shows the live widget in an output while the kernel has it, and its saved form otherwise.',
   autoStart: true,
   activate: (app: JupyterFrontEnd) => {
     // Before the first output is drawn; a notebook tracker tells of a notebook only afterwards.
     app.docRegistry.addWidgetExtension('Notebook', {
       createNew: (panel: NotebookPanel) => {
         const { rendermime } = panel.content;
-        rendermime.addFactory({ safe: true, mimeTypes: [MIME], createRenderer: () => new LiveOrSaved(rendermime) }, -20);
+        const html = (): IRenderMime.IRenderer => rendermime.createRenderer(HTML);
+        rendermime.addFactory({ safe: true, mimeTypes: [MIME], createRenderer: () => new LiveOrSaved(rendermime) }, RANK);
+        rendermime.addFactory({ safe: true, mimeTypes: [SAVED], createRenderer: () => new LiveOrSaved(rendermime, html) }, RANK);
       }
     });
   }

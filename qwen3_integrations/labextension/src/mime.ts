@@ -8,7 +8,8 @@ const extension: IRenderMime.IExtension = {
   id: 'qwen3-integrations:ranking',
   description: 'Shows saved rankings and .ranking.json files as an inspector, without a kernel.',
   rendererFactory: { safe: true, mimeTypes: [MIME], createRenderer: () => new SavedRanking() },
-  rank: -20,
+  // After the widgets' own renderer, which has -10: where it is not replaced by that of `live.ts`, as in Voila, the live widget wins.
+  rank: 0,
   dataType: 'string', // so that a file that is no JSON gets the renderer's own message
   fileTypes: [{ name: 'qwen3-ranking', displayName: 'Qwen3 ranking', extensions: ['.ranking.json'], mimeTypes: [MIME], fileFormat: 'text' }],
   documentWidgetFactoryOptions: {

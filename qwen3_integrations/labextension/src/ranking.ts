@@ -9,6 +9,8 @@ export interface IScore {
   index: number;
   score: number;
   truncated?: boolean;
+  /** The place among all documents, from 0, where not all are listed. */
+  rank?: number;
 }
 
 export interface IHit extends IScore {
@@ -89,48 +91,60 @@ function sameDocuments(hits: readonly IScore[], other: readonly IScore[]): boole
 /** How many documents were ranked and are not listed. */
 export const missing = (ranking: IRanking): number => Math.max(0, (ranking.total ?? 0) - ranking.hits.length);
 
+/** Most documents in a page, as in `notebook/inspector_views.py`. */
+export const MOST_SHOWN = 10_000;
+
 /**
- * The traits of an inspector without a kernel.
+ * The traits of an inspector without a kernel, as the Python widget sets them.
  *
- * Where only the best documents are listed, their places are counted among these documents.
+ * Where not all documents that were ranked are in the page, the traits are mappings by position, and places count all documents.
  */
 export function traitsOf(ranking: IRanking, defaults: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const passed = [...ranking.hits].sort((a, b) => a.index - b.index);
-  const place = new Map(passed.map((hit, at) => [hit.index, at]));
-  const at = (index: number): number => place.get(index) ?? 0;
+  const hits = ranking.hits.slice(0, MOST_SHOWN);
+  const total = ranking.hits.reduce((most, hit) => Math.max(most, hit.index + 1), ranking.total ?? 0);
+  const shown = new Set(hits.map(hit => hit.index));
+  const passed = [...hits].sort((a, b) => a.index - b.index);
+  const isWhole = hits.length === total;
   const first = new Map<string, number>();
-  const documents = passed.map((hit, position) => {
+  const documents = passed.map((hit): [number, unknown] => {
     const same = first.get(hit.text) ?? null;
     if (same === null) {
-      first.set(hit.text, position);
+      first.set(hit.text, hit.index);
     }
-    return { text: hit.text, same, about: hit.metadata ?? {} };
+    return [hit.index, { text: hit.text, same, about: hit.metadata ?? {} }];
   });
-  const viewOf = (one: IAbout, hits: readonly IScore[]): Record<string, unknown> => {
-    const listed = [...hits].sort((a, b) => a.index - b.index);
+  /** Values by position: a list of all documents', or a mapping of the shown ones'. */
+  const placed = <T>(values: ReadonlyArray<readonly [number, T]>): T[] | Record<string, T> =>
+    isWhole ? [...values].sort(([a], [b]) => a - b).map(([, value]) => value) : Object.fromEntries(values);
+  const viewOf = (one: IAbout, ranked: readonly IScore[]): Record<string, unknown> => {
+    const ranks = ranked.map((hit, place): [number, number] => [hit.index, hit.rank ?? place]).filter(([index]) => shown.has(index));
+    const listed = ranked.filter(hit => shown.has(hit.index));
     return {
       query: one.query,
       instruction: one.instruction ?? '',
       model: one.model ?? '',
-      order: hits.map(hit => at(hit.index)),
-      scores: listed.map(hit => hit.score),
-      truncated: listed.flatMap((hit, position) => (hit.truncated ? [position] : [])),
+      total,
+      order: listed.map(hit => hit.index),
+      scores: placed(listed.map((hit): [number, number] => [hit.index, hit.score])),
+      ...(isWhole ? {} : { rank: Object.fromEntries(ranks) }),
+      truncated: listed.flatMap(hit => (hit.truncated ? [hit.index] : [])).sort((a, b) => a - b),
       tokens: one.tokens ?? 0,
       seconds: one.seconds ?? 0
     };
   };
   const known = Object.entries(ranking.view ?? {}).filter(([name]) => name in defaults && !(name in OWN));
   const selection = (ranking.view?.['selection'] ?? []) as number[];
+  const labels = passed.map((hit): [number, number | null] => [hit.index, hit.label ?? null]);
   return {
     ...structuredClone(defaults),
     ...Object.fromEntries(known),
-    selection: selection.filter(index => place.has(index)).map(at),
+    selection: selection.filter(index => shown.has(index)),
     instruction: ranking.instruction ?? '',
     top_n: ranking.top_n ?? null,
     threshold: ranking.score_threshold ?? 0,
-    labels: passed.map(hit => hit.label ?? null),
-    _documents: documents,
-    _view: viewOf(ranking, ranking.hits),
+    labels: placed(isWhole ? labels : labels.filter(([, label]) => label !== null)),
+    _documents: placed(documents),
+    _view: viewOf(ranking, hits),
     _other: ranking.compare ? { ...viewOf(ranking.compare, ranking.compare.hits), tau: ranking.compare.kendall_tau ?? 0 } : null
   };
 }

@@ -38,8 +38,7 @@ function render({ model, el }) {
     lines.error,
   );
   // A host may lose what Python sent between the first state and the moment at which it listened (seen in Voila): ask for it once more.
-  const complete = () => model.get("ready") || model.get("busy");
-  on(["busy", "ready"], () => { if (!complete() && !model.get("error")) sendAction(model, "state"); });
+  if (!model.get("ready")) sendAction(model, "state");
   endings.push(lines.end, map.end, watchKernel(model, el, root, "The map, the charts and this text stay; search, query and nearest texts need the kernel."));
   return () => { endings.forEach((end) => end()); root.remove(); };
 }

@@ -62,11 +62,12 @@
   --q3-bg: var(--jp-layout-color1, var(--vscode-editor-background, #ffffff));
   --q3-bg-soft: var(--jp-layout-color2, var(--vscode-editorWidget-background, #f5f6f8));
   --q3-ink: var(--jp-ui-font-color0, var(--vscode-editor-foreground, #16181d));
-  --q3-ink-soft: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #5b6270));
+  /* Hosts choose these for marks; small texts need more contrast, so some of the ink is mixed in. */
+  --q3-ink-soft: color-mix(in srgb, var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #5b6270)) 88%, var(--q3-ink));
   --q3-line: var(--jp-border-color2, var(--vscode-panel-border, #d9dce2));
   --q3-accent: var(--jp-brand-color1, var(--vscode-focusBorder, #1769c4));
-  --q3-good: var(--jp-success-color1, var(--vscode-testing-iconPassed, #227a3c));
-  --q3-bad: var(--jp-error-color1, var(--vscode-errorForeground, #b3261e));
+  --q3-good: color-mix(in srgb, var(--jp-success-color1, var(--vscode-testing-iconPassed, #227a3c)) 80%, var(--q3-ink));
+  --q3-bad: color-mix(in srgb, var(--jp-error-color1, var(--vscode-errorForeground, #b3261e)) 88%, var(--q3-ink));
   --q3-warn: var(--jp-warn-color1, var(--vscode-editorWarning-foreground, #9a5b00));
   --q3-up: var(--q3-good);
   --q3-down: var(--q3-bad);
@@ -278,11 +279,12 @@
   --q3-bg: var(--jp-layout-color1, var(--vscode-editor-background, #ffffff));
   --q3-bg-soft: var(--jp-layout-color2, var(--vscode-editorWidget-background, #f5f6f8));
   --q3-ink: var(--jp-ui-font-color0, var(--vscode-editor-foreground, #16181d));
-  --q3-ink-soft: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #5b6270));
+  /* Hosts choose these for marks; small texts need more contrast, so some of the ink is mixed in. */
+  --q3-ink-soft: color-mix(in srgb, var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #5b6270)) 88%, var(--q3-ink));
   --q3-line: var(--jp-border-color2, var(--vscode-panel-border, #d9dce2));
   --q3-accent: var(--jp-brand-color1, var(--vscode-focusBorder, #1769c4));
-  --q3-good: var(--jp-success-color1, var(--vscode-testing-iconPassed, #227a3c));
-  --q3-bad: var(--jp-error-color1, var(--vscode-errorForeground, #b3261e));
+  --q3-good: color-mix(in srgb, var(--jp-success-color1, var(--vscode-testing-iconPassed, #227a3c)) 80%, var(--q3-ink));
+  --q3-bad: color-mix(in srgb, var(--jp-error-color1, var(--vscode-errorForeground, #b3261e)) 88%, var(--q3-ink));
   --q3-warn: var(--jp-warn-color1, var(--vscode-editorWarning-foreground, #9a5b00));
   --q3-up: var(--q3-good);
   --q3-down: var(--q3-bad);
@@ -411,7 +413,7 @@
 .q3.q3.q3.q3-panel .q3-address > .q3-row { flex-wrap: nowrap; min-height: 27px; }
 .q3.q3.q3.q3-panel .q3-address .q3-label { flex: none; width: 64px; }
 .q3.q3.q3.q3-panel .q3-address code { overflow-wrap: anywhere; }
-.q3.q3.q3.q3-panel .q3-tiles { display: grid; grid-template-columns: repeat(4, minmax(84px, 1fr)) minmax(220px, 3fr); gap: 8px; }
+.q3.q3.q3.q3-panel .q3-tiles { display: grid; grid-template-columns: repeat(4, minmax(max-content, 1fr)) minmax(220px, 3fr); gap: 8px; }
 .q3.q3.q3.q3-panel .q3-tile { border: 1px solid var(--q3-line); border-radius: 4px; padding: 8px 12px; min-width: 0; position: relative; }
 .q3.q3.q3.q3-panel .q3-tile dd:not(.q3-trend) { font-size: 20px; line-height: 1.3; font-weight: 500; }
 .q3.q3.q3.q3-panel .q3-tile.q3-ill dd { color: var(--q3-bad); }
@@ -429,16 +431,18 @@
 .q3.q3.q3.q3-panel .q3-logbox { position: relative; }
 .q3.q3.q3.q3-panel .q3-log { height: 220px; white-space: pre; overflow-wrap: normal; font-size: 11.5px; }
 .q3.q3.q3.q3-panel .q3-severe { color: var(--q3-bad); }
-.q3.q3.q3.q3-panel .q3-mild { color: var(--q3-warn); }
+.q3.q3.q3.q3-panel .q3-mild { color: color-mix(in srgb, var(--q3-warn) 55%, var(--q3-ink)); }
 .q3.q3.q3.q3-panel .q3-newer { position: absolute; right: 20px; bottom: 16px; box-shadow: 0 1px 4px rgba(0, 0, 0, 0.25); }
 
 @container (max-width: 640px) {
-  .q3.q3.q3.q3-panel .q3-tiles { grid-template-columns: repeat(4, 1fr); }
+  .q3.q3.q3.q3-panel .q3-tiles { grid-template-columns: repeat(4, minmax(max-content, 1fr)); }
   .q3.q3.q3.q3-panel .q3-wide { grid-column: 1 / -1; }
+}
+@container (max-width: 480px) {
+  .q3.q3.q3.q3-panel .q3-tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @container (max-width: 420px) {
   .q3.q3.q3.q3-panel .q3-model { grid-column: auto; }
-  .q3.q3.q3.q3-panel .q3-tiles { grid-template-columns: repeat(2, 1fr); }
 }
 @media (prefers-reduced-motion: reduce) {
   .q3.q3.q3.q3-panel .q3-light[data-kind="busy"], .q3.q3.q3.q3-panel .q3-bar.q3-unknown > div { animation: none; }
