@@ -108,7 +108,7 @@ def test_the_form_and_the_plan_are_visible_first(bare, idle):
       - region "Server panel":
         - status:
           - strong: stopped
-        - text: Qwen/Qwen3-Embedding-0.6B embed vllm
+        - text: Qwen/Qwen3-Embedding-0.6B embed auto
         - button "Start"
         - form "Options":
           - text: Task
@@ -119,9 +119,11 @@ def test_the_form_and_the_plan_are_visible_first(bare, idle):
           - combobox "Model"
           - text: A hub's name, a folder, or qwen3-tiny-demo. Engine
           - combobox "Engine":
-            - option "vllm" [selected]
+            - option "auto" [selected]
+            - option "torch"
+            - option "vllm"
             - option "sglang"
-          - text: The program that serves. Port
+          - text: "The program that serves: torch is our own server; auto takes it where it can serve model and options, else vLLM. Port"
           - textbox "Port":
             - /placeholder: any free one
           - text: The port to listen on; 0 for a free one. Longest prompt
@@ -136,7 +138,7 @@ def test_the_form_and_the_plan_are_visible_first(bare, idle):
             - option "bfloat16"
             - option "float16"
             - option "float32"
-          - text: Number format; auto takes the checkpoint's.
+          - text: Number format; auto takes the checkpoint's, and with torch bfloat16 on a GPU, else float32.
           - group: More options
         - region "Memory":
           - heading "Memory" [level=4]
