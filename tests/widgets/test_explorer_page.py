@@ -946,7 +946,7 @@ def test_words_and_marks_stand_out_from_their_background(shown, theme):
     low = view.page.evaluate(
         """() => {
             const root = document.querySelector(".q3");
-                const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number); // "rgb(255 0 0)", or "color(srgb 1 0 0)" where colours are mixed
+                const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number); // of "rgb(255 0 0)", or "color(srgb 1 0 0)"
                 const channels = (colour) => numbers(colour).map((v, at) => (colour.startsWith("color(") && at < 3 ? 255 * v : v));
             const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
             const light = (rgb) => rgb.reduce((sum, v, at) => sum + linear(v / 255) * [0.2126, 0.7152, 0.0722][at], 0);
