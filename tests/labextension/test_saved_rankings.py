@@ -140,12 +140,21 @@ def test_the_live_widget_wins_while_its_model_is_alive(jupyter, pages):
     assert MIME_TYPE in (jupyter.root / "live.ipynb").read_text()
 
 
-@pytest.mark.parametrize("app", ["lab", "notebook7"])
-def test_inspect_ranking_opens_the_saved_ranking_beside_the_notebook(jupyter, pages, ranking, app):
-    jupyter.write("beside", [cell(ranking), "1"])
-    page = pages(width=1500, height=1000)
+@pytest.mark.parametrize(("app", "mode"), [("lab", "single-document"), ("lab", "multiple-document"), ("notebook7", None)])
+def test_inspect_ranking_opens_the_saved_ranking_beside_the_notebook(jupyter, pages, ranking, inspector, app, mode):
+    jupyter.write("beside", [cell(ranking), cell(inspector), "1"])
+    page = pages(width=1500, height=1400)
     jupyter.open(page, "beside.ipynb", app)
-    page.evaluate("jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
-    page.get_by_role("button", name="Inspect ranking").click()
-    expect(inspectors(page)).to_have_count(2)
-    expect(inspectors(page).nth(1)).to_be_visible()
+    if mode:
+        command(page, "application:set-mode", mode=mode)
+    button, titles = page.get_by_role("button", name="Inspect ranking"), page.locator("[id^=qwen3-ranking-].jp-MainAreaWidget")
+    for active, tabs in ((0, 1), (0, 1), (2, 2 if mode == "multiple-document" else 1)):  # the last one takes the place of the first
+        page.evaluate("(active) => { jupyterapp.shell.widgets('main').next().value.content.activeCellIndex = active; }", active)
+        if app == "lab":
+            command(page, "docmanager:open", path="beside.ipynb")  # the notebook is the current document again
+        button.click()
+        expect(inspectors(page)).to_have_count(3)
+        expect(titles).to_have_count(tabs)
+    expect(inspectors(page).last.get_by_role("group", name="Comparison")).to_be_visible()
+    notebook, beside = inspectors(page).first.bounding_box(), inspectors(page).last.bounding_box()
+    assert beside["x"] > notebook["x"] + notebook["width"]

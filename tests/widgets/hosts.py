@@ -27,6 +27,21 @@ TEXTS = """
         && !element.closest(".q3-hidden, [hidden], datalist, option, noscript");
     const cut = (rect, by) => ({ left: Math.max(rect.left, by.left), right: Math.min(rect.right, by.right),
         top: Math.max(rect.top, by.top), bottom: Math.min(rect.bottom, by.bottom) });
+    const known = new Map();
+    /** The elements around a text that clip or frame it, from the inside outwards; each is measured once. */
+    const around = (element) => {
+        if (!element || element === root) return [];
+        if (!known.has(element)) {
+            const style = getComputedStyle(element), clips = style.overflow !== "visible" && !(element instanceof SVGElement);
+            const lines = [style.borderLeftWidth, style.borderRightWidth].map(parseFloat);
+            const framed = style.display !== "inline" && Math.min(...lines) > 0;
+            const scrolls = clips && /auto|scroll/.test(style.overflowX + style.overflowY);
+            const shortens = scrolls || style.textOverflow === "ellipsis" || style.webkitLineClamp !== "none";
+            const outer = around(element.parentElement);
+            known.set(element, clips || framed ? [{ edge: element.getBoundingClientRect(), framed, clips, shortens }, ...outer] : outer);
+        }
+        return known.get(element);
+    };
     const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
         const node = walk.currentNode, text = node.textContent.trim(), parent = node.parentElement;
@@ -35,15 +50,12 @@ TEXTS = """
         range.selectNodeContents(node);
         for (const raw of range.getClientRects()) {
             let rect = cut(raw, raw), shortened = false, gone = false;
-            for (let each = parent; each && each !== root; each = each.parentElement) {
-                const style = getComputedStyle(each), edge = each.getBoundingClientRect();
-                const framed = [style.borderLeftWidth, style.borderRightWidth].every((line) => parseFloat(line) > 0);
-                if (framed && style.display !== "inline" && !shortened && (rect.right > edge.right + 0.5 || rect.left < edge.left - 0.5))
+            for (const { edge, framed, clips, shortens } of around(parent)) {
+                if (framed && !shortened && (rect.right > edge.right + 0.5 || rect.left < edge.left - 0.5))
                     wrong.push(`outside its frame: ${text.slice(0, 40)}`);
-                if (style.overflow === "visible" || each instanceof SVGElement) continue;
+                if (!clips) continue;
                 const within = cut(rect, edge);
-                const scrolls = /auto|scroll/.test(style.overflowX + style.overflowY);
-                shortened ||= style.textOverflow === "ellipsis" || style.webkitLineClamp !== "none" || scrolls;
+                shortened ||= shortens;
                 const beyond = Math.max(rect.right - edge.right - 1.5, edge.left - rect.left - 1.5,
                     rect.bottom - edge.bottom - 3, edge.top - rect.top - 3);
                 if (!shortened && beyond > 0) wrong.push(`clipped: ${text.slice(0, 40)}`);
@@ -140,7 +152,7 @@ class HostPage:
 
 def wrong_texts(widget: Any) -> list[str]:
     """What is wrong with the texts that a widget shows: over each other, clipped, or outside of it."""
-    widget.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 60))))")
+    widget.page.evaluate("async () => { for (let frame = 0; frame < 4; frame++) await new Promise(requestAnimationFrame); }")
     return widget.evaluate(TEXTS)
 
 

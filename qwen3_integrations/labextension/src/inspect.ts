@@ -27,8 +27,19 @@ export function rankingIn(panel: NotebookPanel): IOutputModel | null {
   return null;
 }
 
-/** Show a notebook's ranking in a tab beside it (in Notebook 7: in the right side bar). */
+/** The ranking that was shown last: the next one takes its place, so that the notebook keeps its width. */
+let last: MainAreaWidget | null = null;
+
+/** The widget of an output that is shown already. */
+const shown = new WeakMap<IOutputModel, MainAreaWidget>();
+
+/** Show a notebook's ranking beside it: in a tab, or in the right side bar of Notebook 7 and of JupyterLab's simple interface. */
 export async function inspect(app: JupyterFrontEnd, lab: ILabShell | null, panel: NotebookPanel, output: IOutputModel): Promise<void> {
+  const before = shown.get(output);
+  if (before && !before.isDisposed) {
+    app.shell.activateById(before.id);
+    return;
+  }
   const content = new LiveOrSaved(panel.content.rendermime);
   content.addClass('q3-tab');
   await content.renderModel(output);
@@ -39,12 +50,15 @@ export async function inspect(app: JupyterFrontEnd, lab: ILabShell | null, panel
   widget.title.label = `Ranking: ${(query ?? '').slice(0, 40)}`;
   widget.title.caption = query ?? '';
   widget.title.closable = true;
-  if (lab) {
-    lab.add(widget, 'main', { mode: 'split-right', ref: panel.id });
-    lab.activateById(widget.id);
+  if (lab?.mode === 'multiple-document') {
+    const hasPlace = [...lab.widgets('main')].some(one => one === last);
+    lab.add(widget, 'main', hasPlace && last ? { mode: 'tab-after', ref: last.id } : { mode: 'split-right', ref: panel.id });
   } else {
+    last?.dispose();
     app.shell.add(widget, 'right');
-    (app.shell as { expandRight?: (id: string) => void }).expandRight?.(widget.id);
-    app.shell.activateById(widget.id);
+    (app.shell as { expandRight?: (id?: string) => void }).expandRight?.(widget.id);
   }
+  last = widget;
+  shown.set(output, widget);
+  app.shell.activateById(widget.id);
 }
