@@ -78,7 +78,8 @@ TEXTS = """
     for (const input of root.querySelectorAll("input[type=text], input[type=search], input[type=number], select")) {
         const fits = input.scrollWidth <= input.clientWidth + 2;
         const isPath = input.value.startsWith("/"); // a path may have any length: its field scrolls
-        if (visible(input) && input.value && !isPath && !fits && document.activeElement !== input) wrong.push(`clipped in its field: ${input.value}`);
+        if (visible(input) && input.value && !isPath && !fits && document.activeElement !== input)
+            wrong.push(`clipped in its field: ${input.value}`);
     }
     for (const button of root.querySelectorAll("button")) {
         if (visible(button) && button.scrollWidth > button.clientWidth + 1 && getComputedStyle(button).textOverflow !== "ellipsis"
