@@ -15,7 +15,7 @@ from qwen3_integrations.core.fork_guard import ForkGuard
 from qwen3_integrations.core.types import Job, Reply, Task
 from qwen3_integrations.core.validation import check_choice, optional_whole_number
 from qwen3_integrations.engines.torch.devices import device_names
-from qwen3_integrations.engines.torch.memory_plan import PassPlan, Products, plan_passes
+from qwen3_integrations.engines.torch.memory_plan import CPU_TOKENS, PassPlan, Products, plan_passes
 from qwen3_integrations.engines.torch.passes import Device
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.models.catalog import Source, model_name
@@ -26,9 +26,6 @@ from qwen3_integrations.models.memory import in_gib
 from qwen3_integrations.models.shapes import ModelShape
 
 log = logging.getLogger("qwen3_integrations")
-
-CPU_TOKENS = 2048
-"""Tokens of a pass on a CPU. The intermediate results of larger passes do not fit into its caches."""
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "fp8"]
 

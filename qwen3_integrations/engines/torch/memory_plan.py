@@ -15,6 +15,9 @@ MAX_PASS_TOKENS = 65536
 MIN_PASS_TOKENS = 2048
 """Smallest default tokens of a forward pass. With fewer, the GPU would be idle most of the time, so the engine refuses to open."""
 
+CPU_TOKENS = 2048
+"""Tokens of a pass on a CPU. The intermediate results of larger passes do not fit into its caches."""
+
 CAPTURED_TOKENS = 4096
 """Tokens of the largest captured pass (`graphs`). All captured passes share one memory pool of their own."""
 

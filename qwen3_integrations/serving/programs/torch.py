@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qwen3_integrations.engines.secrets import KEY_VARIABLE
-from qwen3_integrations.engines.torch.memory_plan import RUNTIME_BYTES, plan_passes
+from qwen3_integrations.engines.torch.memory_plan import CPU_TOKENS, RUNTIME_BYTES, plan_passes
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.models.checkpoint import ModelFiles
 from qwen3_integrations.models.devices import gpus
@@ -15,9 +15,6 @@ from qwen3_integrations.serving.argv import Command, Flags, common_values
 from qwen3_integrations.serving.guard import KEY
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.programs.program import VALUE_BYTES, Program, Request, max_tokens_of
-
-_CPU_TOKENS = 2048
-"""Tokens of the torch engine's passes on a CPU."""
 
 _NO_LIMIT = 1 << 62
 
@@ -52,7 +49,7 @@ class _Torch(Program):
         """The plan of the torch engine; see `engines.torch.memory_plan`."""
         automatic = "float32" if cpu else "bfloat16"
         value_bytes = VALUE_BYTES[automatic if options.dtype == "auto" else options.dtype]
-        tokens = options.max_num_batched_tokens or (_CPU_TOKENS if cpu else None)
+        tokens = options.max_num_batched_tokens or (CPU_TOKENS if cpu else None)
         weights_bytes = files.stored_bytes(value_bytes, options.quantization)
         visible = () if cpu else gpus((options.env or {}).get("CUDA_VISIBLE_DEVICES"))
         free_bytes = min((gpu.free_bytes for gpu in visible), default=_NO_LIMIT)
