@@ -24,10 +24,17 @@ from typer.testing import CliRunner
 
 from qwen3_integrations import Embedder, Reranker, __version__
 from qwen3_integrations.cli import app
-from qwen3_integrations.errors import AuthenticationFailed, ConfigError, EngineError
-from qwen3_integrations.serving import Failed, Launched, Progress, Reused, ServerOptions, TimedOut, astart, attach, servers, start
+from qwen3_integrations.errors import ConfigError, EngineError
+from qwen3_integrations.serving import Failed, Launched, Reused, ServerOptions, TimedOut, astart, attach, servers, start
 from tests.contract.cases import TOLERANCE
 from tests.reference import reference_embeddings, reference_scores
+from tests.server.any_program import (  # noqa: F401  tests that use this module's server
+    started,
+    test_another_process_attaches_with_the_key,
+    test_status_tells_the_load,
+    test_the_key_is_wanted_and_nowhere_to_be_read,
+    test_the_numbers_are_right,
+)
 from tests.server.guarded import check_guarded
 from tests.server.launch import free_port
 from tests.server.processes import can_be_bound, group_of, own_records
@@ -56,12 +63,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embedder(folder):
-    seen: list[Progress] = []
-    outcome = start(EMBED, on_progress=seen.append)
-    assert isinstance(outcome, Launched), outcome
-    with outcome.server as server:
-        yield server, seen
-    assert server.state == "stopped"
+    with started(EMBED) as found:
+        yield found
 
 
 def others_than(embedder):
@@ -74,28 +77,6 @@ def test_progress_goes_from_starting_to_ready(embedder):
     assert phases == ["starting", "loading", "answering", "ready"]
     times = [progress.elapsed_s for progress in embedder[1]]
     assert times == sorted(times)
-
-
-def test_the_numbers_are_right(embedder, tiny_embedder):
-    server, _ = embedder
-    with server.engine() as engine:
-        vectors = Embedder(engine).embed_documents(HOSTILE)
-    assert np.abs(vectors - reference_embeddings(tiny_embedder, HOSTILE)).max() < TOLERANCE
-    assert len(server.embeddings(dimensions=64).embed_query("a query")) == 64
-    with pytest.raises(ConfigError, match=r"for embed. Use embeddings\(\)"):
-        server.reranker()
-
-
-def test_the_key_is_wanted_and_nowhere_to_be_read(embedder, folder):
-    server, _ = embedder
-    assert len(server.api_key) >= 32
-    assert httpx.post(f"{server.url}/v1/embeddings", json={"model": server.model, "input": ["text"]}).status_code == 401
-    for path in folder.iterdir():
-        assert server.api_key not in path.read_text(), path
-        assert path.stat().st_mode & 0o777 == 0o600
-    for pid in [*group_of(server.pid), psutil.Process(server.pid).ppid()]:
-        assert server.api_key not in " ".join(psutil.Process(pid).cmdline())
-    assert server.api_key not in repr(server) + server._repr_html_() + json.dumps(server.status().to_dict())
 
 
 def test_another_user_of_the_machine_gets_no_answer_without_the_key(embedder):
@@ -117,32 +98,11 @@ def test_the_same_options_find_the_running_server(embedder):
     other.server.stop()
 
 
-def test_another_process_attaches_with_the_key(embedder):
-    server, _ = embedder
-    code = (
-        "from qwen3_integrations.serving import attach; from qwen3_integrations import Embedder; server = attach(task='embed');"
-        "print(Embedder(server.engine()).embed_documents(['text']).shape[0], server.owned, server.keep_running)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "False", "False"]
-    with pytest.raises(AuthenticationFailed):
-        Embedder(attach(server.name, api_key="another").engine()).embed_documents(["text"])
-
-
-def test_status_tells_the_load(embedder):
-    server, _ = embedder
-    before = server.status().load
-    Embedder(server.engine()).embed_documents(["one", "two", "three"])
-    after = server.status()
-    assert (after.state, after.engine.partition(" ")[0]) == ("ready", "qwen3-integrations")
-    assert after.load.requests >= before.requests + 3
-    assert after.load.prompt_tokens > before.prompt_tokens
-
-
 def test_the_commands_see_it(embedder):
     server, _ = embedder
     (shown,) = json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout)
     assert (shown["name"], shown["state"], shown["url"]) == (server.name, "ready", server.url)
+    assert server.status().engine.partition(" ")[0] == "qwen3-integrations"
     assert CliRunner().invoke(app, ["logs", "-n", "5"]).stdout.splitlines() == server.logs(5)
     words = ["serve", "embed", "qwen3-tiny-demo", "--engine", "torch", "--port", server.url.rpartition(":")[2]]
     taken = CliRunner().invoke(app, words)

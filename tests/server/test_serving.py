@@ -22,15 +22,22 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from qwen3_integrations import Embedder, Reranker, open_engine
+from qwen3_integrations import Reranker, open_engine
 from qwen3_integrations.cli import app
 from qwen3_integrations.core.prompts import DEFAULT_INSTRUCTION
 from qwen3_integrations.core.tokenizer import neutral
-from qwen3_integrations.errors import AuthenticationFailed, ConfigError
-from qwen3_integrations.serving import Failed, Launched, Progress, Reused, ServerOptions, TimedOut, attach, servers, start
+from qwen3_integrations.errors import ConfigError
+from qwen3_integrations.serving import Failed, Reused, ServerOptions, TimedOut, attach, servers, start
 from tests.contract.cases import TOLERANCE
 from tests.models import declare, write_classifier
-from tests.reference import reference_embeddings, reference_scores
+from tests.reference import reference_scores
+from tests.server.any_program import (  # noqa: F401  tests that use this module's server
+    started,
+    test_another_process_attaches_with_the_key,
+    test_status_tells_the_load,
+    test_the_key_is_wanted_and_nowhere_to_be_read,
+    test_the_numbers_are_right,
+)
 from tests.server.guarded import check_guarded, transport
 from tests.server.launch import ONE_PROCESS, QUICK_START
 from tests.server.processes import can_be_bound, group_of, own_records
@@ -55,12 +62,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embedder(folder):
-    seen: list[Progress] = []
-    outcome = start(EMBED, on_progress=seen.append)
-    assert isinstance(outcome, Launched), outcome
-    with outcome.server as server:
-        yield server, seen
-    assert server.state == "stopped"
+    with started(EMBED) as found:
+        yield found
 
 
 def test_progress_goes_from_starting_to_ready(embedder):
@@ -72,34 +75,11 @@ def test_progress_goes_from_starting_to_ready(embedder):
     assert times == sorted(times)
 
 
-def test_the_numbers_are_right(embedder, tiny_embedder):
-    server, _ = embedder
-    with server.engine() as engine:
-        vectors = Embedder(engine).embed_documents(HOSTILE)
-    assert np.abs(vectors - reference_embeddings(tiny_embedder, HOSTILE)).max() < TOLERANCE
-    assert len(server.embeddings(dimensions=64).embed_query("a query")) == 64
-    with pytest.raises(ConfigError, match=r"for embed. Use embeddings\(\)"):
-        server.reranker()
-
-
 def test_matryoshka_is_served_for_other_clients(embedder):
     server, _ = embedder
     body = {"model": server.model, "input": ["text"], "dimensions": 64}
     answer = httpx.post(f"{server.url}/v1/embeddings", json=body, headers={"Authorization": f"Bearer {server.api_key}"})
     assert len(answer.json()["data"][0]["embedding"]) == 64
-
-
-def test_the_key_is_wanted_and_nowhere_to_be_read(embedder, folder):
-    server, _ = embedder
-    assert len(server.api_key) >= 32
-    assert httpx.post(f"{server.url}/v1/embeddings", json={"model": server.model, "input": ["text"]}).status_code == 401
-    for path in folder.iterdir():
-        assert server.api_key not in path.read_text(), path
-        assert path.stat().st_mode & 0o777 == 0o600
-    for pid in [*group_of(server.pid), psutil.Process(server.pid).ppid()]:
-        assert server.api_key not in " ".join(psutil.Process(pid).cmdline())
-    assert server.api_key not in repr(server) + server._repr_html_() + json.dumps(server.status().to_dict())
-    assert all(server.api_key not in code for code in server.snippets().values())
 
 
 def test_another_user_of_the_machine_gets_no_answer_without_the_key(embedder):
@@ -120,18 +100,6 @@ def test_the_same_options_find_the_running_server(embedder):
     other.server.stop()
 
 
-def test_another_process_attaches_with_the_key(embedder):
-    server, _ = embedder
-    code = (
-        "from qwen3_integrations.serving import attach; from qwen3_integrations import Embedder; server = attach(task='embed');"
-        "print(Embedder(server.engine()).embed_documents(['text']).shape[0], server.owned, server.keep_running)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "False", "False"]
-    with pytest.raises(AuthenticationFailed):
-        Embedder(attach(server.name, api_key="another").engine()).embed_documents(["text"])
-
-
 def test_the_snippets_run(embedder, monkeypatch):
     server, _ = embedder
     monkeypatch.setenv("QWEN3_API_KEY", server.api_key)
@@ -145,17 +113,6 @@ def test_the_snippets_run(embedder, monkeypatch):
     assert np.abs(np.asarray(vectors) - vectors[0]).max() < TOLERANCE
     answer = subprocess.run(["bash", "-c", f"{code['curl']} --silent"], capture_output=True, text=True, check=True)
     assert np.abs(np.asarray(json.loads(answer.stdout)["data"][0]["embedding"]) - vectors[0]).max() < TOLERANCE
-
-
-def test_status_tells_the_load(embedder):
-    server, _ = embedder
-    before = server.status().load
-    Embedder(server.engine()).embed_documents(["one", "two", "three"])
-    after = server.status()
-    assert after.state == "ready"
-    assert after.load.requests >= before.requests + 3
-    assert after.load.prompt_tokens > before.prompt_tokens
-    assert (after.owner_pid, after.pid) == (os.getpid(), server.pid)
 
 
 def test_the_commands_see_it(embedder):
