@@ -124,9 +124,32 @@ class ServerRecord:
                     path.unlink(missing_ok=True)
 
     @property
+    def supervisor(self) -> Any:
+        """Its supervisor as a `psutil.Process`, which is told from later processes with the same id; None if it does not run."""
+        import psutil
+
+        try:
+            return psutil.Process(self.supervisor_pid) if self.is_alive else None
+        except psutil.Error:
+            return None
+
+    @property
     def is_alive(self) -> bool:
         """Whether its supervisor runs; another process that got the same id does not count."""
         return self.supervisor_pid > 0 and str(self.path) in _command_of(self.supervisor_pid)
+
+
+def has_ended(process: Any) -> bool:
+    """Whether a `psutil.Process`, or None, has ended so far that its parent can take its exit code.
+
+    While a process ends, it has no command line any more, and its parent does not learn of its end yet.
+    """
+    import psutil
+
+    try:
+        return process is None or not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
 
 
 def servers_folder() -> Path:

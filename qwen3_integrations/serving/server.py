@@ -29,7 +29,7 @@ from qwen3_integrations.serving.log import tail_of
 from qwen3_integrations.serving.options import ServerOptions
 from qwen3_integrations.serving.programs import PROGRAMS
 from qwen3_integrations.serving.programs.program import Program
-from qwen3_integrations.serving.records import ServerRecord, live_records
+from qwen3_integrations.serving.records import ServerRecord, has_ended, live_records
 from qwen3_integrations.serving.snippets import snippets
 from qwen3_integrations.serving.status import ServerState, ServerStatus, status_table
 from qwen3_integrations.serving.supervise import amend
@@ -253,13 +253,14 @@ class Server:
             EngineError: If it does not end within 25 seconds; names the processes.
         """
         record = self._now()
+        supervisor = record.supervisor
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.terminate()
         elif record.is_alive:
             os.kill(record.supervisor_pid, signal.SIGTERM)
         end = time.monotonic() + _STOP_S
-        while self.is_running or record.is_alive:  # the supervisor removes its record, and then ends
+        while self.is_running or record.is_alive or not has_ended(supervisor):  # the supervisor removes its record, and then ends
             if time.monotonic() > end:
                 raise EngineError(
                     f"the server {self.name} did not stop within {_STOP_S:.0f} s",

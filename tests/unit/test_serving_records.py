@@ -16,7 +16,16 @@ from typer.testing import CliRunner
 from qwen3_integrations.cli import app
 from qwen3_integrations.errors import ConfigError
 from qwen3_integrations.serving import attach, servers, supervise
-from qwen3_integrations.serving.records import FOLDER_VARIABLE, KEEP_LOGS_S, MARK, ServerRecord, live_records, name_for, servers_folder
+from qwen3_integrations.serving.records import (
+    FOLDER_VARIABLE,
+    KEEP_LOGS_S,
+    MARK,
+    ServerRecord,
+    has_ended,
+    live_records,
+    name_for,
+    servers_folder,
+)
 from tests.waiting import until
 
 
@@ -273,3 +282,14 @@ def test_a_record_contains_the_passed_values(record):
     record.write()
     assert record.fresh() == record
     assert json.loads(record.path.read_text())["has_key"] is False
+
+
+def test_a_process_has_ended_when_its_parent_can_take_its_exit_code():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        seen = psutil.Process(process.pid)
+        assert not has_ended(seen)
+        process.stdin.close()
+        assert until(lambda: has_ended(seen))
+        assert process.poll() == 1  # the parent learns of it at once
+    assert has_ended(seen)
+    assert has_ended(None)

@@ -72,5 +72,5 @@ def check_device(torch: Any, wanted: str) -> str:
 
 def _unknown(wanted: object) -> ConfigError:
     return ConfigError(
-        f"must be auto, cpu, cuda, cuda:0, mps, all, or several with commas (cuda:0,cuda:1), not {wanted!r}", option="device"
+        f"must be auto, cpu, cuda, cuda:0 or mps, not {wanted!r}", option="device", advice="For several GPUs: all, or cuda:0,cuda:1"
     )
