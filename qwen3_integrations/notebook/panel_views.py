@@ -98,8 +98,8 @@ def other_view(server: Server) -> dict[str, str]:
 
 
 def static_view(state: str, note: str, options: ServerOptions | None, status: ServerStatus | None, plan: str) -> str:
-    """The panel as HTML without scripts."""
-    title = f"{state}: {note}" if note else state
+    """The panel as HTML without scripts. It is read later, so it says that the state is that of the moment at which it was made."""
+    title = f"{state} when this was shown{f': {note}' if note else ''}"
     if status is not None:
         return facts_table(title, {"name": status.name} | status_facts(status))
     if options is None:

@@ -498,6 +498,7 @@ def test_the_static_form_shows_state_and_options_escaped(panel):
 def test_the_static_form_of_a_server_is_its_status(panel, running):
     record = running()
     html = panel(server=attach(record.name))._static_html()
+    assert "starting when this was shown" in html
     for word in ("embed-model-8000", "http://127.0.0.1:8000", "qwen3-tiny-demo", f"ends with process {os.getpid()}"):
         assert word in html
     assert KEY not in html
