@@ -17,6 +17,7 @@ from qwen3_integrations.engines.torch.passes import Device, PassTooLarge
 from qwen3_integrations.engines.torch.queue import JobQueue
 from qwen3_integrations.errors import ConfigError, EngineClosed, EngineError
 from tests.reference import reference_embeddings, reference_scores
+from tests.waiting import until
 
 NONE = np.empty(0, np.int32)
 POISON = 666
@@ -217,9 +218,11 @@ def test_the_last_device_is_kept(gpus, caplog):
 
 def test_only_the_device_without_memory_has_smaller_passes(gpus, caplog):
     gpus[0].most = 30
+    begun = threading.Event()
+    gpus[0].before = lambda: begun.wait(20)  # until the other device has taken its first pass, a full one
+    gpus[1].before = lambda: (begun.set(), until(lambda: gpus[0].passes))
     queue = queue_of(*gpus)
-    while not all(gpu.passes for gpu in gpus):
-        assert rows_of(queue, *range(100, 500)) == list(range(100, 500))
+    assert rows_of(queue, *range(100, 500)) == list(range(100, 500))
     assert all("a model on cuda:0" in record.message for record in caplog.records)
     assert max(len(ids) for ids in gpus[0].passes) <= 30 < max(len(ids) for ids in gpus[1].passes)
     queue.close()
