@@ -418,7 +418,7 @@ def test_frames_are_measured_in_a_real_browser(tmp_path):
     pytest.importorskip("anywidget")
     log = tmp_path / "log"
     command = [sys.executable, str(FOLDER / "run.py"), "frames", "--small", "--repeats", "1", "--out", str(log)]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=300)
     (line,) = map(json.loads, log.read_text(encoding="utf-8").splitlines())
     assert [side["name"] for side in line["sides"]] == ["inspector, 20", "explorer, 20", "inspector, 200", "explorer, 200"]
     assert all(side["frames"] > 5 and side["value"] > 0 for side in line["sides"])

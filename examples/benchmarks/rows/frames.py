@@ -1,11 +1,11 @@
-"""Times of frames while a person uses a widget with many documents, in a real Chromium."""
+"""Times of frames while a person uses a widget with many documents, in JupyterLab and a real Chromium."""
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,9 @@ from workbench import Workbench
 COUNTS = (1_000, 10_000)
 STEPS = 150
 """Turns of the wheel, or moves of the pointer, in each repeat."""
-ROOT = Path(__file__).parent.parent.parent.parent
+FOLDER = Path(__file__).parent.parent
+ROOT = FOLDER.parent.parent
+CELL = "import sys\nsys.path[:0] = {folders}\nfrom rows.frames import {name}\n{name}({count})"
 WORDS = ("copy", "file", "disk", "weather", "north", "sort", "list", "number", "read", "apple", "orchard", "car", "road")
 RECORD = """
 () => {
@@ -30,19 +32,19 @@ RECORD = """
 
 
 def frames(bench: Workbench) -> None:
-    """Measure the inspector with a comparison and labels, and the explorer with clusters, each at two sizes.
+    """Measure the inspector with a comparison and labels, and the explorer with clusters, each at two sizes, in JupyterLab.
 
     A frame's time is that between two animation frames of the page, while the wheel turns and the pointer moves without a pause. With
     nothing to do, Chromium has a frame in 16.7 ms.
     """
     sides: list[dict[str, Any]] = []
-    with browser() as opened:
+    with notebooks() as opened:
         for count in (bench.count(each, each // 50) for each in COUNTS):
-            for name, shown, use in (("inspector", inspector, use_inspector), ("explorer", explorer, use_explorer)):
-                page = opened(name, shown(count))
+            for name, use in (("inspector", use_inspector), ("explorer", use_explorer)):
+                page = opened(name, count)
                 times = [measured(page, use, bench.count(STEPS, 5)) for _ in range(bench.repeats)]
                 sides.append(side(f"{name}, {count:,}", times))
-                page.page.close()
+                page.close()
     bench.write("frames", sides, device="cpu", unit="ms")
 
 
@@ -65,25 +67,35 @@ def p95(times: list[float]) -> float:
 
 
 @contextmanager
-def browser() -> Iterator[Callable[[str, dict[str, Any]], Any]]:
-    """Opens pages of a widget's real JavaScript: (name, state) -> the tests' page."""
+def notebooks() -> Iterator[Callable[[str, int], Any]]:
+    """Opens a notebook with a widget in a real JupyterLab: (name, number of documents) -> the page, with the widget in view."""
     sys.path.insert(0, str(ROOT))
     from playwright.sync_api import sync_playwright
 
     from tests.widgets.conftest import CHROMIUM, FLAGS
-    from tests.widgets.page import Page
+    from tests.widgets.jupyter import jupyterlab
 
-    with sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as lab, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield lambda name, state: Page(chromium.new_page(viewport={"width": 1200, "height": 1000}), name, state, "light")
+
+        def opened(name: str, count: int) -> Any:
+            page = chromium.new_page(viewport={"width": 1400, "height": 1100})
+            notebook = lab.open(page, f"{name}-{count}", [CELL.format(folders=[str(ROOT), str(FOLDER)], name=name, count=count)])
+            notebook.run_all()
+            widget = page.locator(f".q3-{name}")
+            widget.wait_for(timeout=120_000)
+            widget.scroll_into_view_if_needed()
+            return page
+
+        yield opened
         chromium.close()
 
 
 def measured(page: Any, use: Callable[[Any, int], None], steps: int) -> list[float]:
     """Milliseconds of each frame while a widget is used."""
-    page.page.evaluate(RECORD)
-    use(page.page, steps)
-    times: list[float] = page.page.evaluate("frames_ended()")
+    page.evaluate(RECORD)
+    use(page, steps)
+    times: list[float] = page.evaluate("frames_ended()")
     return times
 
 
@@ -93,19 +105,22 @@ def documents(count: int) -> list[str]:
     return [f"{number} {' '.join(chance.choices(WORDS, k=chance.randint(4, 60)))}" for number in range(count)]
 
 
-def inspector(count: int) -> dict[str, Any]:
-    """The state of an inspector with a second ranking, a third of its documents labelled."""
+def inspector(count: int) -> Any:
+    """An inspector with a second ranking in another order, a third of its documents labelled."""
     from qwen3_integrations import FakeEngine, Reranker
     from qwen3_integrations.notebook import RankInspector
 
-    reranker, texts, query = Reranker(FakeEngine("rerank")), documents(count), "copy a file"
-    other = reranker.rank(query, texts, instruction="Find texts about the weather")
+    def share(words: set[str]) -> Callable[[str, str], float]:
+        return lambda _, document: sum(word in words for word in document.split()) / len(document.split())
+
+    reranker = Reranker(FakeEngine("rerank", score=share({"copy", "file", "disk"})))
+    other = Reranker(FakeEngine("rerank", score=share({"weather", "north", "file"}))).rank("copy a file", documents(count))
     labels = {index: float(index % 4 == 0) for index in range(0, count, 3)}
-    return state_of(RankInspector(reranker, query, texts, compare=other, labels=labels, threshold=0.4))
+    return RankInspector(reranker, "copy a file", documents(count), compare=other, labels=labels, threshold=0.2)
 
 
-def explorer(count: int) -> dict[str, Any]:
-    """The state of an explorer with labels, clusters and their names."""
+def explorer(count: int) -> Any:
+    """An explorer with labels, clusters and their names, and a tenth of its texts selected."""
     import numpy as np
 
     from qwen3_integrations.notebook import EmbeddingExplorer
@@ -115,16 +130,7 @@ def explorer(count: int) -> dict[str, Any]:
     vectors = (chance.standard_normal((8, 64))[topics] + 0.8 * chance.standard_normal((count, 64))).astype(np.float32)
     widget = EmbeddingExplorer(vectors=vectors, texts=documents(count), labels=topics.tolist(), selection=list(range(0, count, 10)))
     widget.wait()
-    return state_of(widget)
-
-
-def state_of(widget: Any) -> dict[str, Any]:
-    """What the browser is sent of a widget; the widget is closed."""
-    left_out = ("_esm", "_css", "_dom_classes", "_model_", "_view_", "_anywidget", "layout", "tabbable", "tooltip", "comm")
-    state = {name: getattr(widget, name) for name in widget.keys if not name.startswith(left_out)}
-    widget.close()
-    made: dict[str, Any] = json.loads(json.dumps(state)) | {"busy": ""}
-    return made
+    return widget
 
 
 def use_inspector(page: Any, steps: int) -> None:
