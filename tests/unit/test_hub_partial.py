@@ -117,7 +117,7 @@ def test_with_vllms_variable_hugging_face_is_still_asked(machine):
 @pytest.mark.parametrize("kinds", [("model", "list", "file"), ("file",)])
 def test_a_failed_download_from_modelscope_leaves_no_empty_folder(machine, kinds):
     pytest.importorskip("modelscope_hub", reason="the modelscope extra is not installed")
-    machine.hub.refuse("modelscope", 404 if "list" in kinds else 500, kinds=kinds)
+    machine.hub.refuse("modelscope", 404 if "list" in kinds else 403, kinds=kinds)
     assert machine.resolve(source="modelscope").error == "ModelNotFound"
     assert machine.resolve("Qwen/Nowhere", source="modelscope").error == "ModelNotFound"
     left = [path for path in (machine.modelscope / "models").rglob("*") if path.is_dir()]
